@@ -1,0 +1,327 @@
+"""Every error that netdump can report, in one tree.
+
+A class stands for one kind of trouble. It carries
+
+``code``
+    a slug that stands in JSON output, HTTP answers and docs/errors.md,
+``exit_status``
+    what the process ends with when the error reaches the command line; unique,
+``retryable``
+    whether the same request may succeed later without anybody's doing.
+
+The first line of a docstring is the general sentence; the message of an instance says what happened, to which file, host or
+dump, and what to do now. Statuses: 10-19 the core, 20-29 settings, 30-39 sending, 40-49 store and index, 50-59 certificates, 60-69 the
+remote API, 70-79 the collector process, 80-89 commands.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NetdumpError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal"
+    exit_status: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+
+class CoreError(NetdumpError):
+    """The core file cannot be used."""
+
+    code = "core"
+    exit_status = 10
+
+
+class NotElfError(CoreError):
+    """The file is not an ELF core."""
+
+    code = "core-not-elf"
+    exit_status = 11
+
+
+class EmptyCoreError(CoreError):
+    """The core is empty."""
+
+    code = "core-empty"
+    exit_status = 12
+
+
+class TruncatedCoreError(CoreError):
+    """The core ends before its headers say it does."""
+
+    code = "core-truncated"
+    exit_status = 13
+
+
+class BadHeadersError(CoreError):
+    """The headers of the core contradict themselves or the file."""
+
+    code = "core-headers"
+    exit_status = 14
+
+
+class SourceUnreadableError(CoreError):
+    """The core cannot be opened or read."""
+
+    code = "core-unreadable"
+    exit_status = 15
+
+
+class KernelDataError(CoreError):
+    """A structure of the dead kernel is absent or makes no sense."""
+
+    code = "kernel-data"
+    exit_status = 16
+
+
+class ConfigError(NetdumpError):
+    """The settings cannot be used."""
+
+    code = "config"
+    exit_status = 20
+
+
+class ConfigMissingError(ConfigError):
+    """A settings file is missing."""
+
+    code = "config-missing"
+    exit_status = 21
+
+
+class BundleError(ConfigError):
+    """A key or certificate of the bundle is missing or damaged."""
+
+    code = "bundle"
+    exit_status = 22
+
+
+class SendError(NetdumpError):
+    """The dump could not be delivered."""
+
+    code = "send"
+    exit_status = 30
+
+
+class UnreachableError(SendError):
+    """No connection to the collector."""
+
+    code = "unreachable"
+    exit_status = 31
+    retryable = True
+
+
+class ImpostorError(SendError):
+    """Who answers is not the collector."""
+
+    code = "impostor"
+    exit_status = 32
+
+
+class RefusedError(SendError):
+    """The collector refuses this client."""
+
+    code = "refused"
+    exit_status = 33
+
+
+class DeclinedError(SendError):
+    """The collector does not want this dump."""
+
+    code = "declined"
+    exit_status = 34
+
+
+class DeadlineError(SendError):
+    """The deadline passed before the dump was delivered."""
+
+    code = "deadline"
+    exit_status = 35
+
+
+class ProtocolError(NetdumpError):
+    """The protocol was broken. Only its two subclasses are raised.
+
+    ``reason`` is the slug of the failure class in ``[error]`` of protocol/registry.toml.
+    """
+
+    code = "protocol"
+    exit_status = 36
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LocalProtocolError(ProtocolError):
+    """This side asked for something that the protocol does not allow now."""
+
+    code = "protocol-local"
+    exit_status = 37
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side broke the protocol."""
+
+    code = "protocol-remote"
+    exit_status = 38
+
+
+class CodecError(NetdumpError):
+    """Compressed data is not what it claims to be."""
+
+    code = "codec"
+    exit_status = 39
+
+
+class StoreError(NetdumpError):
+    """The store cannot do this."""
+
+    code = "store"
+    exit_status = 40
+
+
+class DamagedError(StoreError):
+    """Stored data is damaged."""
+
+    code = "damaged"
+    exit_status = 41
+
+
+class DumpNotFoundError(StoreError):
+    """No such dump."""
+
+    code = "not-found"
+    exit_status = 42
+
+
+class AmbiguousIdError(StoreError):
+    """The shortened id fits several dumps."""
+
+    code = "ambiguous-id"
+    exit_status = 43
+
+
+class IncompleteDumpError(StoreError):
+    """The dump has not arrived completely."""
+
+    code = "incomplete"
+    exit_status = 44
+
+
+class BusyError(StoreError):
+    """Another process works on this."""
+
+    code = "busy"
+    exit_status = 45
+    retryable = True
+
+
+class StorageFaultError(StoreError):
+    """The disk of the store fails or is full."""
+
+    code = "storage"
+    exit_status = 46
+    retryable = True
+
+
+class IndexFaultError(StoreError):
+    """The index cannot be used."""
+
+    code = "index"
+    exit_status = 47
+
+
+class OwnerError(StoreError):
+    """The dump belongs to another host."""
+
+    code = "not-owner"
+    exit_status = 48
+
+
+class PkiError(NetdumpError):
+    """A certificate or key operation failed."""
+
+    code = "pki"
+    exit_status = 50
+
+
+class TokenError(PkiError):
+    """The enrolment token is not valid."""
+
+    code = "token"
+    exit_status = 51
+
+
+class NameMismatchError(PkiError):
+    """The request is for another name than the token's or certificate's."""
+
+    code = "name-mismatch"
+    exit_status = 52
+
+
+class RevokedError(PkiError):
+    """The certificate was revoked."""
+
+    code = "revoked"
+    exit_status = 53
+
+
+class CertificateError(PkiError):
+    """A certificate is not acceptable."""
+
+    code = "certificate"
+    exit_status = 54
+
+
+class RemoteError(NetdumpError):
+    """The collector's API failed."""
+
+    code = "remote"
+    exit_status = 60
+    retryable = True
+
+
+class ForbiddenError(RemoteError):
+    """The certificate does not allow this."""
+
+    code = "forbidden"
+    exit_status = 61
+    retryable = False
+
+
+class BadRequestError(RemoteError):
+    """The collector does not understand the request."""
+
+    code = "bad-request"
+    exit_status = 62
+    retryable = False
+
+
+class ServeError(NetdumpError):
+    """The collector cannot run."""
+
+    code = "serve"
+    exit_status = 70
+
+
+class NotACollectorError(ServeError):
+    """The folder is not a collector's."""
+
+    code = "not-a-collector"
+    exit_status = 71
+
+
+class AlreadyExistsError(ServeError):
+    """Something stands where a new thing should be made."""
+
+    code = "exists"
+    exit_status = 72
+
+
+class AddressError(ServeError):
+    """The address cannot be listened on."""
+
+    code = "address"
+    exit_status = 73
