@@ -1,0 +1,25 @@
+"""The `netdump` command.
+
+`netdump send` runs inside the capture kernel, where every import counts: it is handed over before the command line
+of all the others, and its libraries, are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["send"]:
+        from netdump.client.command import main as send  # noqa: PLC0415
+
+        return send(arguments[1:])
+    from netdump.cli.main import main as others  # noqa: PLC0415
+
+    return others(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The group of all commands: finds them by file name, loads only the one that is asked for, and reports errors.
+
+A command module is `netdump/cli/cmd_<name>.py` and exposes `command`. It raises NetdumpError for everything that a user may meet; what that
+looks like on the terminal, and the exit status, is decided here alone.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import sys
+from importlib import import_module
+
+import click
+
+import netdump.cli
+from netdump import __version__
+from netdump.errors import NetdumpError
+
+PREFIX = "cmd_"
+INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
+
+# Top-level packages that only the collector needs, and what to install when one is missing.
+SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+
+
+class Commands(click.Group):
+    """A group whose members are the cmd_*.py files beside this one, imported when first used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Name all commands, sorted; hyphens stand for the underscores of file names."""
+        names = [module.name for module in pkgutil.iter_modules(netdump.cli.__path__)]
+        return sorted(name.removeprefix(PREFIX).replace("_", "-") for name in names if name.startswith(PREFIX))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; None if there is none of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = import_module(f"netdump.cli.{PREFIX}{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="netdump")
+def netdump_command() -> None:
+    """Carry kernel crash dumps over the network: resumable, verified, indexed.
+
+    On the collector: init, serve, token, revoke. On a host: enroll, send. For the analyst: enroll, list, show, log, fetch, verify.
+
+    `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.
+    """
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line (without the program's name). Returns the exit status."""
+    try:
+        result = netdump_command.main(arguments, prog_name="netdump", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("netdump: interrupted", err=True)
+        return INTERRUPTED_STATUS
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except NetdumpError as error:
+        report(error, as_json="--json" in arguments)
+        return error.exit_status
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in SERVER_EXTRA:
+            raise
+        click.echo(f"netdump: this command needs the collector's libraries ({error.name}): pip install 'netdump[server]'", err=True)
+        return NetdumpError.exit_status
+    return result if isinstance(result, int) else 0
+
+
+def report(error: NetdumpError, *, as_json: bool) -> None:
+    """Tell the user of an error: a sentence on stderr, and the same as an object on stdout if JSON was asked for."""
+    if as_json:
+        click.echo(json.dumps({"error": {"code": error.code, "message": str(error)}}))
+    click.echo(f"netdump: {error}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
