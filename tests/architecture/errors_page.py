@@ -1,0 +1,40 @@
+"""Renders docs/errors.md from netdump/errors.py: `python -m tests.architecture.errors_page > docs/errors.md`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from netdump.errors import NetdumpError
+
+HEAD = """\
+# Exit statuses and error codes
+
+A command that fails prints one sentence on stderr, with `--json` also `{"error": {"code": …, "message": …}}` on stdout, and ends with the status below.
+0 is success, 2 a wrong command line, 130 an interrupt (Ctrl-C), 143 a SIGTERM. *Again*: the same command may succeed later without anybody's doing.
+
+| status | code | meaning | again |
+|---|---|---|---|
+"""
+
+
+def all_errors(root: type[NetdumpError] = NetdumpError) -> Iterator[type[NetdumpError]]:
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == "netdump.errors":
+            yield from all_errors(child)
+
+
+def first_line(error: type[NetdumpError]) -> str:
+    return (inspect.getdoc(error) or "").splitlines()[0]
+
+
+def page() -> str:
+    rows = sorted(all_errors(), key=lambda error: error.exit_status)
+    return HEAD + "".join(
+        f"| {error.exit_status} | `{error.code}` | {first_line(error)} | {'yes' if error.retryable else 'no'} |\n" for error in rows
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

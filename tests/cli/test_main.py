@@ -1,0 +1,69 @@
+"""The group of commands: finding, reporting, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from netdump import __version__
+from netdump.cli import main as group
+from netdump.errors import DumpNotFoundError
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "netdump", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert done.returncode == 0
+    assert __version__ in done.stdout
+
+
+def test_every_command_has_help() -> None:
+    context = click.Context(group.netdump_command, info_name="netdump")
+    assert isinstance(group.netdump_command, group.Commands)
+    for name in group.netdump_command.list_commands(context):
+        command = group.netdump_command.get_command(context, name)
+        assert command is not None
+        assert command.help, name
+        assert command.get_short_help_str(), name
+
+
+def test_unknown_command() -> None:
+    done = run("no-such-command")
+    assert done.returncode == 2
+    assert "no-such-command" in done.stderr
+
+
+def test_an_error_is_one_sentence_and_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DumpNotFoundError("no dump starts with beef")
+
+    monkeypatch.setattr(group.netdump_command, "main", fail)
+    assert group.main(["show", "beef", "--json"]) == DumpNotFoundError.exit_status
+    out, err = capsys.readouterr()
+    assert err == "netdump: no dump starts with beef\n"
+    assert json.loads(out) == {"error": {"code": "not-found", "message": "no dump starts with beef"}}
+
+
+def test_missing_collector_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+
+    monkeypatch.setattr(group.netdump_command, "main", fail)
+    assert group.main(["list", "--root", "x"]) == 1
+    assert "netdump[server]" in capsys.readouterr().err
+
+
+def test_any_other_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'nonsense'", name="nonsense")
+
+    monkeypatch.setattr(group.netdump_command, "main", fail)
+    with pytest.raises(ModuleNotFoundError):
+        group.main(["list"])
