@@ -248,10 +248,18 @@ class PkiError(NetdumpError):
 
 
 class TokenError(PkiError):
-    """The enrolment token is not valid."""
+    """The enrolment token is not valid.
+
+    The message is the same whatever is wrong with the token, for it may go to a stranger; ``detail`` says what it really is, for the
+    collector's log alone ("" when there is nothing more to say).
+    """
 
     code = "token"
     exit_status = 51
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
 
 
 class NameMismatchError(PkiError):
@@ -273,6 +281,20 @@ class CertificateError(PkiError):
 
     code = "certificate"
     exit_status = 54
+
+
+class BadNameError(PkiError):
+    """The name cannot stand in a certificate."""
+
+    code = "bad-name"
+    exit_status = 55
+
+
+class SigningRequestError(PkiError):
+    """The request for a certificate is not acceptable."""
+
+    code = "signing-request"
+    exit_status = 56
 
 
 class RemoteError(NetdumpError):
