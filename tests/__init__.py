@@ -1,0 +1,1 @@
+"""Tests of netdump; folders and files mirror the code."""
