@@ -1,10 +1,11 @@
-"""The codec: what it makes keeps [W-51]; what does not keep it yields CodecError and no allocation to speak of ([W-52])."""
+"""The codec: what it makes keeps [W-51]; what does not, yields CodecError and no allocation to speak of ([W-52])."""
 
 from __future__ import annotations
 
 import random
 import struct
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 import zstandard
@@ -155,10 +156,8 @@ def test_every_cut_and_every_byte_of_junk_is_refused() -> None:
 @given(st.binary(max_size=200), st.integers(0, 1 << 20), st.booleans())
 def test_whatever_goes_in_only_codec_error_comes_out(data: bytes, raw_bytes: int, magic: bool) -> None:
     frame = MAGIC + data if magic else data
-    try:
+    with suppress(CodecError):
         assert len(decode(CodecId.ZSTD, frame, raw_bytes)) == raw_bytes
-    except CodecError as error:
-        assert str(error)
 
 
 @settings(derandomize=True, deadline=None)
@@ -166,7 +165,5 @@ def test_whatever_goes_in_only_codec_error_comes_out(data: bytes, raw_bytes: int
 def test_a_changed_byte_never_changes_the_size(raw: bytes, level: int, position: int, value: int) -> None:
     frame = bytearray(Compressor(level).compress(raw))
     frame[position % len(frame)] = value
-    try:
+    with suppress(CodecError):
         assert len(decompress(frame, len(raw))) == len(raw)
-    except CodecError as error:
-        assert str(error)
