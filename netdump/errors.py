@@ -240,6 +240,13 @@ class OwnerError(StoreError):
     exit_status = 48
 
 
+class MismatchError(StoreError):
+    """The dump is known with another size, page size or level."""
+
+    code = "mismatch"
+    exit_status = 49
+
+
 class PkiError(NetdumpError):
     """A certificate or key operation failed."""
 
