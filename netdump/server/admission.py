@@ -1,0 +1,79 @@
+"""Who may send what now: seats for dumps that arrive, quotas of hosts.
+
+Pure decisions; facts about disk and index come as arguments.
+A dump that is complete already is answered with its receipt and never comes here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump import wire
+from netdump.server.space import Room
+
+if TYPE_CHECKING:
+    from netdump.server.config import Limits
+
+
+class Usage(NamedTuple):
+    """What a host has at this collector: dumps first seen within the last 24 hours, and bytes in the store."""
+
+    dumps_today: int
+    stored_bytes: int
+
+
+class Admission:
+    """The seats. Belongs to the event loop: a decision and its bookkeeping are one step."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._seats: Counter[str] = Counter()
+        self._taken = 0
+
+    @property
+    def taken(self) -> int:
+        """Dumps that hold a seat now."""
+        return self._taken
+
+    def image(self, image_bytes: int) -> wire.Decline | None:
+        """Is an image of this size accepted at all?"""
+        if image_bytes > self._limits.image_bytes:
+            return wire.Decline(
+                wire.DeclineCode.TOO_LARGE,
+                f"images of more than {self._limits.image_bytes} bytes are not accepted here",
+            )
+        return None
+
+    def judge(self, *, new: bool, room: Room, usage: Usage) -> wire.Decline | wire.Defer | None:
+        """May a dump of a host with this usage begin (new) or go on? None: yes.
+
+        Quotas are declined and not deferred: a host that waits for tomorrow does not reboot.
+        """
+        limits = self._limits
+        if usage.stored_bytes >= limits.stored_bytes_per_host:
+            return wire.Decline(wire.DeclineCode.QUOTA, "the dumps of this host take up all the space it is allowed")
+        if new and usage.dumps_today >= limits.dumps_per_host_per_day:
+            return wire.Decline(wire.DeclineCode.QUOTA, f"this host has sent {usage.dumps_today} dumps within a day")
+        if room < (Room.PLENTY if new else Room.LOW):
+            return wire.Defer(limits.defer_s, "the collector is short of space")
+        return None
+
+    def take_seat(self, host: str) -> wire.Defer | None:
+        """Set a seat aside for one dump of host; every seat taken is given back with leave_seat. None: it has one."""
+        limits = self._limits
+        if self._seats[host] >= limits.active_dumps_per_host:
+            return wire.Defer(limits.defer_s, "other dumps of this host are arriving")
+        if self._taken >= limits.active_dumps:
+            return wire.Defer(limits.defer_s, "as many dumps as the collector takes at a time are arriving")
+        self._seats[host] += 1
+        self._taken += 1
+        return None
+
+    def leave_seat(self, host: str) -> None:
+        """Give a seat back."""
+        assert self._seats[host] > 0
+        self._seats[host] -= 1
+        self._taken -= 1
+        if not self._seats[host]:
+            del self._seats[host]

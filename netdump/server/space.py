@@ -1,0 +1,87 @@
+"""How much room the file system of the store has, and waiting for it.
+
+Three levels: PLENTY; LOW, new dumps are told to come back; NONE, dumps under way wait as well. Nothing here deletes
+anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from netdump.server.config import Space
+
+
+class Room(IntEnum):
+    """What the free space allows; a larger one allows all that a smaller one does."""
+
+    NONE = 0
+    LOW = 1
+    PLENTY = 2
+
+
+class Measure(NamedTuple):
+    """Bytes of a file system: free for this process, and in total."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+def measure_of(path: Path) -> Callable[[], Measure]:
+    """A function that measures the file system under path; it may block as any system call on that file system may."""
+
+    def measure() -> Measure:
+        facts = os.statvfs(path)
+        return Measure(facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize)
+
+    return measure
+
+
+class SpaceWatch:
+    """The collector's view of free space. `look` may be called from any thread, the rest belongs to the event loop."""
+
+    def __init__(self, settings: Space, measure: Callable[[], Measure]) -> None:
+        self._settings = settings
+        self._measure = measure
+        self._changed = asyncio.Event()
+
+    def look(self, needed_bytes: int = 0) -> Room:
+        """Measure now: what is allowed once needed_bytes more are written? Raises OSError. Blocking: for threads."""
+        free, total = self._measure()
+        free -= needed_bytes
+        settings = self._settings
+        if free < max(settings.min_free_bytes, total * settings.min_free_percent // 100):
+            return Room.NONE
+        if free < max(settings.admit_free_bytes, total * settings.admit_free_percent // 100):
+            return Room.LOW
+        return Room.PLENTY
+
+    def poke(self) -> None:
+        """Something was deleted: whoever waits shall look at once."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def changed(self) -> asyncio.Event:
+        """What the next poke will set. Take it before you look, so that no poke is missed in between."""
+        return self._changed
+
+    async def pause(self, changed: asyncio.Event) -> None:
+        """Wait until it is worth looking again: check_s, or less if changed is set."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.check_s):
+                await changed.wait()
+
+    async def wait_until(self, wanted: Room, needed_bytes: int = 0) -> None:
+        """Return once at least the wanted room is there, with needed_bytes more written. Raises OSError."""
+        while True:
+            changed = self.changed()
+            if await asyncio.to_thread(self.look, needed_bytes) >= wanted:
+                return
+            await self.pause(changed)

@@ -1,0 +1,75 @@
+"""Seats and quotas."""
+
+from __future__ import annotations
+
+import pytest
+
+from netdump import wire
+from netdump.server.admission import Admission, Usage
+from netdump.server.config import Limits
+from netdump.server.space import Room
+
+NOTHING = Usage(0, 0)
+
+
+def test_seats_in_total_and_per_host() -> None:
+    admission = Admission(Limits(active_dumps=3, active_dumps_per_host=2, defer_s=7))
+    assert admission.take_seat("a") is None
+    assert admission.take_seat("a") is None
+    third = admission.take_seat("a")
+    assert third is not None
+    assert third.seconds == 7
+    assert "this host" in third.text
+    assert admission.take_seat("b") is None
+    full = admission.take_seat("c")
+    assert full is not None
+    assert "the collector" in full.text
+    admission.leave_seat("a")
+    assert admission.taken == 2
+    assert admission.take_seat("c") is None
+
+
+def test_a_seat_that_nobody_has_cannot_be_left() -> None:
+    with pytest.raises(AssertionError):
+        Admission(Limits()).leave_seat("a")
+
+
+@pytest.mark.parametrize(
+    ("new", "room", "expected"),
+    [
+        (True, Room.PLENTY, None),
+        (True, Room.LOW, wire.Defer),
+        (True, Room.NONE, wire.Defer),
+        (False, Room.PLENTY, None),
+        (False, Room.LOW, None),
+        (False, Room.NONE, wire.Defer),
+    ],
+)
+def test_space(new: bool, room: Room, expected: type | None) -> None:
+    verdict = Admission(Limits()).judge(new=new, room=room, usage=NOTHING)
+    assert verdict is None if expected is None else isinstance(verdict, expected)
+
+
+def test_dumps_a_day_bind_new_dumps_only() -> None:
+    admission = Admission(Limits(dumps_per_host_per_day=2))
+    assert admission.judge(new=True, room=Room.PLENTY, usage=Usage(1, 0)) is None
+    verdict = admission.judge(new=True, room=Room.PLENTY, usage=Usage(2, 0))
+    assert isinstance(verdict, wire.Decline)
+    assert verdict.code is wire.DeclineCode.QUOTA
+    assert admission.judge(new=False, room=Room.PLENTY, usage=Usage(2, 0)) is None
+
+
+def test_bytes_bind_all_dumps_and_come_before_space() -> None:
+    admission = Admission(Limits(stored_bytes_per_host=64 << 20))
+    for new in (True, False):
+        verdict = admission.judge(new=new, room=Room.NONE, usage=Usage(0, 64 << 20))
+        assert isinstance(verdict, wire.Decline)
+        assert verdict.code is wire.DeclineCode.QUOTA
+
+
+def test_image_size() -> None:
+    admission = Admission(Limits(image_bytes=1 << 20))
+    assert admission.image(1 << 20) is None
+    verdict = admission.image((1 << 20) + 1)
+    assert verdict is not None
+    assert verdict.code is wire.DeclineCode.TOO_LARGE

@@ -1,0 +1,78 @@
+"""Free space: levels and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.server.config import Space
+from netdump.server.space import Measure, Room, SpaceWatch, measure_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+SETTINGS = Space(
+    min_free_bytes=16 * MIB, min_free_percent=1, admit_free_bytes=32 * MIB, admit_free_percent=10, check_s=300
+)
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "room"),
+    [
+        (33, 100, Room.PLENTY),
+        (32, 100, Room.PLENTY),
+        (31, 100, Room.LOW),
+        (16, 100, Room.LOW),
+        (15, 100, Room.NONE),
+        (0, 100, Room.NONE),
+        (99, 1000, Room.LOW),  # the share counts where it is larger
+        (19, 2000, Room.NONE),
+    ],
+)
+def test_levels(free: int, total: int, room: Room) -> None:
+    assert SpaceWatch(SETTINGS, lambda: Measure(free * MIB, total * MIB)).look() is room
+
+
+def test_what_is_about_to_be_written_counts() -> None:
+    watch = SpaceWatch(SETTINGS, lambda: Measure(100 * MIB, 200 * MIB))
+    assert watch.look() is Room.PLENTY
+    assert watch.look(70 * MIB) is Room.LOW
+    assert watch.look(90 * MIB) is Room.NONE
+
+
+def test_the_real_thing(tmp_path: Path) -> None:
+    facts = measure_of(tmp_path)()
+    assert 0 < facts.free_bytes <= facts.total_bytes
+
+
+def test_waiting_ends_when_poked_after_space_came_back() -> None:
+    async def body() -> None:
+        free, looks = 0, 0
+
+        def measure() -> Measure:
+            nonlocal looks
+            looks += 1
+            return Measure(free, 200 * MIB)
+
+        watch = SpaceWatch(SETTINGS, measure)
+        waiter = asyncio.create_task(watch.wait_until(Room.LOW))
+        while looks < 5:  # woken, and still not enough
+            watch.poke()
+            await asyncio.sleep(0)
+        assert not waiter.done()
+        free = 20 * MIB
+        watch.poke()  # may fall between a look and the wait for the next: it must count
+        await waiter
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+
+
+def test_pause_ends_by_itself() -> None:
+    async def body() -> None:
+        watch = SpaceWatch(Space(check_s=1), lambda: Measure(0, 0))
+        await watch.pause(watch.changed())
+
+    asyncio.run(asyncio.wait_for(body(), 5))
