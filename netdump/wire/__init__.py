@@ -7,6 +7,7 @@ bytes go in.
 
 from __future__ import annotations
 
+from netdump.wire._connection import Connection
 from netdump.wire._digests import chain_link, chain_start, chunk_digest, dump_identity, root_digest
 from netdump.wire._document import HeadlineDocument, pack_document, unpack_document
 from netdump.wire._fields import printable
@@ -67,6 +68,7 @@ from netdump.wire._registry import (
     MessageType,
 )
 from netdump.wire._runs import pack_runs, raw_bytes, unpack_runs
+from netdump.wire._states import TRANSITIONS, Role, State, Transition
 
 __all__ = [
     "ALPN",
@@ -104,10 +106,12 @@ __all__ = [
     "SEGMENT_MAGIC",
     "SEGMENT_TRAILER_BYTES",
     "TEXT_MAX",
+    "TRANSITIONS",
     "ZSTD_WINDOW_MAX",
     "Ack",
     "Chunk",
     "CodecId",
+    "Connection",
     "Decline",
     "DeclineCode",
     "Defer",
@@ -123,6 +127,9 @@ __all__ = [
     "MessageType",
     "Receipt",
     "Resume",
+    "Role",
+    "State",
+    "Transition",
     "chain_link",
     "chain_start",
     "chunk_digest",

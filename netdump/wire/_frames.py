@@ -72,11 +72,14 @@ def unpack(frame: Buffer) -> Message:
         raise RemoteProtocolError("bad-frame", f"{len(whole)} bytes are not one frame of {header.length} bytes payload")
     if header.type is None:
         raise RemoteProtocolError("unexpected-message", "an unknown message, which can only be skipped")
-    return unpack_payload(header.type, whole)
+    return unpack_measured(header.type, whole)[0]
 
 
-def unpack_payload(number: MessageType, frame: bytes) -> Message:
-    """The message of a whole frame whose header is in order. Raises RemoteProtocolError in the order of [W-20]."""
+def unpack_measured(number: MessageType, frame: bytes) -> tuple[Message, int]:
+    """The message of a whole frame whose header is in order, and the bytes of raw data it calls for (check_message).
+
+    Raises RemoteProtocolError in the order of [W-20].
+    """
     payload = memoryview(frame)[FRAME_HEADER_BYTES:]
     values: list[Any] = unpack_fields(FIELDS[number], payload, number.name)
     if number is MessageType.CHUNK:
@@ -84,8 +87,7 @@ def unpack_payload(number: MessageType, frame: bytes) -> Message:
         message: Message = Chunk(offset, length, bytes(table), digest, CodecId(codec), data, frame)
     else:
         message = _build(number, values)
-    check_message(message)
-    return message
+    return message, check_message(message)
 
 
 def _build(number: MessageType, values: list[Any]) -> Message:
@@ -112,10 +114,11 @@ def _build(number: MessageType, values: list[Any]) -> Message:
             return message
 
 
-def check_message(message: Message) -> None:
-    """What a message must be as a whole, fields being in order. Raises RemoteProtocolError.
+def check_message(message: Message) -> int:
+    """Check what a message must be as a whole, fields being in order; return the bytes of raw data of a chunk, or 0.
 
     Chunk data and headline bodies that are compressed are not looked into: that is work for another thread.
+    Raises RemoteProtocolError.
     """
     match message:
         case Resume():
@@ -127,12 +130,13 @@ def check_message(message: Message) -> None:
             if message.codec == CodecId.STORED and len(message.body) != message.raw_bytes:  # [W-42]
                 raise RemoteProtocolError("bad-codec", f"a stored headline is not of {message.raw_bytes} bytes")
         case Chunk():
-            _check_chunk(message)
+            return _check_chunk(message)
         case _:
             pass
+    return 0
 
 
-def _check_chunk(chunk: Chunk) -> None:
+def _check_chunk(chunk: Chunk) -> int:
     """The run table, and what [W-51] says without a look into compressed data."""
     raw_bytes = check_runs(chunk.table, chunk.offset, chunk.length)
     if chunk.codec == CodecId.STORED:
@@ -140,6 +144,7 @@ def _check_chunk(chunk: Chunk) -> None:
             raise RemoteProtocolError("bad-codec", f"{len(chunk.data)} stored bytes for {raw_bytes} of raw data")
     elif raw_bytes == 0:
         raise RemoteProtocolError("bad-codec", "a chunk without raw data has compressed data")
+    return raw_bytes
 
 
 def pack(message: Message) -> bytes:
@@ -147,6 +152,11 @@ def pack(message: Message) -> bytes:
 
     Raises LocalProtocolError for a message that unpack would refuse.
     """
+    return pack_measured(message)[0]
+
+
+def pack_measured(message: Message) -> tuple[bytes, int]:
+    """What pack returns, and the bytes of raw data of a chunk, or 0. Raises LocalProtocolError."""
     number = TYPE_OF[type(message)]
     table = FIELDS[number]
     values: list[object] = list(message[: len(table)])
@@ -155,10 +165,10 @@ def pack(message: Message) -> bytes:
             values[place] = None
     pieces = pack_fields(table, values, number.name)
     try:
-        check_message(message)
+        raw_bytes = check_message(message)
     except RemoteProtocolError as error:
         raise LocalProtocolError(error.reason, str(error)) from None
     length = sum(map(len, pieces))
     if length > MESSAGE_PAYLOAD_MAX[number]:
         raise LocalProtocolError("too-large", f"a payload of {length} bytes for {number.name}")
-    return b"".join((_HEADER.pack(number | CRITICAL_BIT, 0, length), *pieces))
+    return b"".join((_HEADER.pack(number | CRITICAL_BIT, 0, length), *pieces)), raw_bytes
