@@ -76,6 +76,13 @@ class KernelDataError(CoreError):
     exit_status = 16
 
 
+class LostMemoryError(KernelDataError):
+    """A page of the dead kernel's memory is not in the core or cannot be read."""
+
+    code = "lost-memory"
+    exit_status = 17
+
+
 class ConfigError(NetdumpError):
     """The settings cannot be used."""
 
