@@ -1,0 +1,257 @@
+"""The collector's own certificate authority: making it, and everything that is decided with its key.
+
+All state is in the files of DIR/pki (folder.py, token.py, ledger.py), so any number of threads and processes may work
+at once and a restart changes nothing. The authority's key is read for each signature and not kept. Methods block on the
+disk: an event loop calls them in a thread, except `admit` and `is_revoked`, which take microseconds.
+
+Limiting how often strangers may try is the server's business.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from netdump.errors import AlreadyExistsError, CertificateError, DamagedError, RevokedError, SigningRequestError
+from netdump.pki import durable
+from netdump.pki.certificates import (
+    ClientPublicKey,
+    Issuer,
+    build_authority,
+    build_client,
+    build_collector,
+    certificate_pem,
+    issued_by,
+    key_pem,
+    new_key,
+)
+from netdump.pki.folder import NAME, SUBFOLDERS, Folder
+from netdump.pki.identity import MALFORMED, Identity, Role, certificate_digest, fingerprint, peer_identity
+from netdump.pki.ledger import IssuedCertificate, Ledger, Survey
+from netdump.pki.names import check_name, parse_collector_names
+from netdump.pki.request import check_request
+from netdump.pki.token import TTL_DEFAULT, Token, TokenBook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What a newcomer gets: its name and role, its certificate, and the authority's, both PEM."""
+
+    name: str
+    role: Role
+    certificate: str
+    ca: str
+
+
+def init_authority(directory: Path, names: Sequence[str], now: float | None = None) -> None:
+    """Make DIR/pki: a new authority, and a certificate for a collector that is dialled under names (domain names, IP
+    addresses).
+
+    All of it appears at once, or nothing does. now: seconds since 1970, None for the clock's. Raises AlreadyExistsError
+    if DIR/pki exists, BadNameError, StorageFaultError, PkiError.
+    """
+    checked = parse_collector_names(names)
+    moment = _moment(now)
+    signer, key = new_key(), new_key()
+    authority = build_authority(signer, moment)
+    certificate = build_collector(checked, key.public_key(), Issuer(authority, signer), moment)
+    draft = Folder(directory, f".{NAME}-{secrets.token_hex(6)}{durable.PARTIAL_SUFFIX}")
+    final = directory / NAME
+    if final.exists():
+        raise AlreadyExistsError(
+            f"{final} exists already: making a new authority would lock out every host enrolled so far"
+        )
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.root.mkdir(mode=0o700)
+        for name in SUBFOLDERS:
+            (draft.root / name).mkdir(mode=0o700)
+        durable.write(draft.ca_key, key_pem(signer).encode())
+        durable.write(draft.ca_certificate, certificate_pem(authority).encode())
+        durable.write(draft.collector_key, key_pem(key).encode())
+        durable.write(draft.collector_certificate, certificate_pem(certificate).encode())
+        draft.root.rename(final)
+        durable.sync_folder(directory)
+    except OSError as error:
+        raise durable.fault(error, "make", final) from error
+    finally:
+        shutil.rmtree(draft.root, ignore_errors=True)  # gone already if all went well
+
+
+def reissue_collector(directory: Path, names: Sequence[str], now: float | None = None) -> None:
+    """Give the collector a new certificate for other names, from the same authority. A running collector shows it after
+    a restart.
+
+    The collector's key stays, so that certificate and key match at every instant. A stolen key needs a new authority
+    anyway, for clients ignore dates and do not know of revocations (protocol/wire.md section 10). Raises as
+    init_authority does, and NotACollectorError.
+    """
+    folder = Folder(directory)
+    authority = folder.read_authority()
+    issuer = Issuer(authority, folder.read_key(folder.ca_key, authority))
+    key = folder.read_key(folder.collector_key, folder.read_collector())
+    certificate = build_collector(parse_collector_names(names), key.public_key(), issuer, _moment(now))
+    durable.write(folder.collector_certificate, certificate_pem(certificate).encode())
+
+
+def make_token(directory: Path, name: str, role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None) -> str:
+    """Make a one-time token for name and role, good for ttl_s seconds (1 minute to 30 days), and return its text.
+
+    Raises BadNameError, NotACollectorError, StorageFaultError, PkiError.
+    """
+    return Authority.load(directory).make_token(name, role, ttl_s, now)
+
+
+class Authority:
+    """The authority in one collector's folder. `now` arguments: seconds since 1970; None takes the clock's."""
+
+    __slots__ = ("_certificate", "_folder", "_ledger", "_tokens", "ca_fingerprint", "ca_pem")
+
+    def __init__(self, folder: Folder, certificate: x509.Certificate) -> None:
+        self._folder = folder
+        self._certificate = certificate
+        self._tokens = TokenBook(folder.tokens)
+        self._ledger = Ledger(folder.issued, folder.revoked)
+        self.ca_pem = certificate_pem(certificate)
+        self.ca_fingerprint = certificate_digest(certificate)
+
+    @classmethod
+    def load(cls, directory: Path) -> Authority:
+        """Find the authority of the collector whose folder is directory.
+
+        Raises NotACollectorError, CertificateError, PkiError.
+        """
+        folder = Folder(directory)
+        return cls(folder, folder.read_authority())
+
+    def collector_names(self) -> tuple[str, ...]:
+        """Return the names and addresses in the collector's certificate, the collector's own name first.
+
+        Raises CertificateError, PkiError.
+        """
+        certificate = self._folder.read_collector()
+        try:
+            alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except MALFORMED as error:
+            raise CertificateError(f"{self._folder.collector_certificate} bears no names: {error}") from error
+        return tuple(str(each.value) for each in alternatives)
+
+    def make_token(self, name: str, role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None) -> str:
+        """See the function make_token."""
+        secret = self._tokens.make(role, check_name(name), ttl_s, int(_moment(now).timestamp()))
+        return Token(self.ca_fingerprint, secret).text()
+
+    def withdraw_tokens(self, name: str, role: Role) -> int:
+        """Make all unused tokens of one name and role worthless.
+
+        Returns how many. Raises DamagedError, StorageFaultError, PkiError.
+        """
+        return self._tokens.withdraw(role, check_name(name))
+
+    def redeem(self, secret: str, request: str, now: float | None = None) -> Issue:
+        """Give a stranger a certificate for its token and its request.
+
+        secret: the token's secret in base64url, request: PEM, both as they came from the network, any length or
+        content. The token is used up just before the certificate is made; a bad request leaves it good. Raises
+        TokenError (tell its detail to nobody but the log), SigningRequestError, NameMismatchError, RevokedError; and,
+        with nothing issued, CertificateError, StorageFaultError, PkiError.
+        """
+        moment = _moment(now)
+        grant = self._tokens.find(secret, int(moment.timestamp()))
+        key = check_request(request, grant.role, grant.name)
+        self._refuse_revoked(fingerprint(key))
+        issuer = self._issuer()
+        self._tokens.consume(grant)
+        return self._issue(grant.role, grant.name, key, issuer, moment)
+
+    def renew(self, certificate: bytes, request: str, now: float | None = None) -> Issue:
+        """Give the holder of a valid certificate another one for the same name and role and a new key. The old one
+        stays as it is.
+
+        certificate: DER, as TLS proved that the peer holds its key. request: PEM from the network. Raises
+        CertificateError, RevokedError, SigningRequestError, NameMismatchError, StorageFaultError, PkiError.
+        """
+        moment = _moment(now)
+        holder = self.admit(certificate)
+        presented = x509.load_der_x509_certificate(certificate)
+        if not issued_by(presented, self._certificate):
+            raise CertificateError("the certificate was not issued by this collector's authority")
+        if not presented.not_valid_before_utc <= moment <= presented.not_valid_after_utc:
+            raise CertificateError(f"the certificate of {holder.name} has expired: enroll again with a new token")
+        key = check_request(request, holder.role, holder.name)
+        if fingerprint(key) == holder.fingerprint:
+            raise SigningRequestError(f"{holder.name} must renew with a new key, not the one it has")
+        self._refuse_revoked(fingerprint(key))
+        return self._issue(holder.role, holder.name, key, self._issuer(), moment)
+
+    def admit(self, certificate: bytes | None) -> Identity:
+        """Say who a peer is, from the certificate that TLS has verified (DER; None if it showed none), or refuse it.
+
+        Called at every accept [W-04]; takes some 100 µs. Raises CertificateError, RevokedError, and PkiError or
+        StorageFaultError if revocation cannot be looked up: then, too, the peer must not come in.
+        """
+        if certificate is None:
+            raise CertificateError("this needs a client certificate: enroll with `netdump enroll`")
+        identity = peer_identity(certificate)
+        self._refuse_revoked(identity.fingerprint)
+        return identity
+
+    def is_revoked(self, key: str) -> bool:
+        """See Ledger.is_revoked. key: fingerprint."""
+        return self._ledger.is_revoked(key)
+
+    def issued(self) -> Survey:
+        """Return all certificates issued so far, newest first. Raises StorageFaultError, PkiError."""
+        return self._ledger.survey()
+
+    def revoke(self, key: str, now: float | None = None) -> bool:
+        """Revoke a key by its fingerprint, whether issued here or not.
+
+        Returns False if it was revoked before. Durable on return.
+        """
+        return self._ledger.revoke(key, int(_moment(now).timestamp()))
+
+    def revoke_name(self, name: str, role: Role, now: float | None = None) -> list[IssuedCertificate]:
+        """Revoke the keys of all certificates issued so far for name and role, and return those that were not revoked
+        before.
+
+        Raises DamagedError, after revoking what it found, if a record cannot be read and so might have been one of
+        them.
+        """
+        survey = self._ledger.survey()
+        moment = int(_moment(now).timestamp())
+        mine = [each for each in survey.certificates if (each.role, each.name) == (role, name)]
+        revoked = [each for each in mine if self._ledger.revoke(each.fingerprint, moment)]
+        if survey.damaged:
+            raise DamagedError(
+                f"{len(revoked)} keys of {name} are revoked now, but {len(survey.damaged)} records are damaged and "
+                f"might be others of {name}; revoke those by the fingerprint in their names: {'; '.join(survey.damaged)}"
+            )
+        return revoked
+
+    def _refuse_revoked(self, key: str) -> None:
+        if self._ledger.is_revoked(key):
+            raise RevokedError(f"the key {key[:16]}… was revoked: enroll again with a new token")
+
+    def _issuer(self) -> Issuer:
+        return Issuer(self._certificate, self._folder.read_key(self._folder.ca_key, self._certificate))
+
+    def _issue(self, role: Role, name: str, key: ClientPublicKey, issuer: Issuer, moment: datetime) -> Issue:
+        certificate = build_client(role, name, key, issuer, moment)
+        # On record before it leaves, so that `revoke --host` finds every certificate that anybody may hold.
+        self._ledger.record(role, name, certificate, int(moment.timestamp()))
+        return Issue(name, role, certificate_pem(certificate), self.ca_pem)
+
+
+def _moment(now: float | None) -> datetime:
+    return datetime.fromtimestamp(int(time.time() if now is None else now), UTC)

@@ -1,0 +1,122 @@
+"""Small files that are there whole or not at all, and stay there after a power cut.
+
+Owns the recipe: a temporary name in the same folder, write, sync, rename, sync of the folder ([S-01] of
+protocol/store.md). Files are 0600. Unlike the store's own (netdump/store/durable.py), which serves the one holder of a
+dump's lock, it lets any number of writers work at once: nobody waits for a lock to enrol. Must not know what the files
+mean.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Self
+
+from netdump.errors import DamagedError, PkiError, StorageFaultError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def fault(error: OSError, deed: str, path: Path) -> PkiError | StorageFaultError:
+    """Return the error to raise for a failed file operation. deed: "read", "write" and so on."""
+    reason = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        return PkiError(f"cannot {deed} {path}: {reason}; run this as the user who owns the folder")
+    return StorageFaultError(f"cannot {deed} {path}: {reason}")
+
+
+class Draft:
+    """A file on its way to its name. Opened at once, so that a folder that cannot be written shows before anything
+    irrevocable is done.
+
+    Use as a context manager: leaving without `publish` removes the draft. Not thread-safe; two drafts of one path do
+    not disturb each other. Raises StorageFaultError or PkiError.
+    """
+
+    __slots__ = ("_fd", "_partial", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
+        try:
+            self._fd = os.open(
+                self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise fault(error, "write", path) from error
+
+    def publish(self, data: bytes) -> None:
+        """Give the file its content and its name, replacing what had it. When this returns, both are durable."""
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+            os.fsync(self._fd)
+            self._partial.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise fault(error, "write", self.path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+        self._partial.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Make path a file of exactly this content, durably, replacing what was there.
+
+    Raises StorageFaultError or PkiError.
+    """
+    with Draft(path) as draft:
+        draft.publish(data)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename(source: Path, target: Path) -> bool:
+    """Rename durably within one folder; True for the one caller that did it, False if source is not there (any more).
+
+    Of any number of threads and processes that try at the same instant, one gets True. Raises StorageFaultError or
+    PkiError.
+    """
+    try:
+        source.rename(target)
+        sync_folder(target.parent)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise fault(error, "rename", source) from error
+    return True
+
+
+def read(path: Path, limit: int) -> bytes:
+    """Return a file's content.
+
+    limit: bytes; a longer file raises DamagedError. Raises FileNotFoundError, StorageFaultError, PkiError.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise fault(error, "read", path) from error
+    if len(data) > limit:
+        raise DamagedError(f"{path} is longer than the {limit} bytes that such a file can have")
+    return data

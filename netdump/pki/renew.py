@@ -1,0 +1,68 @@
+"""Renewal, seen from the holder of a bundle: a new key and certificate for the same name, in the same file.
+
+The old key stays good until its certificate ends, so a capture image that carries the older bundle still delivers.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from netdump.errors import CertificateError
+from netdump.pki import durable, https
+from netdump.pki.answer import check_answer
+from netdump.pki.bundle import Bundle, exchange, parse_bundle, read_text
+from netdump.pki.certificates import key_pem, load_certificate, new_key
+from netdump.pki.request import make_request
+from netdump.pki.tls import client_context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography import x509
+
+RENEW_PATH = "/v1/renew"
+
+
+def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -> Bundle | None:
+    """Renew the certificate in the bundle at path, if at least the share if_older_than (0 to 1) of its life is over;
+    else return None.
+
+    now: seconds since 1970, None for the clock's. Everything else in the file stays as it is; it is replaced at once or
+    not at all. Returns the new bundle. Raises CertificateError for a certificate that has ended already,
+    ConfigMissingError, ConfigError, BundleError, UnreachableError, ImpostorError, StorageFaultError and what else the
+    collector answers.
+    """
+    text = read_text(path)
+    bundle = parse_bundle(text, str(path))
+    certificate = load_certificate(bundle.certificate, f"certificate of {path}")
+    age = _age(certificate, datetime.fromtimestamp(time.time() if now is None else now, UTC))
+    if age >= 1:
+        raise CertificateError(
+            f"the certificate of {bundle.name} ended on {certificate.not_valid_after_utc:%Y-%m-%d} and cannot be "
+            "renewed: enroll again with a new token"
+        )
+    if age < if_older_than:
+        return None
+    key = new_key()
+    authority = load_certificate(bundle.ca, f"ca of {path}")
+    context = client_context(bundle)
+    with durable.Draft(path) as draft:
+        # Tried with stand-ins first: a file that cannot be changed in place must not cost a certificate.
+        exchange(text, bundle, bundle.renewed("-----BEGIN NEW-----", "-----BEGIN NEW KEY-----"))
+        reply = https.call(bundle.api, context, "POST", RENEW_PATH, {"csr": make_request(key)})
+        answer = check_answer(https.parse_object(reply, bundle.api), key, authority, bundle.api.url)
+        if (answer.role, answer.name) != (bundle.role, bundle.name):
+            raise CertificateError(
+                f"{bundle.api.url} sent a certificate for {answer.role} {answer.name}: nothing was written"
+            )
+        renewed = bundle.renewed(answer.certificate, key_pem(key))
+        draft.publish(exchange(text, bundle, renewed).encode())
+    return renewed
+
+
+def _age(certificate: x509.Certificate, now: datetime) -> float:
+    """Return the share of a certificate's life that is over: 0 at its first second, 1 at its last."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return (now - certificate.not_valid_before_utc) / life
