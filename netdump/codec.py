@@ -10,12 +10,15 @@ frame that claims exactly the size the caller expects, which the caller has boun
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 
 from netdump.errors import CodecError
 from netdump.wire import ZSTD_WINDOW_MAX, CodecId
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 Buffer = bytes | bytearray | memoryview
 
@@ -79,6 +82,18 @@ def decode(codec: int, data: Buffer, raw_bytes: int, window_max: int = ZSTD_WIND
     if codec != CodecId.ZSTD:
         raise CodecError(f"unknown codec {codec}")
     return decompress(data, raw_bytes, window_max)
+
+
+def expand(source: BinaryIO, target: BinaryIO, window_max: int) -> int:
+    """Write what a zstd file of ours holds, such as the bundled sample, and return its bytes.
+
+    window_max: bytes of memory that the file may ask for. Not for what a peer sends: the size is the file's own.
+    Raises CodecError.
+    """
+    try:
+        return zstandard.ZstdDecompressor(max_window_size=window_max).copy_stream(source, target)[1]
+    except zstandard.ZstdError as error:
+        raise CodecError(f"the zstd file does not decode: {error}") from None
 
 
 def _check_header(data: Buffer, raw_bytes: int, window_max: int) -> None:

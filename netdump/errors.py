@@ -361,3 +361,10 @@ class AddressError(ServeError):
 
     code = "address"
     exit_status = 73
+
+
+class DemoError(NetdumpError):
+    """The demo did not show what it should."""
+
+    code = "demo"
+    exit_status = 80

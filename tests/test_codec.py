@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import tracemalloc
@@ -12,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.codec import LEVEL_MAX, LEVEL_MIN, Compressor, decode, decompress
+from netdump.codec import LEVEL_MAX, LEVEL_MIN, Compressor, decode, decompress, expand
 from netdump.errors import CodecError
 from netdump.wire import CHUNK_DATA_MAX, HEADLINE_RAW_MAX, ZSTD_WINDOW_MAX, CodecId
 
@@ -167,3 +168,21 @@ def test_a_changed_byte_never_changes_the_size(raw: bytes, level: int, position:
     frame[position % len(frame)] = value
     with suppress(CodecError):
         assert len(decompress(frame, len(raw))) == len(raw)
+
+
+def test_expand_writes_what_a_file_holds() -> None:
+    raw = memory_like(3 << 20)
+    target = io.BytesIO()
+    assert expand(io.BytesIO(Compressor(1).compress(raw)), target, 8 << 20) == len(raw)
+    assert target.getvalue() == raw
+
+
+def test_expand_refuses_what_is_no_zstd_file_or_asks_for_too_much() -> None:
+    with pytest.raises(CodecError, match="does not decode"):
+        expand(io.BytesIO(b"no zstd at all"), io.BytesIO(), 1 << 20)
+    compressor = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=24, write_content_size=False)
+    ).compressobj()
+    frame = compressor.compress(memory_like(1 << 16)) + compressor.flush()
+    with pytest.raises(CodecError, match="does not decode"):
+        expand(io.BytesIO(frame), io.BytesIO(), 1 << 20)

@@ -1,4 +1,7 @@
-"""`netdump send` as the group lists it. The command itself is netdump.client.command; netdump/__main__.py goes there directly."""
+"""`netdump send` as the group lists it.
+
+The command itself is netdump.client.command; netdump/__main__.py goes there directly.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The group of all commands: finds them by file name, loads only the one that is asked for, and reports errors.
 
-A command module is `netdump/cli/cmd_<name>.py` and exposes `command`. It raises NetdumpError for everything that a user may meet; what that
-looks like on the terminal, and the exit status, is decided here alone.
+A command module is `netdump/cli/cmd_<name>.py` and exposes `command`. It raises NetdumpError for everything that a user
+may meet; what that looks like on the terminal, and the exit status, is decided here alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Commands(click.Group):
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, token, revoke. On a host: enroll, send. For the analyst: enroll, list, show, log, fetch, verify.
+    On the collector: init, serve, token, revoke. On a host: enroll, send. For the analyst: enroll, list, show, log,
+    fetch, verify.
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.
     """
@@ -69,7 +70,10 @@ def main(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in SERVER_EXTRA:
             raise
-        click.echo(f"netdump: this command needs the collector's libraries ({error.name}): pip install 'netdump[server]'", err=True)
+        click.echo(
+            f"netdump: this command needs the collector's libraries ({error.name}): pip install 'netdump[server]'",
+            err=True,
+        )
         return NetdumpError.exit_status
     return result if isinstance(result, int) else 0
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from netdump.errors import NetdumpError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEAD = """\
 # Exit statuses and error codes
 
-A command that fails prints one sentence on stderr, with `--json` also `{"error": {"code": …, "message": …}}` on stdout, and ends with the status below.
-0 is success, 2 a wrong command line, 130 an interrupt (Ctrl-C), 143 a SIGTERM. *Again*: the same command may succeed later without anybody's doing.
+A command that fails prints one sentence on stderr, with `--json` also `{"error": {"code": …, "message": …}}` on stdout,
+and ends with the status below. 0 is success, 2 a wrong command line, 130 an interrupt (Ctrl-C), 143 a SIGTERM.
+*Again*: the same command may succeed later without anybody's doing.
 
 | status | code | meaning | again |
 |---|---|---|---|
@@ -32,7 +36,8 @@ def first_line(error: type[NetdumpError]) -> str:
 def page() -> str:
     rows = sorted(all_errors(), key=lambda error: error.exit_status)
     return HEAD + "".join(
-        f"| {error.exit_status} | `{error.code}` | {first_line(error)} | {'yes' if error.retryable else 'no'} |\n" for error in rows
+        f"| {error.exit_status} | `{error.code}` | {first_line(error)} | {'yes' if error.retryable else 'no'} |\n"
+        for error in rows
     )
 
 

@@ -26,4 +26,6 @@ def test_every_error_has_its_own_sentence() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert (ROOT / "docs" / "errors.md").read_text() == page(), "run: python -m tests.architecture.errors_page > docs/errors.md"
+    assert (ROOT / "docs" / "errors.md").read_text() == page(), (
+        "run: python -m tests.architecture.errors_page > docs/errors.md"
+    )

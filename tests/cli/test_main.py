@@ -40,7 +40,9 @@ def test_unknown_command() -> None:
     assert "no-such-command" in done.stderr
 
 
-def test_an_error_is_one_sentence_and_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_sentence_and_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise DumpNotFoundError("no dump starts with beef")
 
@@ -51,7 +53,9 @@ def test_an_error_is_one_sentence_and_its_status(monkeypatch: pytest.MonkeyPatch
     assert json.loads(out) == {"error": {"code": "not-found", "message": "no dump starts with beef"}}
 
 
-def test_missing_collector_libraries_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_collector_libraries_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
 

@@ -1,0 +1,81 @@
+"""`netdump enroll`: turn a token into a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from netdump.pki import Role
+from netdump.pki.certificates import load_certificate
+from netdump.pki.enroll import enroll
+
+TOKEN_LINE_MAX = 4096  # characters read from standard input
+
+
+@click.command("enroll", short_help="Get this machine or person a certificate, with a one-time token.")
+@click.argument("url", metavar="URL")
+@click.option(
+    "--token",
+    required=True,
+    envvar="NETDUMP_TOKEN",
+    show_envvar=True,
+    help="The token; - reads it from standard input.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="client.toml", show_default=True, help="The bundle to write."
+)
+@click.option(
+    "--collector",
+    "collectors",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Where to send dumps; repeat it for more, tried in order.",
+)
+@click.option("--name", metavar="NAME", help="Refuse a token that is for another name.")
+@click.option("--force", is_flag=True, help="Replace the bundle if there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: name, role, bundle, collectors, api, expires.")
+def command(
+    url: str, token: str, out: Path, *, collectors: tuple[str, ...], name: str | None, force: bool, as_json: bool
+) -> None:
+    """Get a certificate from the collector whose API is at URL, and write the bundle that sending and reading need.
+
+    The private key is made on this machine and stays here: the bundle holds it, with the certificate, the authority's
+    certificate and the addresses of the collectors, readable by its owner only. Name and role are the token's. The
+    collector is checked against the fingerprint inside the token before anything secret is sent. A token is good once:
+    if this command fails after that, make a new one.
+
+    Dumps go to the addresses that the collector advertises, by default its ingest port at the host of URL; --collector
+    says otherwise. A host whose bundle is lost enrolls again with a new token; its older key stays good until `netdump
+    revoke` ends it.
+
+    \b
+    Example:
+      netdump enroll https://collector.example.com:7462 --token ndt1.… --out /etc/netdump/client.toml
+
+    See also: netdump token, netdump renew, netdump send.
+    """
+    if token == "-":  # noqa: S105 - means standard input
+        token = sys.stdin.readline(TOKEN_LINE_MAX)
+    bundle = enroll(url, token, out, collectors=collectors, name=name, force=force)
+    expires = load_certificate(bundle.certificate, "the certificate").not_valid_after_utc
+    if as_json:
+        fields = {
+            "name": bundle.name,
+            "role": str(bundle.role),
+            "bundle": str(out),
+            "collectors": list(bundle.collectors),
+            "api": bundle.api.url,
+            "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        click.echo(json.dumps(fields, indent=2))
+        return
+    click.echo(
+        f"Enrolled as {bundle.role} {bundle.name} until {expires:%Y-%m-%d}. The bundle is {out}; keep it secret."
+    )
+    if bundle.role is Role.HOST:
+        click.echo(f"Dumps go to {', '.join(bundle.collectors)}: netdump send --config {out}")
+    else:
+        click.echo(f"Reading commands find it with NETDUMP_CONFIG={out}")

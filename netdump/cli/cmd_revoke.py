@@ -1,0 +1,74 @@
+"""`netdump revoke`: end the trust in a key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from netdump.cli.holder import chosen_holder, holder_options
+from netdump.errors import PkiError
+from netdump.pki import Authority, Role
+from netdump.pki.ledger import check_fingerprint
+
+
+@click.command("revoke", short_help="Let a host's or person's key in no more.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@holder_options
+@click.option("--fingerprint", metavar="HEX", help="One key, by its fingerprint (see netdump certificates).")
+@click.option("--tokens", is_flag=True, help="Also make unused tokens of that name worthless.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object: revoked (fingerprints), tokens (how many).")
+def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: bool, **names: str | None) -> None:
+    """Let a key in no more at the collector whose folder is DIR.
+
+    With a name, the keys of all certificates issued to it so far are revoked; the name may enroll again later, with a
+    new token. With --fingerprint, that one key is. It holds from the next connection on, without a restart; a
+    connection that is open goes on to its end. Dumps that were received stay.
+
+    There is no way back: enroll again instead. Unused tokens of the name stay good unless --tokens is given.
+
+    \b
+    Example:
+      netdump revoke /srv/netdump --host web1
+      netdump revoke /srv/netdump --analyst ann --tokens
+
+    See also: netdump certificates, netdump token.
+    """
+    holder = chosen_holder(names)
+    if (holder is None) == (fingerprint is None):
+        raise click.UsageError(
+            "say what to revoke: --host, --analyst or --operator NAME, or --fingerprint HEX, one of them"
+        )
+    if tokens and holder is None:
+        raise click.UsageError("--tokens goes with a name: a fingerprint has no tokens")
+    authority = Authority.load(directory)
+    withdrawn = 0
+    if holder is None:
+        assert fingerprint is not None, "checked above"
+        key = check_fingerprint(fingerprint)
+        revoked = [key] if authority.revoke(key) else []
+    else:
+        role, name = holder
+        withdrawn = authority.withdraw_tokens(name, role) if tokens else 0
+        revoked = _revoke_name(authority, role, name, tokens_withdrawn=withdrawn)
+    if as_json:
+        click.echo(json.dumps({"revoked": revoked, "tokens": withdrawn}, indent=2))
+        return
+    for key in revoked:
+        click.echo(f"Revoked {key}.")
+    if not revoked:
+        click.echo("Nothing to revoke: it was done before." if not withdrawn else "No key to revoke.")
+    if tokens:
+        click.echo(f"Unused tokens withdrawn: {withdrawn}.")
+
+
+def _revoke_name(authority: Authority, role: Role, name: str, *, tokens_withdrawn: int) -> list[str]:
+    revoked = list(dict.fromkeys(each.fingerprint for each in authority.revoke_name(name, role)))
+    if not revoked and not tokens_withdrawn:
+        known = any((each.role, each.name) == (role, name) for each in authority.issued().certificates)
+        if not known:
+            raise PkiError(
+                f"no certificate was ever issued to {role} {name}: `netdump certificates` lists those that were"
+            )
+    return revoked

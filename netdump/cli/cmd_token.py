@@ -1,0 +1,76 @@
+"""`netdump token`: a one-time token for a newcomer."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import click
+
+from netdump.cli.holder import chosen_holder, holder_options
+from netdump.pki import Authority
+from netdump.pki.endpoint import Endpoint
+from netdump.pki.record import timestamp
+from netdump.pki.token import TTL_MAX, TTL_MIN
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    """Return the seconds in a time like 90m, 24h or 7d; bare digits are seconds. Raises click.BadParameter."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", value.strip(), re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time: write a number and s, m, h, d or w, as in 24h")
+    seconds = int(match[1]) * UNITS[match[2]]
+    if not TTL_MIN <= seconds <= TTL_MAX:
+        raise click.BadParameter(f"{value!r} is not between 1m and 30d")
+    return seconds
+
+
+@click.command("token", short_help="Make a one-time token, with which a host or person enrolls.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@holder_options
+@click.option(
+    "--ttl",
+    callback=parse_ttl,
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="How long it is good: 1m to 30d.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print an object: token, name, role, expires.")
+def command(directory: Path, ttl: int, as_json: bool, **names: str | None) -> None:
+    """Make a one-time token, with which a host or person enrolls at the collector whose folder is DIR.
+
+    The token alone is printed on standard output. It is good for one certificate, for exactly this name and role, until
+    it expires; it also carries the fingerprint of this collector's authority, so that the newcomer cannot be fooled by
+    another. Whoever has it can enroll under that name: hand it over as you would a password. Only its hash is kept
+    here.
+
+    A name may enroll again, with a new token, at any time. That does not revoke the key it had before; `netdump revoke`
+    does.
+
+    \b
+    Example:
+      netdump token /srv/netdump --host web1
+      netdump token /srv/netdump --analyst ann --ttl 2h
+
+    See also: netdump enroll, netdump revoke, netdump certificates.
+    """
+    holder = chosen_holder(names)
+    if holder is None:
+        raise click.UsageError("say for whom: --host NAME, --analyst NAME or --operator NAME")
+    role, name = holder
+    authority = Authority.load(directory)
+    now = int(time.time())
+    token = authority.make_token(name, role, ttl, now)
+    if as_json:
+        fields = {"token": token, "name": name, "role": str(role), "expires": timestamp(now + ttl)}
+        click.echo(json.dumps(fields, indent=2))
+        return
+    click.echo(token)
+    url = Endpoint(authority.collector_names()[0]).url
+    click.echo(f"Good once, for {role} {name}, until {timestamp(now + ttl)}. There, run:", err=True)
+    click.echo(f"  netdump enroll {url} --token TOKEN", err=True)
