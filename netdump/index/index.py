@@ -1,0 +1,301 @@
+"""The index: an SQLite file with one row a dump, for several processes at once, all of it restorable from the store.
+
+Owns the connection settings, transactions, migration at opening, and the meaning of database errors. Must not read the
+store: what stands in a row is decided by `gather`. Methods may be called from several threads.
+
+Beside `index.sqlite` lies `index.lock`: whoever has the index open holds a shared flock(2) on it, and who puts another
+file in its place an exclusive one. SQLite finds the write-ahead log by name, so replacing a file that somebody has open
+would let the two mix ("How To Corrupt An SQLite Database File", section 4.2 of sqlite.org/howtocorrupt.html).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
+from netdump.index.reading import LIST_LIMIT_MAX, Query
+from netdump.index.record import DumpRecord, State, dump_json
+from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from sqlalchemy import Connection
+
+__all__ = ["BUSY_SECONDS", "LOCK_NAME", "NAME", "DumpRecord", "Index", "Query", "State", "dump_json"]
+
+NAME: Final = "index.sqlite"
+LOCK_NAME: Final = "index.lock"
+
+BUSY_SECONDS: Final = 10
+"""How long a process waits for another one's transaction. All of ours are short."""
+
+_PRAGMAS: Final = (
+    f"busy_timeout={BUSY_SECONDS * 1000}",  # first: the next one may meet another process
+    "journal_mode=WAL",  # readers never wait for the collector
+    "synchronous=FULL",  # an answer is durable; the default of a WAL database loses the last commits at a power cut
+    "cell_size_check=ON",
+    "trusted_schema=OFF",
+)
+
+_FIELDS: Final = tuple(field.name for field in fields(DumpRecord))
+_ORDER: Final = (DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id)
+
+
+class Index:
+    """An open index. Made by `open`; a context manager."""
+
+    __slots__ = ("_engine", "_lock", "_path")
+
+    def __init__(self, path: Path, engine: Engine, lock: int) -> None:
+        self._path = path
+        self._engine = engine
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path) -> Index:
+        """Open the index at that path; make it, or bring it to this version, if need be.
+
+        Raises IndexFaultError (damaged, foreign, of a newer version, not writable), BusyError (another process rebuilds
+        it, or works on it for too long), StorageFaultError.
+        """
+        lock = take_lock(path, fcntl.LOCK_SH, "is being rebuilt; try again in a moment")
+        try:
+            index = cls(path, _engine(path), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+        try:
+            index._migrate()
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def close(self) -> None:
+        """Give everything back. The object cannot be used after that."""
+        self._engine.dispose()
+        descriptor, self._lock = self._lock, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def put(self, record: DumpRecord) -> None:
+        """Write the whole row of a dump, new or not."""
+        with self._write() as connection:
+            connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
+            connection.execute(insert(DUMPS).values(_row(record)))
+
+    def add(self, records: Iterable[DumpRecord]) -> None:
+        """Write the rows of dumps that have none yet; leave the others alone."""
+        with self._write() as connection:
+            known = set(connection.scalars(select(DUMPS.c.id)))
+            rows = [_row(record) for record in records if record.id not in known]
+            if rows:
+                connection.execute(insert(DUMPS), rows)
+
+    def advance(self, dump_id: str, *, durable_bytes: int, stored_bytes: int, chunks: int, updated: int) -> None:
+        """Note that more of a dump has become durable. It is then arriving. Nothing happens without a row."""
+        with self._write() as connection:
+            connection.execute(
+                update(DUMPS)
+                .where(DUMPS.c.id == dump_id)
+                .values(
+                    state=State.ARRIVING.value,
+                    durable_bytes=durable_bytes,
+                    stored_bytes=stored_bytes,
+                    chunks=chunks,
+                    updated=updated,
+                )
+            )
+
+    def set_state(self, dump_id: str, state: State, remark: str | None = None) -> None:
+        """Note another state. remark: kept as it is if None. Nothing happens without a row."""
+        values = {"state": state.value} if remark is None else {"state": state.value, "remark": remark}
+        with self._write() as connection:
+            connection.execute(update(DUMPS).where(DUMPS.c.id == dump_id).values(values))
+
+    def remove(self, dump_id: str) -> None:
+        """Forget a dump, if it was known."""
+        with self._write() as connection:
+            connection.execute(delete(DUMPS).where(DUMPS.c.id == dump_id))
+
+    def get(self, dump_id: str) -> DumpRecord | None:
+        """The record of a dump (whole id); None if there is none."""
+        with self._read() as connection:
+            row = connection.execute(select(DUMPS).where(DUMPS.c.id == dump_id)).first()
+            return None if row is None else _record(row)
+
+    def ids(self) -> set[str]:
+        """The ids of all dumps that are known."""
+        with self._read() as connection:
+            return set(connection.scalars(select(DUMPS.c.id)))
+
+    def list(self, query: Query | None = None, also: Collection[State] = ()) -> list[DumpRecord]:
+        """The dumps that a query asks for, newest first. also: states to list besides the query's."""
+        query = query or Query()
+        wanted = select(DUMPS).order_by(*(column.desc() for column in _ORDER)).limit(min(query.limit, LIST_LIMIT_MAX))
+        if query.host is not None:
+            wanted = wanted.where(DUMPS.c.host == query.host)
+        if query.since is not None:
+            wanted = wanted.where(DUMPS.c.first_seen >= query.since)
+        if query.state is not None:
+            wanted = wanted.where(or_(DUMPS.c.state == query.state.value, DUMPS.c.state.in_([s.value for s in also])))
+        if query.before is not None:
+            edge = select(*_ORDER).where(DUMPS.c.id == query.before)
+            wanted = wanted.where(tuple_(*_ORDER) < edge.scalar_subquery())
+        with self._read() as connection:
+            return [_record(row) for row in connection.execute(wanted)]
+
+    def _migrate(self) -> None:
+        with self._read() as connection:
+            if _revision(connection) == REVISION:
+                return
+        with self._write() as connection:
+            # Another process may have been faster: look again, now that nobody else can write.
+            found = _revision(connection)
+            if found == REVISION:
+                return
+            if found is not None and not found < REVISION:
+                raise IndexFaultError(f"{self._path} was made by a newer netdump (schema {found}); {self._remedy()}")
+            _upgrade(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+
+    def _remedy(self) -> str:
+        return _remedy(self._path)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with _faults(self._path), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        # IMMEDIATE takes the write lock at once: a transaction that reads first could not wait for it later.
+        with _faults(self._path), self._engine.connect() as connection:
+            connection.execution_options(netdump_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+
+def take_lock(path: Path, kind: int, why: str) -> int:
+    """A descriptor that holds a flock on the lock beside an index, for the caller to close.
+
+    kind: LOCK_SH or LOCK_EX of fcntl. Raises BusyError with why, IndexFaultError.
+    """
+    with _faults(path):
+        descriptor = os.open(path.with_name(LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BusyError(f"the index {path} {why}") from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _remedy(path: Path) -> str:
+    return f"make it anew from the stored dumps: netdump reindex {path.parent}"
+
+
+def _engine(path: Path) -> Engine:
+    """An engine whose transactions are SQLite's own, not those of the sqlite3 module, which would commit before DDL."""
+    with _faults(path):
+        # SQLite would make the file readable for everybody; its other files take the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION_ID and (application or tables):
+            raise IndexFaultError(f"{path} is a database of another program; move it away and {_remedy(path)}")
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("netdump_begin", "BEGIN"))
+
+    return engine
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema revision that a database has; None for a new one."""
+    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").scalar()
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if tables else None
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic takes 0.2 s to load, and hardly ever has anything to do.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "netdump.index:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn database errors of the block into ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _fault(path, error.orig) from error
+    except sqlite3.Error as error:
+        raise _fault(path, error) from error
+    except OSError as error:
+        raise IndexFaultError(
+            f"the index {path} cannot be opened: {error.strerror or error}; check its owner"
+        ) from error
+    except (SQLAlchemyError, ValueError, TypeError) as error:
+        # A row whose JSON, state or type is not what the schema promises: the file was changed by something else.
+        raise IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}") from error
+
+
+def _fault(path: Path, error: BaseException | None) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary code; the rest only details it
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return BusyError(f"the index {path} is locked by another process; try again in a moment")
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        return StorageFaultError(f"the index {path} cannot be written ({error}); check the disk and its free space")
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
+        return IndexFaultError(f"the index {path} cannot be opened for writing ({error}); run this as its owner")
+    return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}")
+
+
+def _row(record: DumpRecord) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in _FIELDS}
+    row["state"] = record.state.value
+    row["totals"] = None if record.totals is None else dict(record.totals)
+    row["excluded"] = dict(record.excluded)
+    return row
+
+
+def _record(row: Row[Any]) -> DumpRecord:
+    values = dict(row._mapping)  # public in spite of its name
+    values["state"] = State(values["state"])
+    return DumpRecord(**values)

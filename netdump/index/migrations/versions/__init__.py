@@ -1,0 +1,1 @@
+"""One file a step, `v<number>_<what>.py`. A step is never changed once it was released."""

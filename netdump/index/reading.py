@@ -1,0 +1,136 @@
+"""What can be asked about dumps, wherever they are: one interface, and the shapes of its answers.
+
+Two implementations: `netdump.index.catalog.LocalCatalog` reads a collector's folder, `netdump.remote.api.ApiClient`
+asks a collector over HTTPS. The reading commands and `netdump.remote.fetch` know only this interface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from netdump.index.record import DumpRecord, JsonObject, State, dump_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+LIST_LIMIT_MAX: Final = 1000
+"""The most dumps that one answer lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which dumps to list. None: all.
+
+    since: first seen at this time or later, seconds since 1970. before: only dumps that stand after this one (a whole
+    id) in the list, for the next page. limit: 1 .. LIST_LIMIT_MAX.
+    """
+
+    host: str | None = None
+    state: State | None = None
+    since: int | None = None
+    before: str | None = None
+    limit: int = LIST_LIMIT_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSegment:
+    """One segment to fetch.
+
+    start, end: image offsets, end exclusive. bytes: of the file. sha256: the digest in its trailer, hexadecimal.
+    """
+
+    name: str
+    start: int
+    end: int
+    chunks: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPlan:
+    """All that is needed to restore a dump: segments in image order that tile the image from 0 to offset.
+
+    complete: offset is image_bytes and root is known. root: hexadecimal, None of an incomplete dump.
+    """
+
+    id: str
+    complete: bool
+    image_bytes: int
+    offset: int
+    chunks: int
+    root: str | None
+    segments: tuple[PlannedSegment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What checking a whole dump found.
+
+    findings: one sentence each; none means sound. offset: how much of the image was verified, bytes from 0.
+    """
+
+    id: str
+    complete: bool
+    sound: bool
+    offset: int
+    image_bytes: int
+    root: str | None
+    findings: tuple[str, ...]
+
+
+class Catalog(Protocol):
+    """Access to dumps.
+
+    An id may be shortened to its first digits. Every method may raise DumpNotFoundError and AmbiguousIdError for its
+    id, DamagedError, StorageFaultError and, from afar, RemoteError and UnreachableError. Methods may be called from
+    several threads at once.
+    """
+
+    def list(self, query: Query) -> list[DumpRecord]:
+        """The dumps that a query asks for, newest first."""
+        ...
+
+    def show(self, dump_id: str) -> DumpRecord:
+        """One dump, as it stands now."""
+        ...
+
+    def log(self, dump_id: str) -> bytes:
+        """The kernel log, UTF-8 as the host sent it, empty if there is none."""
+        ...
+
+    def receipt(self, dump_id: str) -> bytes | None:
+        """The signed receipt, None if there is none."""
+        ...
+
+    def plan(self, dump_id: str) -> FetchPlan:
+        """What to fetch to restore the dump as far as it has come."""
+        ...
+
+    def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
+        """The bytes of a segment file from an offset on, in pieces of at most some MiB. dump_id: whole."""
+        ...
+
+    def verify(self, dump_id: str) -> Verification:
+        """Read and check everything that is stored of a dump. Long work."""
+        ...
+
+    def delete(self, dump_id: str) -> None:
+        """Delete a dump for good. Raises BusyError while it arrives, ForbiddenError without the right."""
+        ...
+
+
+def plan_json(plan: FetchPlan) -> JsonObject:
+    """The public object of a plan."""
+    return {**asdict(plan), "segments": [asdict(segment) for segment in plan.segments]}
+
+
+def verification_json(verification: Verification) -> JsonObject:
+    """The public object of a verification."""
+    return {**asdict(verification), "findings": list(verification.findings)}
+
+
+def list_json(records: Sequence[DumpRecord]) -> JsonObject:
+    """The public object of a list."""
+    return {"dumps": [dump_json(record) for record in records]}

@@ -1,0 +1,270 @@
+"""The SQLite file: rows, order, several processes, and every way in which the file can be wrong."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import BusyError, IndexFaultError, StorageFaultError
+from netdump.index import index as index_module
+from netdump.index.index import LOCK_NAME, NAME, Index, take_lock
+from netdump.index.reading import Query
+from netdump.index.record import DumpRecord, State
+from tests.index.test_record import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def record(number: int, **changes: object) -> DumpRecord:
+    plain = DumpRecord(f"{number:032x}", "web1", State.ARRIVING, 1 << 20, 4096, 0, 1000 + number, 1000 + number)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / NAME
+
+
+@pytest.fixture
+def index(path: Path) -> Iterator[Index]:
+    with Index.open(path) as opened:
+        yield opened
+
+
+def test_a_record_comes_back(index: Index) -> None:
+    bare = record(1)
+    index.put(FULL)
+    index.put(bare)
+    assert index.get(FULL.id) == FULL
+    assert index.get(bare.id) == bare
+    assert index.get("f" * 32) is None
+    assert index.ids() == {FULL.id, bare.id}
+
+
+def test_put_replaces_the_row(index: Index) -> None:
+    index.put(FULL)
+    index.put(replace(FULL, panic=None, totals=None, remark="x"))
+    assert index.list() == [replace(FULL, panic=None, totals=None, remark="x")]
+
+
+def test_add_leaves_known_dumps_alone(index: Index) -> None:
+    index.put(record(1, chunks=5))
+    index.add([record(1), record(2)])
+    index.add([])
+    assert [(dump.id[-1], dump.chunks) for dump in index.list()] == [("2", 0), ("1", 5)]
+
+
+def test_progress_makes_a_dump_arriving(index: Index) -> None:
+    index.put(record(1, state=State.INTERRUPTED))
+    index.advance(record(1).id, durable_bytes=4096, stored_bytes=500, chunks=2, updated=2000)
+    index.advance("f" * 32, durable_bytes=1, stored_bytes=1, chunks=1, updated=1)
+    assert index.list() == [record(1, durable_bytes=4096, stored_bytes=500, chunks=2, updated=2000)]
+
+
+def test_states_and_remarks(index: Index) -> None:
+    index.put(record(1, remark="kept"))
+    index.set_state(record(1).id, State.INTERRUPTED)
+    assert index.get(record(1).id) == record(1, remark="kept", state=State.INTERRUPTED)
+    index.set_state(record(1).id, State.DAMAGED, "broken")
+    assert index.get(record(1).id) == record(1, remark="broken", state=State.DAMAGED)
+
+
+def test_removed_dumps_are_forgotten(index: Index) -> None:
+    index.put(record(1))
+    index.remove(record(1).id)
+    index.remove(record(1).id)
+    assert index.list() == []
+
+
+def test_newest_first_also_within_a_second(index: Index) -> None:
+    for number, order in ((1, 50), (2, 70), (3, 60)):
+        index.put(record(number, first_seen=1000, order_ns=order))
+    index.put(record(4, first_seen=999, order_ns=99))
+    assert [dump.id[-1] for dump in index.list()] == ["2", "3", "1", "4"]
+
+
+def test_pages_follow_one_another(index: Index) -> None:
+    for number in range(7):
+        index.put(record(number, first_seen=1000 + number // 3))
+    pages: list[str] = []
+    before = None
+    while page := index.list(Query(before=before, limit=2)):
+        pages += [dump.id for dump in page]
+        before = pages[-1]
+    assert pages == [dump.id for dump in index.list()]
+    assert len(pages) == 7
+
+
+def test_filters(index: Index) -> None:
+    index.put(record(1))
+    index.put(record(2, host="web2", state=State.COMPLETE))
+    index.put(record(3, state=State.DAMAGED))
+
+    def listed(query: Query, also: tuple[State, ...] = ()) -> str:
+        return "".join(dump.id[-1] for dump in index.list(query, also))
+
+    assert listed(Query(host="web1")) == "31"
+    assert listed(Query(host="web")) == ""
+    assert listed(Query(state=State.COMPLETE)) == "2"
+    assert listed(Query(state=State.COMPLETE), (State.DAMAGED,)) == "32"
+    assert listed(Query(since=1002)) == "32"
+    assert listed(Query(host="web1", limit=1)) == "3"
+
+
+def test_pragmas_are_set(path: Path, index: Index) -> None:
+    with index._read() as connection:
+        values = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        ]
+    assert values == ["wal", 2, 10_000]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_failed_write_changes_nothing(index: Index) -> None:
+    index.put(FULL)
+    with pytest.raises(IndexFaultError):
+        index.put(replace(FULL, host=None))  # type: ignore[arg-type]
+    assert index.list() == [FULL]
+
+
+def test_threads_share_an_index(index: Index) -> None:
+    def put(number: int) -> None:
+        for turn in range(5):
+            index.put(record(number * 10 + turn))
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(index.list()) == 20
+
+
+def _open_and_put(path: str, number: int) -> None:
+    with Index.open(Path(path)) as opened:
+        for turn in range(5):
+            opened.put(record(number * 10 + turn))
+
+
+def test_processes_make_and_fill_one_index(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open_and_put, args=(str(path), number)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    with Index.open(path) as opened:
+        assert len(opened.ids()) == 15
+
+
+def test_an_opened_index_keeps_rebuilders_out_and_the_other_way_round(path: Path) -> None:
+    with Index.open(path), Index.open(path), pytest.raises(BusyError, match="is in use"):
+        take_lock(path, fcntl.LOCK_EX, "is in use")
+    lock = take_lock(path, fcntl.LOCK_EX, "is in use")
+    with pytest.raises(BusyError, match="being rebuilt"):
+        Index.open(path)
+    os.close(lock)
+    Index.open(path).close()
+    assert path.with_name(LOCK_NAME).exists()
+
+
+def test_a_writer_that_does_not_come_to_an_end(path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "_PRAGMAS", ("busy_timeout=1", "journal_mode=WAL"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with Index.open(path) as late, pytest.raises(BusyError):
+        late.put(FULL)
+    other.close()
+
+
+def test_a_damaged_file_names_the_remedy(path: Path) -> None:
+    path.write_bytes(b"this is no database at all" * 400)
+    with pytest.raises(IndexFaultError, match=rf"netdump reindex {path.parent}"):
+        Index.open(path)
+
+
+def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (x)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(IndexFaultError, match=r"another program.*netdump reindex"):
+        Index.open(path)
+    assert path.read_bytes() == before
+
+
+def test_an_index_of_a_newer_version_is_left_alone(path: Path) -> None:
+    Index.open(path).close()
+    other = sqlite3.connect(path)
+    other.execute("UPDATE alembic_version SET version_num = '9999'")
+    other.commit()
+    other.close()
+    with pytest.raises(IndexFaultError, match=r"newer netdump.*reindex"):
+        Index.open(path)
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE dumps", "UPDATE dumps SET state = 'x'", "UPDATE dumps SET totals = '{'"]
+)
+def test_rows_that_make_no_sense_name_the_remedy(path: Path, statement: str) -> None:
+    with Index.open(path) as opened:
+        opened.put(FULL)
+    other = sqlite3.connect(path)
+    other.execute(statement)
+    other.commit()
+    other.close()
+    with Index.open(path) as opened, pytest.raises(IndexFaultError, match="netdump reindex"):
+        opened.list()
+
+
+def test_damage_inside_the_file_names_the_remedy(path: Path) -> None:
+    with Index.open(path) as opened:
+        for number in range(200):
+            opened.put(record(number))
+    data = bytearray(path.read_bytes())
+    for position in range(8192, len(data), 4096):
+        data[position : position + 64] = b"\xff" * 64
+    path.write_bytes(data)
+    with Index.open(path) as opened, pytest.raises(IndexFaultError, match="netdump reindex"):
+        opened.list()
+
+
+def test_an_empty_file_becomes_an_index(path: Path) -> None:
+    path.touch()
+    with Index.open(path) as opened:
+        assert opened.list() == []
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(IndexFaultError, match="cannot be opened"):
+        Index.open(tmp_path / "nowhere" / NAME)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (sqlite3.SQLITE_FULL, StorageFaultError),
+        (sqlite3.SQLITE_IOERR_WRITE, StorageFaultError),
+        (sqlite3.SQLITE_BUSY_RECOVERY, BusyError),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, IndexFaultError),
+        (sqlite3.SQLITE_CORRUPT, IndexFaultError),
+    ],
+)
+def test_what_database_errors_mean(path: Path, code: int, expected: type[Exception]) -> None:
+    error = sqlite3.OperationalError("text")
+    error.sqlite_errorcode = code
+    with pytest.raises(expected), index_module._faults(path):
+        raise error

@@ -1,0 +1,28 @@
+"""The shapes of a catalog's answers as public objects."""
+
+from __future__ import annotations
+
+from netdump.index.reading import FetchPlan, PlannedSegment, Verification, list_json, plan_json, verification_json
+from netdump.index.record import DumpRecord, State
+
+
+def test_a_list_is_an_object_with_dumps() -> None:
+    record = DumpRecord("a" * 32, "h", State.ARRIVING, 1, 4096, 0, 0, 0)
+    shown = list_json([record])
+    assert list(shown) == ["dumps"]
+    assert [dump["id"] for dump in shown["dumps"]] == ["a" * 32]
+
+
+def test_a_plan_has_the_agreed_members() -> None:
+    segment = PlannedSegment("x.seg", 0, 4096, 1, 300, "ab" * 32)
+    shown = plan_json(FetchPlan("a" * 32, True, 4096, 4096, 1, "cd" * 32, (segment,)))
+    assert list(shown) == ["id", "complete", "image_bytes", "offset", "chunks", "root", "segments"]
+    assert shown["segments"] == [
+        {"name": "x.seg", "start": 0, "end": 4096, "chunks": 1, "bytes": 300, "sha256": "ab" * 32}
+    ]
+
+
+def test_a_verification_lists_its_findings() -> None:
+    shown = verification_json(Verification("a" * 32, True, False, 0, 4096, None, ("x is missing",)))
+    assert shown["findings"] == ["x is missing"]
+    assert shown["sound"] is False
