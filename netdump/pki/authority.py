@@ -235,7 +235,7 @@ class Authority:
         if survey.damaged:
             raise DamagedError(
                 f"{len(revoked)} keys of {name} are revoked now, but {len(survey.damaged)} records are damaged and "
-                f"might be others of {name}; revoke those by the fingerprint in their names: {'; '.join(survey.damaged)}"
+                f"might be others of {name}; revoke those by the fingerprint in the path: {'; '.join(survey.damaged)}"
             )
         return revoked
 
