@@ -63,6 +63,8 @@ class Connection:
         self._root: bytes | None = None
         self._credit = 0
         self._acked = 0
+        self._cost = self._acked_cost = 0  # of the chunks of this connection: sent, and acknowledged
+        self._cost_limit = 0  # the largest sum of acked cost and credit so far
         self._unacked: deque[tuple[int, int]] = deque()  # end and cost of each chunk
 
     def receive(self, sender: str, octets: bytes) -> None:
@@ -149,7 +151,8 @@ class Connection:
     def _resume(self, message: Message) -> None:
         check_resume(message, self._image_bytes)
         self._place = self._acked, _ = message.number("offset"), message.number("chunks")
-        self._chain, self._credit = message.octets("chain"), message.number("credit")
+        self._chain = message.octets("chain")
+        self._credit = self._cost_limit = message.number("credit")
         self._keepalive, self._idle = message.number("keepalive"), message.number("idle")
         self._resume_at = self.seconds
         if self._chain not in self.chains.get(self._place, {self._chain}):
@@ -164,7 +167,8 @@ class Connection:
             raise WireError("bad-order", "W-45", f"a chunk at {message.number('offset')}, not at {offset}")
         chunk = read_chunk(message, self._image_bytes)
         cost = cost_of(chunk)
-        if sum(cost for _, cost in self._unacked) + cost > self._credit:
+        self._cost += cost
+        if self._cost > self._cost_limit:
             raise WireError("credit-exceeded", "W-57", f"the chunk at {chunk.offset}")
         self._place = end, _ = offset + chunk.length, chunks + 1
         self._chain = digests.chain_link(self._chain, chunk.digest)
@@ -173,15 +177,16 @@ class Connection:
 
     def _ack(self, message: Message) -> None:
         offset = message.number("offset")
-        ends = {end for end, _ in self._unacked}
-        if offset != self._acked and offset not in ends:
+        if offset != self._acked and offset not in {end for end, _ in self._unacked}:
             raise WireError("bad-ack", "W-56", f"{offset} is not the end of a chunk after {self._acked}")
         self._acked = offset
         while self._unacked and self._unacked[0][0] <= offset:
-            self._unacked.popleft()
+            self._acked_cost += self._unacked.popleft()[1]
         if "credit" in message.values:
-            # The referee cannot know when the client has heard of less; so the largest one given holds [W-57].
-            self._credit = max(self._credit, message.number("credit"))
+            self._credit = message.number("credit")
+        # Whether the client had this ACK, or which one before it, when it sent a chunk, shows only in what it sends.
+        # It may have acted on any; so a credit that is lowered takes nothing back that was granted before [W-57].
+        self._cost_limit = max(self._cost_limit, self._acked_cost + self._credit)
 
     def _finish(self, message: Message) -> None:
         offset, chunks = self._place

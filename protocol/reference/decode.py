@@ -31,9 +31,10 @@ def show_message(message: Message) -> None:
     elif name == "HEADLINE":
         for field, value in read_headline(message).items():
             print(f"  {field}={show(value)}")
-    elif name in {"ERROR", "DECLINE"}:
-        names = frames.ERRORS if name == "ERROR" else frames.DECLINES
-        print(f"  {names.get(message.number('code'), 'unknown')}")
+    elif name == "ERROR":
+        print(f"  {frames.error_name(message.number('code'))}")
+    elif name == "DECLINE":
+        print(f"  {frames.DECLINES[message.number('code')]}")
 
 
 def show_frames(path: Path) -> int:

@@ -115,7 +115,7 @@ RESUME = Kind("RESUME", "collector", _fields(
     Field("idle", "u16", 3, 600),
 ))  # fmt: skip
 DEFER = Kind("DEFER", "collector", _fields(Field("seconds", "u32", 1, 86_400), _TEXT))
-DECLINE = Kind("DECLINE", "collector", _fields(Field("code", "u16"), _TEXT))
+DECLINE = Kind("DECLINE", "collector", _fields(Field("code", "u16", 1, len(DECLINES)), _TEXT))
 HEADLINE = Kind("HEADLINE", "client", _fields(
     _CODEC,
     Field("raw_bytes", "u32", 0, 8 * MIB),
@@ -279,5 +279,5 @@ def check_resume(resume: Message, image_bytes: int) -> None:
 
 
 def error_name(code: int) -> str:
-    """Name of an ERROR code; unknown ones are internal [W-71]."""
+    """Name of an ERROR code; unknown ones are internal [W-71]. Nothing is said so of DECLINE, whose code has a range."""
     return ERRORS.get(code, "internal")

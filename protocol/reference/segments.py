@@ -114,6 +114,8 @@ def iter_chunks(segment: Segment, image_bytes: int) -> Iterator[Chunk]:
     """Decode and verify the frames of a sound segment [S-21], one at a time. Raises DamagedError, OSError."""
     with segment.path.open("rb") as file:
         for entry in segment.entries:
+            if entry.frame_bytes > HEADER_BYTES + CHUNK.payload_max:
+                raise DamagedError(f"{segment.path}: a frame of {entry.frame_bytes} bytes")
             try:
                 chunk = _verify(_read_at(file, entry.position, entry.frame_bytes), entry, image_bytes)
             except (WireError, DamagedError) as error:

@@ -119,8 +119,7 @@ def _frame_lines(octets: bytes, contents: bool) -> Lines:
         read_headline(message)
     elif name == "CHUNK":
         for run in read_chunk(message, frames.IMAGE_MAX, check_digest=contents).runs:
-            source = "-" if run.source is None else str(run.source)
-            lines.append(("run", [STATES[run.state], str(run.length), CLASSES[run.reason], source]))
+            lines.append(("run", [STATES[run.state], str(run.length), CLASSES[run.reason], str(run.source or 0)]))
     elif name == "ERROR":
         lines.append(("means", [frames.error_name(message.number("code"))]))
     elif name == "DECLINE":
