@@ -335,6 +335,13 @@ class BadRequestError(RemoteError):
     retryable = False
 
 
+class TooManyRequestsError(RemoteError):
+    """Too many requests in a short time."""
+
+    code = "rate-limited"
+    exit_status = 63
+
+
 class ServeError(NetdumpError):
     """The collector cannot run."""
 
