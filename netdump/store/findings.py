@@ -1,0 +1,57 @@
+"""What can be wrong with stored data: one finding, and the error that carries it.
+
+Owns the words for damage. Must not read files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from netdump.errors import DamagedError
+
+
+class Damage(StrEnum):
+    """The class of a finding. Stands in reports and in their JSON form."""
+
+    MISSING = "missing"  # a file that must be there is not
+    UNREADABLE = "unreadable"  # the disk does not give it back
+    NOT_SEALED = "not-sealed"  # not sealed JSON, [S-11]
+    FORMAT = "format"  # a sealed file of an unknown format, [S-12]
+    CONTENT = "content"  # a sealed file whose members contradict the law, each other or another file
+    NOT_SOUND = "not-sound"  # a segment that breaks [S-20]
+    OTHER_SEGMENT = "other-segment"  # a sound segment that is not the one of the manifest, [S-31]
+    BAD_CHUNK = "bad-chunk"  # a stored frame that is no CHUNK message, or not the one of its table entry
+    BAD_CODEC = "bad-codec"  # chunk data that does not decode, [W-51]
+    BAD_DIGEST = "bad-digest"  # a chunk or headline whose digest differs, [S-21]
+    BAD_ROOT = "bad-root"  # segments that are sound but not the dump that the manifest names, [S-31]
+    BAD_HEADLINE = "bad-headline"  # a headline that is no headline document, [W-41]
+    VMCORE = "vmcore"  # the restored image differs from the segments; it can be made again, [S-40]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One piece of damage.
+
+    file: name in the dump's folder. position: byte in that file, or None when it is the file as such.
+    """
+
+    damage: Damage
+    file: str
+    position: int | None
+    text: str
+
+    def __str__(self) -> str:
+        place = self.file if self.position is None else f"{self.file}, byte {self.position}"
+        return f"{place}: {self.text} ({self.damage})"
+
+
+class DamageFoundError(DamagedError):
+    """Stored data is damaged; finding says where and how."""
+
+    def __init__(self, finding: Finding, dump_id: str = "") -> None:
+        of = f" of dump {dump_id}" if dump_id else ""
+        super().__init__(
+            f"stored data{of} is damaged: {finding}; keep a copy of the folder and have the dump sent again"
+        )
+        self.finding = finding

@@ -1,0 +1,139 @@
+"""manifest.json: the commit point of a dump (store.md section 5).
+
+Owns the document and what its members must be to each other. Must not read or write files, or look into segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from netdump.pages import ExcludeClass
+from netdump.store.layout import MANIFEST
+from netdump.store.origin import HOST_MAX
+from netdump.store.sealed import FORMAT, Members, seal, unseal
+from netdump.store.segment import SegmentInfo
+from netdump.store.totals import Totals
+from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX
+
+MANIFEST_FORMAT: Final = "netdump-manifest/1"
+MANIFEST_BYTES_MAX: Final = 256 << 20
+"""Over a million segments, which is more than any image that fits on a disk."""
+
+_DIGEST_BYTES: Final = 32
+_TOTALS: Final = ("data", "zero", "alias", "excluded", "lost", "stored")
+_CLASSES: Final = {member.name.lower(): member for member in ExcludeClass if member is not ExcludeClass.NONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A complete dump. root: 32 bytes. headline: SHA-256 of the file headline, None: the dump has none.
+
+    completed: seconds since 1970 by the collector's clock. totals: not to be changed. segments: they tile the image.
+    """
+
+    id: str
+    host: str
+    image_bytes: int
+    chunks: int
+    root: bytes
+    headline: bytes | None
+    completed: int
+    totals: Totals
+    segments: tuple[SegmentInfo, ...]
+
+    def pack(self) -> bytes:
+        """The sealed file."""
+        totals: dict[str, object] = {name: getattr(self.totals, name) for name in _TOTALS}
+        excluded: dict[str, object] = {reason.name.lower(): size for reason, size in self.totals.excluded_by.items()}
+        return seal(
+            {
+                FORMAT: MANIFEST_FORMAT,
+                "id": self.id,
+                "host": self.host,
+                "image_bytes": self.image_bytes,
+                "chunks": self.chunks,
+                "root": self.root.hex(),
+                "headline": None if self.headline is None else self.headline.hex(),
+                "completed": self.completed,
+                "totals": totals,
+                "excluded": excluded,
+                "segments": [
+                    {
+                        "name": segment.name,
+                        "start": segment.start,
+                        "end": segment.end,
+                        "chunks": segment.chunks,
+                        "bytes": segment.file_bytes,
+                        "sha256": segment.sha256.hex(),
+                    }
+                    for segment in self.segments
+                ],
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes, dump_id: str) -> Manifest:
+        """Read a sealed file back; dump_id: that of the folder it is in.
+
+        Raises DamageFoundError, also when segments, chunks or totals do not add up to the image. Spec: [S-30].
+        """
+        members = unseal(data, MANIFEST_FORMAT, MANIFEST)
+        if members.text("id") != dump_id:
+            raise members.wrong("it is of another dump")
+        manifest = cls(
+            id=dump_id,
+            host=members.text("host", HOST_MAX),
+            image_bytes=members.number("image_bytes", 1, IMAGE_BYTES_MAX),
+            chunks=members.number("chunks", 1),
+            root=members.octets("root", _DIGEST_BYTES),
+            headline=members.optional_octets("headline", _DIGEST_BYTES),
+            completed=members.number("completed"),
+            totals=_parse_totals(members),
+            segments=_parse_segments(members),
+        )
+        if manifest.totals.image_bytes != manifest.image_bytes:
+            raise members.wrong("the totals do not add up to the image")
+        # Classes that a later version has added are members that this one ignores, [S-12].
+        if sum(manifest.totals.excluded_by.values()) > manifest.totals.excluded:
+            raise members.wrong("the classes add up to more than is excluded")
+        if sum(segment.chunks for segment in manifest.segments) != manifest.chunks:
+            raise members.wrong("the chunks of the segments do not add up")
+        if manifest.segments[-1].end != manifest.image_bytes:
+            raise members.wrong("the segments do not end where the image does")
+        return manifest
+
+
+def _parse_totals(members: Members) -> Totals:
+    sums, classes = members.child("totals"), members.child("excluded")
+    return Totals(
+        data=sums.number("data"),
+        zero=sums.number("zero"),
+        alias=sums.number("alias"),
+        excluded=sums.number("excluded"),
+        lost=sums.number("lost"),
+        stored=sums.number("stored"),
+        excluded_by={_CLASSES[name]: classes.number(name, 1) for name in classes.names() if name in _CLASSES},
+    )
+
+
+def _parse_segments(members: Members) -> tuple[SegmentInfo, ...]:
+    segments: list[SegmentInfo] = []
+    end = 0
+    for item in members.children("segments"):
+        segment = SegmentInfo(
+            start=item.number("start"),
+            end=item.number("end", 1, IMAGE_BYTES_MAX),
+            chunks=item.number("chunks", 1, SEGMENT_CHUNKS_MAX),
+            file_bytes=item.number("bytes", 1),
+            sha256=item.octets("sha256", _DIGEST_BYTES),
+        )
+        if item.text("name") != segment.name:
+            raise item.wrong(f"the segment that begins at {segment.start} has another name")
+        if segment.start != end or segment.end <= segment.start:
+            raise item.wrong(f"the segment {segment.name} does not begin where the one before ends")
+        end = segment.end
+        segments.append(segment)
+    if not segments:
+        raise members.wrong("it names no segments")
+    return tuple(segments)

@@ -1,0 +1,131 @@
+"""Sealed JSON: small files that prove by themselves that they are whole (store.md section 2).
+
+Owns canonical text and the seal. Must not know what the members mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from netdump.store.findings import Damage, DamageFoundError, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEAL: Final = "sha256"
+FORMAT: Final = "format"
+_NUMBER_MAX: Final = 1 << 64
+
+
+def canonical(members: Mapping[str, object]) -> bytes:
+    """The canonical text of an object: one line of ASCII.
+
+    Members may be str, int, bool, None, lists and dicts. Spec: [S-10].
+    """
+    return (
+        json.dumps(members, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    )
+
+
+def seal(members: Mapping[str, object]) -> bytes:
+    """The sealed file of an object that has no member ``sha256`` yet. Spec: [S-11]."""
+    assert SEAL not in members
+    return canonical({**members, SEAL: hashlib.sha256(canonical(members)).hexdigest()})
+
+
+def unseal(data: bytes, expected_format: str, file: str) -> Members:
+    """The members of a sealed file, the seal checked and taken off. file: its name, for the error.
+
+    data: the whole file, whose size the caller has bounded. Raises DamageFoundError (not-sealed, format). Spec:
+    [S-11], [S-12].
+    """
+    try:
+        members = json.loads(data, parse_float=_refuse, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        # ValueError: no UTF-8, no JSON, or a number that the law does not allow; RecursionError: brackets without end.
+        raise _not_sealed(file, "it is not JSON of the allowed kinds") from None
+    if not isinstance(members, dict):
+        raise _not_sealed(file, "it is not a JSON object")
+    if canonical(members) != data:
+        raise _not_sealed(file, "it is not canonical text")
+    digest = members.pop(SEAL, None)
+    if digest != hashlib.sha256(canonical(members)).hexdigest():
+        raise _not_sealed(file, "its sha256 is not that of its content")
+    if members.get(FORMAT) != expected_format:
+        text = f"its format is {members.get(FORMAT)!r} instead of {expected_format!r}"
+        raise DamageFoundError(Finding(Damage.FORMAT, file, None, text))
+    return Members(members, file)
+
+
+class Members:
+    """The members of an unsealed object, taken out by kind and range. Each method raises DamageFoundError (content)."""
+
+    __slots__ = ("_values", "file")
+
+    def __init__(self, values: Mapping[str, object], file: str) -> None:
+        self._values: Final = values
+        self.file: Final = file
+
+    def number(self, name: str, low: int = 0, high: int = _NUMBER_MAX) -> int:
+        """An integer of low .. high."""
+        value = self._values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise self.wrong(f"{name} is not an integer of {low} .. {high}")
+        return value
+
+    def text(self, name: str, longest: int = 1024) -> str:
+        """A string of at most that many characters."""
+        value = self._values.get(name)
+        if not isinstance(value, str) or len(value) > longest:
+            raise self.wrong(f"{name} is not a string of at most {longest} characters")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean."""
+        value = self._values.get(name)
+        if not isinstance(value, bool):
+            raise self.wrong(f"{name} is not a boolean")
+        return value
+
+    def octets(self, name: str, size: int) -> bytes:
+        """Bytes that stand as lower-case hexadecimal digits. size: bytes."""
+        value = self._values.get(name)
+        if isinstance(value, str) and len(value) == 2 * size and set(value) <= set("0123456789abcdef"):
+            return bytes.fromhex(value)
+        raise self.wrong(f"{name} is not {2 * size} lower-case hexadecimal digits")
+
+    def optional_octets(self, name: str, size: int) -> bytes | None:
+        """As octets(), or None for null."""
+        return None if self._values.get(name, "") is None else self.octets(name, size)
+
+    def child(self, name: str) -> Members:
+        """An object."""
+        value = self._values.get(name)
+        if not isinstance(value, dict):
+            raise self.wrong(f"{name} is not an object")
+        return Members(value, self.file)
+
+    def children(self, name: str) -> list[Members]:
+        """An array of objects."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.wrong(f"{name} is not an array of objects")
+        return [Members(item, self.file) for item in value]
+
+    def names(self) -> list[str]:
+        """The names of all members, sorted."""
+        return sorted(self._values)
+
+    def wrong(self, text: str) -> DamageFoundError:
+        """The error for members that are not what they must be."""
+        return DamageFoundError(Finding(Damage.CONTENT, self.file, None, text))
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _not_sealed(file: str, text: str) -> DamageFoundError:
+    return DamageFoundError(Finding(Damage.NOT_SEALED, file, None, text))

@@ -1,0 +1,222 @@
+"""The store: a folder of dumps (store.md section 1).
+
+Owns which dumps there are, how one is opened for writing, and how one is deleted. What is inside a dump belongs to
+DumpWriter and Dump.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import (
+    AmbiguousIdError,
+    BusyError,
+    DumpNotFoundError,
+    MismatchError,
+    OwnerError,
+)
+from netdump.store.documents import find_origin, read_headline, read_manifest, read_receipt
+from netdump.store.dump import Dump
+from netdump.store.durable import storage_faults, write_durably
+from netdump.store.files import LocalFiles
+from netdump.store.findings import DamageFoundError
+from netdump.store.layout import LOCK, ORIGIN, PARTIAL, SEGMENTS, TRASH, checked_id, is_dump_id, segment_range
+from netdump.store.recovery import Recovery, follow_manifest, recover
+from netdump.store.writer import DumpWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from netdump.store.files import Files, Lock
+    from netdump.store.origin import Origin
+
+_SHOWN: Final = 5  # candidates named when a shortened id fits several dumps
+
+
+class Store:
+    """All dumps below root (a collector's DIR/dumps). Safe for several threads and processes: locks are per dump.
+
+    Every method may raise StorageFaultError.
+    """
+
+    def __init__(self, root: Path, files: Files | None = None, clock: Callable[[], float] = time.time) -> None:
+        """root: made with its first dump if it is not there, but not its parent.
+
+        files: the operations on it, for tests.
+
+        clock: seconds since 1970, stamped into manifests.
+        """
+        self.root: Final = root
+        self._clock: Final = clock
+        self._files: Final[Files] = LocalFiles(root) if files is None else files
+        if files is None and not root.exists():
+            with storage_faults(f"making the folder {root}"):
+                root.mkdir(mode=0o700, exist_ok=True)
+                LocalFiles(root.parent).sync_folder("")
+
+    def ids(self) -> list[str]:
+        """The ids of all dumps, sorted. A folder without origin is not one yet."""
+        with storage_faults(f"listing the dumps in {self.root}"):
+            return [
+                name
+                for name in self._files.names("")
+                if is_dump_id(name) and self._files.status(f"{name}/{ORIGIN}") is not None
+            ]
+
+    def resolve(self, prefix: str) -> str:
+        """The id that begins with prefix (case does not matter). Raises DumpNotFoundError, AmbiguousIdError."""
+        wanted = prefix.lower()
+        fitting = [name for name in self.ids() if name.startswith(wanted)]
+        if not fitting or not wanted:
+            raise DumpNotFoundError(f"there is no dump {prefix!r} in {self.root}; list the dumps to see their ids")
+        if len(fitting) > 1:
+            shown = ", ".join(fitting[:_SHOWN]) + (", ..." if len(fitting) > _SHOWN else "")
+            raise AmbiguousIdError(f"{prefix!r} fits {len(fitting)} dumps: {shown}; give more digits")
+        return fitting[0]
+
+    def dump(self, dump_id: str) -> Dump:
+        """A dump to read. dump_id: whole. Raises DumpNotFoundError."""
+        with storage_faults(f"looking for dump {checked_id(dump_id)}"):
+            if self._files.status(dump_id) is None:
+                raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
+        return Dump(self._files, self.root, dump_id)
+
+    def open_writer(self, origin: Origin) -> DumpWriter:
+        """Create a dump or go on with it, as its only writer. The origin is durable when this returns ([S-15]).
+
+        What an earlier writer left unfinished is removed. Raises OwnerError (another host's; before anything else is
+        looked at, [W-32]), MismatchError ([W-31]), BusyError (another writer, or the dump is being restored or
+        deleted), DamagedError (its documents, or the segments of its manifest).
+        """
+        with storage_faults(f"opening dump {origin.id}"):
+            _check_owner(find_origin(self._files, origin.id), origin)
+            lock = self._lock_for_writing(origin.id)
+            try:
+                return self._open_locked(origin, lock)
+            except BaseException:
+                with suppress(OSError):
+                    lock.release()
+                raise
+
+    def delete(self, dump_id: str) -> None:
+        """Delete a dump. It is gone when this returns, and all of it or nothing after a crash. Spec: [S-06].
+
+        Raises DumpNotFoundError, BusyError.
+        """
+        checked_id(dump_id)
+        with storage_faults(f"deleting dump {dump_id}"):
+            if self._files.status(dump_id) is None:
+                raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
+            lock = self._take_lock(dump_id)
+            try:
+                trash = f"{TRASH}{dump_id}-{secrets.token_hex(8)}"
+                self._files.rename(dump_id, trash)
+                self._files.sync_folder("")
+            finally:
+                lock.release()
+            self._remove_tree(trash)
+
+    def empty_trash(self) -> None:
+        """Remove what deletions cut short have left. Harmless at any time, also beside a deletion that is going on."""
+        with storage_faults(f"emptying the trash of {self.root}"):
+            for name in self._files.names(""):
+                if name.startswith(TRASH):
+                    self._remove_tree(name)
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written."""
+        with storage_faults(f"asking for free space in {self.root}"):
+            return self._files.free_bytes()
+
+    def _lock_for_writing(self, dump_id: str) -> Lock:
+        """The lock of a dump whose folders are there and durable."""
+        for folder in (dump_id, f"{dump_id}/{SEGMENTS}"):
+            with suppress(FileExistsError):
+                self._files.make_folder(folder)
+        return self._take_lock(dump_id)
+
+    def _take_lock(self, dump_id: str) -> Lock:
+        try:
+            return self._files.lock(f"{dump_id}/{LOCK}")
+        except BlockingIOError:
+            raise BusyError(f"dump {dump_id} is being written, restored or deleted; try again later") from None
+        except FileNotFoundError:
+            # Its folder went away after we had seen or made it: a deletion was faster.
+            raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
+
+    def _open_locked(self, origin: Origin, lock: Lock) -> DumpWriter:
+        files, dump_id = self._files, origin.id
+        # A name that is there need not be durable: its maker may have been killed before it synced the folder. So
+        # everything that is about to be counted is synced once more, also what this call has just made.
+        self._remove_partials(dump_id)
+        for folder in (f"{dump_id}/{SEGMENTS}", dump_id, ""):
+            files.sync_folder(folder)
+        known = find_origin(files, dump_id)
+        _check_owner(known, origin)
+        if known is None:
+            write_durably(files, f"{dump_id}/{ORIGIN}", origin.pack())
+            known = origin
+        manifest = read_manifest(files, dump_id, known)
+        if manifest is None:
+            recovery = recover(files, dump_id, known.image_bytes)
+            self._remove_unused(known, recovery)
+        else:
+            recovery = follow_manifest(files, manifest)
+            if recovery.findings:
+                raise DamageFoundError(recovery.findings[0], dump_id)
+        return DumpWriter(
+            files,
+            lock,
+            known,
+            recovery,
+            manifest=manifest,
+            has_headline=read_headline(files, dump_id) is not None,
+            receipt=read_receipt(files, dump_id),
+            clock=self._clock,
+        )
+
+    def _remove_partials(self, dump_id: str) -> None:
+        """Remove what is worthless by its name, [S-02]. The caller holds the lock."""
+        for folder in (dump_id, f"{dump_id}/{SEGMENTS}"):
+            for name in self._files.names(folder):
+                if name.endswith(PARTIAL):
+                    self._files.unlink(f"{folder}/{name}")
+
+    def _remove_unused(self, origin: Origin, recovery: Recovery) -> None:
+        """Remove the segments outside the durable run, [S-23]: their names must be free for what comes next."""
+        used = {link.info.name for link in recovery.links}
+        folder = f"{origin.id}/{SEGMENTS}"
+        for name in self._files.names(folder):
+            if segment_range(name) is not None and name not in used:
+                self._files.unlink(f"{folder}/{name}")
+
+    def _remove_tree(self, name: str) -> None:
+        """Remove a folder and all in it; that another one does the same at this moment is no error."""
+        with suppress(FileNotFoundError):
+            for inner in self._files.names(name):
+                path = f"{name}/{inner}"
+                status = self._files.status(path)
+                if status is not None and status.is_folder:
+                    self._remove_tree(path)
+                elif status is not None:
+                    with suppress(FileNotFoundError):
+                        self._files.unlink(path)
+            self._files.remove_folder(name)
+
+
+def _check_owner(known: Origin | None, offered: Origin) -> None:
+    """Raise OwnerError or MismatchError if the dump is known otherwise. Spec: [W-31], [W-32]."""
+    if known is None:
+        return
+    if known.host != offered.host:
+        raise OwnerError(f"dump {offered.id} belongs to another host than {offered.host}")
+    of_known = (known.image_bytes, known.page_bytes, known.level)
+    if of_known != (offered.image_bytes, offered.page_bytes, offered.level):
+        raise MismatchError(
+            f"dump {offered.id} is known with image, page size and level {of_known}, "
+            f"now offered with {(offered.image_bytes, offered.page_bytes, offered.level)}"
+        )

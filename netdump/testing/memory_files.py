@@ -1,0 +1,310 @@
+"""The store's file operations in memory, with power cuts.
+
+Knows for every file and folder what has been synced and what has not. A power cut keeps the first and does what it
+likes with the second: each write and each change of a name since the last sync may have reached the disk or not, in
+any combination, and a write may have reached it by half. A real file system is kinder; what survives here survives
+there. Method: ALICE (OSDI 2014).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from netdump.store.files import Status
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from netdump.store.files import Buffer
+
+_FREE: Final = 1 << 40
+
+
+def _error(number: int, name: str) -> OSError:
+    return OSError(number, os.strerror(number), name)
+
+
+class _Content:
+    """What is in a file. waiting: changes since the last sync: data at a position, or None for a length."""
+
+    __slots__ = ("durable", "now", "waiting")
+
+    def __init__(self) -> None:
+        self.now = bytearray()
+        self.durable = bytearray()
+        self.waiting: list[tuple[int, bytes | None]] = []
+
+    def change(self, position: int, data: bytes | None) -> None:
+        """Write data at position; None: make the length position."""
+        _apply(self.now, position, data)
+        self.waiting.append((position, data))
+
+    def sync(self) -> None:
+        """Make what waits durable; what was forgotten before stays lost."""
+        for position, data in self.waiting:
+            _apply(self.durable, position, data)
+        self.waiting.clear()
+
+    def cut(self, random: Random | None) -> None:
+        """Power goes. random: which of the waiting changes were lucky; None: none."""
+        found = bytearray(self.durable)
+        for position, data in self.waiting if random is not None else ():
+            assert random is not None
+            luck = random.random()
+            if luck < 0.4:
+                _apply(found, position, data)
+            elif luck < 0.6 and data is not None:
+                _apply(found, position, data[: random.randrange(len(data) + 1)])
+            elif luck < 0.7 and data is not None:
+                _apply(found, position + len(data), b"")  # the length came through, the data did not
+        self.now, self.durable, self.waiting = found, bytearray(found), []
+
+
+def _apply(content: bytearray, position: int, data: bytes | None) -> None:
+    if data is None:
+        del content[position:]
+    if position > len(content):
+        content.extend(bytes(position - len(content)))
+    if data:
+        content[position : position + len(data)] = data
+
+
+class _Folder:
+    """What is in a folder. waiting: changes of names since the last sync, each a few names that change together."""
+
+    __slots__ = ("durable", "now", "waiting")
+
+    def __init__(self) -> None:
+        self.now: dict[str, _Content | _Folder] = {}
+        self.durable: dict[str, _Content | _Folder] = {}
+        self.waiting: list[dict[str, _Content | _Folder | None]] = []
+
+    def change(self, names: dict[str, _Content | _Folder | None]) -> None:
+        """Let each name stand for that, or for nothing."""
+        _rename(self.now, names)
+        self.waiting.append(names)
+
+    def sync(self) -> None:
+        """Make all names durable."""
+        self.durable = dict(self.now)
+        self.waiting.clear()
+
+    def cut(self, random: Random | None) -> None:
+        """Power goes. random: which of the waiting changes were lucky; None: none."""
+        found = dict(self.durable)
+        for names in self.waiting:
+            if random is not None and random.random() < 0.5:
+                _rename(found, names)
+        self.now, self.durable, self.waiting = found, dict(found), []
+        for inner in self.now.values():
+            inner.cut(random)
+
+
+def _rename(entries: dict[str, _Content | _Folder], names: dict[str, _Content | _Folder | None]) -> None:
+    for name, what in names.items():
+        if what is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = what
+
+
+class MemoryFiles:
+    """Files in memory. Spec of the methods: netdump.store.files.Files. For one thread."""
+
+    def __init__(self) -> None:
+        self._root: Final = _Folder()
+        self._locks: Final[set[str]] = set()
+
+    def cut_power(self, random: Random | None = None) -> None:
+        """Lose what is not durable, and every lock. random: decides what of it is kept by luck; None: nothing."""
+        self._root.cut(random)
+        self._locks.clear()
+
+    def content(self, name: str) -> bytearray:
+        """The bytes of a file, for tests to look at and to damage."""
+        found = self._find(name)
+        assert isinstance(found, _Content)
+        return found.now
+
+    def all_names(self) -> list[str]:
+        """The names of all files."""
+        found: list[str] = []
+
+        def walk(folder: _Folder, prefix: str) -> None:
+            for name, inner in folder.now.items():
+                if isinstance(inner, _Folder):
+                    walk(inner, f"{prefix}{name}/")
+                else:
+                    found.append(prefix + name)
+
+        walk(self._root, "")
+        return sorted(found)
+
+    def create(self, name: str) -> MemoryFile:
+        """A new file, whose name is not durable."""
+        folder, last = self._place(name)
+        if last in folder.now:
+            raise _error(errno.EEXIST, name)
+        content = _Content()
+        folder.change({last: content})
+        return MemoryFile(content)
+
+    def open(self, name: str) -> MemoryFile:
+        """A file that is there."""
+        found = self._find(name)
+        if isinstance(found, _Folder):
+            raise _error(errno.EINVAL, name)
+        return MemoryFile(found)
+
+    def rename(self, old: str, new: str) -> None:
+        """Within one folder only: both names change together."""
+        folder, old_last = self._place(old)
+        new_folder, new_last = self._place(new)
+        assert folder is new_folder, "the store renames within a folder only"
+        folder.change({old_last: None, new_last: self._find(old)})
+
+    def unlink(self, name: str) -> None:
+        """Not durable."""
+        self._remove(name, _Content)
+
+    def make_folder(self, name: str) -> None:
+        """Not durable."""
+        folder, last = self._place(name)
+        if last in folder.now:
+            raise _error(errno.EEXIST, name)
+        folder.change({last: _Folder()})
+
+    def remove_folder(self, name: str) -> None:
+        """Not durable."""
+        found = self._find(name)
+        if isinstance(found, _Folder) and found.now:
+            raise _error(errno.ENOTEMPTY, name)
+        self._remove(name, _Folder)
+
+    def sync_folder(self, name: str) -> None:
+        """Make the names in it durable, not what they stand for."""
+        self._folder(name).sync()
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted."""
+        return sorted(self._folder(folder).now)
+
+    def status(self, name: str) -> Status | None:
+        """Without holes."""
+        try:
+            found = self._find(name)
+        except FileNotFoundError:
+            return None
+        if isinstance(found, _Folder):
+            return Status(0, 0, is_folder=True)
+        return Status(len(found.now), len(found.now), is_folder=False)
+
+    def lock(self, name: str) -> MemoryLock:
+        """Made if need be."""
+        folder, last = self._place(name)
+        if last not in folder.now:
+            folder.change({last: _Content()})
+        if name in self._locks:
+            raise _error(errno.EWOULDBLOCK, name)
+        self._locks.add(name)
+        return MemoryLock(self._locks, name)
+
+    def free_bytes(self) -> int:
+        """A tebibyte."""
+        return _FREE
+
+    def _remove(self, name: str, kind: type[_Content | _Folder]) -> None:
+        found = self._find(name)
+        if not isinstance(found, kind):
+            raise _error(errno.EISDIR if isinstance(found, _Folder) else errno.ENOTDIR, name)
+        folder, last = self._place(name)
+        folder.change({last: None})
+
+    def _place(self, name: str) -> tuple[_Folder, str]:
+        parent, _, last = name.rpartition("/")
+        return self._folder(parent), last
+
+    def _folder(self, name: str) -> _Folder:
+        found: _Content | _Folder = self._root
+        for part in name.split("/") if name else ():
+            if not isinstance(found, _Folder):
+                raise _error(errno.ENOTDIR, name)
+            if part not in found.now:
+                raise _error(errno.ENOENT, name)
+            found = found.now[part]
+        if not isinstance(found, _Folder):
+            raise _error(errno.ENOTDIR, name)
+        return found
+
+    def _find(self, name: str) -> _Content | _Folder:
+        folder, last = self._place(name)
+        if last not in folder.now:
+            raise _error(errno.ENOENT, name)
+        return folder.now[last]
+
+
+class MemoryFile:
+    """File in memory."""
+
+    def __init__(self, content: _Content) -> None:
+        self._content: Final = content
+        self._end = 0
+        self._open = True
+
+    def read(self, position: int, length: int) -> bytes:
+        """What is there now, synced or not."""
+        return bytes(self._at_work().now[position : position + length])
+
+    def size(self) -> int:
+        """The length now."""
+        return len(self._at_work().now)
+
+    def write(self, data: Buffer) -> None:
+        """Behind what this object has written."""
+        self.write_at(self._end, data)
+        self._end += len(data)
+
+    def write_at(self, position: int, data: Buffer) -> None:
+        """Not durable."""
+        self._at_work().change(position, bytes(data))
+
+    def resize(self, size: int) -> None:
+        """Not durable."""
+        self._at_work().change(size, None)
+
+    def sync(self) -> None:
+        """The content; not the name."""
+        self._at_work().sync()
+
+    def forget_unsynced(self) -> None:
+        """Writing back has failed: what waits is dropped, though it can still be read until power goes.
+
+        Spec: [S-04].
+        """
+        self._at_work().waiting.clear()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._open = False
+
+    def _at_work(self) -> _Content:
+        if not self._open:
+            raise _error(errno.EBADF, "")
+        return self._content
+
+
+class MemoryLock:
+    """Lock in memory."""
+
+    def __init__(self, held: set[str], name: str) -> None:
+        self._held: Final = held
+        self._name: Final = name
+        self._holding = True
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._holding:
+            self._holding = False
+            self._held.discard(self._name)
