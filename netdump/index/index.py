@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
+from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.record import DumpRecord, State, dump_json
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
@@ -158,10 +158,12 @@ class Index:
             wanted = wanted.where(DUMPS.c.first_seen >= query.since)
         if query.state is not None:
             wanted = wanted.where(or_(DUMPS.c.state == query.state.value, DUMPS.c.state.in_([s.value for s in also])))
+        edge = select(*_ORDER).where(DUMPS.c.id == query.before)
         if query.before is not None:
-            edge = select(*_ORDER).where(DUMPS.c.id == query.before)
             wanted = wanted.where(tuple_(*_ORDER) < edge.scalar_subquery())
         with self._read() as connection:
+            if query.before is not None and connection.execute(edge).first() is None:
+                raise DumpNotFoundError(f"there is no dump {query.before} to go on from; list again from the start")
             return [_record(row) for row in connection.execute(wanted)]
 
     def _migrate(self) -> None:

@@ -14,6 +14,8 @@ from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from netdump.store.verify import Report
+
 LIST_LIMIT_MAX: Final = 1000
 """The most dumps that one answer lists."""
 
@@ -64,22 +66,6 @@ class FetchPlan:
     segments: tuple[PlannedSegment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What checking a whole dump found.
-
-    findings: one sentence each; none means sound. offset: how much of the image was verified, bytes from 0.
-    """
-
-    id: str
-    complete: bool
-    sound: bool
-    offset: int
-    image_bytes: int
-    root: str | None
-    findings: tuple[str, ...]
-
-
 class Catalog(Protocol):
     """Access to dumps.
 
@@ -112,8 +98,8 @@ class Catalog(Protocol):
         """The bytes of a segment file from an offset on, in pieces of at most some MiB. dump_id: whole."""
         ...
 
-    def verify(self, dump_id: str) -> Verification:
-        """Read and check everything that is stored of a dump. Long work."""
+    def verify(self, dump_id: str) -> Report:
+        """Read and check everything that is stored of a dump. Long work. Damage is in the report, never raised."""
         ...
 
     def delete(self, dump_id: str) -> None:
@@ -124,11 +110,6 @@ class Catalog(Protocol):
 def plan_json(plan: FetchPlan) -> JsonObject:
     """The public object of a plan."""
     return {**asdict(plan), "segments": [asdict(segment) for segment in plan.segments]}
-
-
-def verification_json(verification: Verification) -> JsonObject:
-    """The public object of a verification."""
-    return {**asdict(verification), "findings": list(verification.findings)}
 
 
 def list_json(records: Sequence[DumpRecord]) -> JsonObject:

@@ -36,8 +36,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(path: Path) -> Iterator[Index]:
-    with Index.open(path) as opened:
+def index(migrated: Path) -> Iterator[Index]:
+    with Index.open(migrated) as opened:
         yield opened
 
 
@@ -232,8 +232,7 @@ def test_rows_that_make_no_sense_name_the_remedy(path: Path, statement: str) -> 
 
 def test_damage_inside_the_file_names_the_remedy(path: Path) -> None:
     with Index.open(path) as opened:
-        for number in range(200):
-            opened.put(record(number))
+        opened.add(record(number) for number in range(200))
     data = bytearray(path.read_bytes())
     for position in range(8192, len(data), 4096):
         data[position : position + 64] = b"\xff" * 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netdump.index.reading import FetchPlan, PlannedSegment, Verification, list_json, plan_json, verification_json
+from netdump.index.reading import FetchPlan, PlannedSegment, list_json, plan_json
 from netdump.index.record import DumpRecord, State
 
 
@@ -20,9 +20,3 @@ def test_a_plan_has_the_agreed_members() -> None:
     assert shown["segments"] == [
         {"name": "x.seg", "start": 0, "end": 4096, "chunks": 1, "bytes": 300, "sha256": "ab" * 32}
     ]
-
-
-def test_a_verification_lists_its_findings() -> None:
-    shown = verification_json(Verification("a" * 32, True, False, 0, 4096, None, ("x is missing",)))
-    assert shown["findings"] == ["x is missing"]
-    assert shown["sound"] is False

@@ -1,0 +1,219 @@
+"""The catalog of a collector's folder: what the server's API and the commands with --root read dumps through.
+
+Owns how index and store are held together: the store decides which dumps there are and how far they have come, the
+index makes lists cheap. Works beside a running collector and without one. Methods may be called from several threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Self
+
+from netdump.errors import DumpNotFoundError, NotACollectorError, StorageFaultError
+from netdump.index.gather import REMARK_CHARS_MAX, gather, is_held
+from netdump.index.index import NAME, Index
+from netdump.index.reading import FetchPlan, PlannedSegment, Query
+from netdump.index.record import DumpRecord, State
+from netdump.store.files import LocalFiles
+from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
+from netdump.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from netdump.store.files import LocalFile
+    from netdump.store.verify import Report
+
+STORE_NAME: Final = "dumps"
+
+PREFIX_DIGITS_MIN: Final = 4
+"""How short an id may be."""
+
+_PAGE: Final = 200
+_PIECE_BYTES: Final = 1 << 20
+_UNSETTLED: Final = frozenset({State.ARRIVING, State.INTERRUPTED})
+
+
+class LocalCatalog:
+    """Implements Catalog over DIR. A context manager."""
+
+    __slots__ = ("_directory", "_index", "_store")
+
+    def __init__(self, directory: Path) -> None:
+        """directory: the collector's. Raises NotACollectorError, and what Index.open raises."""
+        if not (directory / STORE_NAME).is_dir():
+            raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
+        self._directory: Final = directory
+        self._store: Final = Store(directory / STORE_NAME)
+        self._index: Final = Index.open(directory / NAME)
+
+    def close(self) -> None:
+        """Give the index back."""
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def index(self) -> Index:
+        """The index behind it, for who also writes: the server."""
+        return self._index
+
+    def list(self, query: Query) -> list[DumpRecord]:
+        """Implements Catalog.list. Dumps that the index does not know are added to it, those that are gone left out."""
+        present = self._add_missing()
+        found: list[DumpRecord] = []
+        before = query.before
+        while True:
+            also = _UNSETTLED if query.state is not None else frozenset[State]()
+            page = self._index.list(replace(query, before=before, limit=_PAGE), also)
+            for row in page:
+                record = self._reconciled(row) if row.id in present else None
+                if record is not None and query.state in {None, record.state}:
+                    found.append(record)
+                    if len(found) >= query.limit:
+                        return found
+            if len(page) < _PAGE:
+                return found
+            before = page[-1].id
+
+    def refresh(self) -> None:
+        """Bring the index up to what the store holds: for the start of a collector.
+
+        Adds dumps it does not know, forgets those that are gone, settles what an earlier collector left as arriving.
+        """
+        present = self._add_missing()
+        for dump_id in self._index.ids() - present:
+            self._index.remove(dump_id)
+        self.list(Query(state=State.ARRIVING))
+
+    def show(self, dump_id: str) -> DumpRecord:
+        """Implements Catalog.show."""
+        record = gather(self._store, self._resolve(dump_id))
+        row = self._index.get(record.id)
+        if row is not None and row.state is State.DAMAGED and record.state is State.COMPLETE:
+            # Verification has found what a look at the documents does not show.
+            record = replace(record, state=State.DAMAGED, remark=row.remark)
+        if record.state not in _UNSETTLED and record != row:
+            self._index.put(record)
+        return record
+
+    def log(self, dump_id: str) -> bytes:
+        """Implements Catalog.log."""
+        return self._store.dump(self._resolve(dump_id)).read_log()
+
+    def headline(self, dump_id: str) -> bytes | None:
+        """The raw headline document, None if there is none."""
+        return self._store.dump(self._resolve(dump_id)).headline_bytes
+
+    def receipt(self, dump_id: str) -> bytes | None:
+        """Implements Catalog.receipt."""
+        return self._store.dump(self._resolve(dump_id)).receipt
+
+    def plan(self, dump_id: str) -> FetchPlan:
+        """Implements Catalog.plan."""
+        dump = self._store.dump(self._resolve(dump_id))
+        manifest = dump.manifest
+        segments = tuple(
+            PlannedSegment(info.name, info.start, info.end, info.chunks, info.file_bytes, info.sha256.hex())
+            for info in (dump.segments() if manifest is None else manifest.segments)
+        )
+        return FetchPlan(
+            id=dump.id,
+            complete=manifest is not None,
+            image_bytes=dump.origin.image_bytes,
+            offset=segments[-1].end if segments else 0,
+            chunks=sum(segment.chunks for segment in segments),
+            root=None if manifest is None else manifest.root.hex(),
+            segments=segments,
+        )
+
+    def open_segment(self, dump_id: str, name: str) -> LocalFile:
+        """A segment file for handing on, as it is; closed by the caller. It is checked by who fetches it.
+
+        Raises DumpNotFoundError, also for a segment that is not there or a name that is none.
+        """
+        whole = self._resolve(dump_id)
+        if segment_range(name) is None:
+            raise DumpNotFoundError(f"{name!r} is not the name of a segment")
+        try:
+            return LocalFiles(self._store.root).open(f"{whole}/{SEGMENTS}/{name}")
+        except FileNotFoundError:
+            raise DumpNotFoundError(f"dump {whole} has no segment {name}; ask for its plan again") from None
+        except OSError as error:
+            raise StorageFaultError(f"segment {name} of dump {whole} cannot be read: {error.strerror}") from error
+
+    def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
+        """Implements Catalog.read_segment."""
+        file = self.open_segment(dump_id, name)
+        try:
+            while piece := file.read(offset, _PIECE_BYTES):
+                yield piece
+                offset += len(piece)
+        except OSError as error:
+            raise StorageFaultError(f"segment {name} of dump {dump_id} cannot be read: {error.strerror}") from error
+        finally:
+            file.close()
+
+    def verify(self, dump_id: str, progress: Callable[[int], None] | None = None) -> Report:
+        """Implements Catalog.verify. The index learns of what is found.
+
+        progress: called in this thread with the image offset reached; may raise to stop.
+        """
+        whole = self._resolve(dump_id)
+        report = self._store.dump(whole).verify(progress)
+        row = self._index.get(whole)
+        if not report.ok:
+            self._index.add([gather(self._store, whole)])
+            self._index.set_state(whole, State.DAMAGED, str(report.findings[0])[:REMARK_CHARS_MAX])
+        elif row is not None and row.state is State.DAMAGED:
+            self._index.put(gather(self._store, whole))  # put right since, from a copy for instance
+        return report
+
+    def delete(self, dump_id: str) -> None:
+        """Implements Catalog.delete."""
+        whole = self._resolve(dump_id)
+        self._store.delete(whole)
+        self._index.remove(whole)
+
+    def _resolve(self, dump_id: str) -> str:
+        if len(dump_id) < PREFIX_DIGITS_MIN:
+            raise DumpNotFoundError(f"{dump_id!r} is too short: give at least {PREFIX_DIGITS_MIN} digits of the id")
+        return self._store.resolve(dump_id)
+
+    def _add_missing(self) -> set[str]:
+        """Add the dumps that the index does not know. Returns all that are there."""
+        present = set(self._store.ids())
+        records = []
+        for dump_id in present - self._index.ids():
+            try:
+                records.append(gather(self._store, dump_id))
+            except DumpNotFoundError:
+                present.discard(dump_id)  # deleted since it was listed
+        if records:
+            self._index.add(records)
+        return present
+
+    def _reconciled(self, row: DumpRecord) -> DumpRecord | None:
+        """What a row must say now; None if the dump went away meanwhile. Writes only what nobody else will."""
+        folder = self._store.root / row.id
+        if row.state not in _UNSETTLED:
+            return replace(row, vmcore=(folder / VMCORE).exists())
+        if is_held(folder):
+            return replace(row, state=State.ARRIVING)
+        if row.state is State.INTERRUPTED and not (folder / MANIFEST).exists():
+            return row
+        # The collector that wrote this row did not live to write the next.
+        try:
+            record = gather(self._store, row.id)
+        except DumpNotFoundError:
+            return None
+        self._index.put(record)
+        return record

@@ -1,0 +1,244 @@
+"""The catalog of a folder: right with a fresh, a stale, an empty and no index, beside a writer and without one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import AmbiguousIdError, BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
+from netdump.index.catalog import LocalCatalog
+from netdump.index.index import NAME
+from netdump.index.reading import Query
+from netdump.index.record import State
+from netdump.store import Restoration, Store, Wanted
+from netdump.store.restore import read_segment
+from tests.index.stored import LOG, PANIC, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "dumps")
+
+
+@pytest.fixture
+def catalog(migrated: Path, store: Store) -> Iterator[LocalCatalog]:
+    with LocalCatalog(migrated.parent) as opened:
+        yield opened
+
+
+def listed(catalog: LocalCatalog, query: Query | None = None) -> list[str]:
+    return [record.id for record in catalog.list(query or Query())]
+
+
+def test_dumps_that_the_index_does_not_know_are_listed(store: Store, catalog: LocalCatalog) -> None:
+    old, new = Sample(number=2, created=1000).store(store), Sample(number=1, created=2000).store(store, chunks=2)
+    assert listed(catalog) == [new, old]
+    assert [record.state for record in catalog.list(Query())] == [State.INTERRUPTED, State.COMPLETE]
+    assert catalog.index.ids() == {old, new}
+
+
+def test_dumps_that_are_gone_are_not_listed(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    gone, there = Sample(number=1).store(store), Sample(number=2).store(store)
+    assert len(listed(catalog)) == 2
+    shutil.rmtree(tmp_path / "dumps" / gone)
+    assert listed(catalog) == [there]
+
+
+def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catalog: LocalCatalog) -> None:
+    complete, half = Sample(number=1), Sample(number=2)
+    with complete.open(store) as one, half.open(store) as two:
+        assert {record.state for record in catalog.list(Query())} == {State.ARRIVING}
+        complete.write(one)
+        half.write(two, chunks=4)
+        # The rows are those of the beginning, the lock tells that somebody is at work.
+        assert [record.durable_bytes for record in catalog.list(Query())] == [0, 0]
+    by_id = {record.id: record for record in catalog.list(Query())}
+    assert by_id[complete.id].state is State.COMPLETE
+    assert (by_id[half.id].state, by_id[half.id].durable_bytes) == (State.INTERRUPTED, 4 * 8 * 4096)
+    assert catalog.index.get(half.id) == by_id[half.id]
+
+
+def test_an_interrupted_dump_that_goes_on_is_arriving_whatever_the_index_says(
+    store: Store, catalog: LocalCatalog
+) -> None:
+    sample = Sample()
+    sample.store(store, chunks=2)
+    assert [record.state for record in catalog.list(Query())] == [State.INTERRUPTED]
+    with sample.open(store):
+        assert [record.state for record in catalog.list(Query())] == [State.ARRIVING]
+        assert listed(catalog, Query(state=State.ARRIVING)) == [sample.id]
+        assert listed(catalog, Query(state=State.INTERRUPTED)) == []
+    sample.store(store)
+    assert listed(catalog, Query(state=State.COMPLETE)) == [sample.id]
+
+
+def test_pages_and_limits_count_what_is_listed(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netdump.index.catalog._PAGE", 2)
+    for number in range(1, 8):
+        Sample(pages=8, number=number, created=1000 + number).store(store, chunks=None if number % 2 else 0)
+    complete = listed(catalog, Query(state=State.COMPLETE))
+    assert [dump_id[0] for dump_id in complete] == ["7", "5", "3", "1"]
+    assert listed(catalog, Query(state=State.COMPLETE, limit=2)) == complete[:2]
+    assert listed(catalog, Query(state=State.COMPLETE, before=complete[1])) == complete[2:]
+    assert listed(catalog, Query(limit=3)) == listed(catalog)[:3]
+
+
+def test_a_page_after_a_dump_that_is_not_there(store: Store, catalog: LocalCatalog) -> None:
+    Sample().store(store)
+    with pytest.raises(DumpNotFoundError):
+        catalog.list(Query(before="f" * 32))
+
+
+def test_show_follows_the_store(store: Store, catalog: LocalCatalog) -> None:
+    sample = Sample()
+    with sample.open(store) as writer:
+        sample.write(writer, chunks=2)
+        assert catalog.show(sample.id).durable_bytes == 2 * 8 * 4096
+        sample.write(writer, chunks=6)
+        record = catalog.show(sample.id)
+    assert (record.state, record.durable_bytes) == (State.ARRIVING, 6 * 8 * 4096)
+    sample.store(store)
+    assert catalog.show(sample.id[:8]) == catalog.index.get(sample.id)
+
+
+def test_ids_are_shortened_as_in_git(store: Store, catalog: LocalCatalog) -> None:
+    one = Sample(number=0xABCD1).store(store, chunks=0)
+    two = Sample(number=0xABCD2).store(store, chunks=0)
+    assert catalog.show("abcd1").id == one
+    assert catalog.show(two).id == two
+    assert catalog.show("ABCD2").id == two
+    with pytest.raises(AmbiguousIdError, match=one):
+        catalog.show("abcd")
+    for wrong in ("abc", "", "ffff", "../..", "abcd1" + "0" * 40):
+        with pytest.raises(DumpNotFoundError):
+            catalog.show(wrong)
+
+
+def test_log_receipt_and_headline(store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store, chunks=0)
+    bare = Sample(number=2, log=None).store(store, chunks=0)
+    assert catalog.log(dump_id) == LOG
+    assert catalog.log(bare) == b""
+    assert catalog.receipt(dump_id) is None
+    assert catalog.headline(dump_id) == Sample().headline()
+
+
+def test_a_plan_restores_the_dump(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    sample = Sample()
+    plan = catalog.plan(sample.store(store))
+    assert (plan.complete, plan.offset, plan.image_bytes, plan.chunks) == (
+        True,
+        len(sample.image),
+        len(sample.image),
+        8,
+    )
+    assert plan.root == sample.root().hex()
+    wanted = Wanted(bytes.fromhex(plan.id), plan.image_bytes, bytes.fromhex(plan.root))
+    with Restoration.to(tmp_path / "out", wanted) as restoration:
+        for segment in plan.segments:
+            copy = tmp_path / segment.name
+            copy.write_bytes(b"".join(catalog.read_segment(plan.id, segment.name, 0)))
+            assert copy.stat().st_size == segment.bytes
+            with read_segment(copy, segment.name, bytes.fromhex(plan.id)) as reader:
+                assert (reader.info.sha256.hex(), reader.info.chunks) == (segment.sha256, segment.chunks)
+                restoration.write(reader)
+        restoration.finish()
+    assert (tmp_path / "out").read_bytes() == sample.image
+
+
+def test_the_plan_of_an_incomplete_dump_ends_where_it_does(store: Store, catalog: LocalCatalog) -> None:
+    plan = catalog.plan(Sample().store(store, chunks=5))
+    assert (plan.complete, plan.offset, plan.chunks, plan.root) == (False, 5 * 8 * 4096, 5, None)
+    assert [segment.chunks for segment in plan.segments] == [2, 2, 1]
+    assert catalog.plan(Sample(number=2).store(store, chunks=0)).segments == ()
+
+
+def test_segments_are_read_from_any_offset(store: Store, catalog: LocalCatalog) -> None:
+    plan = catalog.plan(Sample().store(store))
+    name = plan.segments[0].name
+    whole = b"".join(catalog.read_segment(plan.id, name, 0))
+    assert b"".join(catalog.read_segment(plan.id, name, 100)) == whole[100:]
+    assert list(catalog.read_segment(plan.id, name, len(whole))) == []
+    file = catalog.open_segment(plan.id, name)
+    assert (file.size(), file.read(5, 3)) == (len(whole), whole[5:8])
+    file.close()
+
+
+@pytest.mark.parametrize("name", ["../origin.json", "origin.json", "", "0" * 16 + "-" + "f" * 16 + ".seg", "x\0"])
+def test_nothing_but_segments_can_be_opened(store: Store, catalog: LocalCatalog, name: str) -> None:
+    dump_id = Sample().store(store)
+    with pytest.raises(DumpNotFoundError):
+        catalog.open_segment(dump_id, name)
+
+
+def test_verify_tells_the_index(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    assert catalog.verify(dump_id).ok
+    segment = min((tmp_path / "dumps" / dump_id / "segments").iterdir())
+    before = segment.read_bytes()
+    segment.write_bytes(before[:300] + bytes([before[300] ^ 1]) + before[301:])
+    report = catalog.verify(dump_id[:8])
+    assert not report.ok
+    (damaged,) = catalog.list(Query(state=State.DAMAGED))
+    assert damaged.remark is not None
+    assert segment.name in damaged.remark
+    assert catalog.show(dump_id) == damaged
+    segment.write_bytes(before)
+    assert catalog.verify(dump_id).ok
+    assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+
+
+def test_delete_takes_the_dump_out_of_store_and_index(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    sample = Sample()
+    sample.store(store)
+    assert listed(catalog) == [sample.id]
+    with sample.open(store), pytest.raises(BusyError):
+        catalog.delete(sample.id)
+    catalog.delete(sample.id)
+    assert (listed(catalog), catalog.index.ids(), os.listdir(tmp_path / "dumps")) == ([], set(), [])
+    with pytest.raises(DumpNotFoundError):
+        catalog.delete(sample.id)
+
+
+def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    gone, half, new = Sample(number=1), Sample(number=2), Sample(number=3)
+    with gone.open(store), half.open(store) as writer:
+        listed(catalog)
+        half.write(writer, chunks=2)
+    shutil.rmtree(tmp_path / "dumps" / gone.id)
+    new.store(store)
+    catalog.refresh()
+    rows = {record.id: (record.state, record.durable_bytes) for record in catalog.index.list()}
+    assert rows == {
+        half.id: (State.INTERRUPTED, 2 * 8 * 4096),
+        new.id: (State.COMPLETE, len(new.image)),
+    }
+
+
+def test_no_index_is_no_hindrance(tmp_path: Path, store: Store) -> None:
+    dump_id = Sample().store(store)
+    assert not (tmp_path / NAME).exists()
+    with LocalCatalog(tmp_path) as catalog:
+        (record,) = catalog.list(Query())
+    assert (record.id, record.panic) == (dump_id, PANIC)
+
+
+def test_a_damaged_index_names_the_remedy(tmp_path: Path, store: Store) -> None:
+    (tmp_path / NAME).write_bytes(b"x" * 5000)
+    with pytest.raises(IndexFaultError, match="netdump reindex"):
+        LocalCatalog(tmp_path)
+
+
+def test_a_folder_that_is_no_collectors(tmp_path: Path) -> None:
+    with pytest.raises(NotACollectorError):
+        LocalCatalog(tmp_path)
+    assert os.listdir(tmp_path) == []

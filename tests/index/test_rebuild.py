@@ -1,0 +1,175 @@
+"""Making the index anew: the same rows, from any state of the old one, never under somebody's feet."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import BusyError, NotACollectorError
+from netdump.index import rebuild
+from netdump.index.catalog import LocalCatalog
+from netdump.index.index import NAME, Index
+from netdump.index.reading import Query
+from netdump.index.rebuild import SERVE_LOCK_NAME, reindex
+from netdump.store import Store
+from tests.index.stored import Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.index.record import DumpRecord
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with dumps in every state, and the index that a collector would have made of them."""
+    directory = tmp_path_factory.mktemp("collector")
+    store = Store(directory / "dumps")
+    with LocalCatalog(directory) as catalog:
+        for number, chunks in ((1, None), (2, 5), (3, 0), (4, None), (5, None)):
+            Sample(number=number, created=1000 + number, host=f"web{number % 2}").store(store, chunks)
+            catalog.list(Query())
+        (directory / "dumps" / Sample(number=4).id / "headline").write_bytes(b"x")
+        catalog.show(Sample(number=4).id)
+        store.dump(Sample(number=5).id).reassemble()
+        catalog.show(Sample(number=5).id)
+    return directory
+
+
+@pytest.fixture
+def directory(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, with the times of the files."""
+    return shutil.copytree(made, tmp_path / "collector")
+
+
+def rows(directory: Path) -> list[DumpRecord]:
+    with Index.open(directory / NAME) as index:
+        return index.list()
+
+
+def test_a_rebuilt_index_has_identical_rows(directory: Path) -> None:
+    before = rows(directory)
+    assert len({record.state for record in before}) == 3
+    seen: list[DumpRecord] = []
+    assert reindex(directory, seen.append) == 5
+    assert rows(directory) == before
+    assert sorted(seen, key=lambda record: record.id) == sorted(before, key=lambda record: record.id)
+
+
+@pytest.mark.parametrize("state", ["missing", "damaged", "foreign", "newer", "half-written"])
+def test_whatever_was_there_before(directory: Path, state: str) -> None:
+    before = rows(directory)
+    path = directory / NAME
+    if state == "missing":
+        path.unlink()
+    elif state in {"damaged", "half-written"}:
+        path.write_bytes(path.read_bytes()[:5000] if state == "half-written" else b"x" * 9000)
+    else:
+        statement = (
+            "UPDATE alembic_version SET version_num = '9999'" if state == "newer" else "PRAGMA application_id = 7"
+        )
+        database = sqlite3.connect(path)
+        database.execute(statement)
+        database.commit()
+        database.close()
+    reindex(directory)
+    assert rows(directory) == before
+    assert sorted(os.listdir(directory)) == ["dumps", "index.lock", "index.sqlite", "serve.lock"]
+
+
+def test_a_log_of_the_old_index_is_not_played_into_the_new_one(directory: Path) -> None:
+    before = rows(directory)
+    # A collector that is killed leaves its write-ahead log behind; here with a row that the store does not know.
+    script = (
+        "import os, sys; from pathlib import Path; from dataclasses import replace\n"
+        "from netdump.index.index import Index\n"
+        "index = Index.open(Path(sys.argv[1])); row = index.list()[0]\n"
+        "index.put(replace(row, id='f' * 32)); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(directory / NAME)], check=True)
+    assert (directory / f"{NAME}-wal").stat().st_size
+    reindex(directory)
+    assert rows(directory) == before
+
+
+def test_not_beside_a_running_collector(directory: Path) -> None:
+    descriptor = os.open(directory / SERVE_LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    before = (directory / NAME).read_bytes()
+    with pytest.raises(BusyError, match="a collector runs"):
+        reindex(directory)
+    os.close(descriptor)
+    assert (directory / NAME).read_bytes() == before
+    reindex(directory)
+
+
+def test_not_while_another_command_reads(directory: Path) -> None:
+    with LocalCatalog(directory), pytest.raises(BusyError, match="in use"):
+        reindex(directory)
+    reindex(directory)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may be done after it."""
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_killed_at_any_step_of_the_swap(directory: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    before = rows(directory)
+    steps = 0
+
+    def killed_at(name: str) -> None:
+        path_class = type(directory)
+        plain = getattr(path_class, name)
+
+        def operation(self: Path, *arguments: object, **options: object) -> object:
+            nonlocal steps
+            if self.name.startswith(NAME):
+                steps += 1
+                if steps == step:
+                    raise Killed
+            return plain(self, *arguments, **options)
+
+        monkeypatch.setattr(path_class, name, operation)
+
+    killed_at("rename")
+    killed_at("unlink")
+    with suppress(Killed):
+        reindex(directory)
+    assert steps >= min(step, 5)
+    monkeypatch.undo()
+    with LocalCatalog(directory) as catalog:
+        assert catalog.list(Query()) == before
+    reindex(directory)
+    assert rows(directory) == before
+
+
+def test_a_killed_rebuild_is_cleared_away(directory: Path) -> None:
+    leftover = directory / "index.rebuild"
+    leftover.mkdir()
+    (leftover / NAME).write_bytes(b"half")
+    before = rows(directory)
+    reindex(directory)
+    assert rows(directory) == before
+    assert not leftover.exists()
+
+
+def test_many_dumps_are_written_in_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "_BATCH", 2)
+    before = rows(directory)
+    assert reindex(directory) == 5
+    assert rows(directory) == before
+
+
+def test_a_folder_that_is_no_collectors(tmp_path: Path) -> None:
+    with pytest.raises(NotACollectorError):
+        reindex(tmp_path)
+    assert os.listdir(tmp_path) == []
