@@ -6,11 +6,15 @@ are never logged.
 
 from __future__ import annotations
 
+import logging
+import traceback
+from pathlib import Path
 from typing import Protocol, TextIO
 
 import structlog
 
 TEXT_MAX = 512
+TRACE_FRAMES = 8
 
 Field = str | int | float | bool | None
 
@@ -22,10 +26,28 @@ class Audit(Protocol):
         """Note one event: a slug, and what it is about."""
 
 
-def escaped(text: str) -> str:
-    r"""A peer's text on one line: everything but printable ASCII as \x, \u escapes, cut to TEXT_MAX characters."""
-    plain = text[:TEXT_MAX].encode("unicode_escape").decode("ascii")
-    return plain if len(plain) <= TEXT_MAX else plain[:TEXT_MAX] + "…"
+def escaped(text: str, limit: int = TEXT_MAX) -> str:
+    r"""A peer's text on one line: everything but printable ASCII as \x, \u escapes, cut to limit characters."""
+    plain = text[:limit].encode("unicode_escape").decode("ascii")
+    return plain if len(plain) <= limit else plain[:limit] + "…"
+
+
+class LogBridge(logging.Handler):
+    """Takes what libraries log (asyncio, uvicorn) into the audit, with the end of the trace if there is one."""
+
+    def __init__(self, audit: Audit) -> None:
+        super().__init__(logging.WARNING)
+        self._audit = audit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note one record."""
+        fields: dict[str, Field] = {"source": record.name, "level": record.levelname, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            frames = traceback.extract_tb(error.__traceback__)[-TRACE_FRAMES:]
+            fields["error"] = f"{type(error).__name__}: {error}"
+            fields["trace"] = " < ".join(f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in reversed(frames))
+        self._audit("library", **fields)
 
 
 def open_audit(stream: TextIO) -> Audit:

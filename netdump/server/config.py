@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 DAY_S = 86_400
-ADDRESSES_MAX = 32
+ADDRESSES_MAX = 16  # as many as netdump.pki takes from a collector
 ADDRESS_TEXT_MAX = 262  # a DNS name of 253 characters, brackets, a colon and a port
 CONFIG_BYTES_MAX = MIB
 

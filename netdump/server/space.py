@@ -12,6 +12,8 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from netdump.errors import StorageFaultError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -53,8 +55,11 @@ class SpaceWatch:
         self._changed = asyncio.Event()
 
     def look(self, needed_bytes: int = 0) -> Room:
-        """Measure now: what is allowed once needed_bytes more are written? Raises OSError. Blocking: for threads."""
-        free, total = self._measure()
+        """Measure now: what is allowed once needed_bytes more are written? Raises StorageFaultError. Blocks."""
+        try:
+            free, total = self._measure()
+        except OSError as error:
+            raise StorageFaultError(f"the free space of the store cannot be measured: {error.strerror}") from error
         free -= needed_bytes
         settings = self._settings
         if free < max(settings.min_free_bytes, total * settings.min_free_percent // 100):
@@ -79,7 +84,7 @@ class SpaceWatch:
                 await changed.wait()
 
     async def wait_until(self, wanted: Room, needed_bytes: int = 0) -> None:
-        """Return once at least the wanted room is there, with needed_bytes more written. Raises OSError."""
+        """Return once at least the wanted room is there, with needed_bytes more written. Raises StorageFaultError."""
         while True:
             changed = self.changed()
             if await asyncio.to_thread(self.look, needed_bytes) >= wanted:

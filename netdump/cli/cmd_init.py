@@ -1,0 +1,85 @@
+"""`netdump init`: make a collector."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from netdump.errors import AlreadyExistsError, ServeError
+from netdump.index.catalog import STORE_NAME
+from netdump.index.index import NAME as INDEX_NAME
+from netdump.index.index import Index
+from netdump.pki import init_authority
+from netdump.server.collector import CONFIG_NAME
+from netdump.server.config import default_text
+from netdump.wire import PORT_API
+
+
+@click.command("init", short_help="Make a collector: its authority, keys, settings and an empty store.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--name",
+    "names",
+    metavar="HOST[,HOST…]",
+    required=True,
+    help="The names and addresses under which hosts and analysts reach the collector; its certificate bears them.",
+)
+def command(directory: Path, names: str) -> None:
+    """Make a collector in DIR, a folder that is empty or does not exist yet.
+
+    \b
+    Example:
+      netdump init /srv/netdump --name collector.example.com
+      netdump init /srv/netdump --name collector.example.com,192.0.2.7
+
+    See also: netdump serve, netdump token, netdump enroll.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+    _claim(directory)
+    init_authority(directory, wanted)
+    try:
+        (directory / STORE_NAME).mkdir(mode=0o700)
+        _write_config(directory / CONFIG_NAME)
+    except OSError as error:
+        raise ServeError(f"{directory} cannot be filled: {error.strerror}; empty it and try again") from error
+    Index.open(directory / INDEX_NAME).close()
+    _tell(directory, wanted)
+
+
+def _claim(directory: Path) -> None:
+    """Make the folder, for its owner alone. Raises AlreadyExistsError if there is anything in it, ServeError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if next(directory.iterdir(), None) is not None:
+            raise AlreadyExistsError(f"{directory} is not empty: a collector needs a folder of its own")
+        directory.chmod(0o700)
+    except OSError as error:
+        raise ServeError(f"{directory} cannot be made: {error.strerror}") from error
+
+
+def _write_config(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(default_text())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _tell(directory: Path, names: list[str]) -> None:
+    first = f"[{names[0]}]" if ":" in names[0] else names[0]
+    click.echo(
+        f"""\
+Made a collector in {directory}:
+  pki/          its certificate authority (keep ca.key secret, and a copy of it), its certificate for {", ".join(names)}
+  config.toml   settings, all at their defaults
+  dumps/        the store, empty
+  index.sqlite  what is known about dumps, nothing yet
+
+Next:
+  netdump serve {directory}
+  netdump token {directory} --host NAME                    prints TOKEN, for one host
+  netdump enroll https://{first}:{PORT_API} --token TOKEN    on that host: its key and certificate
+  netdump token {directory} --analyst NAME                 the same for a person who reads dumps"""
+    )

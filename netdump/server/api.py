@@ -1,0 +1,188 @@
+"""The HTTPS API: which address does what, for whom (the table), and the frame around every request.
+
+Owns routes, roles and limits. What a request does is in enrolment.py and dumps.py. The peer's certificate comes with
+the connection (https.py); TLS has checked its authority and dates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from netdump.errors import (
+    BadRequestError,
+    BusyError,
+    CertificateError,
+    ForbiddenError,
+    NetdumpError,
+    TooManyRequestsError,
+)
+from netdump.pki import Authority, Identity, Role
+from netdump.server.answers import error_answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from netdump.index.catalog import LocalCatalog
+    from netdump.server.audit import Audit
+    from netdump.server.config import Address, Config
+    from netdump.server.ratelimit import RateLimit
+    from netdump.server.space import SpaceWatch
+    from netdump.store import Store
+
+BODY_MAX: Final = 16 * 1024  # a token and a signing request have about 1 KiB
+
+
+class Access(Enum):
+    """Who may make a request. Roles beyond those named may not."""
+
+    ANYBODY = frozenset[Role]()
+    ANY_ROLE = frozenset({Role.HOST, Role.ANALYST, Role.OPERATOR})
+    READER = frozenset({Role.ANALYST, Role.OPERATOR})
+    OPERATOR = frozenset({Role.OPERATOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it."""
+
+    authority: Authority
+    catalog: LocalCatalog
+    store: Store
+    config: Config
+    space: SpaceWatch
+    audit: Audit
+    ingest_address: Callable[[], Address]
+    enrolments: RateLimit
+    verifications: asyncio.Semaphore
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def keep_on(self, offset: int) -> None:  # noqa: ARG002  # a progress callback
+        """Called by long work in threads: raises BusyError once the collector stops."""
+        if self.stopping.is_set():
+            raise BusyError("the collector stops; ask again when it is back")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request, after it was found to be allowed. identity: None only where anybody may come."""
+
+    request: Request
+    desk: Desk
+    identity: Identity | None
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, "" if it is gone already."""
+        client = self.request.client
+        return "" if client is None else client.host
+
+    def certificate(self) -> bytes:
+        """The peer's certificate (DER). Raises CertificateError without one."""
+        der = self.request.state.certificate
+        if not isinstance(der, bytes):
+            raise CertificateError("this needs a client certificate: enroll with `netdump enroll`")
+        return der
+
+    def note(self, event: str, **fields: str | int | None) -> None:
+        """Log who does what."""
+        who = {} if self.identity is None else {"role": str(self.identity.role), "name": self.identity.name}
+        self.desk.audit(event, peer=self.peer, **who, **fields)
+
+    async def body(self) -> dict[str, str]:
+        """The JSON object of texts that was sent. Raises BadRequestError."""
+        data = bytearray()
+        async for piece in self.request.stream():
+            data += piece
+            if len(data) > BODY_MAX:
+                raise BadRequestError(f"the request is larger than {BODY_MAX} bytes")
+        try:
+            value = json.loads(bytes(data))
+        except (ValueError, RecursionError):
+            raise BadRequestError("the request is not JSON") from None
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise BadRequestError("the request is not a JSON object of texts")
+        return value
+
+    async def limited(self) -> None:
+        """Count a request that strangers can make. Raises TooManyRequestsError."""
+        if not self.desk.enrolments.allow(self.peer, asyncio.get_running_loop().time()):
+            raise TooManyRequestsError("too many enrolment requests; try again in a minute")
+
+
+Handler = Callable[[Visit], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the table of routes."""
+
+    method: str
+    path: str
+    access: Access
+    handler: Handler
+
+
+def build_app(desk: Desk, endpoints: tuple[Endpoint, ...]) -> Starlette:
+    """The ASGI application."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    return Starlette(
+        routes=[
+            Route(path, _frame(desk, methods), methods=list(methods), include_in_schema=False)
+            for path, methods in by_path.items()
+        ],
+        exception_handlers={HTTPException: _http_error, Exception: _mistake},
+    )
+
+
+def _frame(desk: Desk, methods: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        # Starlette adds HEAD wherever there is GET.
+        endpoint = methods["GET" if request.method == "HEAD" else request.method]
+        visit = Visit(request, desk, None)
+        try:
+            visit = Visit(request, desk, await _identify(request, desk, endpoint.access))
+            return await endpoint.handler(visit)
+        except NetdumpError as error:
+            facts = {"method": request.method, "path": request.url.path, "code": error.code, "reason": _why(error)}
+            visit.note("request-failed", **facts)
+            return error_answer(error)
+
+    return answer
+
+
+async def _identify(request: Request, desk: Desk, access: Access) -> Identity | None:
+    """Who asks, if that is allowed; anew for each request. Raises CertificateError, RevokedError, ForbiddenError."""
+    if access is Access.ANYBODY:
+        return None
+    identity = await asyncio.to_thread(desk.authority.admit, request.state.certificate)
+    if identity.role not in access.value:
+        raise ForbiddenError(f"{identity.name} has the role {identity.role}, which may not do this")
+    return identity
+
+
+def _why(error: NetdumpError) -> str:
+    """What the log says, and the peer does not learn: what is wrong with a token."""
+    return str(getattr(error, "detail", "") or error)
+
+
+async def _mistake(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
+    """Ours. Starlette raises it again once this is answered, and so it gets into the log."""
+    return error_answer(NetdumpError("the collector made a mistake; its log says which"))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
+    assert isinstance(error, HTTPException)
+    return error_answer(BadRequestError(f"there is nothing here: {error.detail}"), error.status_code)

@@ -1,0 +1,313 @@
+"""One dump arriving on one connection: verified in parallel, stored in order, acknowledged when durable.
+
+Owns the way of a chunk from the protocol core to the store, and what is made of faults on it. Disk and digests run in
+threads; the rest belongs to the event loop. Who may send, and what happens before RESUME and after the end, is for
+reception.py.
+
+What bounds memory: credit binds the raw data that a host may have sent and not seen acknowledged; and the reading of
+its connection is held while the frames in memory, whose run tables credit hardly counts, are more than credit and one
+segment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+from netdump import wire
+from netdump.errors import PkiError, RemoteProtocolError, StoreError
+from netdump.server.space import Room, SpaceWatch
+from netdump.store import DumpWriter, Durable, verify_chunk, verify_headline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from netdump.server.config import Ingest, Storage
+
+Result = TypeVar("Result")
+
+
+class Ending(NamedTuple):
+    """How an arrival ended. reason: what went wrong here, None if it is complete or the connection just ended."""
+
+    complete: bool
+    reason: str | None
+
+
+class Line(Protocol):
+    """The connection, as an arrival sees it. None of these blocks or raises, whatever became of the connection."""
+
+    def acknowledge(self, offset: int) -> None:
+        """Send ACK."""
+
+    def conclude(self, message: wire.Receipt) -> None:
+        """Send the last word."""
+
+    def breach(self, error: RemoteProtocolError) -> None:
+        """Fail the connection for what the host did."""
+
+    def fail(self, code: wire.ErrorCode, text: str) -> None:
+        """Fail the connection for what the collector cannot do."""
+
+    def hold(self) -> None:
+        """Stop reading."""
+
+    def release(self) -> None:
+        """Read again."""
+
+
+class Journal(Protocol):
+    """Who is told how a dump gets on. Called on the event loop; must not block."""
+
+    def headline_stored(self) -> None:
+        """The headline is durable."""
+
+    def progressed(self, durable: Durable, stored_bytes: int) -> None:
+        """More is durable; stored_bytes: of segments, since this arrival began."""
+
+    def waits(self) -> None:
+        """There is no room to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each arrival."""
+
+    verifiers: Executor
+    disks: Executor
+    space: SpaceWatch
+    ingest: Ingest
+    storage: Storage
+    receipt: Callable[[DumpWriter], wire.Receipt]
+
+
+class _Item(NamedTuple):
+    message: wire.Headline | wire.Chunk | wire.Finish
+    raw_bytes: asyncio.Future[int] | None  # of a chunk: ready when it is verified
+
+
+class _NoRoomError(Exception):
+    """Less than min_free is free."""
+
+
+class _GaveUpError(Exception):
+    """The connection ended while there was no room: what is not durable is let go."""
+
+
+def _verify(chunk: wire.Chunk) -> int:
+    """In a thread: check a chunk, and let go of its raw data, for the store keeps the frame. Returns its size."""
+    return len(verify_chunk(chunk))
+
+
+class Arrival:
+    """Takes the messages of one connection from RESUME on. `run` is its life."""
+
+    def __init__(self, line: Line, writer: DumpWriter, workshop: Workshop, journal: Journal, quota_bytes: int) -> None:
+        self._line = line
+        self._writer = writer
+        self._workshop = workshop
+        self._journal = journal
+        self._quota_bytes = quota_bytes
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Item] = deque()
+        self._news = asyncio.Event()  # something was queued, or the end was reached
+        self._ended = asyncio.Event()
+        self._due: float | None = None  # when what was appended must be published
+        self._queued_bytes = 0
+        self._stored_bytes = 0
+        self._waits = False
+        self._holds = False
+        self._held_most: Final = workshop.ingest.credit_bytes + workshop.storage.publish_bytes
+
+    # The connection's side
+
+    def take(self, message: wire.Headline | wire.Chunk | wire.Finish) -> None:
+        """A message came."""
+        if self._ended.is_set():
+            return
+        raw_bytes = None
+        if isinstance(message, wire.Chunk):
+            raw_bytes = self._loop.run_in_executor(self._workshop.verifiers, _verify, message)
+            self._queued_bytes += len(message.frame)
+            self._bound_memory()
+        self._queue.append(_Item(message, raw_bytes))
+        self._news.set()
+
+    def end(self) -> None:
+        """No more messages will come. What came is still dealt with."""
+        self._ended.set()
+        self._news.set()
+
+    def _bound_memory(self) -> None:
+        if self._queued_bytes > self._held_most and not self._holds:
+            if self._waits:
+                # Held for as long as there is no room, the host could not be heard, and would seem to be gone.
+                self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
+                return
+            self._holds = True
+            self._line.hold()
+        elif self._holds and self._queued_bytes <= self._held_most // 2:
+            self._holds = False
+            self._line.release()
+
+    # The store's side
+
+    async def run(self) -> Ending:
+        """Work until the dump is complete, or the connection has ended and what it brought is durable or given up."""
+        reason = None
+        try:
+            await self._work()
+        except RemoteProtocolError as error:
+            reason = f"{error.reason}: {error}"
+            self._line.breach(error)
+            with contextlib.suppress(StoreError, _GaveUpError):
+                await self._publish()  # the chunks before the bad one are good
+        except StoreError as error:
+            # What the writer holds cannot be counted any more [S-04]; the host will offer it again.
+            reason = str(error)
+            self._line.fail(wire.ErrorCode.STORAGE, "the collector cannot store just now")
+        except PkiError as error:
+            # The dump is complete; the host gets its receipt when it comes back and the keys are in order.
+            reason = str(error)
+            self._line.fail(wire.ErrorCode.INTERNAL, "the collector cannot sign receipts just now")
+        except _GaveUpError:
+            reason = "no space"
+        finally:
+            self.end()
+            self._abandon()
+            await self._on_disk(self._writer.close)
+        return Ending(self._writer.manifest is not None, reason)
+
+    async def _work(self) -> None:
+        while self._writer.manifest is None:
+            if self._queue:
+                await self._next()
+            elif self._ended.is_set():
+                await self._publish()
+                return
+            elif self._due is not None and self._loop.time() >= self._due:
+                await self._publish()
+            else:
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        self._news.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._due):
+                await self._news.wait()
+
+    async def _next(self) -> None:
+        message, raw_bytes = self._queue[0]
+        if raw_bytes is not None:
+            await raw_bytes
+            await self._append()
+            return
+        self._queue.popleft()
+        if isinstance(message, wire.Headline):
+            await self._store_headline(message)
+        else:
+            assert isinstance(message, wire.Finish)
+            await self._complete(message)
+
+    async def _append(self) -> None:
+        """Append all chunks at the head of the queue that are verified by now, and publish if that is due."""
+        batch: list[tuple[wire.Chunk, int]] = []
+        cost, size, full = self._writer.pending_cost, self._writer.pending_bytes, False
+        while self._queue and not full:
+            message, verified = self._queue[0]
+            if verified is None or not verified.done() or verified.exception() is not None:
+                break
+            assert isinstance(message, wire.Chunk)
+            batch.append((message, verified.result()))
+            self._queue.popleft()
+            cost += verified.result() + wire.CHUNK_COST_FLOOR
+            size += len(message.frame)
+            full = self._is_full(cost, size)
+        await self._write(batch, publish=full or (self._due is not None and self._loop.time() >= self._due))
+        self._queued_bytes -= sum(len(chunk.frame) for chunk, _ in batch)
+        self._bound_memory()
+
+    def _is_full(self, cost: int, size: int) -> bool:
+        """Is this much a segment? By its size, or because the host must not be kept waiting for credit [W-58]."""
+        return size >= self._workshop.storage.publish_bytes or 2 * cost >= self._workshop.ingest.credit_bytes
+
+    async def _publish(self) -> None:
+        if self._writer.pending_bytes:
+            await self._write([], publish=True)
+
+    async def _write(self, batch: list[tuple[wire.Chunk, int]], *, publish: bool) -> None:
+        """Store chunks in one visit to a thread. ACK goes out only after publish() has returned [W-55]."""
+        writer = self._writer
+
+        def work() -> tuple[Durable, int] | None:
+            for chunk, raw_bytes in batch:
+                writer.append(chunk, raw_bytes)
+            size = writer.pending_bytes
+            return (writer.publish(), size) if publish else None
+
+        published = await self._in_room(work)
+        if published is None:
+            self._due = self._due or self._loop.time() + self._workshop.storage.publish_s
+            return
+        durable, size = published
+        self._due = None
+        self._stored_bytes += size
+        self._line.acknowledge(durable.offset)
+        self._journal.progressed(durable, self._stored_bytes)
+        if self._stored_bytes > self._quota_bytes:
+            # No word of the protocol declines a dump under way; the host will be told when it comes back.
+            self._line.fail(wire.ErrorCode.STORAGE, "the dumps of this host take up all the space it is allowed")
+
+    async def _store_headline(self, message: wire.Headline) -> None:
+        raw = await self._loop.run_in_executor(self._workshop.verifiers, verify_headline, message)
+        await self._in_room(lambda: self._writer.put_headline(raw))
+        self._journal.headline_stored()
+
+    async def _complete(self, message: wire.Finish) -> None:
+        await self._in_room(lambda: self._writer.finish(message.root))
+        self._line.conclude(await self._on_disk(self._workshop.receipt, self._writer))
+
+    async def _in_room(self, work: Callable[[], Result]) -> Result:
+        """Run work in a thread, once there is room to write."""
+
+        def attempt() -> Result:
+            if self._workshop.space.look() is Room.NONE:
+                raise _NoRoomError
+            return work()
+
+        while True:
+            try:
+                return await self._on_disk(attempt)
+            except _NoRoomError:
+                await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """Wait; the connection says that it lives meanwhile. Raises _GaveUpError once it has ended."""
+        self._waits = True
+        if self._holds:
+            self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
+        self._journal.waits()
+        room = asyncio.create_task(self._workshop.space.wait_until(Room.LOW))
+        end = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({room, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not room.done():
+                raise _GaveUpError
+            room.result()  # StorageFaultError, if space cannot be measured
+        finally:
+            room.cancel()
+            end.cancel()
+            self._waits = False
+
+    async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
+        return await self._loop.run_in_executor(self._workshop.disks, work, *arguments)
+
+    def _abandon(self) -> None:
+        for item in self._queue:
+            if item.raw_bytes is not None:
+                item.raw_bytes.cancel()  # and nobody asks what came of it
+        self._queue.clear()

@@ -1,0 +1,292 @@
+"""The collector: all parts put together on one folder, started and stopped in order.
+
+Owns the folder while it runs (serve.lock), the sockets, the threads, and serve.json. What the parts do is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from netdump import wire
+from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
+from netdump.index.catalog import STORE_NAME, LocalCatalog
+from netdump.index.reading import LIST_LIMIT_MAX, Query
+from netdump.index.rebuild import SERVE_LOCK_NAME
+from netdump.index.record import State
+from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
+from netdump.server import dumps, enrolment
+from netdump.server.api import Desk, build_app
+from netdump.server.arrival import Workshop
+from netdump.server.https import ApiService
+from netdump.server.ingest import IngestService
+from netdump.server.listener import Gate, GateLimits, Listener, address_of, bind
+from netdump.server.ratelimit import RateLimit
+from netdump.server.reception import Reception
+from netdump.server.recorder import Recorder
+from netdump.server.restorer import Restorer
+from netdump.server.space import Measure, SpaceWatch, measure_of
+from netdump.store import DumpWriter, Store
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from netdump.server.audit import Audit
+    from netdump.server.config import Config
+    from netdump.server.notify import Notifier
+    from netdump.store.files import Files
+
+CONFIG_NAME: Final = "config.toml"
+STATUS_NAME: Final = "serve.json"
+SPARE_DISK_THREADS: Final = 8  # for opening dumps while every seat is taken
+DESK_THREADS: Final = 16  # for the API and small things
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a collector finds around it; tests put something else there.
+
+    sockets: listening ones inherited from the service manager, by role. files: None for the store's own. measure: None
+    for the file system of the store.
+    """
+
+    audit: Audit
+    sockets: dict[str, socket.socket]
+    files: Files | None = None
+    measure: Callable[[], Measure] | None = None
+
+
+class Collector:
+    """One collector. `start`, then `stop`, each once, on one event loop."""
+
+    def __init__(self, directory: Path, config: Config, around: Surroundings) -> None:
+        self._directory = directory
+        self._config = config
+        self._around = around
+        self._closing = AsyncExitStack()
+        self.ingest_address = config.ingest.listen
+        self.api_address = config.api.listen
+
+    async def start(self) -> None:
+        """Take the folder, bring the index up to date, listen.
+
+        Raises BusyError (another collector runs on the folder), NotACollectorError, AddressError, PkiError, StoreError;
+        nothing is left running then.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Accept no more, tell all hosts, make durable what is verified, finish answers, give everything back."""
+        await self._closing.aclose()
+
+    async def _start(self) -> None:
+        directory, config, audit = self._directory, self._config, self._around.audit
+        if not (directory / STORE_NAME).is_dir():
+            raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
+        self._take_lock()
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(DESK_THREADS + config.api.verifications, thread_name_prefix="desk")
+        )
+        authority = Authority.load(directory)
+        catalog = await asyncio.to_thread(LocalCatalog, directory)
+        self._closing.callback(catalog.close)
+        store = Store(directory / STORE_NAME, self._around.files)
+        await asyncio.to_thread(store.empty_trash)
+        await asyncio.to_thread(catalog.refresh)
+        space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
+        recorder = Recorder(catalog.index, store, audit)
+        self._closing.push_async_callback(asyncio.to_thread, recorder.close)
+        restorer = Restorer(store, space, recorder, audit)
+        self._closing.push_async_callback(restorer.close)
+        ingest = self._ingest_service(authority, store, space, recorder, restorer)
+        desk = Desk(
+            authority=authority,
+            catalog=catalog,
+            store=store,
+            config=config,
+            space=space,
+            audit=audit,
+            ingest_address=lambda: self.ingest_address,
+            enrolments=RateLimit(
+                config.api.enrolments_per_minute,
+                config.api.enrolments_per_minute_per_source,
+                asyncio.get_running_loop().time(),
+            ),
+            verifications=asyncio.Semaphore(config.api.verifications),
+        )
+        api = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS), config.api)
+        self._closing.push_async_callback(api.close)
+        self._closing.callback(desk.stopping.set)
+        self._closing.push_async_callback(ingest.close)
+        await self._listen(ingest, api)
+        if config.store.keep_vmcore:
+            for dump_id in await asyncio.to_thread(_without_vmcore, catalog):
+                restorer.add(dump_id)
+        self._write_status()
+
+    def _ingest_service(
+        self, authority: Authority, store: Store, space: SpaceWatch, recorder: Recorder, restorer: Restorer
+    ) -> IngestService:
+        config, audit = self._config, self._around.audit
+        verifiers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
+        disks = ThreadPoolExecutor(config.limits.active_dumps + SPARE_DISK_THREADS, thread_name_prefix="disk")
+        for pool in (verifiers, disks):
+            self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)
+        workshop = Workshop(
+            verifiers=verifiers,
+            disks=disks,
+            space=space,
+            ingest=config.ingest,
+            storage=config.store,
+            receipt=lambda writer: receipt_of(self._directory, writer),
+        )
+        reception = Reception(
+            store,
+            workshop,
+            config.limits,
+            recorder=recorder,
+            on_complete=restorer.add if config.store.keep_vmcore else lambda _: None,
+            audit=audit,
+        )
+        return IngestService(authority, config.ingest, reception.attend, audit)
+
+    async def _listen(self, ingest: IngestService, api: ApiService) -> None:
+        config, audit = self._config, self._around.audit
+        limits = config.limits
+        hosts = Listener(
+            "ingest",
+            ingest_server_context(self._directory),
+            Gate(
+                GateLimits(
+                    limits.connections,
+                    limits.connections_per_source,
+                    limits.handshakes,
+                    limits.handshakes_per_source,
+                )
+            ),
+            handshake_s=config.ingest.handshake_s,
+            serve=ingest.serve,
+            audit=audit,
+        )
+        readers = Listener(
+            "api",
+            api_server_context(self._directory),
+            Gate(
+                GateLimits(
+                    config.api.connections,
+                    config.api.connections_per_source,
+                    config.api.connections,
+                    config.api.connections_per_source,
+                )
+            ),
+            handshake_s=config.ingest.handshake_s,
+            serve=api.serve,
+            audit=audit,
+        )
+        inherited = self._around.sockets
+        host_socket = inherited.get("ingest") or bind(config.ingest.listen)
+        self._closing.callback(host_socket.close)
+        reader_socket = inherited.get("api") or bind(config.api.listen)
+        self._closing.callback(reader_socket.close)
+        self.ingest_address, self.api_address = address_of(host_socket), address_of(reader_socket)
+        for listener, sock in ((hosts, host_socket), (readers, reader_socket)):
+            self._closing.push_async_callback(listener.close)
+            await listener.open([sock])
+
+    def _take_lock(self) -> None:
+        """One collector per folder: two would fence each other's dumps."""
+        try:
+            descriptor = os.open(
+                self._directory / SERVE_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise ServeError(
+                f"{self._directory} cannot be worked on: {error.strerror}; run this as its owner"
+            ) from error
+        self._closing.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another collector runs on {self._directory}, or its index is being rebuilt") from None
+
+    def _write_status(self) -> None:
+        """Tell where the collector really listens: whole or not at all."""
+        status = {"pid": os.getpid(), "ingest": str(self.ingest_address), "api": str(self.api_address)}
+        path = self._directory / STATUS_NAME
+        draft = path.with_suffix(".partial")
+        try:
+            draft.unlink(missing_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(status, file)
+            draft.rename(path)
+        except OSError as error:
+            raise StorageFaultError(f"{path} cannot be written: {error.strerror}") from error
+        self._closing.callback(path.unlink, missing_ok=True)
+
+
+def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:
+    """The receipt of a complete dump, signed and made durable now if there is none yet. Raises PkiError, StoreError."""
+    manifest, document = writer.manifest, writer.receipt()
+    assert manifest is not None
+    if document is None:
+        document = sign_receipt(
+            directory,
+            {
+                "id": manifest.id,
+                "host": manifest.host,
+                "image_bytes": manifest.image_bytes,
+                "chunks": manifest.chunks,
+                "root": manifest.root.hex(),
+                "completed": manifest.completed,
+            },
+        )
+        writer.put_receipt(document)
+    return wire.Receipt(manifest.root, document)
+
+
+def _without_vmcore(catalog: LocalCatalog) -> list[str]:
+    """The complete dumps that have no vmcore, oldest first."""
+    found: list[str] = []
+    before: str | None = None
+    while True:
+        page = catalog.list(Query(state=State.COMPLETE, before=before))
+        found += [record.id for record in page if not record.vmcore]
+        if len(page) < LIST_LIMIT_MAX:
+            return found[::-1]
+        before = page[-1].id
+
+
+async def run(collector: Collector, notifier: Notifier, announce: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT, then stop in order. announce is given one line once the collector listens."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await collector.start()
+    try:
+        status = f"ready: ingest {collector.ingest_address}, api {collector.api_address}"
+        announce(status)
+        notifier.ready(status)
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(notifier.watchdog_s):
+                    await stop.wait()
+            except TimeoutError:
+                notifier.alive()
+    finally:
+        notifier.stopping()
+        await collector.stop()

@@ -1,0 +1,153 @@
+"""HTTP/1.1 on TLS connections: uvicorn's protocol, with deadlines and the peer's certificate.
+
+Owns connections of the API. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.applications import Starlette
+
+    from netdump.server.config import Api
+    from netdump.server.listener import Visitor
+
+KEEP_ALIVE_S: Final = 15  # between two requests
+HEAD_MAX: Final = 16 * 1024
+GOODBYE_S: Final = 5.0  # for answers under way when the collector stops
+
+
+class _Alarm:
+    """Something that happens after a time, unless it is put off."""
+
+    __slots__ = ("_action", "_delay_s", "_timer")
+
+    def __init__(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._delay_s = delay_s
+        self._action = action
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Count from now, unless it counts already."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._action)
+
+    def disarm(self) -> None:
+        """Do not count."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _ApiProtocol(H11Protocol):
+    """One connection. A request must arrive within request_s; an answer waits for its reader stall_s at most."""
+
+    def __init__(
+        self, config: UvicornConfig, state: ServerState, visitor: Visitor, settings: Api, on_lost: Callable[[], None]
+    ) -> None:
+        # app_state becomes request.state; None: the peer showed no certificate.
+        certificate = visitor.tls.getpeercert(binary_form=True)
+        loop = asyncio.get_running_loop()
+        super().__init__(config=config, server_state=state, app_state={"certificate": certificate}, _loop=loop)
+        self._visitor = visitor
+        self._on_lost = on_lost
+        self._request_alarm = _Alarm(settings.request_s, self._give_up)
+        self._stall_alarm = _Alarm(settings.stall_s, self._give_up)
+
+    def start(self) -> None:
+        """Take over from the listener."""
+        self._visitor.transport.set_protocol(self)
+        self.connection_made(self._visitor.transport)
+        self._request_alarm.arm()
+        if self._visitor.early:
+            self.data_received(self._visitor.early)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: is a whole request there?"""
+        super().data_received(data)
+        answering = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+        if answering:
+            self._request_alarm.disarm()
+        else:
+            self._request_alarm.arm()
+
+    def on_response_complete(self) -> None:
+        """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""
+        self._request_alarm.disarm()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The peer does not read as fast as we write."""
+        super().pause_writing()
+        self._stall_alarm.arm()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._stall_alarm.disarm()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._request_alarm.disarm()
+        self._stall_alarm.disarm()
+        super().connection_lost(exc)
+        self._visitor.leave()
+        self._on_lost()
+
+    def _give_up(self) -> None:
+        self.transport.abort()
+
+
+class ApiService:
+    """All connections of the API."""
+
+    def __init__(self, app: Starlette, settings: Api) -> None:
+        self._settings = settings
+        self._state = ServerState()
+        self._idle = asyncio.Event()
+        self._config = UvicornConfig(
+            app,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=HEAD_MAX,
+        )
+        self._config.load()
+
+    def serve(self, visitor: Visitor) -> None:
+        """Take a connection whose handshake is done."""
+        _ApiProtocol(self._config, self._state, visitor, self._settings, self._lost).start()
+
+    async def close(self) -> None:
+        """Finish the answers under way, within reason, and close all connections."""
+        for connection in tuple(self._state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                while self._state.connections:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            for connection in tuple(self._state.connections):
+                connection.transport.abort()
+        if self._state.tasks:
+            # Not cancelled: uvicorn would take that for a mistake. Without their connections they end by themselves.
+            await asyncio.wait(tuple(self._state.tasks), timeout=GOODBYE_S)
+
+    def _lost(self) -> None:
+        self._idle.set()

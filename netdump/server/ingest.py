@@ -1,0 +1,336 @@
+"""The connections of hosts: bytes to the protocol core, messages to the reception, timers, and an orderly end.
+
+Owns sockets and clocks on the ingest side. Knows nothing of stores: what HELLO leads to is decided in reception.py,
+what happens to chunks in arrival.py. Never blocks.
+
+A connection ends in one of three ways. Cut: the peer is gone. Said: the last word of the protocol (DEFER, DECLINE,
+RECEIPT, ERROR) was sent; then the connection lingers, reading and ignoring what still comes [W-76], so that the word is
+not lost in a TCP reset. Aborted: the peer neither reads nor goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
+
+from netdump import wire
+from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, RevokedError
+from netdump.pki import Authority, Identity, Role
+from netdump.server.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from netdump.server.audit import Audit
+    from netdump.server.config import Ingest
+    from netdump.server.listener import Visitor
+
+STRANGER_BUFFER_BYTES: Final = 4096  # until HELLO is answered; a HELLO has some 100 bytes
+BUFFER_BYTES: Final = 256 * 1024  # as much as asyncio's TLS takes from the socket at once
+LINGER_S: Final = 2.0
+UNREAD_MAX: Final = 256 * 1024  # bytes of ours that a host may leave unread; ACKs and KEEPALIVEs have some 20
+NOBODY: Final = Identity(Role.HOST, name="", fingerprint="")  # of a connection that is failed before it says a word
+FULL_CHUNK_COST: Final = wire.CHUNK_DATA_MAX + wire.CHUNK_COST_FLOOR
+
+
+class Taker(Protocol):
+    """Where the messages after RESUME go. Called on the loop, in order; must not block and must not raise."""
+
+    def take(self, message: wire.Headline | wire.Chunk | wire.Finish) -> None:
+        """A message came."""
+
+    def end(self) -> None:
+        """No more messages will come, whatever the cause. May be called more than once."""
+
+
+class HostConnection(asyncio.BufferedProtocol):
+    """One connection of a host whose certificate was found good. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        visitor: Visitor,
+        identity: Identity,
+        settings: Ingest,
+        attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
+        on_lost: Callable[[HostConnection], None],
+    ) -> None:
+        self.identity: Final = identity
+        self.peer: Final = visitor.address
+        self._visitor = visitor
+        self._transport = visitor.transport
+        self._attend = attend
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time())
+        self._pace = Pace(settings.rate_bytes, settings.rate_window_s)
+        # A memoryview, never the bytearray itself: asyncio's TLS would fill a copy of it (CPython issue 156275).
+        self._buffer = memoryview(bytearray(STRANGER_BUFFER_BYTES))
+        self._received_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._taker: Taker | None = None
+        self._over = False
+        self._held = False
+
+    # What the reception and an arrival see
+
+    @property
+    def host(self) -> str:
+        """The host name of every dump of this connection [W-05]."""
+        return self.identity.name
+
+    @property
+    def is_open(self) -> bool:
+        """Messages can still be sent and received."""
+        return not self._over
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What attends to this connection since HELLO."""
+        return self._task
+
+    def begin(self, resume: wire.Resume, taker: Taker) -> None:
+        """Answer HELLO with RESUME; from now on messages go to taker."""
+        self._taker = taker
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._send(resume)
+        self.release()
+
+    def acknowledge(self, offset: int) -> None:
+        """Send ACK. Does nothing once the connection is over."""
+        if not self._over:
+            self._send(wire.Ack(offset))
+
+    def conclude(self, message: wire.Defer | wire.Decline | wire.Receipt) -> None:
+        """Say the last word and part. Does nothing once the connection is over."""
+        if not self._over:
+            self._send(message)
+            self._linger()
+
+    def fail(self, code: wire.ErrorCode, text: str) -> None:
+        """Say why the connection fails [W-70] and part. Does nothing once the connection is over."""
+        if not self._over:
+            self._write(self._wire.send(wire.Error(code, wire.printable(text)), self._loop.time()))
+            self._linger()
+
+    def breach(self, error: RemoteProtocolError) -> None:
+        """Fail the connection because the peer broke the protocol, or was silent. Does nothing once it is over."""
+        if not self._over:
+            self._write(self._wire.fail(error, self._loop.time()))
+            self._linger()
+
+    def hold(self) -> None:
+        """Read no more for now: too much of this host is in memory. Does nothing once the connection is over."""
+        if self._over:
+            return
+        self._held = True
+        self._transport.pause_reading()
+        self._pace.pause()
+
+    def release(self) -> None:
+        """Read again. Does nothing once the connection is over."""
+        if self._over:
+            return
+        self._held = False
+        self._transport.resume_reading()
+        self._watch_pace(self._loop.time())
+        self._arm()
+
+    # What asyncio calls
+
+    def start(self) -> None:
+        """Take over from the listener. The clock of [W-75] runs since this object was made."""
+        self._transport.set_protocol(self)
+        self._arm()
+        if self._visitor.early:
+            self._feed(self._visitor.early)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # one buffer, always
+        """Where asyncio shall put what arrives."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes arrived."""
+        self._feed(self._buffer[:nbytes])
+
+    def eof_received(self) -> None:
+        """The peer will send no more: a cut, for TLS has no half-closed connections in asyncio [W-76]."""
+        self._wire.receive_eof()
+        self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # how it was cut makes no difference
+        """The connection is gone."""
+        self._finish()
+        self._visitor.leave()
+        self._on_lost(self)
+
+    # Inside
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        if self._over:
+            return  # [W-76]
+        now = self._loop.time()
+        self._received_bytes += len(data)
+        self._wire.receive_data(data, now)
+        try:
+            while not self._over and (message := self._wire.next_event()) is not None:
+                self._dispatch(message)
+        except RemoteProtocolError as error:
+            self.breach(error)
+            return
+        self._watch_pace(now)
+        self._arm()
+
+    def _dispatch(self, message: wire.Message) -> None:
+        match message:
+            case wire.Hello():
+                # Nothing is due from the client before the answer: reading on would only gather breaches of the rules.
+                self.hold()
+                self._task = self._loop.create_task(self._attend(self, message))
+                self._task.add_done_callback(self._attended)
+            case wire.Headline() | wire.Chunk() | wire.Finish():
+                assert self._taker is not None, "the core lets these through only after RESUME"
+                self._taker.take(message)
+            case wire.Error():
+                # ERROR is never answered: what is left is to go.
+                self._linger()
+            case _:
+                assert isinstance(message, wire.Keepalive), "the core lets nothing else through"
+
+    def _attended(self, task: asyncio.Task[None]) -> None:
+        """The connection is attended to no more: normally it is over then."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A mistake of ours: the host learns that there was one, the log what it was.
+            self._loop.call_exception_handler({"message": "attending to a host failed", "exception": error})
+        self.fail(wire.ErrorCode.INTERNAL, "the collector made a mistake")
+
+    def _send(self, message: wire.Message) -> None:
+        self._write(self._wire.send(message, self._loop.time()))
+        self._watch_pace(self._loop.time())
+        self._arm()
+
+    def _write(self, frame: bytes) -> None:
+        self._transport.write(frame)
+        if self._transport.get_write_buffer_size() > UNREAD_MAX:
+            self._transport.abort()
+
+    def _watch_pace(self, now: float) -> None:
+        """Is the host free to send? Then it is watched."""
+        core = self._wire
+        streaming = core.state in (wire.State.HEADLINE, wire.State.STREAMING)
+        if streaming and not self._held and core.unacked_cost + FULL_CHUNK_COST <= core.credit:
+            self._pace.watch(self._progress(), now)
+        else:
+            self._pace.pause()
+
+    def _progress(self) -> int:
+        """Bytes of the wire, and of image for stretches that have no data to send."""
+        return self._received_bytes + self._wire.sent_offset
+
+    def _arm(self) -> None:
+        """See to it that `_on_timer` runs when core or pace want it. A timer that is early enough is left alone."""
+        if self._over:
+            return
+        moments = [moment for moment in (self._wire.next_timer(), self._pace.due()) if moment is not None]
+        if not moments:
+            return
+        due = min(moments)
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._over:
+            return
+        now = self._loop.time()
+        try:
+            self._write(self._wire.on_time(now))
+        except RemoteProtocolError as error:
+            self.breach(error)
+            return
+        if self._pace.is_slow(self._progress(), now):
+            self.fail(
+                wire.ErrorCode.IDLE_TIMEOUT,
+                "the client may send and brings too little: see rate_bytes of the collector",
+            )
+            return
+        self._arm()
+
+    def _finish(self) -> None:
+        """Nothing more is sent or taken."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._taker is not None:
+            self._taker.end()
+
+    def _linger(self) -> None:
+        """The last word is said: let the peer read it and go; do not wait for long."""
+        self._finish()
+        self._transport.resume_reading()
+        self._loop.call_later(LINGER_S, self._part)
+
+    def _part(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.close()
+
+
+class IngestService:
+    """All connections of hosts."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        settings: Ingest,
+        attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
+        audit: Audit,
+    ) -> None:
+        self._authority = authority
+        self._settings = settings
+        self._attend = attend
+        self._audit = audit
+        self._connections: set[HostConnection] = set()
+
+    def serve(self, visitor: Visitor) -> None:
+        """Receive a peer whose handshake is done: check what TLS cannot check, then listen to it [W-02, W-04]."""
+        if visitor.tls.selected_alpn_protocol() != wire.ALPN:
+            self._audit("host-refused", peer=visitor.address, reason="no common ALPN protocol")
+            visitor.leave()
+            visitor.transport.abort()
+            return
+        try:
+            identity = self._authority.admit(visitor.tls.getpeercert(binary_form=True))
+            if identity.role is not Role.HOST:
+                raise CertificateError(
+                    f"a certificate of role {identity.role} cannot send dumps: enroll with a host's token"
+                )
+        except NetdumpError as error:
+            self._refuse(visitor, error)
+            return
+        connection = HostConnection(visitor, identity, self._settings, self._attend, self._connections.discard)
+        self._connections.add(connection)
+        connection.start()
+
+    def _refuse(self, visitor: Visitor, error: NetdumpError) -> None:
+        """Tell a peer that it may not come in; when it cannot be found out whether it may, that it may come back."""
+        self._audit("host-refused", peer=visitor.address, reason=str(error))
+        visitor.early = b""
+        connection = HostConnection(visitor, NOBODY, self._settings, self._attend, self._connections.discard)
+        self._connections.add(connection)
+        connection.start()
+        if isinstance(error, (CertificateError, RevokedError)):
+            connection.fail(wire.ErrorCode.NOT_ALLOWED, str(error))
+        else:
+            connection.fail(wire.ErrorCode.INTERNAL, "the collector cannot check certificates just now")
+
+    async def close(self) -> None:
+        """Tell all hosts that the collector stops, and wait until what they sent is dealt with."""
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
+        for connection in tuple(self._connections):
+            connection.fail(wire.ErrorCode.SHUTTING_DOWN, "the collector stops; come back")
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,246 @@
+"""Taking connections in: limits before TLS, TLS under a deadline, then over to whoever serves them.
+
+A connection that is one too many is reset before a byte of it is read. The handshake's deadline runs from the
+connection's first moment. What is spoken after the handshake is none of this module's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from netdump.errors import AddressError
+from netdump.server.config import Address
+from netdump.server.ratelimit import Bucket, source_of
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from netdump.server.audit import Audit
+
+BACKLOG = 256
+SHUTDOWN_S = 3.0  # for the peer's close_notify
+FAILURES_LOGGED_PER_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """How many connections, and handshakes among them, in total and of one source."""
+
+    connections: int
+    connections_per_source: int
+    handshakes: int
+    handshakes_per_source: int
+
+
+class Gate:
+    """Counts connections and handshakes. A source is what `source_of` makes of a peer's address."""
+
+    def __init__(self, limits: GateLimits) -> None:
+        self._limits = limits
+        self._connections: Counter[str] = Counter()
+        self._handshakes: Counter[str] = Counter()
+
+    def enter(self, source: str) -> str | None:
+        """Count a new connection, in its handshake. Returns why it is one too many (and is not counted), or None."""
+        limits = self._limits
+        if self._connections.total() >= limits.connections:
+            return "connections"
+        if self._connections[source] >= limits.connections_per_source:
+            return "connections-per-source"
+        if self._handshakes.total() >= limits.handshakes:
+            return "handshakes"
+        if self._handshakes[source] >= limits.handshakes_per_source:
+            return "handshakes-per-source"
+        self._connections[source] += 1
+        self._handshakes[source] += 1
+        return None
+
+    def shaken(self, source: str) -> None:
+        """The handshake of a connection is over, well or not."""
+        _count_down(self._handshakes, source)
+
+    def leave(self, source: str) -> None:
+        """A connection that entered is gone."""
+        _count_down(self._connections, source)
+
+
+def _count_down(counter: Counter[str], source: str) -> None:
+    assert counter[source] > 0
+    counter[source] -= 1
+    if not counter[source]:
+        del counter[source]  # memory follows the connections that exist
+
+
+class Visitor:
+    """A connection with TLS established. Whoever takes it over calls `leave` when it is lost."""
+
+    __slots__ = ("_gate", "address", "early", "source", "transport")
+
+    def __init__(self, transport: asyncio.Transport, address: str, source: str, gate: Gate) -> None:
+        self.transport = transport
+        self.address = address
+        self.source = source
+        self.early = b""  # what came right behind the handshake, before a protocol was set
+        self._gate: Gate | None = gate
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """The session: the peer's certificate and the protocol agreed on."""
+        return cast("ssl.SSLObject", self.transport.get_extra_info("ssl_object"))
+
+    def leave(self) -> None:
+        """Give the place back. Further calls do nothing."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.leave(self.source)
+
+
+class _Landing(asyncio.Protocol):
+    """Keeps what arrives between the end of the handshake and the hand-over: one turn of the loop, 256 KiB at most."""
+
+    def __init__(self) -> None:
+        self.early = bytearray()
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self.early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.lost = True
+
+
+class _Doorstep(asyncio.Protocol):
+    """A TCP connection that has not begun TLS: nothing is read from it."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._listener.admit(transport)
+
+
+class Listener:
+    """One TLS service on any number of sockets.
+
+    serve(visitor) is called on the loop for each connection that got through; it must not block.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: ssl.SSLContext,
+        gate: Gate,
+        *,
+        handshake_s: float,
+        serve: Callable[[Visitor], None],
+        audit: Audit,
+    ) -> None:
+        self._name = name
+        self._context = context
+        self._gate = gate
+        self._handshake_s = handshake_s
+        self._serve = serve
+        self._audit = audit
+        self._servers: list[asyncio.Server] = []
+        self._welcomes: set[asyncio.Task[None]] = set()
+        self._log_budget = Bucket(FAILURES_LOGGED_PER_MINUTE, asyncio.get_running_loop().time())
+
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
+        """Start to accept. The sockets are the listener's from now on."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            self._servers.append(await loop.create_server(lambda: _Doorstep(self), sock=sock, backlog=BACKLOG))
+
+    async def close(self) -> None:
+        """Accept no more, and drop those who are still in their handshake."""
+        for server in self._servers:
+            server.close()
+        for task in self._welcomes:
+            task.cancel()
+        await asyncio.gather(*self._welcomes, return_exceptions=True)
+
+    def admit(self, transport: asyncio.Transport) -> None:
+        """Decide on a TCP connection that was just accepted."""
+        address = _peer_address(transport)
+        source = source_of(address)
+        reason = self._gate.enter(source)
+        if reason is not None:
+            self._complain("connection-refused", address, reason)
+            transport.abort()
+            return
+        task = asyncio.create_task(self._welcome(transport, address, source))
+        self._welcomes.add(task)
+        task.add_done_callback(self._welcomes.discard)
+
+    async def _welcome(self, transport: asyncio.Transport, address: str, source: str) -> None:
+        landing = _Landing()
+        loop = asyncio.get_running_loop()
+        try:
+            # start_tls has its own deadline; the outer one is for a connection that was reset before it began.
+            async with asyncio.timeout(self._handshake_s + 1):
+                tls = await loop.start_tls(
+                    transport,
+                    landing,
+                    self._context,
+                    server_side=True,
+                    ssl_handshake_timeout=self._handshake_s,
+                    ssl_shutdown_timeout=SHUTDOWN_S,
+                )
+        except (OSError, asyncio.CancelledError) as error:
+            transport.abort()
+            self._gate.leave(source)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            self._complain("handshake-failed", address, str(error) or type(error).__name__)
+            return
+        finally:
+            self._gate.shaken(source)
+        if tls is None or landing.lost:
+            # Lost in the very turn in which the handshake ended; start_tls then returns None, annotated or not.
+            self._gate.leave(source)
+            return
+        visitor = Visitor(tls, address, source, self._gate)
+        visitor.early = bytes(landing.early)
+        self._serve(visitor)
+
+    def _complain(self, event: str, address: str, reason: str) -> None:
+        """Log, within a budget: strangers must not fill the disk."""
+        now = asyncio.get_running_loop().time()
+        if self._log_budget.level(now) >= 1:
+            self._log_budget.take(now)
+            self._audit(event, service=self._name, peer=address, reason=reason)
+
+
+def _peer_address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    # None when the peer went away before it was looked at.
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def bind(address: Address) -> socket.socket:
+    """Open a listening socket. Raises AddressError."""
+    try:
+        if not address.host and socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", address.port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+        family, _, _, _, where = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(where[:2], family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AddressError(f"cannot listen on {address}: {reason}") from error
+
+
+def address_of(sock: socket.socket) -> Address:
+    """The address and port that a socket really listens on."""
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)

@@ -1,0 +1,250 @@
+"""From HELLO to the end of a connection: which dump it is, whether it may come in, who else is at it.
+
+Owns the answers to HELLO, fencing [W-77] and seats. How chunks are stored is for arrival.py; whether a peer may speak
+at all was decided before (ingest.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from netdump import wire
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, StoreError
+from netdump.server.admission import Admission, Usage
+from netdump.server.arrival import Arrival, Workshop
+from netdump.store import Dump, DumpWriter, Origin, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netdump.server.audit import Audit, Field
+    from netdump.server.config import Limits
+    from netdump.server.ingest import HostConnection
+    from netdump.server.recorder import Recorder
+    from netdump.server.space import Room
+
+ANSWER_S: Final = 8.0  # of the 10 seconds that a client waits for its answer [W-75]
+SOON_S: Final = 3  # when a dump that is busy now is expected to be free
+BUSY_TRIES: Final = 5
+BUSY_PAUSE_S: Final = 0.1
+
+Result = TypeVar("Result")
+LastWord = wire.Decline | wire.Defer | wire.Receipt
+
+
+class _Claim:
+    """A connection that has offered a dump and is not done with it."""
+
+    __slots__ = ("connection", "done")
+
+    def __init__(self, connection: HostConnection) -> None:
+        self.connection = connection
+        self.done = asyncio.Event()
+
+
+class _Facts(NamedTuple):
+    """What store and index know before a dump is opened. dump: None if it is new. stored_bytes: in its segments."""
+
+    dump: Dump | None
+    complete: bool
+    stored_bytes: int
+    usage: Usage
+    room: Room
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A dump opened for a connection; it has a seat."""
+
+    writer: DumpWriter
+    stored_bytes: int
+    usage: Usage
+
+
+class Reception:
+    """All dumps that arrive. Belongs to the event loop. on_complete(id) is called when a dump becomes complete."""
+
+    def __init__(
+        self,
+        store: Store,
+        workshop: Workshop,
+        limits: Limits,
+        *,
+        recorder: Recorder,
+        on_complete: Callable[[str], None],
+        audit: Audit,
+    ) -> None:
+        self._store = store
+        self._workshop = workshop
+        self._limits = limits
+        self._admission = Admission(limits)
+        self._recorder = recorder
+        self._on_complete = on_complete
+        self._audit = audit
+        # By dump and host: whether a host owns the dump that it claims is not known when the claim is made.
+        self._claims: dict[tuple[bytes, str], _Claim] = {}
+
+    async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
+        """See a connection through, from HELLO on."""
+        key = (hello.dump_id, connection.host)
+        before, claim = self._claims.get(key), _Claim(connection)
+        self._claims[key] = claim
+        try:
+            opening = asyncio.create_task(self._open(connection, hello, before))
+            await asyncio.wait({opening}, timeout=ANSWER_S)
+            if not opening.done():
+                self._conclude(connection, hello, wire.Defer(SOON_S, "the collector is busy with this dump"))
+            found = await opening
+            if isinstance(found, _Place):
+                await self._receive(connection, hello, found)
+            else:
+                self._conclude(connection, hello, found)
+        finally:
+            claim.done.set()
+            if self._claims.get(key) is claim:
+                del self._claims[key]
+
+    async def _open(self, connection: HostConnection, hello: wire.Hello, before: _Claim | None) -> _Place | LastWord:
+        """Decide on a HELLO: an opened dump that has a seat, or the last word."""
+        origin = Origin(
+            id=hello.dump_id.hex(),
+            host=connection.host,
+            host_key=connection.identity.fingerprint,
+            image_bytes=hello.image_bytes,
+            page_bytes=hello.page_bytes,
+            level=hello.level,
+            drill=hello.drill,
+            agent=hello.agent,
+            created=int(time.time()),
+        )
+        if before is not None:
+            self._note("dump-fenced", connection, hello)
+            before.connection.fail(wire.ErrorCode.FENCED, "the dump is offered on a newer connection")
+            # What the older connection brought becomes durable or is given up before the newer one gets its answer.
+            await before.done.wait()
+        try:
+            return self._admission.image(hello.image_bytes) or await self._admit(origin)
+        except StoreError as error:
+            if isinstance(error, DamagedError):
+                self._recorder.damaged(origin.id, str(error))
+            self._note("dump-refused", connection, hello, reason=str(error))
+            return self._refusal(error)
+
+    async def _admit(self, origin: Origin) -> _Place | LastWord:
+        """Raises StoreError."""
+        facts = await self._on_disk(self._look_up, origin)
+        if facts.dump is not None and facts.complete:
+            return await self._on_disk(self._receipt_of, facts.dump, origin)
+        refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage)
+        refusal = refusal or self._admission.take_seat(origin.host)
+        if refusal is not None:
+            return refusal
+        try:
+            writer = await self._open_writer(origin)
+        except BaseException:
+            self._admission.leave_seat(origin.host)
+            raise
+        assert writer.manifest is None, "nobody else completes a dump that this host claims here"
+        return _Place(writer, facts.stored_bytes, facts.usage)
+
+    async def _open_writer(self, origin: Origin) -> DumpWriter:
+        """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
+        for _ in range(BUSY_TRIES):
+            try:
+                return await self._on_disk(self._store.open_writer, origin)
+            except BusyError:
+                await asyncio.sleep(BUSY_PAUSE_S)
+        return await self._on_disk(self._store.open_writer, origin)
+
+    def _look_up(self, origin: Origin) -> _Facts:
+        """In a thread."""
+        try:
+            dump = self._store.dump(origin.id)
+        except DumpNotFoundError:
+            dump = None
+        if dump is not None:
+            _check_known(dump.origin, origin)
+        return _Facts(
+            dump,
+            complete=dump is not None and dump.complete,
+            stored_bytes=self._recorder.stored_bytes(origin.id),
+            usage=self._recorder.usage(origin.host, origin.created),
+            room=self._workshop.space.look(),
+        )
+
+    def _receipt_of(self, dump: Dump, origin: Origin) -> wire.Receipt:
+        """In a thread: the receipt of a complete dump [W-67]. It is made now if the collector ended before it could."""
+        assert dump.durable.offset == origin.image_bytes, "else it raises DamagedError"
+        manifest, document = dump.manifest, dump.receipt
+        if manifest is not None and document is not None:
+            return wire.Receipt(manifest.root, document)
+        with self._store.open_writer(origin) as writer:
+            return self._workshop.receipt(writer)
+
+    def _refusal(self, error: StoreError) -> wire.Decline | wire.Defer:
+        match error:
+            case OwnerError():
+                return wire.Decline(wire.DeclineCode.NOT_OWNER)  # and not a word more [W-32]
+            case MismatchError():
+                return wire.Decline(wire.DeclineCode.MISMATCH, "the dump is known with another size or level")
+            case DamagedError():
+                return wire.Decline(wire.DeclineCode.DAMAGED, "what is stored of this dump is damaged")
+            case BusyError():
+                return wire.Defer(SOON_S, "the collector is busy with this dump")
+            case _:
+                return wire.Defer(self._limits.defer_s, "the collector cannot store just now")
+
+    async def _receive(self, connection: HostConnection, hello: wire.Hello, place: _Place) -> None:
+        writer = place.writer
+        try:
+            if not connection.is_open:
+                await self._on_disk(writer.close)
+                return
+            journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
+            quota_bytes = self._limits.stored_bytes_per_host - place.usage.stored_bytes
+            arrival = Arrival(connection, writer, self._workshop, journal, quota_bytes)
+            connection.begin(self._resume(writer), arrival)
+            self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
+            ending = await arrival.run()
+        finally:
+            self._admission.leave_seat(connection.host)
+        journal.ended()
+        if ending.complete:
+            self._on_complete(writer.origin.id)
+        event = "dump-complete" if ending.complete else "dump-interrupted"
+        self._note(event, connection, hello, offset=writer.durable.offset, reason=ending.reason)
+
+    def _resume(self, writer: DumpWriter) -> wire.Resume:
+        settings, durable = self._workshop.ingest, writer.durable
+        return wire.Resume(
+            offset=durable.offset,
+            chain=durable.chain,
+            chunks=durable.chunks,
+            headline=writer.has_headline,
+            credit=settings.credit_bytes,
+            keepalive=settings.keepalive_s,
+            idle=settings.idle_s,
+        )
+
+    def _conclude(self, connection: HostConnection, hello: wire.Hello, word: LastWord) -> None:
+        if connection.is_open:
+            reason = None if isinstance(word, wire.Receipt) else word.text
+            self._note(f"answer-{type(word).__name__.lower()}", connection, hello, reason=reason)
+            connection.conclude(word)
+
+    def _note(self, event: str, connection: HostConnection, hello: wire.Hello, **fields: Field) -> None:
+        self._audit(event, dump=hello.dump_id.hex(), host=connection.host, peer=connection.peer, **fields)
+
+    async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._workshop.disks, work, *arguments)
+
+
+def _check_known(known: Origin, offered: Origin) -> None:
+    """Raises OwnerError, MismatchError. As Store.open_writer does, but before anything is said of a dump [W-32]."""
+    if known.host != offered.host:
+        raise OwnerError(f"dump {offered.id} belongs to another host than {offered.host}")
+    if (known.image_bytes, known.page_bytes, known.level) != (offered.image_bytes, offered.page_bytes, offered.level):
+        raise MismatchError(f"dump {offered.id} is known with another image size, page size or level")

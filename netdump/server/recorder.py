@@ -1,0 +1,154 @@
+"""Keeps the index up to date while dumps arrive, in a thread of its own and in the order in which things happened.
+
+The index is a view that can be made again from the store: trouble with it is logged and never stops a dump.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import DumpNotFoundError, StoreError
+from netdump.index.gather import gather
+from netdump.index.reading import LIST_LIMIT_MAX, Query
+from netdump.index.record import State
+from netdump.server.admission import Usage
+from netdump.server.config import DAY_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netdump.index.index import Index
+    from netdump.server.audit import Audit
+    from netdump.store import Durable, Store
+
+PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
+
+
+class Recorder:
+    """The collector's hand on the index. Methods may be called from any thread unless they say otherwise."""
+
+    def __init__(self, index: Index, store: Store, audit: Audit) -> None:
+        self._index = index
+        self._store = store
+        self._audit = audit
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="index")
+
+    def usage(self, host: str, now: int) -> Usage:
+        """What a host has here. Blocks. now: seconds since 1970.
+
+        Without an index nothing is known, and the host comes in: a quota is not worth a lost dump.
+        """
+        today = stored = 0
+        before: str | None = None
+        try:
+            while True:
+                page = self._index.list(Query(host=host, before=before))
+                today += sum(record.first_seen > now - DAY_S for record in page)
+                stored += sum(record.stored_bytes for record in page)
+                if len(page) < LIST_LIMIT_MAX:
+                    return Usage(today, stored)
+                before = page[-1].id
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return Usage(0, 0)
+
+    def refresh(self, dump_id: str) -> Future[None]:
+        """Write a dump's row anew from the store."""
+
+        def work() -> None:
+            try:
+                record = gather(self._store, dump_id)
+            except DumpNotFoundError:
+                self._index.remove(dump_id)
+            else:
+                self._index.put(record)
+
+        return self._submit(work)
+
+    def damaged(self, dump_id: str, remark: str) -> Future[None]:
+        """A dump was found damaged."""
+        return self._submit(lambda: self._index.set_state(dump_id, State.DAMAGED, remark[:500]))
+
+    def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> Future[None]:
+        """More of a dump is durable. stored_bytes: of all its segments."""
+        now = int(time.time())
+        return self._submit(
+            lambda: self._index.advance(
+                dump_id,
+                durable_bytes=durable.offset,
+                stored_bytes=stored_bytes,
+                chunks=durable.chunks,
+                updated=now,
+            )
+        )
+
+    def stored_bytes(self, dump_id: str) -> int:
+        """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
+        try:
+            record = self._pool.submit(self._index.get, dump_id).result()
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return 0
+        return 0 if record is None else record.stored_bytes
+
+    def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:
+        """The journal of a dump that goes on arriving, with stored_bytes in segments. On the event loop."""
+        return DumpJournal(self, dump_id, stored_bytes)
+
+    def note(self, event: str, dump_id: str) -> None:
+        """Something for the log only."""
+        self._audit(event, dump=dump_id)
+
+    def close(self) -> None:
+        """Finish what was asked for. Blocks."""
+        self._pool.shutdown()
+
+    def _submit(self, work: Callable[[], None]) -> Future[None]:
+        def guarded() -> None:
+            try:
+                work()
+            except StoreError as error:
+                self._audit("index-failed", reason=str(error))
+
+        return self._pool.submit(guarded)
+
+
+class DumpJournal:
+    """What the index is told of one arrival, not more often than it is of use. Belongs to the event loop."""
+
+    def __init__(self, recorder: Recorder, dump_id: str, stored_bytes: int) -> None:
+        self._recorder = recorder
+        self._dump_id = dump_id
+        self._before_bytes = stored_bytes
+        self._latest: tuple[Durable, int] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._recorder.refresh(dump_id)
+
+    def headline_stored(self) -> None:
+        """The headline is durable: the row can say what crashed."""
+        self._recorder.refresh(self._dump_id)
+
+    def progressed(self, durable: Durable, stored_bytes: int) -> None:
+        """More is durable. stored_bytes: in segments, since this arrival began."""
+        self._latest = durable, stored_bytes
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PROGRESS_S, self._flush)
+
+    def waits(self) -> None:
+        """There is no room to go on."""
+        self._recorder.note("dump-waits", self._dump_id)
+
+    def ended(self) -> None:
+        """The writer is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._recorder.refresh(self._dump_id)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._latest is not None:
+            durable, stored_bytes = self._latest
+            self._recorder.advance(self._dump_id, durable, self._before_bytes + stored_bytes)
