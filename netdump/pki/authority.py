@@ -9,6 +9,7 @@ Limiting how often strangers may try is the server's business.
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 import time
@@ -21,7 +22,6 @@ from cryptography import x509
 from netdump.errors import AlreadyExistsError, CertificateError, DamagedError, RevokedError, SigningRequestError
 from netdump.pki import durable
 from netdump.pki.certificates import (
-    ClientPublicKey,
     Issuer,
     build_authority,
     build_client,
@@ -54,11 +54,11 @@ class Issue:
 
 
 def init_authority(directory: Path, names: Sequence[str], now: float | None = None) -> None:
-    """Make DIR/pki: a new authority, and a certificate for a collector that is dialled under names (domain names, IP
-    addresses).
+    """Make DIR/pki: a new authority, and a certificate for the collector.
 
-    All of it appears at once, or nothing does. now: seconds since 1970, None for the clock's. Raises AlreadyExistsError
-    if DIR/pki exists, BadNameError, StorageFaultError, PkiError.
+    names: domain names and IP addresses under which clients dial it, 1 to 32. All of it appears at once, or nothing
+    does. now: seconds since 1970, None for the clock's. Raises AlreadyExistsError if DIR/pki exists, BadNameError,
+    StorageFaultError, PkiError.
     """
     checked = parse_collector_names(names)
     moment = _moment(now)
@@ -68,9 +68,7 @@ def init_authority(directory: Path, names: Sequence[str], now: float | None = No
     draft = Folder(directory, f".{NAME}-{secrets.token_hex(6)}{durable.PARTIAL_SUFFIX}")
     final = directory / NAME
     if final.exists():
-        raise AlreadyExistsError(
-            f"{final} exists already: making a new authority would lock out every host enrolled so far"
-        )
+        raise _exists(final)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft.root.mkdir(mode=0o700)
@@ -80,8 +78,9 @@ def init_authority(directory: Path, names: Sequence[str], now: float | None = No
         durable.write(draft.ca_certificate, certificate_pem(authority).encode())
         durable.write(draft.collector_key, key_pem(key).encode())
         durable.write(draft.collector_certificate, certificate_pem(certificate).encode())
-        draft.root.rename(final)
+        _give_name(draft.root, final)
         durable.sync_folder(directory)
+        durable.sync_folder(directory.parent)
     except OSError as error:
         raise durable.fault(error, "make", final) from error
     finally:
@@ -89,9 +88,9 @@ def init_authority(directory: Path, names: Sequence[str], now: float | None = No
 
 
 def reissue_collector(directory: Path, names: Sequence[str], now: float | None = None) -> None:
-    """Give the collector a new certificate for other names, from the same authority. A running collector shows it after
-    a restart.
+    """Give the collector a new certificate for other names, from the same authority.
 
+    A running collector shows it after a restart.
     The collector's key stays, so that certificate and key match at every instant. A stolen key needs a new authority
     anyway, for clients ignore dates and do not know of revocations (protocol/wire.md section 10). Raises as
     init_authority does, and NotACollectorError.
@@ -170,9 +169,10 @@ class Authority:
         grant = self._tokens.find(secret, int(moment.timestamp()))
         key = check_request(request, grant.role, grant.name)
         self._refuse_revoked(fingerprint(key))
-        issuer = self._issuer()
+        # Signed before the token is used up: an authority that cannot sign must not cost a token.
+        certificate = build_client(grant.role, grant.name, key, self._issuer(), moment)
         self._tokens.consume(grant)
-        return self._issue(grant.role, grant.name, key, issuer, moment)
+        return self._issue(grant.role, grant.name, certificate, moment)
 
     def renew(self, certificate: bytes, request: str, now: float | None = None) -> Issue:
         """Give the holder of a valid certificate another one for the same name and role and a new key. The old one
@@ -192,7 +192,8 @@ class Authority:
         if fingerprint(key) == holder.fingerprint:
             raise SigningRequestError(f"{holder.name} must renew with a new key, not the one it has")
         self._refuse_revoked(fingerprint(key))
-        return self._issue(holder.role, holder.name, key, self._issuer(), moment)
+        renewed = build_client(holder.role, holder.name, key, self._issuer(), moment)
+        return self._issue(holder.role, holder.name, renewed, moment)
 
     def admit(self, certificate: bytes | None) -> Identity:
         """Say who a peer is, from the certificate that TLS has verified (DER; None if it showed none), or refuse it.
@@ -246,11 +247,24 @@ class Authority:
     def _issuer(self) -> Issuer:
         return Issuer(self._certificate, self._folder.read_key(self._folder.ca_key, self._certificate))
 
-    def _issue(self, role: Role, name: str, key: ClientPublicKey, issuer: Issuer, moment: datetime) -> Issue:
-        certificate = build_client(role, name, key, issuer, moment)
+    def _issue(self, role: Role, name: str, certificate: x509.Certificate, moment: datetime) -> Issue:
         # On record before it leaves, so that `revoke --host` finds every certificate that anybody may hold.
         self._ledger.record(role, name, certificate, int(moment.timestamp()))
         return Issue(name, role, certificate_pem(certificate), self.ca_pem)
+
+
+def _give_name(draft: Path, final: Path) -> None:
+    # rename(2) never replaces a folder that is not empty, so of two inits at once one wins.
+    try:
+        draft.rename(final)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise _exists(final) from error
+        raise
+
+
+def _exists(final: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{final} exists already: a new authority would lock out every host enrolled so far")
 
 
 def _moment(now: float | None) -> datetime:

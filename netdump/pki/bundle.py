@@ -130,10 +130,10 @@ def check_collectors(value: object, origin: str) -> tuple[str, ...]:
 
 
 def exchange(text: str, old: Bundle, new: Bundle) -> str:
-    """Return the text of a bundle with the certificate and key of old replaced by those of new, and everything else as
-    it was.
+    """Return the text of a bundle with the certificate and key of new in place of those of old.
 
-    Raises BundleError if that is not possible because they do not stand in the file letter for letter, once each.
+    Everything else stays as it was. Raises BundleError if that is not possible because they do not stand in the file
+    letter for letter, once each.
     """
     for before, after in ((old.certificate, new.certificate), (old.key, new.key)):
         if text.count(before.strip()) != 1:
@@ -141,9 +141,14 @@ def exchange(text: str, old: Bundle, new: Bundle) -> str:
                 f"{old.origin}: certificate and key do not stand there as `netdump enroll` wrote them: enroll again"
             )
         text = text.replace(before.strip(), after.strip())
-    if parse_bundle(text, old.origin) != old.renewed(new.certificate, new.key):
+    if _bare(parse_bundle(text, old.origin)) != _bare(old.renewed(new.certificate, new.key)):
         raise BundleError(f"{old.origin} cannot be changed in place: enroll again")
     return text
+
+
+def _bare(bundle: Bundle) -> Bundle:
+    # Line ends around a PEM text mean nothing, and an administrator may have changed them.
+    return bundle.renewed(bundle.certificate.strip(), bundle.key.strip())
 
 
 def _text(table: dict[str, object], key: str, origin: str) -> str:

@@ -30,11 +30,11 @@ def fault(error: OSError, deed: str, path: Path) -> PkiError | StorageFaultError
 
 
 class Draft:
-    """A file on its way to its name. Opened at once, so that a folder that cannot be written shows before anything
-    irrevocable is done.
+    """A file on its way to its name.
 
-    Use as a context manager: leaving without `publish` removes the draft. Not thread-safe; two drafts of one path do
-    not disturb each other. Raises StorageFaultError or PkiError.
+    Opened at once, so that a folder that cannot be written shows before anything irrevocable is done. Use as a
+    context manager: leaving without `publish` removes the draft. Not thread-safe; two drafts of one path do not
+    disturb each other. Raises StorageFaultError or PkiError.
     """
 
     __slots__ = ("_fd", "_partial", "path")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
@@ -10,6 +11,11 @@ from netdump.pki.names import parse_collector_name, printable
 from netdump.wire import PORT_API
 
 SCHEME = "https://"
+
+_URL = re.compile(
+    r"(?:https://)?(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<plain>[^\[\]:/?#@]+))(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +41,19 @@ class Endpoint:
 
         Raises ConfigError.
         """
-        shown = printable(text, 300)
-        rest = text.strip().removesuffix("/")
-        if "://" in rest:
-            if not rest.lower().startswith(SCHEME):
-                raise ConfigError(f"'{shown}' is not a collector's API: its URL begins with {SCHEME}")
-            rest = rest[len(SCHEME) :]
-        if rest.startswith("["):
-            host, _, port = rest[1:].partition("]")
-        else:
-            host, colon, port = rest.partition(":")
-            port = colon + port
-        number = port.removeprefix(":") if port else str(PORT_API)
-        if (port and not port.startswith(":")) or not (
-            number.isascii() and number.isdigit() and 1 <= int(number[:6]) <= 65535
-        ):
-            raise ConfigError(f"'{shown}' is not a collector's API: write {SCHEME}HOST:PORT without a path")
-        try:
-            name = parse_collector_name(host)
-        except BadNameError as error:
-            raise ConfigError(f"'{shown}' is not a collector's API: {error}") from error
-        if isinstance(name, IPv6Address) != rest.startswith("["):
+        match = _URL.fullmatch(text.strip())
+        if match is None:
             raise ConfigError(
-                f"'{shown}' is not a collector's API: put an IPv6 address, and nothing else, into brackets"
+                f"'{printable(text, 300)}' is not a collector's API: write {SCHEME}HOST:PORT without a path"
             )
-        return cls(str(name), int(number))
+        port = PORT_API if match["port"] is None else int(match["port"])
+        try:
+            host = parse_collector_name(match["bracketed"] or match["plain"])
+        except BadNameError as error:
+            raise ConfigError(f"'{printable(text, 300)}' is not a collector's API: {error}") from error
+        if isinstance(host, IPv6Address) != (match["bracketed"] is not None) or not 1 <= port <= 65535:
+            raise ConfigError(
+                f"'{printable(text, 300)}' is not a collector's API: ports are 1 to 65535, and an IPv6 address, "
+                "nothing else, stands in brackets"
+            )
+        return cls(str(host), port)

@@ -8,6 +8,7 @@ token's secret and a request are sent. The private key is made here and never le
 from __future__ import annotations
 
 import hmac
+import os
 from typing import TYPE_CHECKING
 
 from netdump.client.address import Address
@@ -49,7 +50,7 @@ def enroll(
     parsed = parse_token(token)
     chosen = check_collectors(list(collectors), "--collector") if collectors else ()
     wanted = None if name is None else check_name(name)
-    if not force and (out.exists() or out.is_symlink()):
+    if not force and os.path.lexists(out):
         raise AlreadyExistsError(f"{out} exists: keep it, name another file with --out, or replace it with --force")
     make_folder(out.parent)
     key = new_key()

@@ -136,6 +136,10 @@ def _tls_error(error: HTTPError, endpoint: Endpoint) -> NetdumpError:
     cause = next((each for each in error.args if isinstance(each, ssl.SSLError)), None)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _verification_error(cause, endpoint)
+    if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return UnreachableError(
+            f"{endpoint.url} ended the connection and did not say why: if it does so again, the collector's log tells"
+        )
     reason = (cause.reason if cause is not None else None) or str(error)
     if "ALERT" in reason:
         return RefusedError(

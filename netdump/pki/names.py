@@ -28,9 +28,7 @@ CollectorName = str | IPv4Address | IPv6Address
 
 
 def printable(text: str, limit: int = TEXT_SHOWN_MAX) -> str:
-    """Return text fit for a terminal or a log line: control, format and other invisible characters escaped, cut after
-    limit characters.
-    """
+    """Return text fit for a terminal or a log line: invisible characters escaped, cut after limit characters."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
     return shown if len(text) <= limit else shown + "…"
 
@@ -50,8 +48,7 @@ def check_name(name: str) -> str:
 
 
 def parse_collector_name(text: str) -> CollectorName:
-    """Return a name or address under which a collector is dialled: a domain name in lower case, or an IPv4 or IPv6
-    address.
+    """Return what a collector is dialled by: a domain name in lower case, or an IPv4 or IPv6 address.
 
     Raises BadNameError for anything else: wildcards, ports, zones (`%eth0`), brackets, addresses nobody can dial
     (0.0.0.0, multicast).

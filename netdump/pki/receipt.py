@@ -6,7 +6,6 @@ Owns the signature and whose it is; what the fields say, the store knows.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -32,12 +31,11 @@ ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 def sign_receipt(directory: Path, fields: Mapping[str, object]) -> bytes:
-    """Return the receipt of a complete dump, signed with the collector's key: the content of receipt.json and of
-    RECEIPT's `document`.
+    """Return the receipt of a complete dump, signed with the collector's key.
 
-    directory: the collector's. fields: id, host, image_bytes, chunks, root, completed [S-35]; format, collector,
-    certificate and signature are added. Blocks on the disk for two small files. Raises CertificateError,
-    StorageFaultError, PkiError.
+    It is the content of receipt.json and of RECEIPT's `document`. directory: the collector's. fields: id, host,
+    image_bytes, chunks, root, completed [S-35]; format, collector, certificate and signature are added. Blocks on the
+    disk for two small files. Raises CertificateError, StorageFaultError, PkiError.
     """
     folder = Folder(directory)
     certificate = folder.read_collector()
@@ -74,7 +72,7 @@ def check_receipt(document: bytes, ca: str | bytes) -> dict[str, object]:
     assert isinstance(key, ec.EllipticCurvePublicKey), "the authority issues no other collector certificates"
     try:
         key.verify(base64.b64decode(signature, validate=True), canonical(statement), ALGORITHM)
-    except (InvalidSignature, binascii.Error) as error:
+    except (InvalidSignature, ValueError) as error:
         raise CertificateError("the signature of the receipt is wrong") from error
     return fields
 

@@ -26,13 +26,12 @@ RENEW_PATH = "/v1/renew"
 
 
 def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -> Bundle | None:
-    """Renew the certificate in the bundle at path, if at least the share if_older_than (0 to 1) of its life is over;
-    else return None.
+    """Renew the certificate in the bundle at path; return the new bundle, or None if the certificate is young enough.
 
-    now: seconds since 1970, None for the clock's. Everything else in the file stays as it is; it is replaced at once or
-    not at all. Returns the new bundle. Raises CertificateError for a certificate that has ended already,
-    ConfigMissingError, ConfigError, BundleError, UnreachableError, ImpostorError, StorageFaultError and what else the
-    collector answers.
+    if_older_than: the share of its life, 0 to 1, that must be over. now: seconds since 1970, None for the clock's.
+    Everything else in the file stays as it is; it is replaced at once or not at all. Returns the new bundle. Raises
+    CertificateError for a certificate that has ended already, ConfigMissingError, ConfigError, BundleError,
+    UnreachableError, ImpostorError, StorageFaultError and what else the collector answers.
     """
     text = read_text(path)
     bundle = parse_bundle(text, str(path))

@@ -33,11 +33,9 @@ def make_request(key: PrivateKey, name: str | None = None) -> str:
 
     name: the only name to accept; None leaves it to the collector.
     """
-    attributes = [] if name is None else [x509.NameAttribute(NameOID.COMMON_NAME, name, _validate=False)]
-    alternatives = [] if name is None else [x509.DNSName(name)]
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
-    if alternatives:
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if name is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 

@@ -43,10 +43,9 @@ def api_server_context(directory: Path) -> ssl.SSLContext:
 
 
 def client_context(bundle: Bundle) -> ssl.SSLContext:
-    """Make the context in which an analyst, or a host that renews, talks to the API: dates, authority and name are
-    checked.
+    """Make the context in which an analyst, or a host that renews, talks to the API.
 
-    Raises BundleError.
+    Dates, authority and name of the collector are checked. Raises BundleError.
     """
     context = verifying_context(bundle.ca)
     fd = os.memfd_create("netdump-key", os.MFD_CLOEXEC)
@@ -79,8 +78,9 @@ def verifying_context(ca: str) -> ssl.SSLContext:
 
 
 def unverified_context() -> ssl.SSLContext:
-    """Make a client's context that takes anybody for the collector: to fetch the authority's certificate, which the
-    token then vouches for.
+    """Make a client's context that takes anybody for the collector.
+
+    For fetching the authority's certificate alone, which the token then vouches for.
     """
     context = _bare_client_context()
     context.check_hostname = False

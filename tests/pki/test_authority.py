@@ -1,0 +1,364 @@
+"""The authority: one-time tokens, renewal, revocation; and nothing but files behind them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from netdump.errors import (
+    AlreadyExistsError,
+    BadNameError,
+    CertificateError,
+    DamagedError,
+    NameMismatchError,
+    NotACollectorError,
+    PkiError,
+    RevokedError,
+    SigningRequestError,
+    StorageFaultError,
+    TokenError,
+)
+from netdump.pki import Authority, Issue, Role, init_authority, make_token, peer_identity, reissue_collector
+from netdump.pki.certificates import load_certificate, load_key, new_key
+from netdump.pki.identity import certificate_digest, fingerprint
+from netdump.pki.request import make_request
+from netdump.pki.token import parse_token
+from tests.pki import papers
+from tests.pki.conftest import NAMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+YEAR = 365 * 86400
+
+
+def token_files(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in (folder / "pki" / "tokens").iterdir())
+
+
+def test_init(folder: Path, authority: Authority) -> None:
+    place = folder / "pki"
+    assert sorted(path.name for path in place.iterdir()) == [
+        "ca.crt", "ca.key", "collector.crt", "collector.key", "issued", "revoked", "tokens",
+    ]  # fmt: skip
+    for path in [place, *place.iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+    assert [path.name for path in folder.iterdir()] == ["pki"]
+    assert authority.collector_names() == NAMES
+    certificate = load_certificate((place / "ca.crt").read_bytes(), "it")
+    assert authority.ca_fingerprint == certificate_digest(certificate)
+    assert authority.ca_pem == (place / "ca.crt").read_text()
+
+
+def test_init_never_replaces_an_authority(folder: Path) -> None:
+    before = (folder / "pki" / "ca.key").read_bytes()
+    with pytest.raises(AlreadyExistsError, match="lock out every host"):
+        init_authority(folder, NAMES)
+    assert (folder / "pki" / "ca.key").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["pki"]
+
+
+@pytest.mark.parametrize("names", [[], ["*.example.com"], ["good.example", "bad name"]])
+def test_init_checks_names_first(tmp_path: Path, names: list[str]) -> None:
+    with pytest.raises(BadNameError):
+        init_authority(tmp_path / "collector", names)
+    assert not (tmp_path / "collector").exists()
+
+
+def test_a_failed_init_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageFaultError):
+        init_authority(tmp_path, NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_init_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        init_authority(tmp_path, NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_inits_at_once_make_one_authority(tmp_path: Path) -> None:
+    start = threading.Barrier(4)
+    outcomes: list[str] = []
+
+    def attempt() -> None:
+        start.wait()
+        try:
+            init_authority(tmp_path, NAMES)
+        except AlreadyExistsError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("made")
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["made", "refused", "refused", "refused"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pki"]
+    assert papers.enrolled(Authority.load(tmp_path), "web1").name == "web1"
+
+
+def test_not_a_collector(tmp_path: Path) -> None:
+    for call in (lambda: Authority.load(tmp_path), lambda: make_token(tmp_path, "web1", Role.HOST)):
+        with pytest.raises(NotACollectorError):
+            call()
+    with pytest.raises(NotACollectorError):
+        reissue_collector(tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_token_becomes_a_certificate(folder: Path, authority: Authority, role: Role) -> None:
+    token = make_token(folder, "web1.example", role)
+    assert parse_token(token).ca_digest == authority.ca_fingerprint
+    key = new_key()
+    issue = authority.redeem(papers.secret_of(token), make_request(key, "web1.example"))
+    assert (issue.name, issue.role, issue.ca) == ("web1.example", role, authority.ca_pem)
+    identity = peer_identity(papers.der(issue.certificate))
+    assert (identity.role, identity.name, identity.fingerprint) == (role, "web1.example", fingerprint(key.public_key()))
+    (record,) = authority.issued().certificates
+    assert (record.role, record.name, record.fingerprint, record.pem) == (
+        role, "web1.example", identity.fingerprint, issue.certificate,
+    )  # fmt: skip
+
+
+def test_the_certificate_contains_only_what_we_decide(authority: Authority) -> None:
+    key = new_key()
+    wanted = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, "web1"),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Evil"),
+            ]
+        )
+    )
+    wanted = wanted.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    wanted = wanted.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    request = wanted.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    issue = authority.redeem(papers.secret_of(authority.make_token("web1", Role.HOST)), request)
+    certificate = load_certificate(issue.certificate, "it")
+    assert certificate.subject.rfc4514_string() == "CN=web1,O=netdump"
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usages) == [papers.CLIENT]
+
+
+def test_good_once_in_every_process(folder: Path, authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    authority.redeem(secret, make_request(new_key()))
+    for again in (authority, Authority.load(folder)):
+        with pytest.raises(TokenError) as caught:
+            again.redeem(secret, make_request(new_key()))
+        assert caught.value.detail == "token for host web1 was used before"
+        assert "web1" not in str(caught.value)
+
+
+def test_two_requests_at_the_same_instant(authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    requests = [make_request(new_key()) for _ in range(8)]
+    start = threading.Barrier(8)
+    outcomes: list[Issue | TokenError] = []
+
+    def attempt(request: str) -> None:
+        start.wait()
+        try:
+            outcomes.append(authority.redeem(secret, request))
+        except TokenError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=attempt, args=(request,)) for request in requests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    issues = [outcome for outcome in outcomes if isinstance(outcome, Issue)]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, TokenError)]
+    assert (len(issues), len(refusals)) == (1, 7)
+    assert len({str(refusal) for refusal in refusals}) == 1
+    assert [each.pem for each in authority.issued().certificates] == [issues[0].certificate]
+
+
+def test_a_bad_request_leaves_the_token_good(folder: Path, authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    with pytest.raises(SigningRequestError):
+        authority.redeem(secret, "nonsense")
+    with pytest.raises(NameMismatchError):
+        authority.redeem(secret, make_request(new_key(), "web2"))
+    assert token_files(folder) == [".json"]
+    assert authority.redeem(secret, make_request(new_key())).name == "web1"
+
+
+def test_no_token_is_lost_when_the_authority_cannot_sign(folder: Path, authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    key = folder / "pki" / "ca.key"
+    key.rename(folder / "elsewhere")
+    with pytest.raises(PkiError, match=r"ca\.key is missing"):
+        authority.redeem(secret, make_request(new_key()))
+    (folder / "elsewhere").rename(key)
+    assert authority.redeem(secret, make_request(new_key()))
+
+
+def test_tokens_end_by_our_clock(authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST, 60, now=time.time()))
+    with pytest.raises(TokenError) as caught:
+        authority.redeem(secret, make_request(new_key()), now=time.time() + 61)
+    assert "expired" in caught.value.detail
+
+
+def test_names_of_newcomers_are_checked(authority: Authority) -> None:
+    for name in ("", "a/b", "web1\n", "*"):
+        with pytest.raises(BadNameError):
+            authority.make_token(name, Role.HOST)
+
+
+def test_a_token_of_another_collector(authority: Authority, tmp_path: Path) -> None:
+    init_authority(tmp_path / "other", NAMES)
+    secret = papers.secret_of(make_token(tmp_path / "other", "web1", Role.HOST))
+    with pytest.raises(TokenError) as caught:
+        authority.redeem(secret, make_request(new_key()))
+    assert "no such token" in caught.value.detail
+
+
+def test_enrolling_again_keeps_the_older_key(authority: Authority) -> None:
+    first, second = papers.enrolled(authority, "web1"), papers.enrolled(authority, "web1")
+    for bundle in (first, second):
+        assert authority.admit(papers.der(bundle.certificate)).name == "web1"
+    assert len(authority.issued().certificates) == 2
+
+
+def test_admission(authority: Authority) -> None:
+    bundle = papers.enrolled(authority, "web1")
+    identity = authority.admit(papers.der(bundle.certificate))
+    with pytest.raises(CertificateError, match="needs a client certificate"):
+        authority.admit(None)
+    with pytest.raises(CertificateError):
+        authority.admit(b"nonsense")
+    assert authority.revoke(identity.fingerprint)
+    with pytest.raises(RevokedError, match=identity.fingerprint[:16]):
+        authority.admit(papers.der(bundle.certificate))
+
+
+def test_revocation_is_seen_by_others_at_once(folder: Path, authority: Authority) -> None:
+    bundle = papers.enrolled(authority, "web1")
+    running = Authority.load(folder)
+    key = running.admit(papers.der(bundle.certificate)).fingerprint
+    assert not running.is_revoked(key)
+    assert [each.fingerprint for each in authority.revoke_name("web1", Role.HOST)] == [key]
+    assert running.is_revoked(key)
+
+
+def test_revoking_a_name(authority: Authority) -> None:
+    mine = [papers.enrolled(authority, "web1") for _ in range(3)]
+    others = [papers.enrolled(authority, "web2"), papers.enrolled(authority, "web1", Role.ANALYST)]
+    assert len(authority.revoke_name("web1", Role.HOST)) == 3
+    assert authority.revoke_name("web1", Role.HOST) == []
+    for bundle in mine:
+        with pytest.raises(RevokedError):
+            authority.admit(papers.der(bundle.certificate))
+    for bundle in others:
+        authority.admit(papers.der(bundle.certificate))
+    # The name itself may come back, with a new key.
+    authority.admit(papers.der(papers.enrolled(authority, "web1").certificate))
+
+
+def test_revoking_a_name_among_damaged_records(folder: Path, authority: Authority) -> None:
+    bundle = papers.enrolled(authority, "web1")
+    (folder / "pki" / "issued" / ("ab" * 32 + ".1.json")).write_bytes(b"damaged")
+    with pytest.raises(DamagedError, match="1 keys of web1 are revoked now, but 1 records are damaged") as caught:
+        authority.revoke_name("web1", Role.HOST)
+    assert "ab" * 32 in str(caught.value)
+    with pytest.raises(RevokedError):
+        authority.admit(papers.der(bundle.certificate))
+
+
+def test_a_revoked_key_does_not_come_back(authority: Authority) -> None:
+    key = new_key()
+    authority.revoke(fingerprint(key.public_key()))
+    with pytest.raises(RevokedError):
+        authority.redeem(papers.secret_of(authority.make_token("web1", Role.HOST)), make_request(key))
+    with pytest.raises(RevokedError):
+        authority.renew(papers.der(papers.enrolled(authority, "web1").certificate), make_request(key))
+
+
+def test_renewal(authority: Authority) -> None:
+    old = papers.enrolled(authority, "web1", Role.ANALYST)
+    key = new_key()
+    issue = authority.renew(papers.der(old.certificate), make_request(key))
+    identity = peer_identity(papers.der(issue.certificate))
+    assert (issue.name, issue.role) == (identity.name, identity.role) == ("web1", Role.ANALYST)
+    assert identity.fingerprint == fingerprint(key.public_key())
+    assert authority.admit(papers.der(old.certificate)).name == "web1"
+    assert len(authority.issued().certificates) == 2
+
+
+def test_renewal_is_for_the_same_name_and_another_key(authority: Authority) -> None:
+    bundle = papers.enrolled(authority, "web1")
+    presented = papers.der(bundle.certificate)
+    with pytest.raises(NameMismatchError):
+        authority.renew(presented, make_request(new_key(), "web2"))
+    with pytest.raises(SigningRequestError, match="new key"):
+        authority.renew(presented, make_request(load_key(bundle.key, "it")))
+    with pytest.raises(SigningRequestError):
+        authority.renew(presented, "nonsense")
+
+
+def test_renewal_ends_with_the_certificate(authority: Authority) -> None:
+    bundle = papers.enrolled(authority, "web1")
+    authority.renew(papers.der(bundle.certificate), make_request(new_key()), now=time.time() + 2 * YEAR - 60)
+    with pytest.raises(CertificateError, match="enroll again"):
+        authority.renew(papers.der(bundle.certificate), make_request(new_key()), now=time.time() + 2 * YEAR + 60)
+
+
+def test_renewal_is_not_for_strangers_or_the_revoked(authority: Authority, tmp_path: Path) -> None:
+    init_authority(tmp_path / "other", NAMES)
+    stranger = papers.enrolled(Authority.load(tmp_path / "other"), "web1")
+    with pytest.raises(CertificateError, match="not issued by this collector"):
+        authority.renew(papers.der(stranger.certificate), make_request(new_key()))
+    bundle = papers.enrolled(authority, "web1")
+    authority.revoke_name("web1", Role.HOST)
+    with pytest.raises(RevokedError):
+        authority.renew(papers.der(bundle.certificate), make_request(new_key()))
+
+
+def test_withdrawn_tokens(authority: Authority) -> None:
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    assert authority.withdraw_tokens("web1", Role.HOST) == 1
+    with pytest.raises(TokenError):
+        authority.redeem(secret, make_request(new_key()))
+
+
+def test_reissuing_the_collectors_certificate(folder: Path, authority: Authority) -> None:
+    key = (folder / "pki" / "collector.key").read_bytes()
+    reissue_collector(folder, ["new.example", "192.0.2.9"])
+    assert authority.collector_names() == ("new.example", "192.0.2.9")
+    assert (folder / "pki" / "collector.key").read_bytes() == key
+    with pytest.raises(BadNameError):
+        reissue_collector(folder, [])
+
+
+def test_an_authority_that_has_ended_signs_nothing(tmp_path: Path) -> None:
+    init_authority(tmp_path, NAMES, now=time.time() - 21 * YEAR)
+    authority = Authority.load(tmp_path)
+    secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+    with pytest.raises(CertificateError, match="make a new authority"):
+        authority.redeem(secret, make_request(new_key()))
+    assert token_files(tmp_path) == [".json"]

@@ -1,0 +1,138 @@
+"""Small files appear whole or not at all, in the order that a power cut cannot undo."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from netdump.errors import DamagedError, PkiError, StorageFaultError
+from netdump.pki import durable
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write_and_replace(tmp_path: Path) -> None:
+    path = tmp_path / "fact"
+    old_mask = os.umask(0)
+    try:
+        durable.write(path, b"one")
+    finally:
+        os.umask(old_mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    durable.write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert names(tmp_path) == ["fact"]
+
+
+def test_order_of_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_sync(fd: int) -> None:
+        seen.append("sync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"sync {os.fstat(fd).st_size} bytes")
+        fsync(fd)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        seen.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    durable.write(tmp_path / "fact", b"12345")
+    assert seen == ["sync 5 bytes", "rename", "sync folder"]
+
+
+@pytest.mark.parametrize("step", ["write", "fsync"])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "fact"
+    durable.write(path, b"old")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(StorageFaultError, match="No space left"):
+        durable.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["fact"]
+
+
+def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data[:3])))
+    durable.write(tmp_path / "fact", b"0123456789")
+    assert (tmp_path / "fact").read_bytes() == b"0123456789"
+
+
+def test_a_draft_that_is_not_published_vanishes(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with durable.Draft(tmp_path / "fact"):
+            assert len(names(tmp_path)) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names(tmp_path) == []
+
+
+def test_a_draft_shows_at_once_that_its_folder_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(StorageFaultError, match="missing"):
+        durable.Draft(tmp_path / "missing" / "fact")
+
+
+def test_lack_of_permission_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PkiError, match="run this as the user who owns"):
+        durable.Draft(tmp_path / "fact")
+
+
+def test_one_of_many_renames(tmp_path: Path) -> None:
+    source, target = tmp_path / "fresh", tmp_path / "used"
+    source.write_bytes(b"token")
+    start = threading.Barrier(16)
+    won: list[bool] = []
+
+    def attempt() -> None:
+        start.wait()
+        won.append(durable.rename(source, target))
+
+    threads = [threading.Thread(target=attempt) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False] * 15 + [True]
+    assert names(tmp_path) == ["used"]
+
+
+def test_a_rename_that_cannot_be_synced_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fresh").write_bytes(b"token")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageFaultError, match="cannot rename"):
+        durable.rename(tmp_path / "fresh", tmp_path / "used")
+
+
+def test_read_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "fact"
+    path.write_bytes(b"x" * 10)
+    assert durable.read(path, 10) == b"x" * 10
+    with pytest.raises(DamagedError, match="longer than the 9 bytes"):
+        durable.read(path, 9)
+    with pytest.raises(FileNotFoundError):
+        durable.read(tmp_path / "nothing", 10)
+    with pytest.raises(StorageFaultError, match="directory"):
+        durable.read(tmp_path, 10)
