@@ -34,7 +34,7 @@ def show_message(message: Message) -> None:
     elif name == "ERROR":
         print(f"  {frames.error_name(message.number('code'))}")
     elif name == "DECLINE":
-        print(f"  {frames.DECLINES[message.number('code')]}")
+        print(f"  {frames.decline_name(message.number('code'))}")
 
 
 def show_frames(path: Path) -> int:

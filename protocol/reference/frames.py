@@ -115,7 +115,7 @@ RESUME = Kind("RESUME", "collector", _fields(
     Field("idle", "u16", 3, 600),
 ))  # fmt: skip
 DEFER = Kind("DEFER", "collector", _fields(Field("seconds", "u32", 1, 86_400), _TEXT))
-DECLINE = Kind("DECLINE", "collector", _fields(Field("code", "u16", 1, len(DECLINES)), _TEXT))
+DECLINE = Kind("DECLINE", "collector", _fields(Field("code", "u16"), _TEXT))
 HEADLINE = Kind("HEADLINE", "client", _fields(
     _CODEC,
     Field("raw_bytes", "u32", 0, 8 * MIB),
@@ -279,5 +279,10 @@ def check_resume(resume: Message, image_bytes: int) -> None:
 
 
 def error_name(code: int) -> str:
-    """Name of an ERROR code; unknown ones are internal [W-71]. Nothing is said so of DECLINE, whose code has a range."""
+    """Name of an ERROR code; unknown ones are internal [W-71]."""
     return ERRORS.get(code, "internal")
+
+
+def decline_name(code: int) -> str:
+    """Name of a DECLINE code; an unknown one says no more than that the dump is declined [W-39]."""
+    return DECLINES.get(code, "unknown")

@@ -123,7 +123,7 @@ def _frame_lines(octets: bytes, contents: bool) -> Lines:
     elif name == "ERROR":
         lines.append(("means", [frames.error_name(message.number("code"))]))
     elif name == "DECLINE":
-        lines.append(("means", [frames.DECLINES[message.number("code")]]))
+        lines.append(("means", [frames.decline_name(message.number("code"))]))
     return lines
 
 
