@@ -12,7 +12,7 @@ from netdump.errors import LocalProtocolError, RemoteProtocolError
 from netdump.wire._fields import printable
 from netdump.wire._frames import FRAME_MAX, FrameHeader, pack_measured, unpack_header, unpack_measured
 from netdump.wire._messages import TYPE_OF, Ack, Chunk, Error, Finish, Hello, Keepalive, Receipt, Resume
-from netdump.wire._registry import FRAME_HEADER_BYTES, ErrorCode
+from netdump.wire._registry import CRITICAL_BIT, FRAME_HEADER_BYTES, ErrorCode, MessageType
 from netdump.wire._states import Role, State, allowed, following
 from netdump.wire._stream import Stream
 from netdump.wire._timers import Timers
@@ -44,6 +44,7 @@ class Connection:
         "_header",
         "_hello",
         "_now",
+        "_receiving",
         "_resume",
         "_role",
         "_state",
@@ -58,6 +59,7 @@ class Connection:
         self._timers = Timers(now)
         self._buffer = bytearray()
         self._header: FrameHeader | None = None
+        self._receiving = 0  # type of the frame at the front of the buffer, known or not
         self._failure: RemoteProtocolError | None = None
         self._ended = False
         self._hello: Hello | None = None
@@ -183,6 +185,7 @@ class Connection:
 
     def _check_header(self) -> FrameHeader:
         """The header at the front of the buffer: in order, and its message due. Spec: [W-20]."""
+        self._receiving = int.from_bytes(self._buffer[:2], "big") & ~CRITICAL_BIT
         header = unpack_header(self._buffer[:FRAME_HEADER_BYTES])
         if header.type is not None and not allowed(self._state, self._role.peer, header.type):
             raise RemoteProtocolError(
@@ -215,6 +218,9 @@ class Connection:
         The peer learns the reason of a RemoteProtocolError; what this side did wrong is internal. Spec: [W-70].
         """
         if self._state is State.CLOSED:
+            return b""
+        if self._failure and self._receiving == MessageType.ERROR:
+            self._state = State.CLOSED  # what failed is an ERROR itself: it is never answered
             return b""
         code = ErrorCode.INTERNAL
         if isinstance(error, RemoteProtocolError):

@@ -189,6 +189,10 @@ def data() -> Iterator[Vector]:
     yield good(
         "data-zstd-window", "W-51", "A window of exactly 1 MiB.", "CHUNK", encoded(window), more=run, check="content"
     )
+    zero = zstd_header(0xA1, b"\0", (1000).to_bytes(4, "little")) + zstd_block(0, 1000, raw, last=True)
+    yield good(
+        "data-zstd-dictionary-0", "W-51", "Dictionary_ID 0 is none.", "CHUNK", encoded(zero), more=run, check="content"
+    )
     most = encoded(zstd_repeated(7, MIB), bytes((7,)) * MIB)
     yield good(
         "data-zstd-1MiB", "W-48", "1 MiB of raw data.", "CHUNK", most, more=(f"run data {MIB} none 0",), check="content"

@@ -289,6 +289,14 @@ def precedence() -> Iterator[Vector]:
         "dump_id too short, and bytes after the last field.",
         raw_frame(HELLO_WORD, raw_field(CRITICAL | 1, b"") + b"".join(parts[1:]) + b"\0"),
     )
+    many = b"".join(raw_field(UNKNOWN + number, b"") for number in range(60))
+    yield bad(
+        "first-count-then-syntax",
+        "W-20 W-14",
+        "too-large",
+        "64 fields, and one byte that is no header of a 65th.",
+        raw_frame(HELLO_WORD, b"".join(parts) + many + b"\0"),
+    )
     yield bad(
         "first-syntax-then-unknown",
         "W-20",

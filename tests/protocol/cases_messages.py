@@ -18,6 +18,8 @@ from tests.protocol.crafted import (
     raw_field,
     sha256,
     table,
+    zstd_block,
+    zstd_header,
     zstd_repeated,
     zstd_stored,
 )
@@ -198,6 +200,16 @@ def headline() -> Iterator[Vector]:
         message("HEADLINE", values(DOCUMENT, DOCUMENT, 1)),
         check="content",
     )
+    for name, window, slug in (("most", b"\x68", "ok"), ("over", b"\x69", "bad-codec")):
+        size = len(DOCUMENT).to_bytes(4, "little")
+        body = zstd_header(0x80, window, size) + zstd_block(0, len(DOCUMENT), DOCUMENT, last=True)
+        fields = values(body, DOCUMENT, 1)
+        comment = f"A window of 8 MiB{' and an eighth' if slug != 'ok' else ''}."
+        if slug == "ok":
+            yield good(f"headline-window-{name}", "W-42", comment, "HEADLINE", fields, check="content")
+        else:
+            frame = message("HEADLINE", fields)
+            yield bad(f"headline-window-{name}", "W-42", slug, comment, frame, check="content")
     yield bad(
         "headline-digest",
         "W-42",
@@ -231,6 +243,14 @@ def others() -> Iterator[Vector]:
         yield good(
             f"error-{code}", "W-71", "An unknown code is internal.", "ERROR", {"code": code}, more=("means internal",)
         )
+    yield good(
+        "decline-unknown",
+        "W-39",
+        "A code of tomorrow declines as well.",
+        "DECLINE",
+        {"code": 999},
+        more=("means unknown",),
+    )
     for slug, row in REGISTRY["decline"].items():
         yield good(
             f"decline-{slug}", "W-19", f"The code {slug}.", "DECLINE", {"code": row["code"]}, more=(f"means {slug}",)

@@ -138,6 +138,32 @@ def precedence() -> Iterator[Vector]:
     )
 
 
+def connected() -> Iterator[Vector]:
+    """What a message is by itself goes before what depends on those before it, and that before its data."""
+    right = chunk_values(*SECOND)
+    runs = table([("data", 400, "none", 0)])
+    for name, comment, change, slug, check in (
+        ("runs-then-order", "A run table too short, at the wrong offset.", {"runs": runs}, "bad-field", "structure"),
+        ("codec-then-order", "Stored data too short, at the wrong offset.", {"data": b""}, "bad-codec", "structure"),
+        ("order-then-digest", "A wrong digest, at the wrong offset.", {"digest": bytes(32)}, "bad-order", "content"),
+        ("order-then-zstd", "No zstd frame, at the wrong offset.", {"codec": 1}, "bad-order", "content"),
+    ):
+        script = streaming().client(message("CHUNK", {**right, **change}), slug)
+        yield script.vector(f"first-{name}", "W-20", comment, expect=slug, check=check)
+    both = message("CHUNK", {**right, "runs": runs, "data": b""})
+    yield (
+        streaming()
+        .client(both, "bad-field")
+        .vector("first-runs-then-codec", "W-20", "A run table and stored data too short.", expect="bad-field")
+    )
+    late = wide(64 * MIB).client(large(0)).client(large(2 * MIB), "bad-order")
+    yield late.vector("first-order-then-credit", "W-20", "A gap, and more than the credit.", expect="bad-order")
+    early = streaming().client(chunk(*FIRST)).client(finish(chunks=7), "bad-order")
+    yield early.vector(
+        "first-order-then-root", "W-20 W-65", "FINISH too early, with wrong numbers.", expect="bad-order"
+    )
+
+
 def unknown() -> Iterator[Vector]:
     """Unknown messages in every state, and what comes in CLOSED."""
     empty = raw_frame(0x7F00, b"")
@@ -228,6 +254,23 @@ def resumes() -> Iterator[Vector]:
         "resume-chain",
         "W-36",
         "Another chain value at an offset that the client has passed.",
+        expect="bad-root",
+        check="content",
+    )
+    yield (
+        opened()
+        .collector(resume(chain=fill("wrong", 32)), "bad-root")
+        .vector("resume-chain-start", "W-36", "Another chain(0).", expect="bad-root", check="content")
+    )
+    cut = streaming().client(chunk(0, 500)).say("end collector cut").say("connect").client(hello())
+    cut.collector(resume(headline=1)).client(chunk(0, 250)).client(chunk(250, 250)).say("end collector cut")
+    cut.say("connect").client(hello()).collector(
+        resume(offset=500, chunks=2, chain=chain((0, 500)), headline=1), "bad-root"
+    )
+    yield cut.vector(
+        "resume-chain-cut",
+        "W-36",
+        "The chain of one chunk at an offset reached by two.",
         expect="bad-root",
         check="content",
     )
@@ -391,5 +434,5 @@ def times() -> Iterator[Vector]:
 
 def vectors() -> Iterator[Vector]:
     """All of this module."""
-    for group in (whole, states, precedence, unknown, order, resumes, acks, credit, lowered, times):
+    for group in (whole, states, precedence, connected, unknown, order, resumes, acks, credit, lowered, times):
         yield from group()
