@@ -10,11 +10,15 @@ from pathlib import Path
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
+from netdump.errors import ConfigError
 from netdump.pki import Authority
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.record import timestamp
 from netdump.pki.token import TTL_MAX, TTL_MIN
+from netdump.server.config import load
+from netdump.wire import PORT_API
 
+CONFIG_NAME = "config.toml"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -71,6 +75,14 @@ def command(directory: Path, ttl: int, as_json: bool, **names: str | None) -> No
         click.echo(json.dumps(fields, indent=2))
         return
     click.echo(token)
-    url = Endpoint(authority.collector_names()[0]).url
+    url = Endpoint(authority.collector_names()[0], _api_port(directory)).url
     click.echo(f"Good once, for {role} {name}, until {timestamp(now + ttl)}. There, run:", err=True)
     click.echo(f"  netdump enroll {url} --token TOKEN", err=True)
+
+
+def _api_port(directory: Path) -> int:
+    """Return the port of the API as the settings say; bad settings are for `netdump serve` to report."""
+    try:
+        return load(directory / CONFIG_NAME).api.listen.port or PORT_API
+    except ConfigError:
+        return PORT_API

@@ -92,10 +92,8 @@ def call(
             )
             data = response.read(ANSWER_MAX + 1, decode_content=False)
             response.close()
-    except urllib3.exceptions.SSLError as error:
-        raise _tls_error(error, endpoint) from error
     except HTTPError as error:
-        raise UnreachableError(f"no answer from {endpoint.url}: {_cause(error)}") from error
+        raise _connection_error(error, endpoint) from error
     if len(data) > ANSWER_MAX:
         raise ImpostorError(f"{endpoint.url} answers with more than {ANSWER_MAX} bytes: it is no netdump collector")
     if response.status != 200:
@@ -132,15 +130,26 @@ def _answered_error(endpoint: Endpoint, status: int, data: bytes) -> NetdumpErro
     return RemoteError(text)
 
 
-def _tls_error(error: HTTPError, endpoint: Endpoint) -> NetdumpError:
-    cause = next((each for each in error.args if isinstance(each, ssl.SSLError)), None)
+def _connection_error(error: HTTPError, endpoint: Endpoint) -> NetdumpError:
+    # urllib3 wraps the system's error, whose text says most, in one of its own that repeats the address. With TLS 1.3 a
+    # client learns only after its handshake that its certificate is refused, so an alert may come wrapped as anything.
+    causes = [each for each in (error.__cause__, *error.args) if isinstance(each, BaseException)]
+    tls = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    if tls is not None or isinstance(error, urllib3.exceptions.SSLError):
+        return _tls_error(tls, str(error), endpoint)
+    inner = causes[0] if causes else error
+    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
+    return UnreachableError(f"no answer from {endpoint.url}: {printable(text, 300)}; does `netdump serve` run there?")
+
+
+def _tls_error(cause: ssl.SSLError | None, text: str, endpoint: Endpoint) -> NetdumpError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _verification_error(cause, endpoint)
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return UnreachableError(
             f"{endpoint.url} ended the connection and did not say why: if it does so again, the collector's log tells"
         )
-    reason = (cause.reason if cause is not None else None) or str(error)
+    reason = (cause.reason if cause is not None else None) or text
     if "ALERT" in reason:
         return RefusedError(
             f"the collector at {endpoint.url} refuses this certificate ({_words(reason)}): enroll with a new token"
@@ -163,10 +172,3 @@ def _verification_error(error: ssl.SSLCertVerificationError, endpoint: Endpoint)
 
 def _words(reason: str) -> str:
     return printable(reason.lower().replace("_", " "), 200)
-
-
-def _cause(error: HTTPError) -> str:
-    # urllib3 wraps the system's error, whose text says most, in one of its own that repeats the address.
-    inner = error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), None)
-    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner or error)
-    return printable(text, 300)

@@ -1,0 +1,62 @@
+"""`netdump certificates`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from netdump.errors import NotACollectorError
+from netdump.pki import Authority, Role, init_authority
+from tests.pki import papers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.commands import Shell
+
+YEAR = 365 * 86400
+
+
+def test_nothing(shell: Shell, folder: Path) -> None:
+    assert shell.run("certificates", folder, "--json").object == {"certificates": [], "damaged": []}
+    assert shell.run("certificates", folder).out.split() == [
+        "ROLE",
+        "NAME",
+        "STATE",
+        "ISSUED",
+        "EXPIRES",
+        "FINGERPRINT",
+    ]
+
+
+def test_states_and_order(shell: Shell, tmp_path: Path) -> None:
+    then = time.time() - 3 * YEAR
+    init_authority(tmp_path, ["localhost"], now=then)
+    authority = Authority.load(tmp_path)
+    papers.enrolled(authority, "web1", now=then)
+    papers.enrolled(authority, "web2", now=time.time() - 100)
+    papers.enrolled(authority, "ann", Role.ANALYST)
+    authority.revoke_name("web2", Role.HOST)
+    rows = shell.run("certificates", tmp_path, "--json").object["certificates"]
+    assert [(row["role"], row["name"], row["state"]) for row in rows] == [
+        ("analyst", "ann", "valid"),
+        ("host", "web2", "revoked"),
+        ("host", "web1", "expired"),
+    ]
+    assert [row["revoked"] is not None for row in rows] == [False, True, False]
+    table = shell.run("certificates", tmp_path).out.splitlines()
+    assert [line.split()[:3] for line in table[1:]] == [[row["role"], row["name"], row["state"]] for row in rows]
+    assert [line.split()[-1] for line in table[1:]] == [row["fingerprint"] for row in rows]
+
+
+def test_damage_is_named_and_hides_nothing(shell: Shell, folder: Path) -> None:
+    papers.enrolled(Authority.load(folder), "web1")
+    (folder / "pki" / "issued" / ("ab" * 32 + ".1.json")).write_bytes(b"damaged")
+    done = shell.run("certificates", folder)
+    assert done.status == 0
+    assert "web1" in done.out
+    assert "abab" in done.err
+
+
+def test_not_a_collector(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("certificates", tmp_path).status == NotACollectorError.exit_status

@@ -1,0 +1,76 @@
+"""`netdump renew`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from netdump.cli.cmd_renew import command, parse_share
+from netdump.errors import ConfigMissingError, RevokedError
+from netdump.pki import Bundle, Role
+from netdump.pki.enroll import enroll
+from tests.pki.api import Api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.commands import Shell
+
+CONTEXT = click.Context(command)
+
+
+@pytest.fixture
+def api(folder: Path) -> Iterator[Api]:
+    with Api(folder) as api:
+        yield api
+
+
+@pytest.fixture
+def bundle(api: Api, tmp_path: Path) -> Path:
+    path = tmp_path / "client.toml"
+    enroll(api.url, api.authority.make_token("web1", Role.HOST), path)
+    return path
+
+
+def test_renewing(shell: Shell, bundle: Path) -> None:
+    before = Bundle.load(bundle)
+    done = shell.run("renew", "--config", bundle)
+    assert done.status == 0
+    assert "Renewed the certificate of host web1 until" in done.out
+    assert Bundle.load(bundle).key != before.key
+
+
+def test_young_enough(shell: Shell, bundle: Path) -> None:
+    before = bundle.read_bytes()
+    done = shell.run("renew", "--config", bundle, "--if-older-than", "50%")
+    assert (done.status, bundle.read_bytes()) == (0, before)
+    assert "young enough" in done.out
+
+
+def test_json_and_the_environment(shell: Shell, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETDUMP_CONFIG", str(bundle))
+    for arguments, renewed in ((["--if-older-than", "50"], False), ([], True)):
+        fields = shell.run("renew", *arguments, "--json").object
+        assert fields.pop("expires").endswith("Z")
+        assert fields == {"name": "web1", "role": "host", "renewed": renewed}
+
+
+def test_errors(shell: Shell, api: Api, bundle: Path, tmp_path: Path) -> None:
+    assert shell.run("renew", "--config", tmp_path / "nothing").status == ConfigMissingError.exit_status
+    api.authority.revoke_name("web1", Role.HOST)
+    assert shell.run("renew", "--config", bundle).status == RevokedError.exit_status
+
+
+@pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("50%", 0.5), ("99", 0.99), (" 7% ", 0.07)])
+def test_shares(text: str, share: float) -> None:
+    assert parse_share(CONTEXT, command.params[0], text) == share
+
+
+@pytest.mark.parametrize("text", ["", "%", "100%", "-1%", "0.5", "50 %", "٣%"])
+def test_bad_shares(shell: Shell, bundle: Path, text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        parse_share(CONTEXT, command.params[0], text)
+    assert shell.run("renew", "--config", bundle, f"--if-older-than={text}").status == 2
