@@ -1,0 +1,103 @@
+"""What can go wrong between analyst and collector, as our errors: what the API answered, and what TLS and sockets say.
+
+Owns the way back from an error object to the class it was raised as over there. Must not make requests.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from urllib3.exceptions import HTTPError, SSLError
+
+from netdump.errors import (
+    BadRequestError,
+    CertificateError,
+    ForbiddenError,
+    ImpostorError,
+    NameMismatchError,
+    NetdumpError,
+    ProtocolError,
+    RefusedError,
+    RemoteError,
+    UnreachableError,
+)
+from netdump.pki.names import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MESSAGE_CHARS_MAX: Final = 500
+ERROR_BYTES_MAX: Final = 65536
+
+# Verification results of OpenSSL (include/openssl/x509_vfy.h).
+_NOT_YET_VALID: Final = 9
+_EXPIRED: Final = 10
+_NAME_MISMATCH: Final = frozenset({62, 64})
+
+
+def _subclasses(kind: type[NetdumpError]) -> Iterator[type[NetdumpError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _subclasses(each)
+
+
+# Only what netdump.errors defines: subclasses elsewhere share a code and cannot be made of a message alone.
+_BY_CODE: Final = {
+    kind.code: kind
+    for kind in _subclasses(NetdumpError)
+    if kind.__module__ == NetdumpError.__module__ and not issubclass(kind, ProtocolError)
+}
+
+
+def answered_error(url: str, status: int, body: bytes) -> NetdumpError:
+    """The error that an answer with another status than 200 or 206 stands for. body: at most ERROR_BYTES_MAX of it."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None  # an error page of something in between; the status has to do
+    detail = answer.get("error") if isinstance(answer, dict) else None
+    code, message = (detail.get("code"), detail.get("message")) if isinstance(detail, dict) else (None, None)
+    text = printable(message, MESSAGE_CHARS_MAX) if isinstance(message, str) else ""
+    kind = _BY_CODE.get(code) if isinstance(code, str) else None
+    if kind is not None and kind is not NetdumpError:
+        return kind(text or f"{url} refuses: {kind.code}")
+    text = f"{url} answers with status {status}" + (f": {text}" if text else "")
+    if status in {401, 403}:
+        return ForbiddenError(text)
+    if 300 <= status < 500 and status not in {408, 429}:
+        return BadRequestError(f"{text}; is that the collector's API?")
+    return RemoteError(text)
+
+
+def connection_error(url: str, error: HTTPError) -> NetdumpError:
+    """The error that a failed or broken connection stands for."""
+    if isinstance(error, SSLError):
+        return _tls_error(url, next((each for each in error.args if isinstance(each, ssl.SSLError)), None))
+    # urllib3 wraps the system's error, whose text says most, in one of its own that repeats the address.
+    inner = error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), error)
+    if isinstance(inner, ssl.SSLError) and "ALERT" in (inner.reason or ""):
+        return _tls_error(url, inner)  # with TLS 1.3 a refused certificate is told of after the handshake
+    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
+    return UnreachableError(f"no answer from {url}: {printable(text, 300)}; does `netdump serve` run there?")
+
+
+def _tls_error(url: str, error: ssl.SSLError | None) -> NetdumpError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _verification_error(url, error)
+    reason = printable(((error.reason if error is not None else None) or "no TLS").lower().replace("_", " "), 200)
+    if "alert" in reason:
+        return RefusedError(f"the collector at {url} refuses this certificate ({reason}): enroll with a new token")
+    return ImpostorError(f"what answers at {url} does not speak TLS 1.3 ({reason}): it is no netdump collector")
+
+
+def _verification_error(url: str, error: ssl.SSLCertVerificationError) -> NetdumpError:
+    whose = f"the certificate of the collector at {url}"
+    if error.verify_code == _EXPIRED:
+        return CertificateError(f"{whose} has expired: it needs another, or this clock is wrong")
+    if error.verify_code == _NOT_YET_VALID:
+        return CertificateError(f"{whose} is not valid yet: check the clocks of this machine and of the collector")
+    if error.verify_code in _NAME_MISMATCH:
+        return NameMismatchError(f"{whose} does not bear that name: use one that was given to `netdump init --name`")
+    return ImpostorError(f"who answers at {url} is not the collector of this bundle: {error.verify_message}")

@@ -1,0 +1,274 @@
+"""Fetching a dump: compressed segments in parallel, each verified and put into the image as soon as it is there.
+
+Owns the order of work and what an interruption may leave behind: segments and an unnamed image in FILE.netdump-partial,
+never a file with its final name that is not whole. Running it again goes on with the segments that are there; they are
+verified like those that have just come, and fetched again if they are not sound.
+
+Every byte of the image is covered: each chunk by its digest, the chunks of a segment by the chain values in its table,
+the segments by the chain from the dump's id to the root that the plan names.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, Protocol
+
+from netdump.errors import DamagedError, IncompleteDumpError, NetdumpError, StorageFaultError, UnreachableError
+from netdump.remote.patience import LONG, Patience
+from netdump.remote.staging import Staging, refuse_existing
+from netdump.store.findings import Damage, DamageFoundError, Finding
+from netdump.store.restore import Restoration, Wanted, read_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netdump.index.reading import Catalog, FetchPlan, PlannedSegment
+    from netdump.index.record import DumpRecord
+    from netdump.store.restore import Restored
+
+JOBS_MAX: Final = 16
+JOBS_DEFAULT: Final = 4
+
+INCOMPLETE: Final = ".incomplete"
+
+SEGMENT_TRIES: Final = 3
+"""How often a segment is fetched whole before the collector's copy is taken to be damaged."""
+
+_LEAVE_SECONDS: Final = 1.0  # for threads to notice that they should stop; more than a piece of data takes
+_HOST_CHARS_MAX: Final = 64
+
+
+class Progress(Protocol):
+    """Is told of progress, from several threads. Bytes are compressed ones."""
+
+    def begin(self, total: int, done: int) -> None:
+        """So much is to be fetched, and so much of it is there already."""
+
+    def advance(self, count: int) -> None:
+        """More has come; less than 0 if something must be fetched again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched. bytes: of the file. transferred: compressed bytes that came now."""
+
+    path: Path
+    plan: FetchPlan
+    bytes: int
+    transferred: int
+    seconds: float
+
+
+def default_name(record: DumpRecord) -> str:
+    """vmcore-HOST-IDPREFIX.elf, of characters that are harmless everywhere."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", record.host).strip(".-_")[:_HOST_CHARS_MAX] or "unknown"
+    return f"vmcore-{host}-{record.id[:12]}.elf"
+
+
+def fetch(
+    catalog: Catalog,
+    record: DumpRecord,
+    target: Path,
+    progress: Progress,
+    *,
+    jobs: int = JOBS_DEFAULT,
+    force: bool = False,
+    patience: Patience = LONG,
+) -> Fetched:
+    """Fetch a dump into a sparse ELF file, all of it verified.
+
+    record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
+    `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target.
+
+    Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
+    target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
+    of trying again.
+    """
+    started = time.monotonic()
+    plan = catalog.plan(record.id)
+    if not plan.segments:
+        raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
+    final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
+    if plan.complete and not force:
+        refuse_existing(final)
+    staging = Staging(target)
+    staging.make()
+    root = bytes.fromhex(plan.root) if plan.root is not None else None
+    restoration = Restoration.to(staging.image, Wanted(bytes.fromhex(plan.id), plan.image_bytes, root))
+    crew = _Crew(catalog, plan, staging=staging, restoration=restoration, progress=progress, patience=patience)
+    try:
+        _check_space(staging, plan, record)
+        crew.work(min(jobs, len(plan.segments)))
+        restored = _finish(restoration, plan, staging)
+    finally:
+        # A thread that still writes must not find its file closed and the number given to another.
+        if crew.stop():
+            restoration.close()
+    staging.place(restored.path, final, replace=force or not plan.complete)
+    staging.remove()
+    return Fetched(final, plan, restored.bytes, crew.transferred, time.monotonic() - started)
+
+
+def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord) -> None:
+    missing = sum(segment.bytes - min(segment.bytes, staging.size(segment.name)) for segment in plan.segments)
+    totals = record.totals if plan.complete else None
+    # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
+    image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
+    free = staging.free_bytes()
+    if missing + image > free:
+        raise StorageFaultError(
+            f"dump {plan.id} needs {missing + image:,} bytes more, and {free:,} are free on the file system of "
+            f"{staging.image.parent.parent}: make room, or fetch to another place with -o"
+        )
+
+
+def _finish(restoration: Restoration, plan: FetchPlan, staging: Staging) -> Restored:
+    """Everything that needs all data to be there: alias runs, in image order, and the root."""
+    for segment in plan.segments:
+        with read_segment(staging.segment(segment.name), segment.name, bytes.fromhex(plan.id)) as reader:
+            restoration.write_aliases(reader)
+    return restoration.finish()
+
+
+class _Stopped(Exception):  # noqa: N818  # no error: somebody else had one
+    """The crew stops."""
+
+
+class _Crew:
+    """Threads that fetch segments, verify them and write their data.
+
+    They are daemons: a process that ends does not wait for one that hangs in the network.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        plan: FetchPlan,
+        *,
+        staging: Staging,
+        restoration: Restoration,
+        progress: Progress,
+        patience: Patience,
+    ) -> None:
+        self._catalog: Final = catalog
+        self._plan: Final = plan
+        self._staging: Final = staging
+        self._restoration: Final = restoration
+        self._progress: Final = progress
+        self._patience: Final = patience
+        self._todo: Final = iter(plan.segments)
+        self._guard: Final = threading.Lock()
+        self._stopping: Final = threading.Event()
+        self._ended: Final[SimpleQueue[BaseException | None]] = SimpleQueue()
+        self._threads: Final[list[threading.Thread]] = []
+        self.transferred = 0
+
+    def work(self, jobs: int) -> None:
+        """Fetch all segments. Raises the first error of any thread."""
+        sizes = [(segment.bytes, self._staging.size(segment.name)) for segment in self._plan.segments]
+        self._progress.begin(sum(size for size, _ in sizes), sum(min(pair) for pair in sizes))
+        for number in range(jobs):
+            thread = threading.Thread(target=self._run, name=f"fetch-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        for _ in range(jobs):
+            error = self._ended.get()
+            if error is not None:
+                raise error
+
+    def stop(self) -> bool:
+        """Let all threads stop. Returns whether they have."""
+        self._stopping.set()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        try:
+            while (segment := self._take()) is not None:
+                self._fetch(segment)
+        except _Stopped:
+            self._ended.put(None)
+        except BaseException as error:  # whatever it is, it is raised again in the thread that waits
+            self._ended.put(error)
+        else:
+            self._ended.put(None)
+
+    def _take(self) -> PlannedSegment | None:
+        self._check_stop()
+        with self._guard:
+            return next(self._todo, None)
+
+    def _check_stop(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+
+    def _fetch(self, segment: PlannedSegment) -> None:
+        """Get one segment and put its data into the image."""
+        found: DamageFoundError | None = None
+        for _ in range(SEGMENT_TRIES):
+            self._download(segment)
+            try:
+                self._restore(segment)
+            except DamageFoundError as error:
+                found = error
+                self._forget(segment)
+            else:
+                return
+        assert found is not None
+        raise DamagedError(
+            f"a segment of dump {self._plan.id} came damaged {SEGMENT_TRIES} times: {found.finding}; "
+            f"`netdump verify {self._plan.id[:12]}` tells whether it lies damaged at the collector"
+        )
+
+    def _restore(self, segment: PlannedSegment) -> None:
+        path = self._staging.segment(segment.name)
+        with read_segment(path, segment.name, bytes.fromhex(self._plan.id)) as reader:
+            if (reader.info.chunks, reader.info.sha256.hex()) != (segment.chunks, segment.sha256):
+                text = "it is sound, but not the segment of the plan"
+                raise DamageFoundError(Finding(Damage.OTHER_SEGMENT, segment.name, None, text))
+            self._restoration.write_data(reader)
+
+    def _forget(self, segment: PlannedSegment) -> None:
+        self._progress.advance(-min(segment.bytes, self._staging.size(segment.name)))
+        self._staging.discard(segment.name)
+
+    def _download(self, segment: PlannedSegment) -> None:
+        """Get what is missing of a segment's bytes, going on after each cut."""
+        if self._staging.size(segment.name) > segment.bytes:
+            self._forget(segment)
+        pauses = self._patience.pauses()
+        while (have := self._staging.size(segment.name)) < segment.bytes:
+            try:
+                self._staging.append(segment.name, self._pieces(segment, have))
+                if self._staging.size(segment.name) < segment.bytes:
+                    raise UnreachableError(f"segment {segment.name} of dump {self._plan.id} ended before its end")
+            except NetdumpError as error:
+                if not error.retryable or isinstance(error, StorageFaultError):
+                    raise
+                if self._staging.size(segment.name) > have:
+                    pauses = self._patience.pauses()
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                self._stopping.wait(pause)
+                self._check_stop()
+
+    def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
+        """What comes of a segment from that position, counted, and never more than the plan says."""
+        for piece in self._catalog.read_segment(self._plan.id, segment.name, have):
+            self._check_stop()
+            wanted = piece[: segment.bytes - have]
+            have += len(wanted)
+            yield wanted
+            with self._guard:
+                self.transferred += len(wanted)
+            self._progress.advance(len(wanted))
+            if have == segment.bytes:
+                return

@@ -1,0 +1,138 @@
+"""The folder beside a file that is being fetched, FILE.netdump-partial: what has come so far, and the image being made.
+
+Owns these files, from the first byte to the final name. Must not believe them: an interruption may have left anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import AlreadyExistsError, StorageFaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SUFFIX: Final = ".netdump-partial"
+
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+
+
+class Staging:
+    """Made for one target. Every method raises StorageFaultError when the disk does not go along.
+
+    Segments may be appended to from several threads, each by one at a time.
+    """
+
+    __slots__ = ("_folder", "_target")
+
+    def __init__(self, target: Path) -> None:
+        self._target: Final = target
+        self._folder: Final = target.with_name(target.name + SUFFIX)
+
+    @property
+    def image(self) -> Path:
+        """What the image is called until it gets its final name."""
+        return self._folder / "image"
+
+    def make(self) -> None:
+        """Make the folder, or take over the one that an interruption left."""
+        with disk_faults(self._folder):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+
+    def free_bytes(self) -> int:
+        """What may still be written on the file system of the target."""
+        with disk_faults(self._target.parent):
+            return shutil.disk_usage(self._target.parent).free
+
+    def segment(self, name: str) -> Path:
+        """Where a segment is kept. name: one that was checked."""
+        return self._folder / name
+
+    def size(self, name: str) -> int:
+        """Bytes of a segment that have come."""
+        with disk_faults(self._folder):
+            try:
+                return self.segment(name).lstat().st_size
+            except FileNotFoundError:
+                return 0
+
+    def discard(self, name: str) -> None:
+        """Forget what has come of a segment."""
+        with disk_faults(self._folder):
+            self.segment(name).unlink(missing_ok=True)
+
+    def append(self, name: str, pieces: Iterator[bytes]) -> None:
+        """Add pieces to what has come of a segment; each is on its way to the disk before the next one is asked for."""
+        with disk_faults(self._folder):
+            descriptor = os.open(
+                self.segment(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        try:
+            for piece in pieces:
+                with disk_faults(self._folder):
+                    _write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+
+    def place(self, image: Path, final: Path, *, replace: bool) -> None:
+        """Give a finished, durable image its final name. Raises AlreadyExistsError without replace."""
+        with disk_faults(final):
+            if replace:
+                image.replace(final)
+            else:
+                _move_to_new(image, final)
+            folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it. What cannot be removed is left: the fetched file is there."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into StorageFaultError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        advice = "make room and run the same command again: it goes on" if full else "check the folder and the disk"
+        raise StorageFaultError(f"{path}: {error.strerror or error}; {advice}") from error
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises AlreadyExistsError if anything has that name."""
+    if os.path.lexists(path):
+        raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    done = os.write(descriptor, data)
+    while done < len(data):
+        # A short write is the last one before the reason shows.
+        done += os.write(descriptor, memoryview(data)[done:])
+
+
+def _move_to_new(image: Path, final: Path) -> None:
+    """rename(2) would replace what somebody has made meanwhile; link(2) does not, where the file system has it."""
+    try:
+        os.link(image, final)
+    except FileExistsError:
+        refuse_existing(final)
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        refuse_existing(final)
+        image.rename(final)
+    else:
+        with suppress(FileNotFoundError):
+            image.unlink()

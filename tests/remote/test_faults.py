@@ -1,0 +1,69 @@
+"""From status, body and exception to the error that says what to do. What arises on real connections: test_api.py."""
+
+from __future__ import annotations
+
+import json
+import ssl
+
+import pytest
+from urllib3.exceptions import ProtocolError, SSLError
+
+from netdump import errors
+from netdump.errors import CertificateError, DamagedError, NetdumpError, RefusedError, UnreachableError
+from netdump.remote.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
+from netdump.store import DamageFoundError
+
+URL = "https://localhost:7462"
+
+
+def error_classes(kind: type[NetdumpError] = NetdumpError) -> list[type[NetdumpError]]:
+    found = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+    return found + [inner for each in found for inner in error_classes(each)]
+
+
+@pytest.mark.parametrize("kind", error_classes())
+def test_each_error_of_the_collector_is_the_same_here(kind: type[NetdumpError]) -> None:
+    body = json.dumps({"error": {"code": kind.code, "message": "text"}}).encode()
+    error = answered_error(URL, 500, body)
+    if issubclass(kind, errors.ProtocolError):
+        assert type(error) is errors.RemoteError
+    else:
+        assert type(error) is kind
+    assert "text" in str(error)
+
+
+def test_damage_is_plain_damage_whatever_subclasses_there_are() -> None:
+    assert issubclass(DamageFoundError, DamagedError)
+    body = b'{"error": {"code": "damaged", "message": "x"}}'
+    assert type(answered_error(URL, 500, body)) is DamagedError
+
+
+def test_long_messages_are_cut() -> None:
+    body = json.dumps({"error": {"code": "busy", "message": "x" * 5000}}).encode()
+    assert len(str(answered_error(URL, 409, body))) <= MESSAGE_CHARS_MAX + 1
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(500, True), (503, True), (429, True), (408, True), (404, False)])
+def test_what_is_tried_again(status: int, *, retryable: bool) -> None:
+    assert answered_error(URL, status, b"").retryable is retryable
+
+
+def test_certificates_outside_their_dates() -> None:
+    for code, text in ((10, "has expired"), (9, "not valid yet")):
+        cause = ssl.SSLCertVerificationError("x")
+        cause.verify_code = code
+        error = connection_error(URL, SSLError(cause))
+        assert isinstance(error, CertificateError)
+        assert text in str(error)
+
+
+def test_an_alert_in_mid_stream_is_a_refusal() -> None:
+    cause = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] x")
+    cause.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert isinstance(connection_error(URL, ProtocolError("broken", cause)), RefusedError)
+
+
+def test_the_systems_own_words_are_shown() -> None:
+    error = connection_error(URL, ProtocolError("x", ConnectionResetError(104, "Connection reset by peer")))
+    assert isinstance(error, UnreachableError)
+    assert "Connection reset by peer" in str(error)

@@ -1,0 +1,452 @@
+"""Fetching: exact, resumable after every kind of interruption, and never a wrong file under the final name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netdump.errors import (
+    AlreadyExistsError,
+    BusyError,
+    DamagedError,
+    IncompleteDumpError,
+    NetdumpError,
+    StorageFaultError,
+    UnreachableError,
+)
+from netdump.pki import client_context
+from netdump.remote import fetch as fetch_module
+from netdump.remote.api import ApiClient
+from netdump.remote.fetch import Fetched, default_name, fetch
+from netdump.remote.patience import Patience
+from netdump.remote.staging import SUFFIX
+from netdump.store import Restoration
+from tests.index.stored import Sample
+from tests.index.test_record import FULL
+from tests.remote.fake_api import FakeApi, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from netdump.index.catalog import LocalCatalog
+    from netdump.index.reading import Catalog
+    from netdump.store import Store
+
+QUICK = Patience(tries=4, first_s=0.001, longest_s=0.001)
+
+
+class Counting:
+    """Progress that can be looked at."""
+
+    def __init__(self) -> None:
+        self.total = self.done = self.present = 0
+        self._guard = threading.Lock()
+
+    def begin(self, total: int, done: int) -> None:
+        self.total, self.done, self.present = total, done, done
+
+    def advance(self, count: int) -> None:
+        with self._guard:
+            self.done += count
+
+
+class Flaky:
+    """A catalog whose segments come as `read` says; the rest is that of another."""
+
+    def __init__(self, catalog: Catalog, read: Callable[[Iterator[bytes], str, int], Iterator[bytes]]) -> None:
+        self._catalog = catalog
+        self._read = read
+        self.read: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._catalog, name)
+
+    def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
+        self.read[name] += 1
+        return self._read(self._catalog.read_segment(dump_id, name, offset), name, offset)
+
+
+def get(catalog: Any, dump_id: str, target: Path, progress: Counting | None = None, **options: Any) -> Fetched:
+    options = {"patience": QUICK, **options}
+    return fetch(catalog, catalog.show(dump_id), target, progress or Counting(), **options)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work" / "core"
+
+
+def left(target: Path) -> list[str]:
+    return sorted(os.listdir(target.parent))
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 16])
+@pytest.mark.parametrize("pages", [1, 8, 64, 205])
+def test_what_comes_back_is_what_was_stored(
+    store: Store, catalog: LocalCatalog, target: Path, pages: int, jobs: int
+) -> None:
+    sample = Sample(pages=pages)
+    dump_id = sample.store(store)
+    progress = Counting()
+    fetched = get(catalog, dump_id, target, progress, jobs=jobs)
+    assert target.read_bytes() == sample.image
+    assert left(target) == ["core"]
+    assert (fetched.path, fetched.bytes, fetched.plan.root) == (target, len(sample.image), sample.root().hex())
+    assert fetched.transferred == progress.total == progress.done == sum(s.bytes for s in fetched.plan.segments)
+
+
+def test_zeros_are_holes(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=640)
+    get(catalog, sample.store(store), target)
+    assert target.read_bytes() == sample.image
+    assert target.stat().st_blocks * 512 < len(sample.image)
+
+
+def test_over_the_network(api: FakeApi, store: Store, target: Path) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    api.faults.extend([Fault(cut=300), Fault(status=503), Fault(no_range=True), Fault(shift=7), Fault(cut=0)])
+    bundle = api.bundle()
+    with ApiClient(bundle.api, client_context(bundle), connections=4) as client:
+        get(client, dump_id, target)
+    assert target.read_bytes() == sample.image
+    assert left(target) == ["core"]
+
+
+def test_damage_on_the_way_is_fetched_again(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample()
+    dump_id = sample.store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        data = bytearray(b"".join(pieces))
+        if flaky.read[name] == 1:
+            data[200] ^= 1
+        yield bytes(data)
+
+    flaky = Flaky(catalog, read)
+    progress = Counting()
+    get(flaky, dump_id, target, progress)
+    assert target.read_bytes() == sample.image
+    assert set(flaky.read.values()) == {2}
+    assert progress.done == progress.total
+
+
+@pytest.mark.parametrize("position", [0, 30, 100, 300, -100, -1])
+def test_damage_that_stays_is_told_and_leaves_no_file(
+    store: Store, catalog: LocalCatalog, target: Path, position: int
+) -> None:
+    dump_id = Sample().store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        data = bytearray(b"".join(pieces))
+        data[position] ^= 1
+        yield bytes(data)
+
+    with pytest.raises(DamagedError, match="netdump verify"):
+        get(Flaky(catalog, read), dump_id, target)
+    assert left(target) == [f"core{SUFFIX}"]
+
+
+def test_segments_of_another_dump_are_not_taken(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    one, two = Sample(number=1).store(store), Sample(number=2).store(store)
+
+    class Confused(Flaky):
+        def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
+            return catalog.read_segment(two, name, offset)
+
+    with pytest.raises(DamagedError):
+        get(Confused(catalog, lambda pieces, name, offset: pieces), one, target)
+    assert not target.exists()
+
+
+def test_another_run_goes_on_with_what_is_there(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    names = [segment.name for segment in catalog.plan(dump_id).segments]
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if name not in names[:5]:
+            raise UnreachableError("cut")
+        data = b"".join(pieces)
+        if name != names[4]:
+            yield data
+        else:
+            if not offset:
+                yield data[:100]
+            raise UnreachableError("cut")
+
+    with pytest.raises(UnreachableError):
+        get(Flaky(catalog, read), dump_id, target, jobs=1)
+    assert left(target) == [f"core{SUFFIX}"]
+    progress = Counting()
+    again = Flaky(catalog, lambda pieces, name, offset: pieces)
+    fetched = get(again, dump_id, target, progress)
+    assert target.read_bytes() == sample.image
+    assert set(again.read) == set(names[4:])
+    assert fetched.transferred == progress.total - progress.present
+    assert progress.present == sum(segment.bytes for segment in fetched.plan.segments[:4]) + 100
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "zeros", "other"])
+def test_corrupted_staging_is_noticed_and_fetched_again(
+    store: Store, catalog: LocalCatalog, target: Path, damage: str
+) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    plan = catalog.plan(dump_id)
+    folder = target.with_name(f"core{SUFFIX}")
+    folder.mkdir()
+    for segment in plan.segments:
+        (folder / segment.name).write_bytes(b"".join(catalog.read_segment(dump_id, segment.name, 0)))
+    victim = folder / plan.segments[3].name
+    data = victim.read_bytes()
+    victim.write_bytes(
+        {
+            "flip": data[:150] + bytes([data[150] ^ 4]) + data[151:],
+            "cut": data[:150],
+            "grow": data + b"x",
+            "zeros": data[:150] + bytes(len(data) - 150),
+            "other": (folder / plan.segments[4].name).read_bytes(),
+        }[damage]
+    )
+    (folder / "image.partial").write_bytes(b"an image that was not finished")
+    counting = Flaky(catalog, lambda pieces, name, offset: pieces)
+    get(counting, dump_id, target)
+    assert target.read_bytes() == sample.image
+    assert set(counting.read) == {victim.name}
+    assert left(target) == ["core"]
+
+
+def test_staging_of_another_dump_is_no_hindrance(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    other, sample = Sample(number=1), Sample(number=2)
+    other_id, dump_id = other.store(store), sample.store(store)
+    folder = target.with_name(f"core{SUFFIX}")
+    folder.mkdir()
+    for segment in catalog.plan(other_id).segments:
+        (folder / segment.name).write_bytes(b"".join(catalog.read_segment(other_id, segment.name, 0)))
+    get(catalog, dump_id, target)
+    assert target.read_bytes() == sample.image
+
+
+def test_an_interrupted_dump_is_fetched_as_far_as_it_came(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample()
+    dump_id = sample.store(store, chunks=5)
+    fetched = get(catalog, dump_id, target)
+    assert left(target) == ["core.incomplete"]
+    assert fetched.path == target.with_name("core.incomplete")
+    assert fetched.path.read_bytes() == sample.image[: 5 * 8 * 4096]
+    assert (fetched.bytes, fetched.plan.complete) == (5 * 8 * 4096, False)
+    # More has come: the older file makes way for the longer one.
+    sample.store(store, chunks=7)
+    assert get(catalog, dump_id, target).path.read_bytes() == sample.image[: 7 * 8 * 4096]
+    sample.store(store)
+    get(catalog, dump_id, target)
+    assert target.read_bytes() == sample.image
+
+
+def test_nothing_has_come_yet(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    with pytest.raises(IncompleteDumpError, match="nothing"):
+        get(catalog, Sample().store(store, chunks=0), target)
+    assert left(target) == []
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample()
+    dump_id = sample.store(store)
+    target.write_bytes(b"mine")
+    with pytest.raises(AlreadyExistsError):
+        get(catalog, dump_id, target)
+    assert (target.read_bytes(), left(target)) == (b"mine", ["core"])
+    get(catalog, dump_id, target, force=True)
+    assert target.read_bytes() == sample.image
+
+
+def test_space_is_looked_at_first(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    totals = catalog.show(dump_id).totals
+    assert totals is not None
+    needed = totals["data"] + totals["alias"] + sum(segment.bytes for segment in catalog.plan(dump_id).segments)
+    monkeypatch.setattr("netdump.remote.staging.Staging.free_bytes", lambda self: needed - 1)
+    counting = Flaky(catalog, lambda pieces, name, offset: pieces)
+    with pytest.raises(StorageFaultError, match=f"needs {needed:,} bytes"):
+        get(counting, dump_id, target)
+    assert not counting.read
+    monkeypatch.setattr("netdump.remote.staging.Staging.free_bytes", lambda self: needed)
+    get(counting, dump_id, target)
+
+
+@pytest.mark.parametrize("call", range(1, 35, 3))
+def test_a_disk_that_fills_up_ends_it_and_room_lets_it_go_on(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    sample = Sample(pages=64, chunk_pages=8, segment_chunks=1)
+    dump_id = sample.store(store)
+    calls = 0
+
+    def failing(plain: Callable[..., int]) -> Callable[..., int]:
+        def operation(*arguments: Any) -> int:
+            nonlocal calls
+            calls += 1
+            if calls >= call:
+                raise OSError(28, "No space left on device")
+            return plain(*arguments)
+
+        return operation
+
+    with monkeypatch.context() as patch:
+        for name in ("write", "pwrite"):
+            patch.setattr(os, name, failing(getattr(os, name)))
+        with pytest.raises(StorageFaultError):
+            get(catalog, dump_id, target, jobs=1)
+    assert left(target) == [f"core{SUFFIX}"]
+    get(catalog, dump_id, target)
+    assert target.read_bytes() == sample.image
+
+
+def test_two_runs_do_not_share_a_target(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample()
+    dump_id = sample.store(store)
+    inside: list[NetdumpError] = []
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if not inside:
+            with pytest.raises(BusyError) as caught:
+                get(catalog, dump_id, target)
+            inside.append(caught.value)
+        return pieces
+
+    get(Flaky(catalog, read), dump_id, target, jobs=1)
+    assert len(inside) == 1
+    assert target.read_bytes() == sample.image
+
+
+def test_patience_starts_anew_with_each_bit_of_progress(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=8)
+    dump_id = sample.store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        yield b"".join(pieces)[:20]
+        raise UnreachableError("cut")
+
+    flaky = Flaky(catalog, read)
+    get(flaky, dump_id, target)
+    assert target.read_bytes() == sample.image
+    assert sum(flaky.read.values()) > QUICK.tries
+
+
+def test_no_progress_ends_it_with_the_last_error(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    dump_id = Sample(pages=8).store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        raise UnreachableError(f"try {flaky.read[name]}")
+
+    flaky = Flaky(catalog, read)
+    with pytest.raises(UnreachableError, match=f"try {QUICK.tries}"):
+        get(flaky, dump_id, target)
+
+
+def test_a_stream_that_ends_early_is_a_cut(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    dump_id = Sample(pages=8).store(store)
+    with pytest.raises(UnreachableError, match="before its end"):
+        get(Flaky(catalog, lambda pieces, name, offset: iter(())), dump_id, target)
+
+
+def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    dump_id = Sample().store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        get(Flaky(catalog, read), dump_id, target)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from netdump.pki import Bundle
+from netdump.remote.api import ApiClient
+from netdump.remote.fetch import fetch
+
+class Quiet:
+    def begin(self, total, done): pass
+    def advance(self, count): pass
+
+with ApiClient.of_bundle(Bundle.load(Path(sys.argv[1]))) as client:
+    fetch(client, client.show(sys.argv[2]), Path(sys.argv[3]), Quiet(), jobs=2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_started_again(api: FakeApi, store: Store, target: Path, number: signal.Signals) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    bundle = target.parent.parent / "client.toml"
+    bundle.write_text(api.bundle().text())
+    bundle.chmod(0o600)
+    api.faults.extend([Fault()] * 5 + [Fault(stall=150), Fault(stall=150)])
+    command = [sys.executable, "-c", SCRIPT, str(bundle), dump_id, str(target)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert api.stalled.wait(30)
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    assert left(target) == [f"core{SUFFIX}"]
+    staged = sum(path.stat().st_size for path in target.with_name(f"core{SUFFIX}").glob("*.seg"))
+    assert staged > 0
+    api.faults.clear()
+    before = api.sent
+    subprocess.run(command, check=True)
+    assert target.read_bytes() == sample.image
+    assert left(target) == ["core"]
+    plan = api.catalog.plan(dump_id)
+    assert api.sent - before == sum(segment.bytes for segment in plan.segments) - staged
+
+
+def test_threads_that_hang_do_not_write_into_a_closed_file(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "_LEAVE_SECONDS", 0.05)
+    sample = Sample()
+    dump_id = sample.store(store)
+    let_go = threading.Event()
+    closed: list[Restoration] = []
+    monkeypatch.setattr(Restoration, "close", closed.append)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if threading.current_thread().name == "fetch-1":
+            raise UnreachableError("cut")
+        let_go.wait(10)
+        return pieces
+
+    with pytest.raises(UnreachableError):
+        get(Flaky(catalog, read), dump_id, target, jobs=2)
+    assert closed == []
+    let_go.set()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("web1.example", "vmcore-web1.example-0123456789ab.elf"),
+        ("../../x y", "vmcore-x_y-0123456789ab.elf"),
+        ("\x1b[31m", "vmcore-31m-0123456789ab.elf"),
+        ("", "vmcore-unknown-0123456789ab.elf"),
+        ("..", "vmcore-unknown-0123456789ab.elf"),
+        ("h" * 300, f"vmcore-{'h' * 64}-0123456789ab.elf"),
+    ],
+)
+def test_default_names_are_harmless(host: str, expected: str) -> None:
+    assert default_name(replace(FULL, host=host)) == expected

@@ -1,0 +1,119 @@
+"""The folder beside the target."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import AlreadyExistsError, StorageFaultError
+from netdump.remote.staging import SUFFIX, Staging, refuse_existing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    made = Staging(tmp_path / "core")
+    made.make()
+    return made
+
+
+def test_what_has_come_stays_and_grows(tmp_path: Path, staging: Staging) -> None:
+    assert staging.size("a.seg") == 0
+    staging.append("a.seg", iter([b"abc", b"d"]))
+    Staging(tmp_path / "core").make()
+    staging.append("a.seg", iter([b"ef"]))
+    assert (staging.size("a.seg"), staging.segment("a.seg").read_bytes()) == (6, b"abcdef")
+    staging.discard("a.seg")
+    staging.discard("a.seg")
+    assert staging.size("a.seg") == 0
+
+
+def test_only_the_owner_may_read(tmp_path: Path, staging: Staging) -> None:
+    staging.append("a.seg", iter([b"x"]))
+    folder = tmp_path / f"core{SUFFIX}"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "a.seg")] == [0o700, 0o600]
+
+
+def test_what_had_come_before_a_failure_is_kept(staging: Staging) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"abc"
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        staging.append("a.seg", pieces())
+    assert staging.segment("a.seg").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "make room"), (errno.EIO, "check the")])
+def test_a_disk_that_does_not_go_along(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def fail(descriptor: int, data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(StorageFaultError, match=advice):
+        staging.append("a.seg", iter([b"abc"]))
+
+
+def test_short_writes_are_completed(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: plain(descriptor, data[:2]))
+    staging.append("a.seg", iter([b"abcde"]))
+    assert staging.segment("a.seg").read_bytes() == b"abcde"
+
+
+def test_the_image_gets_its_name(tmp_path: Path, staging: Staging) -> None:
+    staging.image.write_bytes(b"image")
+    staging.place(staging.image, tmp_path / "core", replace=False)
+    staging.remove()
+    staging.remove()
+    assert os.listdir(tmp_path) == ["core"]
+    assert (tmp_path / "core").read_bytes() == b"image"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_came_into_being_meanwhile_is_not_replaced(
+    tmp_path: Path, staging: Staging, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    def no_links(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    staging.image.write_bytes(b"image")
+    (tmp_path / "core").write_bytes(b"mine")
+    with pytest.raises(AlreadyExistsError, match="--force"):
+        staging.place(staging.image, tmp_path / "core", replace=False)
+    assert (tmp_path / "core").read_bytes() == b"mine"
+    (tmp_path / "core").unlink()
+    staging.place(staging.image, tmp_path / "core", replace=False)
+    assert (tmp_path / "core").read_bytes() == b"image"
+
+
+def test_replacing_is_for_who_asks(tmp_path: Path, staging: Staging) -> None:
+    staging.image.write_bytes(b"image")
+    (tmp_path / "core").write_bytes(b"old")
+    staging.place(staging.image, tmp_path / "core", replace=True)
+    assert (tmp_path / "core").read_bytes() == b"image"
+
+
+def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "core").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(AlreadyExistsError):
+        refuse_existing(tmp_path / "core")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / f"core{SUFFIX}").write_bytes(b"")
+    with pytest.raises(StorageFaultError):
+        Staging(tmp_path / "core").make()
+    with pytest.raises(StorageFaultError):
+        Staging(tmp_path / "nowhere" / "core").make()
