@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Pipe:
-    """A client core and a collector core. now: seconds; set it, or let it pass with wait.
+    """A client core and a collector core. now: seconds; set it to let time pass.
 
-    What a core makes of what arrives comes through as it is: RemoteProtocolError included.
+    What a core makes of what arrives, or of the time, comes through as it is: RemoteProtocolError included.
     """
 
     def __init__(self, now: float = 0.0) -> None:
@@ -61,11 +61,6 @@ class Pipe:
             messages.append(message)
         return messages
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass, and both ends do what it demands; KEEPALIVE frames go on their way.
-
-        Raises RemoteProtocolError (idle-timeout).
-        """
-        self.now += seconds
-        for role in Role:
-            self.post(role, self.end(role).on_time(self.now))
+    def look(self, role: Role) -> None:
+        """Let that end look at the clock; a KEEPALIVE frame goes on its way. Raises RemoteProtocolError (idle-timeout)."""
+        self.post(role, self.end(role).on_time(self.now))
