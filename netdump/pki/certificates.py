@@ -86,14 +86,6 @@ def load_certificate(pem: str | bytes, what: str) -> x509.Certificate:
         raise CertificateError(f"{what} is not a certificate in PEM: {printable(str(error), 200)}") from error
 
 
-def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether a certificate is that of a certificate authority."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except MALFORMED:
-        return False
-
-
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether the authority's name and signature stand on the certificate. Dates are not looked at."""
     try:

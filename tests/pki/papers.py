@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from netdump.pki import Bundle, Role
-from netdump.pki.certificates import PrivateKey, key_pem, new_key
+from netdump.pki.certificates import key_pem, new_key
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
@@ -90,17 +90,3 @@ def pem_of(data: bytes, label: str) -> str:
 
 def body_of(pem: str) -> bytes:
     return base64.b64decode("".join(line for line in pem.splitlines() if not line.startswith("-----")))
-
-
-__all__ = [
-    "CLIENT",
-    "ROOT",
-    "PrivateKey",
-    "body_of",
-    "certificate",
-    "der",
-    "enrolled",
-    "pem_of",
-    "request",
-    "secret_of",
-]

@@ -75,6 +75,12 @@ def test_init_checks_names_first(tmp_path: Path, names: list[str]) -> None:
     assert not (tmp_path / "collector").exists()
 
 
+def test_init_where_a_file_stands(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFaultError, match="cannot make"):
+        init_authority(tmp_path / "file" / "collector", NAMES)
+
+
 def test_a_failed_init_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -353,6 +359,13 @@ def test_reissuing_the_collectors_certificate(folder: Path, authority: Authority
     assert (folder / "pki" / "collector.key").read_bytes() == key
     with pytest.raises(BadNameError):
         reissue_collector(folder, [])
+
+
+def test_a_collectors_certificate_without_names(folder: Path, authority: Authority) -> None:
+    place = folder / "pki"
+    (place / "collector.crt").write_bytes((place / "ca.crt").read_bytes())
+    with pytest.raises(CertificateError, match=r"collector\.crt bears no names"):
+        authority.collector_names()
 
 
 def test_an_authority_that_has_ended_signs_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,10 @@ def test_an_exchange_that_is_not_clear_is_refused(authority: Authority, bundle: 
     other = papers.enrolled(authority, "web1", Role.HOST)
     renewed = bundle.renewed(other.certificate, other.key)
     text = bundle.text()
+    copy = f"\n[old]\ncopy = '''\n{bundle.certificate}'''\n"
+    one_line = f"certificate = {json.dumps(bundle.certificate)}\n"
+    with pytest.raises(BundleError, match="cannot be changed in place"):
+        exchange(text.replace(f"certificate = '''\n{bundle.certificate}'''\n", one_line) + copy, bundle, renewed)
     with pytest.raises(BundleError, match="enroll again"):
         exchange(text.replace("'''\n-----BEGIN PRIVATE", "'''-----BEGIN\\tPRIVATE"), bundle, renewed)
     with pytest.raises(BundleError, match="enroll again"):

@@ -45,7 +45,6 @@ def test_the_authority(issuer: made.Issuer) -> None:
     assert authority.not_valid_before_utc == NOW - DAY
     assert authority.not_valid_after_utc == NOW.replace(year=2046)
     assert authority.subject == authority.issuer
-    assert made.is_authority(authority)
     assert made.issued_by(authority, authority)
 
 
@@ -67,7 +66,7 @@ def test_a_client(issuer: made.Issuer) -> None:
     assert certificate.not_valid_before_utc == NOW - DAY
     assert certificate.not_valid_after_utc == NOW + 730 * DAY
     assert certificate.public_key() == key.public_key()
-    assert not made.is_authority(certificate)
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
 def test_a_collector(issuer: made.Issuer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -206,8 +207,11 @@ def test_a_collector_of_another_name(tmp_path: Path, out: Path) -> None:
 
 def test_an_unreachable_collector(folder: Path, out: Path) -> None:
     token = Authority.load(folder).make_token("web1", Role.HOST)
-    with pytest.raises(UnreachableError):
-        enroll("https://collector.invalid", token, out)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(UnreachableError, match="refused"):
+            enroll(f"https://127.0.0.1:{silent.getsockname()[1]}", token, out)
+    assert leftovers(out) == []
 
 
 def test_an_answer_with_somebody_elses_certificate(api: Api, out: Path) -> None:

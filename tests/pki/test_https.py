@@ -123,7 +123,11 @@ def test_nobody_listens() -> None:
             call(endpoint, unverified_context(), "GET", "/v1/ca")
 
 
-def test_no_such_host() -> None:
+def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(UnreachableError, match=r"https://collector\.invalid:7462"):
         call(Endpoint("collector.invalid"), unverified_context(), "GET", "/v1/ca")
 

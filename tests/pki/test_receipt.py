@@ -132,6 +132,14 @@ def test_the_longest_receipt_fits(tmp_path: Path) -> None:
     check_receipt(document, Authority.load(tmp_path).ca_pem)
 
 
+def test_only_a_collector_signs(folder: Path) -> None:
+    place = folder / "pki"
+    for kind in ("crt", "key"):
+        (place / f"collector.{kind}").write_bytes((place / f"ca.{kind}").read_bytes())
+    with pytest.raises(CertificateError, match="is not a collector's certificate"):
+        sign_receipt(folder, FIELDS)
+
+
 def test_a_folder_without_a_key(folder: Path) -> None:
     (folder / "pki" / "collector.key").unlink()
     with pytest.raises(PkiError, match=r"collector\.key is missing"):

@@ -220,6 +220,13 @@ def test_damaged_folders(folder: Path, tmp_path: Path) -> None:
             make(folder)
 
 
+def test_a_damaged_chain(folder: Path) -> None:
+    with (folder / "pki" / "collector.crt").open("a") as file:
+        file.write("-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n")
+    with pytest.raises(PkiError, match="cannot be used"):
+        ingest_server_context(folder)
+
+
 def test_damaged_bundles(authority: Authority) -> None:
     good = papers.enrolled(authority, "web1")
     other = papers.enrolled(authority, "web2")
