@@ -1,0 +1,189 @@
+"""How commands show things: JSON objects, tables, sizes, times, progress, and text that strangers have written.
+
+Owns the look. Everything that a host or collector has said goes through `printable` or `print_text`: a terminal must
+not obey a crashed machine. Heavy libraries (rich) are loaded where they are used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+ID_DIGITS: Final = 12
+"""How many digits of an id tables show."""
+
+_PLAIN_SECONDS: Final = 5.0  # between two lines of progress at least
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text of a stranger with everything escaped that is not visible; keep: characters that may stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in keep else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def print_text(text: bytes) -> None:
+    """Print lines that a stranger has written, such as a kernel log."""
+    shown = printable(text.decode("utf-8", "replace"), keep="\n\t")
+    click.echo(shown, nl=not shown.endswith("\n") and bool(shown))
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print an object. All but ASCII is escaped, so nothing in it can act on a terminal."""
+    click.echo(json.dumps(content, indent=2, ensure_ascii=True))
+
+
+def warn(text: str) -> None:
+    """Say something on standard error."""
+    click.echo(f"netdump: {text}", err=True)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: 217763840 -> 207.7 MiB."""
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def exact_size_text(count: int) -> str:
+    """Bytes for people, and exactly: 207.7 MiB (217,763,840 bytes)."""
+    return size_text(count) if count < 1024 else f"{size_text(count)} ({count:,} bytes)"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds for people: 3725 -> 1h02m."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    return f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def share_text(part: int, whole: int) -> str:
+    """Per cent, 100 only when all of it is there."""
+    if part >= whole:
+        return "100%"
+    return f"{min(99.9, 100 * part / whole):.0f}%" if part * 100 < whole * 99 else "99%"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table. Cells are plain text: what looks like markup is shown as it is.
+
+    On a terminal the last column is wrapped to its width; elsewhere every row is one line.
+    """
+    if not sys.stdout.isatty():
+        _print_plain_table([columns, *rows])
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number < len(columns) - 1, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def _print_plain_table(rows: Sequence[Sequence[str]]) -> None:
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, one pair a line."""
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        click.echo(f"{name:<{width}}  {printable(value)}")
+
+
+class FetchProgress:
+    """Tells of a download on standard error: a bar on a terminal, a line now and then elsewhere.
+
+    Implements netdump.remote.fetch.Progress. Safe for several threads.
+    """
+
+    def __init__(self, bar: Bar | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bar: Final = bar
+        self._clock: Final = clock
+        self._guard: Final = threading.Lock()
+        self._task: TaskID | None = None
+        self._total = self._done = self._at_start = 0
+        self._started = self._told = 0.0
+
+    def begin(self, total: int, done: int) -> None:
+        """Implements Progress.begin."""
+        self._total, self._done, self._at_start = total, done, done
+        self._started = self._told = self._clock()
+        if self._bar is not None:
+            self._task = self._bar.add_task("fetching", total=total, completed=done)
+        elif done:
+            warn(f"going on: {size_text(done)} of {size_text(total)} are here already")
+        else:
+            warn(f"fetching {size_text(total)}")
+
+    def advance(self, count: int) -> None:
+        """Implements Progress.advance."""
+        with self._guard:
+            self._done += count
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=self._done)
+            elif self._clock() - self._told >= _PLAIN_SECONDS:
+                self._told = self._clock()
+                self._tell()
+
+    def _tell(self) -> None:
+        seconds = self._told - self._started
+        rate = max(0.0, (self._done - self._at_start) / seconds) if seconds > 0 else 0.0
+        left = f", {duration_text((self._total - self._done) / rate)} left" if rate else ""
+        share = share_text(self._done, self._total)
+        warn(f"{size_text(self._done)} of {size_text(self._total)} ({share}), {size_text(int(rate))}/s{left}")
+
+
+@contextmanager
+def fetch_progress() -> Iterator[FetchProgress]:
+    """Progress for one download, shown as standard error allows."""
+    if not sys.stderr.isatty():
+        yield FetchProgress(None)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield FetchProgress(bar)

@@ -1,0 +1,46 @@
+"""`netdump verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netdump.errors import DamagedError
+from tests.cli.collector import HALF, WHOLE, fill
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.commands import Shell
+
+
+def test_sound_dumps(shell: Shell, folder: Path) -> None:
+    fill(folder)
+    done = shell.run("verify", WHOLE.id[:6], "--root", folder)
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (
+        f"dump {WHOLE.id} is complete and sound: 256.0 KiB (262,144 bytes) of image in 8 chunks, 4 segments\n"
+    )
+    assert "sound as far as it has come" in shell.run("verify", HALF.id, "--root", folder).out
+
+
+def test_damage_is_listed_and_remembered(shell: Shell, folder: Path) -> None:
+    fill(folder)
+    segment = min((folder / "dumps" / WHOLE.id / "segments").iterdir())
+    data = bytearray(segment.read_bytes())
+    data[250] ^= 1
+    segment.write_bytes(data)
+    done = shell.run("verify", WHOLE.id, "--root", folder)
+    assert done.status == DamagedError.exit_status
+    assert segment.name in done.out
+    assert "DAMAGED" in done.err
+    shown = shell.run("verify", WHOLE.id, "--root", folder, "--json")
+    assert shown.status == DamagedError.exit_status
+    assert (shown.object["ok"], shown.object["id"], len(shown.object["findings"])) == (False, WHOLE.id, 1)
+    (dump,) = shell.run("list", "--root", folder, "--state", "damaged", "--json").object["dumps"]
+    assert dump["id"] == WHOLE.id
+
+
+def test_json(shell: Shell, folder: Path) -> None:
+    fill(folder)
+    shown = shell.run("verify", WHOLE.id, "--root", folder, "--json").object
+    assert (shown["ok"], shown["complete"], shown["image_bytes"], shown["findings"]) == (True, True, 262_144, [])

@@ -1,0 +1,171 @@
+"""What commands print, and that nothing a stranger wrote can act on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netdump.cli.output import (
+    FetchProgress,
+    duration_text,
+    exact_size_text,
+    fetch_progress,
+    print_facts,
+    print_json,
+    print_table,
+    print_text,
+    printable,
+    share_text,
+    size_text,
+)
+
+if TYPE_CHECKING:
+    import pytest
+
+HOSTILE = "a\x1b[31m[bold red]\x9b2J\u202eb\r\n\x00\x7f\u2028"
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text())
+def test_printable_is(text: str) -> None:
+    assert printable(text).isprintable()
+    assert set(printable(text, keep="\n")) <= {"\n", *printable(text)}
+    if text.isprintable():
+        assert printable(text) == text
+
+
+def test_tables_show_hostile_text_and_markup_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("ID", "PANIC"), [("[link=x]y[/link]", HOSTILE), ("b" * 12, "x" * 500)])
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    lines = out.splitlines()
+    assert lines[0].split() == ["ID", "PANIC"]
+    assert lines[1].split()[0] == "[link=x]y[/link]"
+    assert "[bold red]" in lines[1]
+    assert r"\x1b[31m" in lines[1]
+    assert lines[2].endswith("x" * 500)
+    assert len(lines) == 3
+
+
+def test_facts_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("host", HOSTILE), ("kernel", "6.1")])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 2
+    assert out.splitlines()[1] == "kernel  6.1"
+    print_text(b"one\x1b]0;x\x07\r\n\ttwo \xff\n")
+    assert capsys.readouterr().out == "one\\x1b]0;x\\x07\\r\n\ttwo \ufffd\n"
+    print_text(b"no line feed")
+    assert capsys.readouterr().out == "no line feed\n"
+    print_text(b"")
+    assert capsys.readouterr().out == ""
+
+
+def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"panic": HOSTILE})
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert out.isascii()
+    assert json.loads(out) == {"panic": HOSTILE}
+
+
+def test_sizes() -> None:
+    assert [size_text(n) for n in (0, 1023, 1024, 217_763_840, 3 << 40)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "207.7 MiB",
+        "3.0 TiB",
+    ]
+    assert exact_size_text(217_763_840) == "207.7 MiB (217,763,840 bytes)"
+    assert exact_size_text(5) == "5 bytes"
+
+
+def test_durations() -> None:
+    assert [duration_text(s) for s in (0.26, 12.4, 61, 3725)] == ["0.3 s", "12 s", "1m01s", "1h02m"]
+
+
+def test_100_per_cent_means_all() -> None:
+    assert [share_text(part, 1000) for part in (0, 5, 500, 994, 999, 1000)] == ["0%", "0%", "50%", "99%", "99%", "100%"]
+    assert share_text((1 << 52) - 1, 1 << 52) == "99%"
+    assert share_text(0, 0) == "100%"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = FetchProgress(None, clock)
+    progress.begin(100 << 20, 0)
+    for _ in range(40):
+        clock.now += 0.25
+        progress.advance(5 << 18)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "netdump: fetching 100.0 MiB"
+    assert lines[1:] == [
+        "netdump: 25.0 MiB of 100.0 MiB (25%), 5.0 MiB/s, 15 s left",
+        "netdump: 50.0 MiB of 100.0 MiB (50%), 5.0 MiB/s, 10 s left",
+    ]
+
+
+def test_going_on_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = FetchProgress(None, clock)
+    progress.begin(100 << 20, 50 << 20)
+    clock.now += 10
+    progress.advance(-(1 << 20))
+    err = capsys.readouterr().err
+    assert "going on: 50.0 MiB of 100.0 MiB" in err
+    assert "49.0 MiB of 100.0 MiB (49%), 0 bytes/s" in err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with fetch_progress() as progress:
+        progress.begin(1000, 100)
+        progress.advance(400)
+        bar = progress._bar
+        assert bar is not None
+        bar.refresh()
+    assert "500/1,000 bytes" in terminal.getvalue()
+
+
+def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with fetch_progress() as progress:
+        assert progress._bar is None
+
+
+def test_a_narrow_terminal_wraps_the_last_column_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(("ID", "PANIC"), [("0123456789ab", "word " * 20)])
+    lines = terminal.getvalue().splitlines()
+    assert all(len(line) <= 40 for line in lines[1:])  # the first one is bold
+    assert "0123456789ab" in lines[1]
+    assert len(lines) > 3
+
+
+def test_tables_are_the_only_reason_to_load_rich() -> None:
+    script = "import sys, netdump.cli.cmd_log; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
