@@ -1,0 +1,1 @@
+"""Doubles for tests and the demo: what fails on purpose, and what builds inputs. Nothing in production imports it."""
