@@ -1,0 +1,214 @@
+"""`netdump send`: arguments, signals and exit status.
+
+Owns the process: what it reads, what it prints, how it ends. Everything that goes wrong becomes one sentence and the
+exit status of its class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from netdump.client.config import COMMAND_LINE, DEFAULT_CONFIG, load_config, read_words
+from netdump.client.credentials import client_context
+from netdump.client.delivery import Delivery, Environment, Timing
+from netdump.client.image import open_image
+from netdump.client.link import open_link
+from netdump.client.progress import KMSG, Console, mebibytes
+from netdump.client.report import Report
+from netdump.client.resolve import Resolver
+from netdump.client.stream import STORED, Workers
+from netdump.client.tally import Tally
+from netdump.client.watchdog import GRACE, Watchdog, end_process
+from netdump.codec import Compressor
+from netdump.errors import NetdumpError
+from netdump.vmcore.oldmem import ElfcoreHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from netdump.client.address import Address
+    from netdump.client.config import Config, Settings
+    from netdump.client.image import Image
+    from netdump.client.link import Link
+    from netdump.client.stream import ChunkStream
+
+DEFAULT_SOURCE = "/proc/vmcore"
+DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
+DEADLINE_FILE = 7 * 86400.0
+PATIENCE_FILE = 120.0  # seconds; somebody waits for the answer. In a capture kernel patience ends with the deadline.
+THREADS_MAX = 4  # by default; each costs memory
+SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this plus N, as shells report it
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came. signal: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one `netdump send` (argv: without program and command name). Returns the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help or a usage error
+        return stop.code if isinstance(stop.code, int) else 2
+    console = Console(verbosity=arguments.verbose - arguments.quiet)
+    restore = _catch_signals()
+    try:
+        return _send(arguments, console)
+    except NetdumpError as error:
+        console.warn(str(error))
+        _print_json(arguments, {"error": {"code": error.code, "message": str(error)}})
+        return error.exit_status
+    except Interrupted as stop:
+        name = signal.Signals(stop.signal).name
+        console.warn(f"ended by {name}; what the collector has acknowledged is kept: the same command goes on there")
+        _print_json(arguments, {"error": {"code": "interrupted", "message": f"ended by {name}"}})
+        return SIGNAL_STATUS + stop.signal
+    finally:
+        console.close()
+        restore()
+
+
+def _send(arguments: argparse.Namespace, console: Console) -> int:
+    started = time.monotonic()
+    config = load_config(arguments.config, read_words(COMMAND_LINE), _overrides(arguments))
+    settings = config.settings
+    context = client_context(config.credentials, arguments.config)
+    image = open_image(
+        arguments.vmcore, settings.level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=settings.remark
+    )
+    watchdog: Watchdog | None = None
+    try:
+        kmsg = image.capture if settings.kmsg is None else settings.kmsg
+        console.configure(settings.progress_interval, KMSG if kmsg else None)
+        for warning in config.warnings:
+            console.warn(warning)
+        timing = _timing(settings, image, started)
+        watchdog = Watchdog(timing.deadline - time.monotonic() + GRACE, end_process)
+        _introduce(image, config, console)
+        resolver, tally = Resolver(), Tally()
+
+        def dial(address: Address) -> Link:
+            return open_link(
+                address,
+                context,
+                resolver,
+                connect_timeout=settings.connect_timeout,
+                dns_timeout=settings.dns_timeout,
+                deadline=timing.deadline,
+            )
+
+        environment = Environment(dial, _streams(image, settings))
+        delivery = Delivery(image, config.collectors, settings, timing, environment, console=console, tally=tally)
+        outcome = delivery.run()
+        report = Report(image, config.name, outcome, tally, time.monotonic() - started)
+        console.say(report.line())
+        _print_json(arguments, report.members())
+        return 0
+    finally:
+        image.close()
+        if watchdog:
+            watchdog.call_off()
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    """The settings that the command line names."""
+    names = ("level", "deadline", "drill", "remark")
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def _timing(settings: Settings, image: Image, started: float) -> Timing:
+    deadline = settings.deadline or (DEADLINE_CAPTURE if image.capture else DEADLINE_FILE)
+    patience = settings.patience or (deadline if image.capture else PATIENCE_FILE)
+    return Timing(started + deadline, patience)
+
+
+def _introduce(image: Image, config: Config, console: Console) -> None:
+    """Say what is sent and where to, before anything can go wrong with it."""
+    kernel = f" of Linux {image.summary.release}" if image.summary.release else ""
+    node = f" on {image.summary.nodename}" if image.summary.nodename else ""
+    where = ", ".join(map(str, config.collectors))
+    console.say(f"dump {image.name}: {mebibytes(image.size)} in {image.path}{kernel}{node}, to {where}")
+    for remark in image.summary.remarks:
+        console.detail(remark)
+
+
+def _streams(image: Image, settings: Settings) -> Callable[[int], ChunkStream]:
+    """Decide once how chunks are prepared: in line on one CPU, in threads on more."""
+    threads = settings.threads or min(len(os.sched_getaffinity(0)), THREADS_MAX)
+    if threads == 1:
+        compressor = None if settings.compression == STORED else Compressor(settings.compression)
+        return lambda start: image.stream(start, compressor, None)
+    workers = Workers(threads, settings.compression)
+    return lambda start: image.stream(start, None, workers)
+
+
+def _catch_signals() -> Callable[[], None]:
+    """Turn SIGINT and SIGTERM into Interrupted, once:
+
+    whoever repeats them does not disturb the end. Returns what undoes it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
+
+
+def _print_json(arguments: argparse.Namespace, members: dict[str, object]) -> None:
+    """Print one JSON object on stdout if that was asked for."""
+    if not arguments.json:
+        return
+    import json  # noqa: PLC0415 - five modules that a capture kernel does not need
+
+    try:
+        print(json.dumps(members), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads; do not complain at exit either
+
+
+def _address(text: str) -> ElfcoreHeader:
+    try:
+        return ElfcoreHeader.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write it as in elfcorehdr= of the capture kernel") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="netdump send",
+        description="Send a core to a collector. After any cut or kill the same command goes on where it was.",
+        epilog="Settings: [send] of the bundle, netdump.NAME=VALUE on the kernel command line; see docs/client.md.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("vmcore", nargs="?", default=DEFAULT_SOURCE, metavar="VMCORE", help=f"the core (default {DEFAULT_SOURCE})")
+    add("--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"this host's bundle (default {DEFAULT_CONFIG})")
+    add("-d", "--level", type=int, metavar="LEVEL", help="dump level: 0 everything, 1 without zero pages")
+    add("--deadline", type=float, metavar="SECONDS", help="end by then, delivered or not")
+    add("--drill", action="store_true", default=None, help="mark the dump as a drill: nothing crashed")
+    add("--remark", metavar="TEXT", help="a line to store with the dump")
+    add("--source", choices=("auto", "vmcore", "file", "oldmem"), default="auto", help="how to read the core")
+    add("--elfcorehdr", type=_address, metavar="ADDR", help="where the ELF headers are in raw memory (oldmem)")
+    add("--json", action="store_true", help="print one JSON object at the end")
+    add("-q", "--quiet", action="count", default=0, help="only say what goes wrong")
+    add("-v", "--verbose", action="count", default=0, help="say more")
+    return parser

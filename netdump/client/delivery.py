@@ -1,0 +1,377 @@
+"""Which collector is tried when, until the dump is delivered or it is certain that it cannot be.
+
+Owns the round of collectors, their back-off, and the judgement of how a connection ended. The order is the
+administrator's; a collector that has part of the dump is kept through a few failures in a row, because another one
+may have to begin at the start. Who declines, refuses or is not who he should be is dropped for this run ([W-39],
+[W-88]); who is away or busy is tried again until patience or the deadline ends. Reads no settings file and prints
+only through the console.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump import __version__
+from netdump.client.ledger import Ledger
+from netdump.client.progress import Meter, duration, mebibytes
+from netdump.client.retry import Backoff, system_random
+from netdump.client.session import Limits, Session
+from netdump.errors import (
+    DeadlineError,
+    DeclinedError,
+    ImpostorError,
+    NetdumpError,
+    ProtocolError,
+    RefusedError,
+    SendError,
+    UnreachableError,
+)
+from netdump.wire import ERROR_RETRYABLE, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from netdump.client.address import Address
+    from netdump.client.config import Settings
+    from netdump.client.image import Image
+    from netdump.client.link import Link
+    from netdump.client.progress import Console
+    from netdump.client.session import LastWord
+    from netdump.client.stream import ChunkStream
+    from netdump.client.tally import Tally
+
+AGENT = f"netdump/{__version__}"
+LOYALTY = 5  # failures in a row without progress before a collector that has part of the dump gives way to others
+STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
+
+DECLINE_TEXTS = {
+    DeclineCode.NOT_OWNER: "it knows this dump as another host's",
+    DeclineCode.MISMATCH: "it knows a dump of this id with another size or level",
+    DeclineCode.TOO_LARGE: "the image is larger than it accepts",
+    DeclineCode.QUOTA: "this host has used up its space there",
+    DeclineCode.DAMAGED: "what it has of this dump is damaged; its operator must delete it first",
+}
+# Errors of a collector that say nothing against it or us: come back later.
+BUSY = frozenset({ErrorCode.STORAGE, ErrorCode.SHUTTING_DOWN, ErrorCode.IDLE_TIMEOUT})
+
+
+class Timing(NamedTuple):
+    """When to end. deadline: absolute, of the clock. patience: seconds without progress."""
+
+    deadline: float
+    patience: float
+
+
+class Outcome(NamedTuple):
+    """A delivered dump. root: as in the receipt. document: the signed statement."""
+
+    address: Address
+    root: bytes
+    document: bytes
+
+
+class Site:
+    """One collector in this run. dropped: why it is not tried any more. not_before: of the clock."""
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "backoff",
+        "deferred",
+        "dropped",
+        "durable",
+        "failures",
+        "fenced",
+        "last_error",
+        "ledger",
+        "not_before",
+        "strikes",
+    )
+
+    def __init__(self, address: Address, backoff: Backoff, ledger: Ledger) -> None:
+        self.address = address
+        self.backoff = backoff
+        self.ledger = ledger
+        self.dropped: NetdumpError | None = None
+        self.last_error: NetdumpError | None = None
+        self.not_before = 0.0
+        self.deferred = False
+        self.durable = 0
+        self.failures = 0  # in a row, without progress
+        self.strikes = 0
+        self.fenced = 0
+
+
+class Environment(NamedTuple):
+    """What a delivery stands on, injected so that tests can play it.
+
+    dial: opens a link to a collector. open_stream: begins the chunks at an image offset. clock: seconds, monotonic, as
+    the links use it. random: yields numbers in 0 .. 1.
+    """
+
+    dial: Callable[[Address], Link]
+    open_stream: Callable[[int], ChunkStream]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    random: Callable[[], float] = system_random
+
+
+class Delivery:
+    """One run: offers the image to the collectors until one has all of it. addresses: in the order of preference."""
+
+    def __init__(
+        self,
+        image: Image,
+        addresses: Sequence[Address],
+        settings: Settings,
+        timing: Timing,
+        environment: Environment,
+        *,
+        console: Console,
+        tally: Tally,
+    ) -> None:
+        self._image = image
+        self._settings = settings
+        self._timing = timing
+        self._console = console
+        self._tally = tally
+        self._dial, self._open_stream, self._clock, self._sleep, random = environment
+        self._meter = Meter(image.size)
+        self._sites = [
+            Site(address, Backoff(settings.retry_min, settings.retry_max, random), Ledger(image.dump_id, image.size))
+            for address in addresses
+        ]
+        self._loyal: Site | None = None
+        self._patient_until = self._clock() + timing.patience
+
+    def run(self) -> Outcome:
+        """Deliver.
+
+        Raises the SendError that says best why it could not be, DeadlineError, and what reading the source raises.
+        """
+        while True:
+            site = self._choose()
+            receipt = self._attempt(site)
+            if receipt:
+                return Outcome(site.address, receipt.root, receipt.document)
+
+    # Whose turn it is
+
+    def _choose(self) -> Site:
+        """Return the next collector to try, having waited until it is its time."""
+        while True:
+            now = self._clock()
+            self._check_time(now)
+            open_sites = [site for site in self._sites if not site.dropped]
+            if not open_sites:
+                raise self._verdict()
+            if (
+                self._loyal in open_sites
+                and self._loyal
+                and self._loyal.failures < LOYALTY
+                and not self._loyal.deferred
+            ):
+                open_sites = [self._loyal]
+            ready = [site for site in open_sites if site.not_before <= now]
+            if ready:
+                return ready[0]
+            self._wait(min(site.not_before for site in open_sites), now)
+
+    def _wait(self, until: float, now: float) -> None:
+        limit = min(self._timing.deadline, self._patient_until)
+        if until >= self._timing.deadline:
+            raise self._late("no collector can be tried again before the deadline")
+        self._sleep(max(0.0, min(until, limit) - now))
+
+    def _check_time(self, now: float) -> None:
+        if now >= self._timing.deadline:
+            raise self._late("the deadline has passed")
+        if now >= self._patient_until:
+            raise self._verdict()
+
+    # One connection and what its end means
+
+    def _attempt(self, site: Site) -> Receipt | None:
+        """Try one collector once. Returns the receipt, or None: choose again."""
+        site.deferred = False
+        self._console.detail(f"trying {site.address}")
+        try:
+            link = self._dial(site.address)
+        except (ImpostorError, RefusedError) as error:
+            self._drop(site, error)
+            return None
+        except UnreachableError as error:
+            self._fail(site, error)
+            return None
+        except ProtocolError as error:
+            self._strike(site, error)
+            return None
+        session = self._session(site, link)
+        try:
+            word = session.run(self._hello())
+        except RefusedError as error:
+            self._drop(site, error)
+        except UnreachableError as error:
+            self._note_progress(site, session)
+            self._fail(site, error)
+        except ProtocolError as error:
+            self._note_progress(site, session)
+            self._strike(site, error)
+        except DeadlineError as error:
+            self._note_progress(site, session)
+            raise self._late("the deadline passed while sending") from error
+        else:
+            self._note_progress(site, session)
+            return self._judge(site, word)
+        finally:
+            link.close()
+            self._tally.wire_bytes += link.sent_bytes
+        return None
+
+    def _session(self, site: Site, link: Link) -> Session:
+        limits = Limits(self._settings.stall_timeout, self._settings.progress_timeout, self._timing.deadline)
+        return Session(
+            link,
+            site.ledger,
+            self._tally,
+            limits,
+            headline=self._image.headline,
+            open_stream=lambda offset: self._begin(site, offset),
+            on_turn=self._show,
+            clock=self._clock,
+        )
+
+    def _begin(self, site: Site, offset: int) -> ChunkStream:
+        """A collector has answered RESUME: say where it goes on and begin the stream there."""
+        self._meter.restart(offset, self._clock())
+        if offset < site.durable:
+            back = f"from {mebibytes(site.durable)} to {mebibytes(offset)}"
+            self._console.warn(f"{site.address} went back {back}: sending that part again")
+        verb = "goes on" if offset else "begins"
+        self._console.say(f"{site.address} {verb} at {mebibytes(offset)} of {mebibytes(self._image.size)}")
+        site.durable = offset
+        return self._open_stream(offset)
+
+    def _show(self, acked: int) -> None:
+        now = self._clock()
+        self._meter.update(acked, now)
+        self._console.progress(lambda: self._meter.describe(now))
+
+    def _hello(self) -> Hello:
+        image = self._image
+        attempt = self._tally.connections
+        self._tally.connections += 1
+        return Hello(image.dump_id, image.size, image.page_bytes, image.level, AGENT, attempt, self._settings.drill)
+
+    def _note_progress(self, site: Site, session: Session) -> None:
+        if session.resume:
+            site.durable = session.acked_offset
+            self._loyal = site
+        if session.advanced:
+            site.failures = site.strikes = 0
+            site.backoff.reset()
+            self._patient_until = self._clock() + self._timing.patience
+
+    def _judge(self, site: Site, word: LastWord) -> Receipt | None:
+        """Act on a collector's last word."""
+        match word:
+            case Receipt():
+                return word
+            case Defer():
+                self._defer(site, word)
+            case Decline():
+                code = (
+                    DECLINE_TEXTS.get(word.code, f"code {word.code}")
+                    if isinstance(word.code, DeclineCode)
+                    else f"code {word.code}"
+                )
+                text = f" ({word.text})" if word.text else ""
+                self._drop(site, DeclinedError(f"{site.address} declines dump {self._image.name}: {code}{text}"))
+            case Error():
+                self._judge_error(site, word)
+        return None
+
+    def _judge_error(self, site: Site, word: Error) -> None:
+        text = f": {word.text}" if word.text else ""
+        what = f"{site.address} failed the connection with {word.code.slug}{text}"
+        if word.code is ErrorCode.NOT_ALLOWED:
+            self._drop(site, RefusedError(f"{what}; this host's certificate is not accepted: enroll it again"))
+        elif not ERROR_RETRYABLE[word.code]:
+            self._drop(site, SendError(what))
+        elif word.code is ErrorCode.FENCED:
+            site.fenced += 1
+            if site.fenced >= STRIKES_MAX:
+                self._drop(
+                    site,
+                    SendError(
+                        f"{site.address}: another process keeps sending dump {self._image.name}: stop one of them"
+                    ),
+                )
+            else:
+                self._fail(site, SendError(f"{what}; another process may be sending this dump"))
+        elif word.code in BUSY:
+            self._fail(site, SendError(what))
+        else:
+            self._strike(site, SendError(what))
+
+    def _defer(self, site: Site, word: Defer) -> None:
+        now = self._clock()
+        text = f": {word.text}" if word.text else ""
+        site.last_error = SendError(f"{site.address} asks to come back in {duration(word.seconds)}{text}")
+        site.not_before = now + word.seconds
+        site.deferred = True
+        self._patient_until = max(self._patient_until, site.not_before + self._timing.patience)
+        self._console.say(str(site.last_error))
+
+    def _strike(self, site: Site, error: NetdumpError) -> None:
+        """A breach of the protocol: once may be chance, several in a row are not."""
+        site.strikes += 1
+        if site.strikes >= STRIKES_MAX:
+            self._drop(site, error)
+        else:
+            self._fail(site, error)
+
+    def _fail(self, site: Site, error: NetdumpError) -> None:
+        site.failures += 1
+        site.last_error = error
+        delay = site.backoff.next_delay()
+        site.not_before = self._clock() + delay
+        self._console.say(f"{error}; trying again in {delay:.1f} s")
+
+    def _drop(self, site: Site, error: NetdumpError) -> None:
+        site.dropped = error
+        self._console.warn(f"{error}; {site.address} is not tried again in this run")
+
+    # The end without delivery
+
+    def _late(self, what: str) -> DeadlineError:
+        reasons = "; ".join(str(error) for site in self._sites if (error := site.dropped or site.last_error))
+        return DeadlineError(f"dump {self._image.name}: {what}{f' ({reasons})' if reasons else ''}. {self._remains()}")
+
+    def _verdict(self) -> NetdumpError:
+        """Choose the error that says best why nothing more is tried:
+
+        what still had a chance counts before what had none.
+        """
+        waiting = [site.last_error for site in self._sites if not site.dropped and site.last_error]
+        dropped = [site.dropped for site in self._sites if site.dropped]
+        errors = waiting + dropped
+        if not errors:
+            return UnreachableError(
+                f"dump {self._image.name}: no collector was tried before patience ended. {self._remains()}"
+            )
+        sentence = "; ".join(str(error) for error in errors)
+        kind = type(errors[0])
+        text = f"dump {self._image.name} is not delivered: {sentence}. {self._remains()}"
+        if isinstance(errors[0], ProtocolError):
+            return type(errors[0])(errors[0].reason, text)
+        return kind(text)
+
+    def _remains(self) -> str:
+        """Say what was achieved and that nothing of it is lost."""
+        best = max(self._sites, key=lambda site: site.durable)
+        if best.durable:
+            kept = f"{best.address} keeps {mebibytes(best.durable)} of {mebibytes(self._image.size)}"
+            return f"{kept}: run the same command again to go on there"
+        return "Nothing was sent that would be lost: run the same command again"

@@ -1,0 +1,168 @@
+"""What is sent: one image, its identity and its headline.
+
+Owns how the parts of netdump.vmcore are put together for sending. Knows no collector: the same image can be offered
+to several.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.client.stream import InlineStream, ThreadedStream
+from netdump.codec import Compressor
+from netdump.errors import ConfigError
+from netdump.vmcore.buffers import BufferPool
+from netdump.vmcore.elf import parse_headers
+from netdump.vmcore.filesource import FileSource
+from netdump.vmcore.identity import ingredients
+from netdump.vmcore.kernel import read_facts
+from netdump.vmcore.physmap import ImageMap
+from netdump.vmcore.plan import Limits, iter_chunks
+from netdump.vmcore.source import open_source
+from netdump.wire import (
+    HEADLINE_RAW_MAX,
+    TEXT_MAX,
+    CodecId,
+    Headline,
+    HeadlineDocument,
+    dump_identity,
+    pack_document,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netdump.client.stream import ChunkStream, Workers
+    from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.kernel import KernelFacts
+    from netdump.vmcore.oldmem import ElfcoreHeader
+    from netdump.vmcore.plan import PlannedChunk
+    from netdump.vmcore.source import Kind, Source
+
+LEVELS = frozenset({0, 1})  # 1 leaves out zero pages, which are never sent as data anyway
+NAME_DIGITS = 12  # of the dump id, in messages
+
+# Raw data in one chunk: a quarter of what the protocol allows. The ratio is the same, and what is in the making stays
+# in
+# the cache and in the memory budget.
+CHUNK_DATA_BYTES = 0x4_0000
+
+
+class Summary(NamedTuple):
+    """What the image is, for whoever watches. None: not known."""
+
+    release: str | None
+    nodename: str | None
+    crash_time: int | None
+    remarks: tuple[str, ...]
+
+
+class Image:
+    """An open image.
+
+    size: bytes. level: as HELLO says it. capture: it is memory, not a copy of it in a file. For one thread.
+    """
+
+    def __init__(self, source: Source, level: int, remark: str = "") -> None:
+        """Read headers and notes.
+
+        Raises CoreError, ConfigError. The source is closed with the image, also if this raises.
+        """
+        if level not in LEVELS:
+            source.close()
+            raise ConfigError(
+                f"dump level {level} needs the page filter, which this netdump does not have: use -d 0 or -d 1 "
+                "(zero pages are never sent as data, at any level)"
+            )
+        try:
+            self._headers = parse_headers(source.read, source.size, source.name)
+            self._map = ImageMap(self._headers)
+            facts = read_facts(source, self._headers, self._map)
+            parts = ingredients(source, self._headers, facts.notes)
+        except BaseException:
+            source.close()
+            raise
+        self._source = source
+        self.level = level
+        self.size = source.size
+        self.path = source.name
+        self.capture = not isinstance(source, FileSource)
+        self.page_bytes = facts.page_bytes
+        self.dump_id = dump_identity(level, self.size, *parts)
+        self.summary = Summary(facts.release, facts.nodename, facts.crash_time, facts.remarks)
+        self._headline = build_headline(self._headers, facts, remark)
+
+    @property
+    def name(self) -> str:
+        """The dump id, shortened: what people call the dump."""
+        return self.dump_id.hex()[:NAME_DIGITS]
+
+    def headline(self) -> Headline:
+        """The HEADLINE message; the same every time."""
+        return self._headline
+
+    def stream(self, start: int, compressor: Compressor | None, workers: Workers | None) -> ChunkStream:
+        """Begin the chunks at image offset start: in line with compressor, or with workers if there are any."""
+        if workers is None:
+            return InlineStream(self._plan(start, None), compressor)
+        pool = BufferPool(CHUNK_DATA_BYTES, ThreadedStream.buffers(workers.count))
+        return ThreadedStream(self._plan(start, pool), workers, pool.release)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def _plan(self, start: int, pool: BufferPool | None) -> Iterator[PlannedChunk]:
+        limits = Limits(data=max(CHUNK_DATA_BYTES, self.page_bytes))
+        return iter_chunks(self._source, self._map, self.page_bytes, start, pool=pool, limits=limits)
+
+
+def open_image(
+    path: str, level: int, *, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None, remark: str = ""
+) -> Image:
+    """Open a core and find out what it is. Raises CoreError, ConfigError."""
+    return Image(open_source(path, kind, elfcorehdr), level, remark)
+
+
+def build_headline(headers: ElfHeaders, facts: KernelFacts, remark: str) -> Headline:
+    """Make the HEADLINE message: everything that is known before any page ([W-41])."""
+    raw = _pack_bounded(_document(headers, facts, remark))
+    digest = hashlib.sha256(raw).digest()
+    body = Compressor(1).compress(raw)
+    if len(body) < len(raw):
+        return Headline(CodecId.ZSTD, len(raw), digest, body)
+    return Headline(CodecId.STORED, len(raw), digest, raw)
+
+
+def _document(headers: ElfHeaders, facts: KernelFacts, remark: str) -> HeadlineDocument:
+    text = printable("; ".join([*([remark] if remark else []), *facts.remarks]))
+    return HeadlineDocument(
+        ehdr=headers.ehdr,
+        phdrs=headers.phdrs,
+        notes=facts.notes,
+        vmcoreinfo=facts.vmcoreinfo,
+        log=facts.log.text if facts.log else None,
+        kernel_release=_text(facts.release),
+        kernel_version=_text(facts.version),
+        machine=_text(facts.machine),
+        nodename=_text(facts.nodename),
+        crash_time=facts.crash_time,
+        cpus=facts.cpus or None,
+        log_truncated=(facts.log.truncated or None) if facts.log else None,
+        remark=text or None,
+    )
+
+
+def _text(value: str | None) -> str | None:
+    return printable(value)[:TEXT_MAX] if value else None
+
+
+def _pack_bounded(document: HeadlineDocument) -> bytes:
+    """Pack; of a machine so large that it does not fit, leave out what the image holds anyway."""
+    parts = (document.phdrs, document.notes, document.log)
+    size = sum(len(part) for part in parts if part)
+    if size > HEADLINE_RAW_MAX - 0x1_0000:
+        document = document._replace(phdrs=None, notes=None)
+    return pack_document(document)

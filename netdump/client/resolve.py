@@ -1,0 +1,90 @@
+"""Names to addresses, within a time limit.
+
+getaddrinfo has no timeout of its own and may hang as long as its servers do, so it runs in a daemon thread that is
+left behind when time is up. Owns those threads: never more than one per name, because a hanging one is waited for
+again instead of being joined by another.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from netdump.client.address import Address
+
+ENDPOINTS_MAX = 8  # addresses of one name that are tried
+
+
+class Endpoint(NamedTuple):
+    """One socket address. family: AF_INET or AF_INET6. address: as socket.connect takes it."""
+
+    family: int
+    address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+
+    def __str__(self) -> str:
+        return str(self.address[0])
+
+
+class _Lookup:
+    """One getaddrinfo in its thread. Written by the thread before `done` is set, read after."""
+
+    __slots__ = ("done", "endpoints", "error")
+
+    def __init__(self, address: Address) -> None:
+        self.done = threading.Event()
+        self.endpoints: list[Endpoint] = []
+        self.error: OSError | None = None
+        threading.Thread(target=self._run, args=(address,), daemon=True, name="resolve").start()
+
+    def _run(self, address: Address) -> None:
+        try:
+            self.endpoints = _getaddrinfo(address, 0)
+        except OSError as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+
+class Resolver:
+    """Looks names up for all attempts of one run and remembers the last good answer of each. For one thread."""
+
+    __slots__ = ("_known", "_pending")
+
+    def __init__(self) -> None:
+        self._known: dict[Address, list[Endpoint]] = {}
+        self._pending: dict[Address, _Lookup] = {}
+
+    def lookup(self, address: Address, timeout: float) -> list[Endpoint]:
+        """Return the endpoints of address, at least one, in the system's order. timeout: seconds.
+
+        If the name service fails now, the endpoints found earlier in this run are used again. Raises UnreachableError.
+        """
+        try:
+            return _getaddrinfo(address, socket.AI_NUMERICHOST)
+        except OSError:
+            pass  # a name, not a number
+        lookup = self._pending.get(address) or _Lookup(address)
+        self._pending[address] = lookup
+        if not lookup.done.wait(timeout):
+            problem = f"no answer within {timeout:g} s"
+        else:
+            del self._pending[address]
+            if lookup.endpoints:
+                self._known[address] = lookup.endpoints
+                return lookup.endpoints
+            problem = (lookup.error and lookup.error.strerror) or "no address"
+        if address in self._known:
+            return self._known[address]
+        raise UnreachableError(
+            f"{address}: the name cannot be looked up ({problem}): check the name and the name servers"
+        )
+
+
+def _getaddrinfo(address: Address, flags: int) -> list[Endpoint]:
+    # bytes, because a str would load the tables of the idna codec
+    found = socket.getaddrinfo(address.host.encode("ascii"), address.port, type=socket.SOCK_STREAM, flags=flags)
+    return [Endpoint(family, sockaddr) for family, _, _, _, sockaddr in found[:ENDPOINTS_MAX]]

@@ -1,0 +1,215 @@
+"""One connection to one collector, from HELLO to its end.
+
+Owns the order of what the sender says and the limits on waiting. A connection ends in one of three ways: the
+collector's last word (RECEIPT, DEFER, DECLINE, ERROR) is returned; a breach of the protocol is answered with ERROR
+and raised; a cut or a stall is an UnreachableError. What to do then is netdump.client.delivery's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.errors import DeadlineError, ProtocolError, RemoteProtocolError, UnreachableError
+from netdump.wire import (
+    Ack,
+    Connection,
+    Decline,
+    Defer,
+    Error,
+    Finish,
+    Receipt,
+    Resume,
+    Role,
+    State,
+    root_digest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netdump.client.ledger import Ledger
+    from netdump.client.link import Link
+    from netdump.client.stream import ChunkStream, Prepared
+    from netdump.client.tally import Tally
+    from netdump.wire import Headline, Hello, Message
+
+LastWord = Receipt | Defer | Decline | Error
+FAREWELL_TIMEOUT = 1.0  # seconds for an ERROR frame to leave
+
+
+class Limits(NamedTuple):
+    """When waiting is over.
+
+    stall, progress: seconds (stall_timeout, progress_timeout). deadline: absolute, of the session's clock.
+    """
+
+    stall: float
+    progress: float
+    deadline: float
+
+
+class Session:
+    """Delivers one dump over one link; used once.
+
+    open_stream: begins the chunks at an image offset. headline: made when asked for. on_turn: called often, with the
+    acknowledged image offset. resume: what the collector said, once it has. advanced: it acknowledged something new
+    on this connection.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        ledger: Ledger,
+        tally: Tally,
+        limits: Limits,
+        *,
+        headline: Callable[[], Headline],
+        open_stream: Callable[[int], ChunkStream],
+        on_turn: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.resume: Resume | None = None
+        self.advanced = False
+        self._link = link
+        self._ledger = ledger
+        self._tally = tally
+        self._limits = limits
+        self._headline = headline
+        self._open_stream = open_stream
+        self._on_turn = on_turn
+        self._clock = clock
+        now = clock()
+        self._core = Connection(Role.CLIENT, now)
+        self._heard = now
+        self._moved = now  # last acknowledgement of something new, or nothing was waiting for one
+        self._end: LastWord | None = None
+
+    def run(self, hello: Hello) -> LastWord:
+        """Offer the dump and deliver it. Returns the collector's last word.
+
+        Raises RemoteProtocolError, UnreachableError, RefusedError, DeadlineError, and what reading the source raises.
+        """
+        try:
+            self._send(hello)
+            while self._end is None and self.resume is None:
+                self._turn()
+            if self._end is None and self.resume is not None:
+                self._deliver(self.resume, hello)
+        except ProtocolError as error:
+            self._link.send(self._core.fail(error, self._clock()))
+            self._link.close(FAREWELL_TIMEOUT)
+            if isinstance(error, RemoteProtocolError) and error.reason == "idle-timeout":
+                raise UnreachableError(f"{self._link.address}: connected, but the collector is silent") from error
+            raise
+        assert self._end is not None
+        self._link.close()
+        return self._end
+
+    @property
+    def acked_offset(self) -> int:
+        """The image offset up to which this collector has everything durable, as far as known."""
+        return self._core.acked_offset
+
+    def _deliver(self, resume: Resume, hello: Hello) -> None:
+        self._ledger.resume(resume)
+        if not resume.headline:
+            self._send(self._headline())
+        stream = self._open_stream(resume.offset)
+        try:
+            self._send_chunks(stream)
+        finally:
+            stream.close()
+        if self._end is None:
+            last = self._ledger.last
+            root = root_digest(last.chain, hello.image_bytes, last.chunks)
+            self._send(Finish(hello.image_bytes, last.chunks, root))
+            while self._end is None:
+                self._turn()
+
+    def _send_chunks(self, stream: ChunkStream) -> None:
+        """Send to the end of the image, as credit allows.
+
+        A chunk is made while the kernel still sends the one before.
+        """
+        waiting: Prepared | None = None
+        while self._end is None:
+            if waiting is None:
+                waiting = stream.take()
+            if waiting is None:
+                return
+            ready = not self._link.pending and self._core.may_send(waiting.raw_bytes)
+            if ready:
+                self._send_chunk(waiting)
+                waiting = None
+            self._turn(wait=not ready)
+
+    def _send_chunk(self, prepared: Prepared) -> None:
+        chunk = prepared.chunk
+        self._send(chunk)
+        self._ledger.add(chunk.length, chunk.digest)
+        self._tally.add(prepared)
+
+    def _send(self, message: Message) -> None:
+        self._link.send(self._core.send(message, self._clock()))
+
+    def _turn(self, *, wait: bool = True) -> None:
+        """Send, receive and handle what is possible, and keep the connection alive. wait: until something is."""
+        now = self._clock()
+        received = self._link.exchange(self._due(now) - now if wait else 0)
+        now = self._clock()
+        if received:
+            self._heard = now
+            self._core.receive_data(received, now)
+        while self._end is None and (event := self._core.next_event()) is not None:
+            self._handle(event, now)
+        if self._end is None:
+            if self._link.eof:
+                raise UnreachableError(f"{self._link.address}: the collector has closed the connection")
+            self._link.send(self._core.on_time(now))
+            self._check_limits(now)
+        self._on_turn(self._core.acked_offset)
+
+    def _handle(self, event: Message, now: float) -> None:
+        match event:
+            case Resume():
+                self.resume = event
+            case Ack():
+                if self._ledger.acknowledge(event.offset):
+                    self.advanced = True
+                    self._moved = now
+            case Receipt():
+                self.advanced = True
+                self._end = event
+            case Defer() | Decline() | Error():
+                self._end = event
+            case _:
+                pass  # KEEPALIVE: that something came is all it says
+
+    def _due(self, now: float) -> float:
+        """When this side must act even if nothing happens."""
+        timer = self._core.next_timer()
+        times = [self._limits.deadline, self._stall_time(), *([timer] if timer is not None else [])]
+        if self._owed():
+            times.append(self._moved + self._limits.progress)
+        return max(now, min(times))
+
+    def _stall_time(self) -> float:
+        """When silence counts as a stall. A collector that speaks only every keepalive seconds has said so."""
+        keepalive = self.resume.keepalive if self.resume else 0
+        return self._heard + max(self._limits.stall, 2 * keepalive)
+
+    def _owed(self) -> bool:
+        """Whether the collector owes an acknowledgement or a receipt."""
+        return self._core.unacked_cost > 0 or self._core.state is State.FINISHING
+
+    def _check_limits(self, now: float) -> None:
+        if now >= self._limits.deadline:
+            raise DeadlineError(f"{self._link.address}: the deadline passed while sending")
+        if now >= self._stall_time():
+            raise UnreachableError(f"{self._link.address}: nothing heard for {now - self._heard:.0f} s")
+        if not self._owed():
+            self._moved = now
+        elif now >= self._moved + self._limits.progress:
+            waited = f"{now - self._moved:.0f} s"
+            raise UnreachableError(f"{self._link.address}: alive, but nothing was acknowledged for {waited}")

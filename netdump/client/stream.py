@@ -1,0 +1,189 @@
+"""Chunks made ready to send: digest and compression, on one CPU in line, on more in threads, always in order.
+
+Owns the worker threads and how much is in the making. The digest is taken first, of the bytes as they were read, so
+that a fault in memory or codec shows at the collector. Knows no connection: a stream is thrown away at a cut and
+another one begins where the collector wants.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.codec import Compressor
+from netdump.wire import Chunk, CodecId, chunk_digest, pack_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    from netdump.pages import Run
+    from netdump.vmcore.plan import PlannedChunk
+
+    class ChunkStream(Protocol):
+        """Chunks ready to send, in order."""
+
+        def take(self) -> Prepared | None:
+            """Return the next chunk, or None after the last. Raises what reading raises."""
+
+        def close(self) -> None:
+            """Give back what the stream holds. It may be called at any time, once."""
+
+
+STORED = 0  # the compression setting that sends data as it is
+
+
+class Prepared(NamedTuple):
+    """A chunk ready to send. raw_bytes: of its raw data. runs: what its table says, for the totals."""
+
+    chunk: Chunk
+    raw_bytes: int
+    runs: tuple[Run, ...]
+
+
+def prepare(planned: PlannedChunk, compressor: Compressor | None) -> Prepared:
+    """Digest and compress one chunk. compressor: None sends it as it is.
+
+    The result may hold a view of planned.data: it is valid as long as that is.
+    """
+    table = pack_runs(planned.runs)
+    data = planned.data
+    digest = chunk_digest(planned.offset, planned.length, table, data)
+    codec, body = CodecId.STORED, data
+    if compressor and data:
+        compressed = compressor.compress(data)
+        if len(compressed) < len(data):
+            codec, body = CodecId.ZSTD, memoryview(compressed)
+    return Prepared(Chunk(planned.offset, planned.length, table, digest, codec, body), len(data), planned.runs)
+
+
+class InlineStream:
+    """Prepares each chunk when it is taken. For one CPU: a thread would only add switches and memory.
+
+    planned: chunks that are each valid until the next is asked for.
+    """
+
+    __slots__ = ("_compressor", "_planned")
+
+    def __init__(self, planned: Iterator[PlannedChunk], compressor: Compressor | None) -> None:
+        self._planned = planned
+        self._compressor = compressor
+
+    def take(self) -> Prepared | None:
+        """Return the next chunk, or None after the last. What was taken before is no longer valid."""
+        planned = next(self._planned, None)
+        return None if planned is None else prepare(planned, self._compressor)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Job:
+    """One chunk in the making.
+
+    The worker writes result or error, then releases the lock; the taker reads after acquiring it.
+    """
+
+    __slots__ = ("done", "error", "planned", "result")
+
+    def __init__(self, planned: PlannedChunk) -> None:
+        self.planned = planned
+        self.result: Prepared | None = None
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()  # released by the worker
+
+
+class Workers:
+    """Daemon threads that prepare chunks, each with a compressor of its own. They live as long as the process.
+
+    level: of zstd; STORED: no compression. count: threads, 1 or more.
+    """
+
+    __slots__ = ("_queue", "count")
+
+    def __init__(self, count: int, level: int) -> None:
+        self.count = count
+        self._queue: SimpleQueue[_Job] = SimpleQueue()
+        for number in range(count):
+            threading.Thread(target=self._work, args=(level,), daemon=True, name=f"compress-{number}").start()
+
+    def submit(self, planned: PlannedChunk) -> _Job:
+        """Have a chunk prepared. Its data must stay as it is until the job is done."""
+        job = _Job(planned)
+        self._queue.put(job)
+        return job
+
+    def _work(self, level: int) -> None:
+        compressor = None if level == STORED else Compressor(level)
+        while True:
+            job = self._queue.get()
+            try:
+                job.result = prepare(job.planned, compressor)
+            except BaseException as error:  # whatever it is, take() raises it in the thread that waits
+                job.error = error
+            job.done.release()
+
+
+class ThreadedStream:
+    """Keeps the workers busy with the chunks to come: one being prepared and one waiting for each. For one thread.
+
+    planned: chunks that are valid until release is called with their data; at most buffers(workers) are held at a time.
+    """
+
+    __slots__ = ("_depth", "_jobs", "_planned", "_release", "_taken", "_workers")
+
+    def __init__(
+        self, planned: Iterator[PlannedChunk], workers: Workers, release: Callable[[memoryview], None]
+    ) -> None:
+        self._planned = planned
+        self._workers = workers
+        self._release = release
+        self._depth = 2 * workers.count
+        self._jobs: deque[_Job] = deque()
+        self._taken: _Job | None = None
+
+    @staticmethod
+    def buffers(workers: int) -> int:
+        """How many chunks a stream with so many workers holds:
+
+        those in the making, the one taken, the one being planned.
+        """
+        return 2 * workers + 2
+
+    def take(self) -> Prepared | None:
+        """Return the next chunk, or None after the last; waits for the worker that has it, a matter of milliseconds.
+
+        What was taken before is no longer valid. Of new chunks only two are planned in one call, so that a slow source
+        does not keep the connection waiting at the start.
+        """
+        self._give_back()
+        self._plan(2)
+        if not self._jobs:
+            return None
+        job = self._taken = self._jobs.popleft()
+        job.done.acquire()
+        if job.error:
+            raise job.error
+        return job.result
+
+    def close(self) -> None:
+        """Wait until the workers have let go of this stream's buffers."""
+        for job in self._jobs:
+            job.done.acquire()
+        self._jobs.clear()
+
+    def _give_back(self) -> None:
+        if self._taken:
+            self._release(self._taken.planned.data)
+            self._taken = None
+
+    def _plan(self, count: int) -> None:
+        while count > 0 and len(self._jobs) < self._depth:
+            planned = next(self._planned, None)
+            if planned is None:
+                return
+            self._jobs.append(self._workers.submit(planned))
+            count -= 1

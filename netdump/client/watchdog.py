@@ -1,0 +1,42 @@
+"""The last resort: ends the process if it is still there some seconds after its deadline.
+
+The sender watches the deadline itself wherever it waits. What it cannot watch is a read of the source that never
+returns; a host that never reboots because of that is the worst outcome (DESIGN section 3). Owns one daemon thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from netdump.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GRACE = 5.0  # seconds after the deadline
+
+
+class Watchdog:
+    """Barks once, unless called off before. delay: seconds from now. bark: what ends the process; never returns."""
+
+    def __init__(self, delay: float, bark: Callable[[], None]) -> None:
+        self._called_off = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(delay, bark), daemon=True, name="watchdog")
+        self._thread.start()
+
+    def call_off(self) -> None:
+        """The process ends by itself."""
+        self._called_off.set()
+        self._thread.join()
+
+    def _watch(self, delay: float, bark: Callable[[], None]) -> None:
+        if not self._called_off.wait(delay):
+            bark()
+
+
+def end_process() -> None:
+    """Say why and end at once, with the status of a missed deadline. Nothing is flushed: what may hang is not asked."""
+    os.write(2, b"\nnetdump: the deadline has passed and the sender hangs, probably in reading the core; ending it\n")
+    os._exit(DeadlineError.exit_status)

@@ -1,0 +1,62 @@
+"""An image that exists only in memory, for tests of everything that does not care where chunks come from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from netdump.client.stream import InlineStream
+from netdump.codec import Compressor
+from netdump.pages import PageState, Run
+from netdump.vmcore.plan import PlannedChunk
+from netdump.wire import CodecId, Headline, HeadlineDocument, pack_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = 4096
+
+
+def content(pages: int) -> bytes:
+    """Pages with a counter pattern, every fifth zero, so that none can be taken for another."""
+    page = (b"" if number % 5 == 4 else number.to_bytes(8, "big") * (PAGE // 8) for number in range(1, pages + 1))
+    return b"".join(one.ljust(PAGE, b"\0") for one in page)
+
+
+class PretendImage:
+    """What delivery and session need of an image. chunk_pages: in one chunk."""
+
+    def __init__(self, data: bytes, chunk_pages: int = 4, name: str = "00112233") -> None:
+        self.data = data
+        self.size = len(data)
+        self.page_bytes = PAGE
+        self.level = 0
+        self.name = name
+        self.dump_id = hashlib.sha256(data + name.encode()).digest()[:16]
+        self.headlines = 0
+        self._chunk_bytes = chunk_pages * PAGE
+
+    def headline(self) -> Headline:
+        self.headlines += 1
+        raw = pack_document(HeadlineDocument(kernel_release="6.1.0-test"))
+        return Headline(CodecId.STORED, len(raw), hashlib.sha256(raw).digest(), raw)
+
+    def planned(self, start: int) -> Iterator[PlannedChunk]:
+        while start < self.size:
+            end = min(self.size, start + self._chunk_bytes)
+            states = [(offset, min(offset + PAGE, end)) for offset in range(start, end, PAGE)]
+            runs: list[Run] = []
+            data = b""
+            for low, high in states:
+                piece = self.data[low:high]
+                state = PageState.DATA if any(piece) else PageState.ZERO
+                data += piece if state is PageState.DATA else b""
+                if runs and runs[-1].state is state:
+                    runs[-1] = runs[-1]._replace(length=runs[-1].length + len(piece))
+                else:
+                    runs.append(Run(state, len(piece)))
+            yield PlannedChunk(start, end - start, tuple(runs), memoryview(data))
+            start = end
+
+    def stream(self, start: int) -> InlineStream:
+        return InlineStream(self.planned(start), Compressor(1))

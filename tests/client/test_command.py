@@ -1,0 +1,327 @@
+"""The whole command, in this process: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import netdump.client.command
+from netdump.client.command import main
+from netdump.errors import (
+    BundleError,
+    ConfigError,
+    ConfigMissingError,
+    DeadlineError,
+    DeclinedError,
+    ImpostorError,
+    NotElfError,
+    RefusedError,
+    RemoteProtocolError,
+    UnreachableError,
+)
+from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode
+from tests.client.certificates import Authority
+from tests.client.collector import Manners
+from tests.client.test_image import write_core
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.client.address import Address
+    from netdump.client.config import Credentials
+    from tests.client.conftest import StartCollector
+
+FAST = "retry_min = 0.05\nretry_max = 0.1\npatience = 1\n"
+
+
+class Host:
+    """A host with a core and a bundle."""
+
+    def __init__(self, folder: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.core = folder / "core"
+        self.bundle = folder / "client.toml"
+        self.image = write_core(self.core)
+        self._authority = authority
+        self.cmdline = folder / "cmdline"
+        self.cmdline.write_text("quiet\n")
+        monkeypatch.setattr(netdump.client.command, "COMMAND_LINE", str(self.cmdline))
+
+    def enroll(self, *addresses: Address, send: str = FAST, credentials: Credentials | None = None) -> None:
+        """Write the bundle."""
+        tls = credentials or self._authority.credentials()
+        listed = ", ".join(f'"{address}"' for address in addresses)
+        self.bundle.write_text(
+            f'version = 1\nname = "web1"\nrole = "host"\ncollectors = [{listed}]\napi = "https://127.0.0.1:1"\n'
+            f"[tls]\nca = '''{tls.ca}'''\ncertificate = '''{tls.certificate}'''\nkey = '''{tls.key}'''\n[send]\n{send}"
+        )
+        self.bundle.chmod(0o600)
+
+    def send(self, *arguments: str) -> int:
+        return main([str(self.core), "--config", str(self.bundle), *arguments])
+
+
+@pytest.fixture
+def host(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, authority, monkeypatch)
+
+
+def sentences(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines on stderr; nothing may be on stdout."""
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert all(line.startswith("netdump: ") for line in err.splitlines())
+    return [line.removeprefix("netdump: ") for line in err.splitlines()]
+
+
+def test_a_dump_is_delivered(host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]) -> None:
+    collector = start_collector()
+    host.enroll(collector.address)
+    assert host.send() == 0
+    assert bytes(collector.only().image) == host.image
+    lines = sentences(capfd)
+    assert lines[0].startswith("dump ")
+    assert f"MiB in {host.core} of Linux 6.1.0-test, to {collector.address}" in lines[0]
+    assert f"of web1 is complete at {collector.address}: {len(host.image)} bytes sent as" in lines[-1]
+    assert lines[-1].endswith(f"root {collector.only().root.hex()}")
+    (hello,) = collector.hellos
+    assert lines[0].startswith(f"dump {hello.dump_id.hex()[:12]}: ")
+    assert hello.agent.startswith("netdump/")
+
+
+def test_sent_again_it_is_answered_at_once(
+    host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    collector = start_collector()
+    host.enroll(collector.address)
+    assert host.send("-q") == host.send() == 0
+    assert "it was already, nothing was sent" in sentences(capfd)[-1]
+
+
+def test_json(host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]) -> None:
+    collector = start_collector()
+    host.enroll(collector.address)
+    assert host.send("--json", "-q", "--drill", "--remark", "a drill") == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    members = json.loads(out)
+    assert members["image_bytes"] == len(host.image)
+    assert members["id"] == collector.hellos[0].dump_id.hex()
+    assert collector.hellos[0].drill
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads(host: Host, start_collector: StartCollector, threads: int) -> None:
+    collector = start_collector()
+    host.enroll(collector.address, send=f"threads = {threads}\ncompression = {threads - 1}\n")
+    assert host.send("-q") == 0
+    assert bytes(collector.only().image) == host.image
+
+
+def test_words_of_the_kernel_command_line(host: Host, start_collector: StartCollector) -> None:
+    collector = start_collector()
+    host.enroll(collector.address)
+    host.cmdline.write_text(f"quiet netdump.level=1 netdump.drill netdump.collectors={collector.address}\n")
+    assert host.send("-q") == 0
+    assert collector.hellos[0].level == 1
+    assert collector.hellos[0].drill
+
+
+def test_a_broken_connection_is_repaired_silently_enough(
+    host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    collector = start_collector([Manners(answer=Error(ErrorCode.STORAGE)), Manners(hang="tcp")])
+    host.enroll(collector.address, send=FAST + "connect_timeout = 0.2\nstall_timeout = 1\n")
+    assert host.send() == 0
+    lines = sentences(capfd)
+    assert sum("trying again in" in line for line in lines) == 2
+
+
+def failed(capfd: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The error as JSON says it; stderr ends with the same sentence."""
+    out, err = capfd.readouterr()
+    error: dict[str, str] = json.loads(out)["error"]
+    assert err.splitlines()[-1] == f"netdump: {error['message']}"
+    assert "Traceback" not in err
+    return error
+
+
+def test_unreachable(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address: Any = "{}:{}".format(*free.getsockname()[:2])
+    host.enroll(address)
+    start = time.monotonic()
+    assert host.send("--json") == UnreachableError.exit_status
+    assert 0.9 < time.monotonic() - start < 5
+    error = failed(capfd)
+    assert error["code"] == "unreachable"
+    assert address in error["message"]
+    assert "check that the collector runs" in error["message"]
+
+
+def test_the_deadline(host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]) -> None:
+    collector = start_collector(lambda _: Manners(answer=Defer(1)))
+    host.enroll(collector.address, send="patience = 100\n")
+    start = time.monotonic()
+    assert host.send("--json", "--deadline", "5") == DeadlineError.exit_status
+    assert time.monotonic() - start < 6
+    error = failed(capfd)
+    assert error["code"] == "deadline"
+    assert "asks to come back in 0:01" in error["message"]
+
+
+def test_impostor(host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]) -> None:
+    host.enroll(start_collector(pair=Authority("other").collector()).address)
+    assert host.send("--json") == ImpostorError.exit_status
+    assert "is not the collector's" in failed(capfd)["message"]
+
+
+def test_no_tls(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        plain.settimeout(10)
+
+        def answer() -> None:
+            for _ in range(5):
+                connection, _ = plain.accept()
+                with connection:
+                    connection.sendall(b"220 mail.example ESMTP\r\n")
+                    connection.recv(1 << 16)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address: Any = "{}:{}".format(*plain.getsockname()[:2])
+        host.enroll(address)
+        assert host.send("--json") == RemoteProtocolError.exit_status
+        thread.join(10)
+    assert "does not speak netdump over TLS 1.3" in failed(capfd)["message"]
+
+
+def test_refused(
+    host: Host, start_collector: StartCollector, authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expired = authority.credentials(authority.host(valid=dt.timedelta(days=-1)))
+    host.enroll(start_collector().address, credentials=expired)
+    assert host.send("--json") == RefusedError.exit_status
+    assert "does not accept this host's certificate" in failed(capfd)["message"]
+
+
+def test_declined(host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]) -> None:
+    text = "not you\u202e"
+    host.enroll(start_collector([Manners(answer=Decline(DeclineCode.NOT_OWNER, text))]).address)
+    assert host.send("--json") == DeclinedError.exit_status
+    out, err = capfd.readouterr()
+    assert "it knows this dump as another host's" in json.loads(out)["error"]["message"]
+    assert "\u202e" not in err
+
+
+def test_an_expired_collector_is_accepted(host: Host, start_collector: StartCollector, authority: Authority) -> None:
+    collector = start_collector(pair=authority.collector(valid=dt.timedelta(days=-1)))
+    host.enroll(collector.address)
+    assert host.send("-q") == 0
+
+
+def test_bad_settings_and_bundles(host: Host, authority: Authority, capfd: pytest.CaptureFixture[str]) -> None:
+    assert host.send("--json") == ConfigMissingError.exit_status
+    assert str(host.bundle) in failed(capfd)["message"]
+    host.enroll(send="")
+    assert host.send("--json") == ConfigError.exit_status
+    failed(capfd)
+    other = authority.credentials()._replace(key=authority.host().key)
+    address: Any = "127.0.0.1:1"
+    host.enroll(address, credentials=other)
+    assert host.send("--json") == BundleError.exit_status
+    assert "PRIVATE" not in failed(capfd)["message"]
+    host.enroll(address)
+    assert host.send("--json", "-d", "31") == ConfigError.exit_status
+    assert "dump level 31 needs the page filter" in failed(capfd)["message"]
+
+
+def test_bad_cores(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
+    address: Any = "127.0.0.1:1"
+    host.enroll(address)
+    host.core.write_bytes(b"not a core at all")
+    assert host.send("--json") == NotElfError.exit_status
+    assert str(host.core) in failed(capfd)["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["a", "b"], ["-d", "x"], ["--elfcorehdr", "0x"], ["--conf", "x"]]
+)
+def test_usage_errors(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "usage: netdump send" in capfd.readouterr().err
+
+
+def test_help(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "--config" in capfd.readouterr().out
+
+
+def test_a_readable_key_is_warned_of(
+    host: Host, start_collector: StartCollector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host.enroll(start_collector().address)
+    host.bundle.chmod(0o644)
+    assert host.send("-q") == 0
+    assert "readable by others" in capfd.readouterr().err
+
+
+def test_important_lines_reach_the_kernel_log(
+    host: Host, start_collector: StartCollector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "kmsg"
+    log.touch()
+    monkeypatch.setattr(netdump.client.command, "KMSG", str(log))
+    collector = start_collector()
+    host.enroll(collector.address)
+    assert host.send("-q") == 0
+    assert log.read_text() == ""
+    collector.dumps.clear()
+    host.enroll(collector.address, send="kmsg = true\n")
+    assert host.send("-q") == 0
+    assert "is complete at" in log.read_text()
+
+
+def test_signal_handlers_are_put_back(host: Host) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    host.send("-q")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_cleanly(
+    host: Host, start_collector: StartCollector, number: signal.Signals, status: int
+) -> None:
+    collector = start_collector([Manners(mute="chunk:1")])
+    host.enroll(collector.address)
+    command = [sys.executable, "-m", "netdump.client", str(host.core), "--config", str(host.bundle), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd()
+    ) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "begins at" in line:
+                break
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert f"ended by {number.name}; what the collector has acknowledged is kept" in err
+    assert "Traceback" not in err
+    assert json.loads(out)["error"]["code"] == "interrupted"
+
+
+def test_without_a_main_thread_signals_are_left_alone(host: Host) -> None:
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(host.send("-q")))
+    thread.start()
+    thread.join(10)
+    assert statuses == [ConfigMissingError.exit_status]

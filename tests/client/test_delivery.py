@@ -1,0 +1,457 @@
+"""Which collector is tried when: with played connections and a played clock; and real ones that are cut everywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+import netdump.client.delivery
+from netdump.client.address import Address
+from netdump.client.config import Settings
+from netdump.client.delivery import LOYALTY, STRIKES_MAX, Delivery, Environment, Outcome, Timing
+from netdump.client.link import open_link
+from netdump.client.progress import Console
+from netdump.client.resolve import Resolver
+from netdump.client.tally import Tally
+from netdump.errors import (
+    DeadlineError,
+    DeclinedError,
+    ImpostorError,
+    LocalProtocolError,
+    NetdumpError,
+    RefusedError,
+    RemoteProtocolError,
+    SendError,
+    SourceUnreadableError,
+    UnreachableError,
+)
+from netdump.testing.fault_proxy import FaultProxy, Faults
+from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt
+from tests.client.collector import Manners
+from tests.client.pretend import PretendImage, content
+
+if TYPE_CHECKING:
+    import ssl
+
+    from netdump.client.session import LastWord
+    from tests.client.conftest import StartCollector
+
+A, B, C = Address("a", 1), Address("b", 2), Address("c", 3)
+IMAGE = PretendImage(content(100))
+DONE = Receipt(bytes(32), b"signed")
+
+
+class Step(NamedTuple):
+    """One played connection. result: the last word, or what is raised; in dial if dialled is False.
+
+    advanced: it acknowledged something. seconds: how long it took. durable: how far the collector is then.
+    """
+
+    result: LastWord | BaseException
+    dialled: bool = True
+    advanced: bool = False
+    seconds: float = 0.0
+    durable: int = 0
+
+
+class Play:
+    """Runs a delivery on scripts: what each collector does at each attempt; the last step repeats."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.tried: list[tuple[str, float]] = []
+        self.hellos: list[Hello] = []
+        self.scripts: dict[Address, list[Step]] = {}
+        self.read_end, self.write_end = os.pipe()
+        monkeypatch.setattr(netdump.client.delivery, "Session", self._session)
+
+    def _session(self, link: PlayedLink, *_: Any, **__: Any) -> PlayedSession:
+        return PlayedSession(self, link.step)
+
+    def dial(self, address: Address) -> Any:
+        script = self.scripts[address]
+        step = script.pop(0) if len(script) > 1 else script[0]
+        self.tried.append((address.host, round(self.now - 1000, 2)))
+        if not step.dialled:
+            self.now += step.seconds
+            assert isinstance(step.result, BaseException)
+            raise step.result
+        return PlayedLink(step)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+    def run(self, deadline: float = 3600, patience: float = 3600, **scripts: list[Step]) -> Outcome:
+        addresses = {"a": A, "b": B, "c": C}
+        self.scripts = {addresses[name]: script for name, script in scripts.items()}
+        delivery = Delivery(
+            IMAGE,  # type: ignore[arg-type]
+            list(self.scripts),
+            Settings(),
+            Timing(self.now + deadline, patience),
+            Environment(self.dial, IMAGE.stream, lambda: self.now, self.sleep, lambda: 0.999999),
+            console=Console(self.write_end),
+            tally=Tally(),
+        )
+        return delivery.run()
+
+    @property
+    def order(self) -> str:
+        return "".join(name for name, _ in self.tried)
+
+    @property
+    def said(self) -> str:
+        os.set_blocking(self.read_end, False)
+        return os.read(self.read_end, 1 << 20).decode()
+
+
+class PlayedLink:
+    sent_bytes = 10
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def close(self) -> None:
+        pass
+
+
+class PlayedSession:
+    def __init__(self, play: Play, step: Step) -> None:
+        self.resume = object() if step.advanced or step.durable else None
+        self.advanced = step.advanced
+        self.acked_offset = step.durable
+        self._play, self._step = play, step
+
+    def run(self, hello: Hello) -> LastWord:
+        self._play.hellos.append(hello)
+        self._play.now += self._step.seconds
+        if isinstance(self._step.result, BaseException):
+            raise self._step.result
+        return self._step.result
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(monkeypatch)
+
+
+def away(seconds: float = 0.0) -> Step:
+    return Step(UnreachableError("away"), dialled=False, seconds=seconds)
+
+
+CUT = Step(UnreachableError("cut"), advanced=True, durable=5000)
+
+
+def test_the_first_collector_that_takes_it(play: Play) -> None:
+    assert play.run(a=[Step(DONE)], b=[Step(DONE)]).address == A
+    assert play.order == "a"
+
+
+def test_the_next_is_tried_at_once(play: Play) -> None:
+    assert play.run(a=[away()], b=[Step(DONE)]).address == B
+    assert play.tried == [("a", 0), ("b", 0)]
+
+
+def test_back_off_of_a_single_collector(play: Play) -> None:
+    play.run(a=[away()] * 8 + [Step(DONE)])
+    assert [time for _, time in play.tried] == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
+
+
+def test_progress_resets_the_back_off(play: Play) -> None:
+    play.run(a=[away(), away(), CUT, CUT, Step(DONE)])
+    assert [time for _, time in play.tried] == [0, 0.5, 1.5, 2.0, 2.5]
+
+
+def test_attempts_are_counted(play: Play) -> None:
+    play.run(a=[CUT, away(), CUT, Step(DONE)])
+    assert [hello.attempt for hello in play.hellos] == [0, 1, 2]
+    assert {hello.dump_id for hello in play.hellos} == {IMAGE.dump_id}
+
+
+def test_who_has_part_of_the_dump_is_kept_for_a_while(play: Play) -> None:
+    play.run(a=[CUT, away()], b=[Step(DONE)])
+    assert play.order == "a" * LOYALTY + "b"
+
+
+def test_the_second_keeps_it_once_it_has_taken_over(play: Play) -> None:
+    play.run(a=[away()], b=[CUT, CUT, CUT, Step(DONE)])
+    assert play.order == "abbbb"
+
+
+def test_deferred_time_is_kept_and_used_for_others(play: Play) -> None:
+    play.run(a=[Step(Defer(100, "busy")), Step(DONE)], b=[away()])
+    assert play.tried[:2] == [("a", 0), ("b", 0)]
+    assert play.tried[-1:] == [("a", 100)]
+    assert "a:1 asks to come back in 1:40: busy" in play.said
+
+
+def test_a_loyal_collector_that_defers_gives_way(play: Play) -> None:
+    play.run(a=[CUT, Step(Defer(100)), Step(DONE)], b=[Step(DONE)])
+    assert play.order == "aab"
+
+
+def test_being_deferred_does_not_use_up_patience(play: Play) -> None:
+    play.run(patience=60, a=[Step(Defer(1000)), Step(Defer(1000)), Step(DONE)])
+    assert play.tried[-1] == ("a", 2000)
+
+
+def test_deferred_beyond_the_deadline_ends_at_once(play: Play) -> None:
+    with pytest.raises(DeadlineError, match=r"no collector can be tried again before the deadline \(a:1 asks to come"):
+        play.run(deadline=300, a=[Step(Defer(1000))])
+    assert play.now == 1000
+
+
+DROPPING = [
+    (Step(Decline(DeclineCode.NOT_OWNER)), DeclinedError, "another host's"),
+    (Step(Decline(DeclineCode.QUOTA, "10 GiB")), DeclinedError, "used up its space there (10 GiB)"),
+    (Step(Decline(99)), DeclinedError, "code 99"),
+    (Step(Error(ErrorCode.NOT_ALLOWED)), RefusedError, "enroll it again"),
+    (Step(Error(ErrorCode.BAD_FIELD, "no")), SendError, "failed the connection with bad-field: no"),
+    (Step(ImpostorError("who?"), dialled=False), ImpostorError, "who?"),
+    (Step(RefusedError("go"), dialled=False), RefusedError, "go"),
+    (Step(RefusedError("go")), RefusedError, "go"),
+]
+
+
+@pytest.mark.parametrize(("step", "kind", "text"), DROPPING)
+def test_dropped_for_this_run(play: Play, step: Step, kind: type[NetdumpError], text: str) -> None:
+    with pytest.raises(kind) as caught:
+        play.run(a=[step])
+    assert type(caught.value) is kind
+    assert text in str(caught.value)
+    assert "dump 00112233 is not delivered" in str(caught.value)
+    assert "run the same command again" in str(caught.value)
+    assert play.order == "a"
+
+
+@pytest.mark.parametrize(("step", "kind", "text"), DROPPING)
+def test_others_go_on_without_the_dropped(play: Play, step: Step, kind: type[NetdumpError], text: str) -> None:
+    assert play.run(a=[step], b=[away(), away(), Step(DONE)]).address == B
+    assert play.order == "abbb"
+
+
+@pytest.mark.parametrize("code", [ErrorCode.STORAGE, ErrorCode.SHUTTING_DOWN, ErrorCode.IDLE_TIMEOUT])
+def test_busy_collectors_are_asked_again(play: Play, code: ErrorCode) -> None:
+    play.run(a=[Step(Error(code))] * 20 + [Step(DONE)])
+    assert play.order == "a" * 21
+
+
+BREACHES: list[LastWord | BaseException] = [
+    RemoteProtocolError("bad-ack", "x"),
+    LocalProtocolError("internal", "x"),
+    Error(ErrorCode.BAD_DIGEST),
+    Error(ErrorCode.INTERNAL),
+]
+
+
+@pytest.mark.parametrize("result", BREACHES)
+def test_breaches_are_forgiven_a_few_times(play: Play, result: LastWord | BaseException) -> None:
+    play.run(a=[Step(result)] * (STRIKES_MAX - 1) + [Step(DONE)])
+    with pytest.raises(NetdumpError) as caught:
+        play.run(a=[Step(result)])
+    assert play.order == "a" * (2 * STRIKES_MAX)
+    if isinstance(result, NetdumpError):
+        assert type(caught.value) is type(result)
+
+
+def test_breaches_with_progress_between_them_are_chance(play: Play) -> None:
+    play.run(a=[Step(Error(ErrorCode.BAD_DIGEST), advanced=True, durable=1)] * 20 + [Step(DONE)])
+
+
+def test_two_senders_of_one_dump_do_not_fight_for_ever(play: Play) -> None:
+    with pytest.raises(SendError, match="another process keeps sending dump 00112233: stop one of them"):
+        play.run(a=[Step(Error(ErrorCode.FENCED), advanced=True, durable=1)])
+    assert play.order == "a" * STRIKES_MAX
+
+
+def test_patience_ends_with_the_last_reason(play: Play) -> None:
+    with pytest.raises(UnreachableError, match=r"dump 00112233 is not delivered: away\. Nothing was sent"):
+        play.run(patience=10, a=[away()])
+    assert play.now == 1010
+
+
+def test_patience_is_renewed_by_progress(play: Play) -> None:
+    play.run(patience=10, a=[CUT, away(8), CUT, away(8), CUT, Step(DONE)])
+
+
+def test_the_deadline_is_absolute(play: Play) -> None:
+    with pytest.raises(DeadlineError, match=r"deadline has passed \(cut\)\. a:1 keeps 0\.0 MiB of 0\.4 MiB"):
+        play.run(deadline=50, a=[CUT._replace(seconds=7.0)])
+    assert play.now <= 1057
+
+
+def test_a_deadline_inside_a_session(play: Play) -> None:
+    with pytest.raises(DeadlineError, match=r"passed while sending\. a:1 keeps"):
+        play.run(a=[Step(DeadlineError("x"), durable=5000)])
+
+
+def test_no_wait_beyond_the_deadline(play: Play) -> None:
+    with pytest.raises(DeadlineError):
+        play.run(deadline=20, a=[away()])
+    assert play.now <= 1020
+
+
+def test_a_core_that_cannot_be_read_ends_the_run(play: Play) -> None:
+    with pytest.raises(SourceUnreadableError):
+        play.run(a=[Step(SourceUnreadableError("gone"))], b=[Step(DONE)])
+
+
+def test_what_has_a_chance_counts_before_what_has_none(play: Play) -> None:
+    with pytest.raises(UnreachableError, match="away; who"):
+        play.run(patience=5, a=[Step(ImpostorError("who"), dialled=False)], b=[away()])
+
+
+def test_all_dropped_ends_before_patience(play: Play) -> None:
+    with pytest.raises(ImpostorError, match=re.compile("who.*b:2 declines", re.DOTALL)):
+        play.run(a=[Step(ImpostorError("who"), dialled=False)], b=[Step(Decline(DeclineCode.QUOTA))])
+    assert play.now == 1000
+
+
+# Real connections
+
+
+Deliver = Callable[..., Outcome]
+
+
+class Real:
+    """Runs deliveries over real connections."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.tally = Tally()
+        self._context = context
+        self._sink = os.open(os.devnull, os.O_WRONLY)
+
+    def run(self, image: PretendImage, *addresses: Address, deadline: float = 30, **changes: Any) -> Outcome:
+        import time  # noqa: PLC0415
+
+        settings = Settings(retry_min=0.05, retry_max=0.1)._replace(**changes)
+        resolver = Resolver()
+
+        def dial(address: Address) -> Any:
+            return open_link(
+                address,
+                self._context,
+                resolver,
+                connect_timeout=settings.connect_timeout,
+                dns_timeout=settings.dns_timeout,
+            )
+
+        environment = Environment(dial, image.stream)
+        timing = Timing(time.monotonic() + deadline, deadline)
+        return Delivery(
+            image,  # type: ignore[arg-type]
+            addresses,
+            settings,
+            timing,
+            environment,
+            console=Console(self._sink),
+            tally=self.tally,
+        ).run()
+
+
+@pytest.fixture
+def real(context: ssl.SSLContext) -> Real:
+    return Real(context)
+
+
+def target(address: Address) -> tuple[str, int]:
+    return address.host, address.port
+
+
+def length_of(start_collector: StartCollector, real: Real, image: PretendImage) -> tuple[int, int]:
+    """How many bytes a delivery without faults takes in each direction."""
+    with FaultProxy(target(start_collector().address)) as proxy:
+        real.run(image, Address(*proxy.address))
+    return proxy.passages[0].up, proxy.passages[0].down
+
+
+@pytest.mark.filterwarnings("ignore:.*SSLSocket")  # CPython leaks one when a peer is gone before the handshake
+@pytest.mark.parametrize("kind", ["cut_up", "cut_down", "close_up", "close_down", "flip_up", "flip_down"])
+def test_cuts_at_many_positions(start_collector: StartCollector, real: Real, kind: str) -> None:
+    """Wherever the connection dies, the dump arrives, exact, and the collector's core finds nothing to complain of."""
+    image = PretendImage(content(60))
+    up, down = length_of(start_collector, real, image)
+    total = up if kind.endswith("up") else down
+    for number in range(12):
+        position = total * number // 12 + number
+        collector = start_collector()
+        faults = replace(Faults(), **{kind: position})  # type: ignore[arg-type]
+        with FaultProxy(target(collector.address), [faults], seed=number) as proxy:
+            outcome = real.run(image, Address(*proxy.address))
+        assert outcome.root == collector.only().root
+        assert bytes(collector.only().image) == image.data
+        assert not collector.errors
+        assert len(proxy.passages) <= 3
+
+
+def test_a_link_that_is_cut_again_and_again_still_gets_there(start_collector: StartCollector, real: Real) -> None:
+    image = PretendImage(os.urandom(4096 * 60))  # 240 KiB in 15 chunks, of which each connection carries 40,000 bytes
+    collector = start_collector()
+    with FaultProxy(target(collector.address), lambda _: Faults(cut_up=40_000, rate=400_000)) as proxy:
+        real.run(image, Address(*proxy.address))
+    assert bytes(collector.only().image) == image.data
+    assert len(proxy.passages) > 5
+    assert len(collector.hellos) <= len(proxy.passages)
+    assert not collector.errors
+
+
+def test_a_stalled_link_is_left(start_collector: StartCollector, real: Real) -> None:
+    image = PretendImage(content(60))
+    collector = start_collector([Manners(idle=600)])
+    with FaultProxy(target(collector.address), [Faults(stall_down=1700)]) as proxy:
+        real.run(image, Address(*proxy.address), stall_timeout=1)
+    assert bytes(collector.only().image) == image.data
+
+
+def test_slow_and_sliced(start_collector: StartCollector, real: Real) -> None:
+    image = PretendImage(content(60))
+    collector = start_collector()
+    with FaultProxy(target(collector.address), [Faults(slice_max=700, rate=200_000)]) as proxy:
+        real.run(image, Address(*proxy.address))
+    assert bytes(collector.only().image) == image.data
+    assert real.tally.connections == 1
+
+
+def test_a_second_collector_takes_over(start_collector: StartCollector, real: Real) -> None:
+    image = PretendImage(content(60))
+    first, second = start_collector(), start_collector()
+    up, _ = length_of(start_collector, real, image)
+    plan = [Faults(cut_up=up // 2)]
+    with FaultProxy(
+        target(first.address), lambda number: plan[number] if number < len(plan) else Faults(refuse=True)
+    ) as proxy:
+        outcome = real.run(image, Address(*proxy.address), second.address)
+    assert outcome.address == second.address
+    assert bytes(second.only().image) == image.data
+    assert len(proxy.passages) <= 1 + LOYALTY
+
+
+def test_a_dump_moves_between_collectors_that_each_have_a_part(start_collector: StartCollector, real: Real) -> None:
+    """Resumes at another offset elsewhere, and at the first again: each keeps its own chain."""
+    image = PretendImage(content(200))
+    defer = Manners(answer=Defer(1))
+    first = start_collector([Manners(retort=(7, Error(ErrorCode.SHUTTING_DOWN))), defer])
+    second = start_collector(
+        [Manners(retort=(3, Error(ErrorCode.SHUTTING_DOWN))), Manners(answer=Decline(DeclineCode.QUOTA))]
+    )
+    outcome = real.run(image, first.address, second.address)
+    assert outcome.address == first.address
+    assert bytes(first.only().image) == image.data
+    assert 0 < second.only().offset < image.size
+    assert not first.errors
+    assert not second.errors
+
+
+def test_resent_bytes_are_counted(start_collector: StartCollector, real: Real) -> None:
+    image = PretendImage(content(100))
+    first = start_collector([Manners(retort=(10, Error(ErrorCode.STORAGE)), ack=False)])
+    real.run(image, first.address)
+    assert bytes(first.only().image) == image.data
+    assert real.tally.raw_bytes == real.tally.resent_bytes + 80 * 4096
+    assert real.tally.wire_bytes > 0

@@ -1,0 +1,198 @@
+"""What is known of an image before it is sent, and that its chunks are the image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.client.image import CHUNK_DATA_BYTES, Image, build_headline, open_image
+from netdump.client.stream import Workers
+from netdump.codec import Compressor, decode
+from netdump.errors import ConfigError, EmptyCoreError, NotElfError, SourceUnreadableError, TruncatedCoreError
+from netdump.pages import PageState
+from netdump.testing.elf_writer import Core, Load, NoteSegment, counter_pages, note
+from netdump.testing.kernel_writer import DeadKernel
+from netdump.vmcore.elf import parse_headers
+from netdump.vmcore.kernel import read_facts
+from netdump.vmcore.oldmem import ElfcoreHeader
+from netdump.vmcore.printk import Log
+from netdump.vmcore.source import open_source
+from netdump.wire import HEADLINE_RAW_MAX, CodecId, HeadlineDocument, dump_identity, unpack_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.client.stream import ChunkStream
+    from netdump.wire import Headline
+
+PAGES = 300
+
+
+def write_core(path: Path, crash_time: int | None = 1_700_000_000) -> bytes:
+    """A core with a kernel that knows its release and, unless None, when it crashed."""
+    lines = b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\n" + (b"CRASHTIME=%d\n" % crash_time if crash_time else b"")
+    data = counter_pages(1, PAGES)
+    core = Core(
+        [Load(0x100000, PAGES * 4096 + 8 * 4096, {0: data})],
+        notes=[NoteSegment(note(b"VMCOREINFO", 0, lines))],
+    )
+    core.write(path)
+    return core.build()
+
+
+def document(headline: Headline) -> HeadlineDocument:
+    raw = bytes(decode(headline.codec, headline.body, headline.raw_bytes, HEADLINE_RAW_MAX))
+    assert hashlib.sha256(raw).digest() == headline.digest
+    return unpack_document(raw)
+
+
+def restore(stream: ChunkStream, size: int, start: int = 0) -> bytes:
+    """Put an image without aliases together from its chunks."""
+    image = bytearray(size)
+    position = start
+    while (prepared := stream.take()) is not None:
+        chunk = prepared.chunk
+        assert chunk.offset == position
+        assert prepared.raw_bytes <= CHUNK_DATA_BYTES
+        raw = memoryview(decode(chunk.codec, chunk.data, prepared.raw_bytes))
+        for run in prepared.runs:
+            if run.state is PageState.DATA:
+                image[position : position + run.length] = raw[: run.length]
+                raw = raw[run.length :]
+            position += run.length
+    stream.close()
+    assert position == size
+    return bytes(image)
+
+
+def test_a_core_in_a_file(tmp_path: Path) -> None:
+    built = write_core(tmp_path / "core")
+    image = open_image(str(tmp_path / "core"), 0, remark="a remark")
+    assert (image.size, image.page_bytes, image.level, image.capture) == (len(built), 4096, 0, False)
+    assert image.name == image.dump_id.hex()[:12]
+    assert image.summary.release == "6.1.0-test"
+    assert image.summary.crash_time == 1_700_000_000
+    known = document(image.headline())
+    assert known.ehdr == built[:64]
+    assert known.kernel_release == "6.1.0-test"
+    assert known.vmcoreinfo is not None
+    assert known.remark
+    assert known.remark.startswith("a remark; ")  # and what could not be known
+    assert image.headline() is image.headline()
+    image.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_chunks_are_the_image(tmp_path: Path, threads: int) -> None:
+    built = write_core(tmp_path / "core")
+    image = open_image(str(tmp_path / "core"), 0)
+    workers = Workers(threads, 1) if threads > 1 else None
+    compressor = None if workers else Compressor(1)
+    assert restore(image.stream(0, compressor, workers), image.size) == built
+    first = image.stream(0, compressor, workers)
+    chunk = first.take()
+    assert chunk
+    start = chunk.chunk.offset + chunk.chunk.length
+    first.close()
+    assert restore(image.stream(start, compressor, workers), image.size, start)[start:] == built[start:]
+    image.close()
+
+
+def test_the_same_crash_has_the_same_id_wherever_it_is(tmp_path: Path) -> None:
+    write_core(tmp_path / "one")
+    write_core(tmp_path / "two")
+    ids = {open_image(str(tmp_path / name), 0).dump_id for name in ("one", "two")}
+    assert len(ids) == 1
+    assert open_image(str(tmp_path / "one"), 1).dump_id not in ids
+
+
+def test_without_a_time_of_crash_the_file_is_part_of_the_id(tmp_path: Path) -> None:
+    built = write_core(tmp_path / "one", crash_time=None)
+    write_core(tmp_path / "two", crash_time=None)
+    ids = [open_image(str(tmp_path / name), 0).dump_id for name in ("one", "one", "two")]
+    assert ids[0] == ids[1] != ids[2]
+    source = open_source(str(tmp_path / "one"))
+    headers = parse_headers(source.read, source.size)
+    facts = read_facts(source, headers)
+    assert ids[0] == dump_identity(0, len(built), headers.ehdr + headers.phdrs, facts.notes, source.identity())
+
+
+@pytest.mark.parametrize("level", [-1, 2, 31])
+def test_levels_that_need_the_page_filter_are_refused(tmp_path: Path, level: int) -> None:
+    write_core(tmp_path / "core")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigError, match=f"dump level {level} needs the page filter.*use -d 0 or -d 1"):
+        open_image(str(tmp_path / "core"), level)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"", EmptyCoreError), (b"hello" * 100, NotElfError), (None, SourceUnreadableError)]
+)
+def test_what_is_no_core(tmp_path: Path, content: bytes | None, error: type[Exception]) -> None:
+    if content is not None:
+        (tmp_path / "core").write_bytes(content)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(error, match=str(tmp_path / "core")):
+        open_image(str(tmp_path / "core"), 0)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_truncated_core(tmp_path: Path) -> None:
+    built = write_core(tmp_path / "core")
+    os.truncate(tmp_path / "core", len(built) - 1)
+    with pytest.raises(TruncatedCoreError, match="truncated"):
+        open_image(str(tmp_path / "core"), 0)
+
+
+def test_raw_memory(tmp_path: Path) -> None:
+    memory = bytearray(0x40000)
+    ehdr = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    memory[0x30000 : 0x30000 + 64] = ehdr
+    memory[0x30040 : 0x30040 + 56] = struct.pack("<IIQQQQQQ", 1, 7, 0x10000, 0, 0x10000, 0x10000, 0x10000, 0)
+    memory[0x10000:0x20000] = counter_pages(1, 16)
+    (tmp_path / "memory").write_bytes(memory)
+    image = open_image(str(tmp_path / "memory"), 0, kind="oldmem", elfcorehdr=ElfcoreHeader(0x30000))
+    assert image.capture
+    assert restore(image.stream(0, None, None), image.size).endswith(memory[0x10000:0x20000])
+
+
+def test_a_headline_that_would_be_too_large_leaves_out_what_the_image_holds(tmp_path: Path) -> None:
+    write_core(tmp_path / "core")
+    source = open_source(str(tmp_path / "core"))
+    headers = parse_headers(source.read, source.size)
+    facts = read_facts(source, headers)._replace(notes=bytes(3 << 20), log=Log(b"x" * (2 << 20), truncated=True))
+    headers = headers._replace(phdrs=bytes(4 << 20))
+    known = document(build_headline(headers, facts, ""))
+    assert known.notes is None
+    assert known.phdrs is None
+    assert known.log == b"x" * (2 << 20)
+    assert known.log_truncated
+
+
+def test_names_of_the_kernel_are_bounded_and_printable(tmp_path: Path) -> None:
+    write_core(tmp_path / "core")
+    source = open_source(str(tmp_path / "core"))
+    headers = parse_headers(source.read, source.size)
+    facts = read_facts(source, headers)._replace(nodename="a\nb" * 1000, release="", remarks=("r\0" * 5000,))
+    headline = build_headline(headers, facts, "")
+    known = document(headline)
+    assert known.nodename
+    assert len(known.nodename.encode()) <= 1024
+    assert known.kernel_release is None
+    assert headline.codec in {CodecId.STORED, CodecId.ZSTD}
+
+
+def test_a_kernel_that_can_be_read_tells_its_name(tmp_path: Path) -> None:
+    kernel = DeadKernel()
+    kernel.add_uts(nodename="crashy", release="6.1.0-test")
+    Core([kernel.load()], notes=[NoteSegment(kernel.note())]).write(tmp_path / "core")
+    image = open_image(str(tmp_path / "core"), 0)
+    assert isinstance(image, Image)
+    assert image.summary.nodename == "crashy"

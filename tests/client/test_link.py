@@ -1,0 +1,360 @@
+"""TLS over a socket: who is at fault when it does not come about, and that no wait is longer than it should be."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.client.address import Address
+from netdump.client.credentials import client_context
+from netdump.client.link import Link, open_link
+from netdump.client.resolve import Endpoint, Resolver
+from netdump.errors import ImpostorError, RefusedError, RemoteProtocolError, UnreachableError
+from netdump.testing.fault_proxy import FaultProxy, Faults
+from tests.client.certificates import Authority, Pair, server_context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT = 10.0
+Handler = Callable[[ssl.SSLSocket], None]
+
+
+class TlsServer:
+    """One connection after the other: handshake, then the handler."""
+
+    def __init__(self, context: ssl.SSLContext, handler: Handler) -> None:
+        self.errors: list[str] = []
+        self._context = context
+        self._handler = handler
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        host, port = self._listener.getsockname()[:2]
+        self.address = Address(host, port)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            with raw:
+                raw.settimeout(TIMEOUT)
+                try:
+                    with self._context.wrap_socket(raw, server_side=True) as tls:
+                        self._handler(tls)
+                except OSError as error:
+                    self.errors.append(str(error))
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(TIMEOUT)
+
+
+Serve = Callable[..., TlsServer]
+
+
+def echo(tls: ssl.SSLSocket) -> None:
+    while data := tls.recv(1 << 16):
+        tls.sendall(data)
+
+
+@pytest.fixture
+def serve(authority: Authority, tmp_path: Path) -> Iterator[Serve]:
+    started: list[TlsServer] = []
+
+    def start(
+        handler: Handler = echo,
+        pair: Pair | None = None,
+        hosts: Authority | None = None,
+        alpn: str | None = "netdump/1",
+        adjust: Callable[[ssl.SSLContext], None] = lambda _: None,
+    ) -> TlsServer:
+        context = server_context(tmp_path, pair or authority.collector(), hosts or authority, alpn)
+        adjust(context)
+        started.append(TlsServer(context, handler))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def dial(address: Address, context: ssl.SSLContext, timeout: float = TIMEOUT) -> Link:
+    return open_link(address, context, Resolver(), connect_timeout=timeout, dns_timeout=timeout)
+
+
+def read(link: Link, count: int) -> bytes:
+    """Read at least count bytes, or to the end of the stream."""
+    got = b""
+    limit = time.monotonic() + TIMEOUT
+    while len(got) < count and not link.eof and time.monotonic() < limit:
+        got += link.exchange(0.1)
+    return got
+
+
+def test_sends_and_receives_at_the_same_time(serve: Serve, context: ssl.SSLContext) -> None:
+    link = dial(serve().address, context)
+    data = bytes(range(256)) * 20_000  # far more than the socket buffers of both sides hold
+    link.send(data[:1000])
+    link.send(b"")
+    link.send(data[1000:])
+    assert link.pending == len(data)
+    assert read(link, len(data)) == data
+    assert link.pending == 0
+    assert link.sent_bytes > len(data)
+    assert link.received_bytes > len(data)
+    link.close()
+
+
+def test_exchange_waits_no_longer_than_told(serve: Serve, context: ssl.SSLContext) -> None:
+    link = dial(serve().address, context)
+    for timeout in (0, 0.05):
+        start = time.monotonic()
+        assert link.exchange(timeout) == b""
+        assert timeout <= time.monotonic() - start < timeout + 1
+    link.close()
+
+
+def test_exchange_returns_when_the_queue_has_emptied(serve: Serve, context: ssl.SSLContext) -> None:
+    link = dial(serve(lambda tls: tls.recv(10) and None).address, context)
+    link.send(b"x")
+    start = time.monotonic()
+    link.exchange(TIMEOUT)
+    assert time.monotonic() - start < TIMEOUT / 2
+    assert link.pending == 0
+    link.close()
+
+
+def test_a_peer_that_does_not_read_stalls_nothing(serve: Serve, context: ssl.SSLContext) -> None:
+    done = threading.Event()
+    link = dial(serve(lambda _: done.wait(TIMEOUT) and None).address, context)
+    link.send(bytes(64 << 20))
+    for _ in range(20):
+        assert link.exchange(0.01) == b""
+    assert 0 < link.pending < 64 << 20
+    done.set()
+    link.close(farewell=0.1)
+
+
+def test_a_clean_end_is_told(serve: Serve, context: ssl.SSLContext) -> None:
+    def farewell(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"bye")
+        tls.unwrap()
+
+    link = dial(serve(farewell).address, context)
+    assert read(link, 99) == b"bye"
+    assert link.eof
+    link.close()
+
+
+def test_an_end_without_farewell_is_an_end(serve: Serve, context: ssl.SSLContext) -> None:
+    link = dial(serve(lambda tls: tls.sendall(b"bye")).address, context)
+    assert read(link, 99) == b"bye"
+    assert link.eof
+    link.close()
+
+
+def test_a_reset_while_sending_still_yields_what_was_said(serve: Serve, context: ssl.SSLContext) -> None:
+    closed = threading.Event()
+
+    def complain(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"because")
+        tls.close()  # with unread data in its buffer: the kernel answers with a reset
+        closed.set()
+
+    link = dial(serve(complain).address, context)
+    assert closed.wait(TIMEOUT)
+    got: list[bytes] = []
+
+    def send_until_it_breaks() -> None:
+        for _ in range(1000):
+            link.send(bytes(100_000))
+            got.append(link.exchange(0))
+
+    with pytest.raises(UnreachableError, match="connection lost"):
+        send_until_it_breaks()
+    assert b"".join(got) == b"because"
+    link.close(farewell=1)
+
+
+# Who is at fault
+
+
+def test_nobody_there(context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = Address(*free.getsockname()[:2])
+    with pytest.raises(UnreachableError, match=rf"{address} cannot be reached .*Connection refused.*check that"):
+        dial(address, context)
+
+
+def test_every_endpoint_is_tried(serve: Serve, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = serve().address
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = ("127.0.0.1", free.getsockname()[1])
+    endpoints = [Endpoint(socket.AF_INET, dead), Endpoint(socket.AF_INET, (good.host, good.port))]
+    monkeypatch.setattr(Resolver, "lookup", lambda *_: endpoints)
+    dial(good, context).close()
+
+
+def test_a_peer_that_accepts_and_says_nothing(context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match=r"no TLS handshake within 0\.2 s"):
+            dial(Address(*silent.getsockname()[:2]), context, 0.2)
+        assert time.monotonic() - start < 5
+
+
+def test_a_connect_that_hangs_ends_in_time(context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()[:2]
+        fillers = []
+        for _ in range(8):  # the queue of the listener is full: further SYNs are dropped
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(address)
+            fillers.append(filler)
+        with pytest.raises(UnreachableError, match="timed out"):
+            dial(Address(*address), context, 0.3)
+        for filler in fillers:
+            filler.close()
+
+
+def test_the_deadline_bounds_a_connect(context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnreachableError, match="no TLS handshake"):
+        open_link(
+            Address(*silent.getsockname()[:2]),
+            context,
+            Resolver(),
+            connect_timeout=100,
+            dns_timeout=100,
+            deadline=time.monotonic() + 0.2,
+        )
+
+
+@pytest.mark.parametrize("position", [0, 1, 100, 300])
+def test_a_cut_in_the_handshake_can_be_retried(serve: Serve, context: ssl.SSLContext, position: int) -> None:
+    server = serve()
+    with FaultProxy((server.address.host, server.address.port), [Faults(cut_down=position)]) as proxy:
+        with pytest.raises(UnreachableError, match="TLS handshake"):
+            dial(Address(*proxy.address), context)
+        dial(Address(*proxy.address), context).close()
+
+
+def test_a_close_in_the_handshake_can_be_retried(serve: Serve, context: ssl.SSLContext) -> None:
+    server = serve()
+    proxy = FaultProxy((server.address.host, server.address.port), [Faults(close_down=5)])
+    with proxy, pytest.raises(UnreachableError, match="closed in the TLS handshake"):
+        dial(Address(*proxy.address), context)
+
+
+def test_another_authority_is_an_impostor(serve: Serve, context: ssl.SSLContext) -> None:
+    server = serve(pair=Authority("other").collector())
+    with pytest.raises(ImpostorError, match=r"is not the collector's .*check the address"):
+        dial(server.address, context)
+
+
+def test_another_name_is_an_impostor(serve: Serve, context: ssl.SSLContext, authority: Authority) -> None:
+    with pytest.raises(ImpostorError, match="IP address mismatch"):
+        dial(serve(pair=authority.collector("10.0.0.7")).address, context)
+    address = serve(pair=authority.collector("other.example")).address
+    with pytest.raises(ImpostorError, match="Hostname mismatch"):
+        dial(Address("localhost", address.port), context)
+
+
+def test_a_host_certificate_does_not_make_a_collector(serve: Serve, authority: Authority) -> None:
+    context = client_context(authority.credentials(), "client.toml")
+    with pytest.raises(ImpostorError):
+        dial(serve(pair=authority.host("127.0.0.1")).address, context)
+
+
+@pytest.mark.parametrize("days", [-1, 36500])
+def test_dates_of_the_collector_do_not_matter(
+    serve: Serve, context: ssl.SSLContext, authority: Authority, days: int
+) -> None:
+    server = serve(pair=authority.collector(valid=dt.timedelta(days=days)))
+    link = dial(server.address, context)
+    link.send(b"x")
+    assert read(link, 1) == b"x"
+    link.close()
+
+
+@pytest.mark.parametrize("alpn", [None, "h2"])
+def test_no_netdump_there(serve: Serve, context: ssl.SSLContext, alpn: str | None) -> None:
+    with pytest.raises(ImpostorError, match="netdump"):
+        dial(serve(alpn=alpn).address, context)
+
+
+def test_no_tls_there(context: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def answer() -> None:
+            connection, _ = plain.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(RemoteProtocolError, match=r"does not speak netdump over TLS 1\.3 \(wrong version number\)"):
+            dial(Address(*plain.getsockname()[:2]), context)
+        thread.join(TIMEOUT)
+
+
+def test_an_older_tls_is_not_spoken(serve: Serve, context: ssl.SSLContext) -> None:
+    def only_12(server: ssl.SSLContext) -> None:
+        server.minimum_version = server.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    with pytest.raises(RemoteProtocolError, match="does not speak netdump"):
+        dial(serve(adjust=only_12).address, context)
+
+
+def refused(address: Address, context: ssl.SSLContext) -> None:
+    """TLS 1.3 tells a client of its certificate's refusal only after its own handshake has ended."""
+    link = dial(address, context)
+    try:
+        link.send(b"hello")
+        read(link, 1)
+    finally:
+        link.close()
+
+
+def test_an_expired_certificate_of_ours_is_refused(serve: Serve, authority: Authority) -> None:
+    expired = authority.credentials(authority.host(valid=dt.timedelta(days=-1)))
+    with pytest.raises(RefusedError, match=r"does not accept this host's certificate \(.*expired\).*enroll"):
+        refused(serve().address, client_context(expired, "client.toml"))
+
+
+def test_a_certificate_of_another_authority_is_refused(serve: Serve, authority: Authority) -> None:
+    stranger = Authority("stranger").credentials()._replace(ca=authority.certificate)
+    with pytest.raises(RefusedError, match="does not accept this host's certificate"):
+        refused(serve().address, client_context(stranger, "client.toml"))
+
+
+def test_damage_on_the_way_is_a_lost_connection(serve: Serve, context: ssl.SSLContext) -> None:
+    server = serve()
+    with FaultProxy((server.address.host, server.address.port), [Faults(flip_down=20_000)]) as proxy:
+        link = dial(Address(*proxy.address), context)
+        link.send(bytes(100_000))
+        with pytest.raises(UnreachableError, match="connection lost"):
+            read(link, 100_000)
+        link.close()
+
+
+def test_sliced_traffic_arrives_whole(serve: Serve, context: ssl.SSLContext) -> None:
+    server = serve()
+    with FaultProxy((server.address.host, server.address.port), [Faults(slice_max=300)]) as proxy:
+        link = dial(Address(*proxy.address), context)
+        data = bytes(range(256)) * 300
+        link.send(data)
+        assert read(link, len(data)) == data
+        link.close()

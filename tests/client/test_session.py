@@ -1,0 +1,273 @@
+"""One connection against a collector that does as it should, and against those that do not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netdump.client.ledger import Ledger
+from netdump.client.link import open_link
+from netdump.client.resolve import Resolver
+from netdump.client.session import Limits, Session
+from netdump.client.tally import Tally
+from netdump.errors import DeadlineError, RemoteProtocolError, UnreachableError
+from netdump.pages import PageState
+from netdump.wire import Ack, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt, Resume, pack
+from tests.client.collector import FakeCollector, Manners
+from tests.client.pretend import PretendImage, content
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from netdump.client.address import Address
+    from netdump.client.session import LastWord
+    from tests.client.conftest import StartCollector
+
+IMAGE = PretendImage(content(100))
+
+
+class Run:
+    """One session at a time against one address, keeping ledger and tally over them."""
+
+    def __init__(self, context: ssl.SSLContext, image: PretendImage = IMAGE) -> None:
+        self.image = image
+        self.ledger = Ledger(image.dump_id, image.size)
+        self.tally = Tally()
+        self.turns: list[int] = []
+        self.last: Session | None = None
+        self._context = context
+
+    def __call__(self, address: Address, *, stall: float = 60, progress: float = 60, deadline: float = 60) -> LastWord:
+        link = open_link(address, self._context, Resolver(), connect_timeout=10, dns_timeout=10)
+        self.last = Session(
+            link,
+            self.ledger,
+            self.tally,
+            Limits(stall, progress, time.monotonic() + deadline),
+            headline=self.image.headline,
+            open_stream=self.image.stream,
+            on_turn=self.turns.append,
+        )
+        hello = Hello(self.image.dump_id, self.image.size, self.image.page_bytes, 0, "netdump/test", 0)
+        try:
+            return self.last.run(hello)
+        finally:
+            link.close()
+
+
+@pytest.fixture
+def run(context: ssl.SSLContext) -> Run:
+    return Run(context)
+
+
+def whole(collector: FakeCollector, image: PretendImage = IMAGE) -> None:
+    """The collector has exactly the image."""
+    kept = collector.dumps[image.dump_id]
+    assert kept.complete
+    assert bytes(kept.image) == image.data
+    assert kept.headline is not None
+    assert not collector.errors
+
+
+def test_a_whole_dump(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector()
+    word = run(collector.address)
+    assert isinstance(word, Receipt)
+    assert word.document == b"signed"
+    whole(collector)
+    kept = collector.only()
+    assert word.root == kept.root
+    assert kept.states[PageState.ZERO] == 20 * 4096
+    assert run.tally.raw_bytes == 80 * 4096
+    assert run.tally.resent_bytes == 0
+    assert run.turns == sorted(run.turns)
+    assert run.last
+    assert run.last.advanced
+    assert run.last.acked_offset <= IMAGE.size
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 16384])
+def test_images_of_any_size(start_collector: StartCollector, context: ssl.SSLContext, size: int) -> None:
+    image = PretendImage((content(12))[:size])
+    collector = start_collector()
+    assert isinstance(Run(context, image)(collector.address), Receipt)
+    whole(collector, image)
+
+
+def test_a_dump_that_is_complete_is_answered_at_once(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector()
+    run(collector.address)
+    before = run.tally.chunks
+    assert isinstance(run(collector.address), Receipt)
+    assert run.tally.chunks == before
+
+
+def test_credit_is_kept_and_acknowledgements_free_it(start_collector: StartCollector, context: ssl.SSLContext) -> None:
+    image = PretendImage(content(1500), chunk_pages=64)  # 6 MB through a credit of 2 MiB
+    collector = start_collector([Manners(credit=2 << 20)])
+    assert isinstance(Run(context, image)(collector.address), Receipt)
+    whole(collector, image)  # the core of the collector refuses what exceeds the credit
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Defer(7, "later"),
+        Decline(DeclineCode.QUOTA, "full"),
+        Error(ErrorCode.NOT_ALLOWED, "revoked"),
+    ],
+)
+def test_other_answers_are_returned(start_collector: StartCollector, run: Run, answer: Any) -> None:
+    assert run(start_collector([Manners(answer=answer)]).address) == answer
+
+
+@pytest.mark.parametrize("after", [1, 3, 10])
+def test_an_error_in_the_middle_ends_the_session(start_collector: StartCollector, run: Run, after: int) -> None:
+    word = Error(ErrorCode.STORAGE, "disk full")
+    collector = start_collector([Manners(retort=(after, word))])
+    assert run(collector.address) == word
+    assert run.last
+    assert run.last.advanced
+    assert isinstance(run(collector.address), Receipt)
+    whole(collector)
+
+
+def test_headline_is_sent_once(start_collector: StartCollector, context: ssl.SSLContext) -> None:
+    run = Run(context, PretendImage(content(100)))
+    collector = start_collector([Manners(retort=(2, Error(ErrorCode.STORAGE)))])
+    run(collector.address)
+    run(collector.address)
+    assert run.image.headlines == 1
+    whole(collector, run.image)
+
+
+def test_resume_goes_on_where_the_collector_says(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector([Manners(retort=(5, Error(ErrorCode.STORAGE)))])
+    run(collector.address)
+    durable = collector.only().offset
+    assert 0 < durable < IMAGE.size
+    run(collector.address)
+    whole(collector)
+    assert run.last
+    assert run.last.resume
+    assert run.last.resume.offset == durable
+
+
+# Collectors that break the protocol
+
+
+def lies(**fields: Any) -> Callable[[Resume], Resume]:
+    return lambda resume: resume._replace(**fields)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Resume(0, bytes(32), 0, False, 1 << 21, 1, 3), "bad-root"),
+        (Resume(IMAGE.size + 1, bytes(32), 1, False, 1 << 21, 1, 3), "bad-field"),
+    ],
+)
+def test_lies_about_the_start(start_collector: StartCollector, run: Run, answer: Resume, reason: str) -> None:
+    collector = start_collector([Manners(answer=pack(answer))])
+    with pytest.raises(RemoteProtocolError) as caught:
+        run(collector.address)
+    assert caught.value.reason == reason
+    assert isinstance(run(collector.address), Receipt)
+    assert collector.errors == [f"client: {reason}: {caught.value}"]
+
+
+def test_a_chain_that_is_not_ours_is_found_at_the_end(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector([Manners(alter=lies(offset=16384, chunks=1, chain=bytes(32)))])
+    assert run(collector.address) == Error(ErrorCode.BAD_ROOT)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (pack(Ack(5)), "bad-ack"),
+        (pack(Resume(0, bytes(32), 0, False, 1 << 21, 1, 3)), "unexpected-message"),
+        (pack(Receipt(bytes(32), b"x")), "unexpected-message|bad-root"),  # the latter after FINISH
+        (b"\x80\x63\0\0\0\0\0\0", "unknown-critical"),
+        (b"\x80\x07\0\0\xff\xff\xff\xff", "too-large"),
+    ],
+)
+def test_breaches_in_the_stream(start_collector: StartCollector, run: Run, frame: bytes, reason: str) -> None:
+    collector = start_collector([Manners(retort=(3, frame))])
+    with pytest.raises(RemoteProtocolError) as caught:
+        run(collector.address)
+    assert caught.value.reason in reason.split("|")
+    assert isinstance(run(collector.address), Receipt)
+    assert bytes(collector.only().image) == IMAGE.data
+
+
+# Collectors that do nothing
+
+
+def test_a_collector_that_goes_silent_is_left_after_its_own_idle_time(
+    start_collector: StartCollector, context: ssl.SSLContext
+) -> None:
+    """In every state; all at once, because 3 seconds is the shortest idle time that the protocol has."""
+
+    def play(place: str, found: dict[str, object]) -> None:
+        image = PretendImage(content(20), name=place)
+        run = Run(context, image)
+        collector = start_collector([Manners(hang=place, keepalive=1, idle=3)])
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match="the collector is silent"):
+            run(collector.address)
+        elapsed = time.monotonic() - start
+        again = run(collector.address)
+        found[place] = isinstance(again, Receipt) and bytes(collector.only().image) == image.data and 2.5 < elapsed < 8
+
+    places = ("resume", "headline", "chunk:0", "chunk:3", "finish")
+    found: dict[str, object] = {}
+    threads = [threading.Thread(target=play, args=(place, found)) for place in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == dict.fromkeys(places, True)
+
+
+def test_stall_timeout_is_sooner_than_a_long_idle_time(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector([Manners(hang="chunk:2", keepalive=1, idle=600)])
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match="nothing heard for 2 s"):
+        run(collector.address, stall=1)  # but twice keepalive at least
+    assert 1.9 < time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("place", ["chunk:0", "chunk:5", "finish"])
+def test_a_collector_that_is_alive_but_acknowledges_nothing(
+    start_collector: StartCollector, run: Run, place: str
+) -> None:
+    collector = start_collector([Manners(mute=place)])
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 1 s"):
+        run(collector.address, progress=0.6)
+    assert 0.5 < time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("place", ["hello", "resume", "chunk:3", "finish"])
+def test_the_deadline_ends_every_wait(start_collector: StartCollector, run: Run, place: str) -> None:
+    collector = start_collector([Manners(hang=place)])
+    start = time.monotonic()
+    with pytest.raises(DeadlineError):
+        run(collector.address, deadline=0.3)
+    assert 0.25 < time.monotonic() - start < 2
+
+
+def test_a_slow_collector_is_waited_for(start_collector: StartCollector, context: ssl.SSLContext) -> None:
+    """No acknowledgement without need:
+
+    the client waits for them at the credit, longer than keepalive, and stays alive.
+    """
+    image = PretendImage(content(700), chunk_pages=32)
+    collector = start_collector([Manners(credit=2 << 20, slow=1.1)])
+    assert isinstance(Run(context, image)(collector.address, stall=30), Receipt)
+    whole(collector, image)
+    assert collector.keepalives

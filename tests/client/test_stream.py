@@ -1,0 +1,178 @@
+"""Chunks come out in order, whole and verified, whoever prepares them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netdump.client.stream import STORED, InlineStream, Prepared, ThreadedStream, Workers, prepare
+from netdump.codec import Compressor, decode
+from netdump.errors import LocalProtocolError
+from netdump.pages import PageState, Run
+from netdump.vmcore.plan import PlannedChunk
+from netdump.wire import CodecId, chunk_digest, pack, raw_bytes, unpack_runs
+from tests.client.pretend import PretendImage, content
+
+if TYPE_CHECKING:
+    from netdump.client.stream import ChunkStream
+
+NOISE = bytes((number * number * 31 + number // 7) % 251 for number in range(4096))
+Make = Callable[[Iterator[PlannedChunk]], "ChunkStream"]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Workers:
+    return Workers(3, 1)
+
+
+def planned(data: bytes, offset: int = 0, runs: tuple[Run, ...] | None = None) -> PlannedChunk:
+    made = runs or (Run(PageState.DATA, len(data)),)
+    return PlannedChunk(offset, sum(run.length for run in made), made, memoryview(data))
+
+
+def raw(prepared: Prepared) -> bytes:
+    """Verify a chunk as a collector does and return its raw data."""
+    chunk = prepared.chunk
+    assert pack(chunk)  # every rule of the wire
+    size = raw_bytes(unpack_runs(chunk.table, chunk.offset, chunk.length))
+    data = bytes(decode(chunk.codec, chunk.data, size))
+    assert chunk.digest == chunk_digest(chunk.offset, chunk.length, chunk.table, data)
+    assert prepared.raw_bytes == size
+    return data
+
+
+def drain(stream: ChunkStream) -> list[tuple[int, bytes]]:
+    found = []
+    while (prepared := stream.take()) is not None:
+        found.append((prepared.chunk.offset, raw(prepared)))
+    assert stream.take() is None
+    stream.close()
+    return found
+
+
+def test_compressible_data_is_compressed() -> None:
+    prepared = prepare(planned(b"abcd" * 1000), Compressor(1))
+    assert prepared.chunk.codec is CodecId.ZSTD
+    assert len(prepared.chunk.data) < 100
+    assert raw(prepared) == b"abcd" * 1000
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.binary(min_size=1, max_size=3000))
+def test_nothing_grows(data: bytes) -> None:
+    prepared = prepare(planned(data), Compressor(1))
+    assert len(prepared.chunk.data) <= len(data)
+    assert raw(prepared) == data
+
+
+def test_incompressible_data_is_stored_without_a_copy() -> None:
+    noise = os.urandom(4096)
+    prepared = prepare(planned(noise), Compressor(1))
+    assert prepared.chunk.codec is CodecId.STORED
+    assert isinstance(prepared.chunk.data, memoryview)
+    assert prepared.chunk.data.obj is noise
+    assert raw(prepared) == noise
+
+
+def test_no_compression_on_request() -> None:
+    prepared = prepare(planned(b"abcd" * 1000), None)
+    assert prepared.chunk.codec is CodecId.STORED
+    assert raw(prepared) == b"abcd" * 1000
+
+
+def test_a_chunk_without_data() -> None:
+    runs = (Run(PageState.ZERO, 8192), Run(PageState.LOST, 4096), Run(PageState.ALIAS, 4096, source=0))
+    prepared = prepare(planned(b"", 1 << 20, runs), Compressor(1))
+    assert (prepared.chunk.codec, bytes(prepared.chunk.data), prepared.raw_bytes) == (CodecId.STORED, b"", 0)
+    assert raw(prepared) == b""
+
+
+class Ring:
+    """Chunks in buffers that are overwritten as soon as they are released; counts those that are out."""
+
+    def __init__(self, count: int) -> None:
+        self.out = self.most = 0
+        self._count = count
+
+    def __iter__(self) -> Iterator[PlannedChunk]:
+        for number in range(self._count):
+            buffer = bytearray(number.to_bytes(4, "big") * 1024 if number % 3 else NOISE)
+            self.out += 1
+            self.most = max(self.most, self.out)
+            yield PlannedChunk(number * 4096, 4096, (Run(PageState.DATA, 4096),), memoryview(buffer))
+
+    def release(self, data: memoryview) -> None:
+        self.out -= 1
+        data[:] = bytes(len(data))
+        data.release()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 50])
+def test_threads_keep_order_and_bounds(workers: Workers, count: int) -> None:
+    ring = Ring(count)
+    stream = ThreadedStream(iter(ring), workers, ring.release)
+    expected = [(n * 4096, n.to_bytes(4, "big") * 1024 if n % 3 else NOISE) for n in range(count)]
+    assert drain(stream) == expected
+    assert ring.out == 0
+    assert ring.most <= ThreadedStream.buffers(workers.count) - 1  # one more is being planned
+
+
+def test_threads_and_line_agree(workers: Workers) -> None:
+    image = PretendImage(content(40))
+    threaded = ThreadedStream(image.planned(0), workers, lambda _: None)
+    assert drain(threaded) == drain(image.stream(0))
+
+
+def test_a_stream_may_be_closed_at_any_time(workers: Workers) -> None:
+    ring = Ring(50)
+    stream = ThreadedStream(iter(ring), workers, ring.release)
+    stream.take()
+    stream.take()
+    stream.close()
+    image = PretendImage(content(8))
+    assert drain(ThreadedStream(image.planned(0), workers, lambda _: None)) == drain(image.stream(0))
+
+
+def test_planning_does_not_run_far_ahead_at_once(workers: Workers) -> None:
+    ring = Ring(50)
+    stream = ThreadedStream(iter(ring), workers, ring.release)
+    stream.take()
+    assert ring.out == 2
+    stream.close()
+
+
+class TroubleError(Exception):
+    pass
+
+
+def failing() -> Iterator[PlannedChunk]:
+    yield planned(b"x")
+    raise TroubleError
+
+
+def make_threaded(chunks: Iterator[PlannedChunk]) -> ChunkStream:
+    return ThreadedStream(chunks, Workers(2, STORED), lambda _: None)
+
+
+def make_inline(chunks: Iterator[PlannedChunk]) -> ChunkStream:
+    return InlineStream(chunks, None)
+
+
+@pytest.mark.parametrize("make", [make_threaded, make_inline])
+def test_what_reading_raises_comes_out(make: Make) -> None:
+    stream = make(failing())
+    with pytest.raises(TroubleError):
+        drain(stream)
+
+
+def test_what_preparing_raises_comes_out_and_the_worker_lives_on() -> None:
+    one = Workers(1, STORED)
+    bad = PlannedChunk(0, 1, (Run(PageState.DATA, -1),), memoryview(b"x"))
+    with pytest.raises(LocalProtocolError):
+        ThreadedStream(iter([bad]), one, lambda _: None).take()
+    assert ThreadedStream(iter([planned(b"x")]), one, lambda _: None).take() is not None
