@@ -19,8 +19,8 @@ _RUN: Final = struct.Struct(">BBHI")
 _SOURCE: Final = struct.Struct(">Q")
 _TABLE_MAX: Final = CHUNK_RUNS_MAX * (_RUN.size + _SOURCE.size)
 
-_STATES: Final = frozenset(map(int, PageState))
-_CLASSES: Final = frozenset(map(int, ExcludeClass))
+_STATES: Final = {int(state): state for state in PageState}
+_CLASSES: Final = {int(reason): reason for reason in ExcludeClass}
 _DATA: Final = int(PageState.DATA)
 _ALIAS: Final = int(PageState.ALIAS)
 _EXCLUDED: Final = int(PageState.EXCLUDED)
@@ -37,7 +37,7 @@ def _scan(table: bytes, offset: int, length: int) -> list[_Plain]:
     if len(table) > _TABLE_MAX:
         raise _bad(f"{len(table)} bytes are more than {CHUNK_RUNS_MAX} runs can have")
     runs: list[_Plain] = []
-    position, start, end = 0, offset, offset + length
+    position, start = 0, offset
     before: _Plain = (-1, 0, 0, 0)
     while position < len(table):
         if position + _RUN.size > len(table):
@@ -54,14 +54,12 @@ def _scan(table: bytes, offset: int, length: int) -> list[_Plain]:
         _check_run(run, reserved, start)
         if state == before[0] and reason == before[2] and (state != _ALIAS or source == before[3] + before[1]):
             raise _bad(f"two runs of state {state} at image offset {start} are one")
-        if size > end - start:
-            raise _bad(f"its runs are longer than the {length} bytes of the chunk")
         runs.append(run)
         before = run
         start += size
     if not 1 <= len(runs) <= CHUNK_RUNS_MAX:
         raise _bad(f"it has {len(runs)} runs, allowed are 1 to {CHUNK_RUNS_MAX}")
-    if start != end:
+    if start - offset != length:
         raise _bad(f"its runs cover {start - offset} of the {length} bytes of the chunk")
     if _data_bytes(runs) > CHUNK_DATA_MAX:
         raise _bad(f"more than {CHUNK_DATA_MAX} bytes of raw data")
@@ -103,7 +101,7 @@ def unpack_runs(table: bytes, offset: int, length: int) -> list[Run]:
     Raises RemoteProtocolError (bad-field). Spec: [W-46] to [W-50].
     """
     return [
-        Run(PageState(state), size, ExcludeClass(reason), source)
+        Run(_STATES[state], size, _CLASSES[reason], source)
         for state, size, reason, source in _scan(table, offset, length)
     ]
 
