@@ -84,8 +84,9 @@ def check_message(vector: Vector, message: wire.Message) -> None:
         plain["runs"] = plain.pop("table")
         check_runs(vector, message)
     if isinstance(message, wire.Decline | wire.Error):
-        known = isinstance(message.code, wire.DeclineCode | wire.ErrorCode)
-        assert vector.words("means") == [message.code.slug if known else "unknown"]
+        code = message.code
+        means = code.slug if isinstance(code, wire.DeclineCode | wire.ErrorCode) else "unknown"
+        assert vector.words("means") == [means]
     listed = dict(line.split(" ", 1) for line in vector.words("field"))
     if isinstance(message, wire.Error):
         plain.pop("code"), listed.pop("code")  # the number of an unknown code is not kept [W-71]
