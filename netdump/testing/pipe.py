@@ -62,5 +62,5 @@ class Pipe:
         return messages
 
     def look(self, role: Role) -> None:
-        """Let that end look at the clock; a KEEPALIVE frame goes on its way. Raises RemoteProtocolError (idle-timeout)."""
+        """Let that end look at the clock; KEEPALIVE goes on its way. Raises RemoteProtocolError (idle-timeout)."""
         self.post(role, self.end(role).on_time(self.now))
