@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "crashy"
 ANALYST: Final = "ann"
-CUT_AFTER_SHARE: Final = 0.4  # of the compressed bytes that are expected: the cut falls into mid-transfer
-WIRE_SHARE: Final = 0.3  # compressed size of a kernel core at zstd level 1, roughly
+CUT_AT_SHARE: Final = 0.08  # of the core's size: the bundled one needs twice that on the wire
 STOP_TIMEOUT: Final = 30
 
 
@@ -67,6 +66,7 @@ class Demo:
         self._root = folder / "collector"
         self._started = time.monotonic()
         self._steps = 0
+        click.echo(f"DEMO stands for {folder}")
 
     def run(self, core: Path | None) -> None:
         """Do all steps. Raises DemoError at the first that fails."""
@@ -76,7 +76,7 @@ class Demo:
         self._step("run it on ports that the kernel chooses")
         with self._collector() as addresses:
             host, _, port = addresses["ingest"].rpartition(":")
-            cut_after = int(core.stat().st_size * WIRE_SHARE * CUT_AFTER_SHARE)
+            cut_after = int(core.stat().st_size * CUT_AT_SHARE)
             with FaultProxy((host, int(port)), [Faults(cut_up=cut_after)]) as proxy:
                 self._step("enroll a host that may upload, and an analyst who may read, each with a one-time token")
                 bundle = self._enroll("host", HOST, addresses["api"], f"127.0.0.1:{proxy.address[1]}")
@@ -160,7 +160,7 @@ class Demo:
         done = subprocess.run(_command(*arguments), capture_output=True, text=True, check=False)
         if not quiet or done.returncode:
             for line in (done.stderr + done.stdout).splitlines():
-                click.echo(f"    {line}")
+                click.echo(f"    {line}".replace(str(self._folder), "DEMO"))
         if done.returncode:
             raise DemoError(f"`netdump {arguments[0]}` ended with status {done.returncode}; what it said stands above")
         return done

@@ -1,0 +1,55 @@
+"""What README.md and docs/ show can be typed: every command and option exists, every page that is linked is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from netdump.cli import main as group
+from netdump.client.command import _parser as send_parser
+from tests.architecture.client_page import PAGE, current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROOT = PAGE.parents[1]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every `netdump …` line of the page's code blocks, as arguments."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            if words[:1] == ["netdump"] and len(words) > 1:
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_can_be_typed(page: Path) -> None:
+    context = click.Context(group.netdump_command, info_name="netdump")
+    for name, *arguments in commands(page):
+        if name == "send":
+            send_parser().parse_args(arguments)
+            continue
+        command = group.netdump_command.get_command(context, name)
+        assert command is not None, f"{page.name}: netdump {name}"
+        try:
+            command.make_context(name, list(arguments), parent=context, resilient_parsing=False)
+        except click.BadParameter as error:
+            assert "does not exist" in error.message, f"{page.name}: netdump {name} {arguments}: {error.message}"  # noqa: PT017
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_client_page_is_current() -> None:
+    assert PAGE.read_text() == current(), "run: python -m tests.architecture.client_page > new && mv new docs/client.md"
