@@ -1,0 +1,141 @@
+"""A core in an ordinary file, read by pread: no mapping, so nothing that happens to the file can kill the process.
+
+Owns opening and plain reading of files and devices. Must not know what is in them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from mmap import PAGESIZE
+from typing import Final
+
+from netdump.errors import SourceUnreadableError
+
+UNKNOWN_SIZE: Final = 1 << 52
+"""Size given to a device that does not tell its own: reading beyond its end yields lost pages."""
+
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+
+class FileSource:
+    """A regular file or a block device; with any_device also a character device, such as /dev/oldmem. See Source."""
+
+    __slots__ = ("_fd", "name", "size")
+
+    def __init__(self, path: str, any_device: bool = False) -> None:
+        """Open path. Raises SourceUnreadableError if that fails, or if it is neither a file nor an allowed device."""
+        self.name = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceUnreadableError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            self.size = _size(self._fd, path, any_device)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def fileno(self) -> int:
+        """The open file, for those who read it another way too. It stays ours."""
+        return self._fd
+
+    def read(self, offset: int, length: int) -> bytes:
+        """See Source."""
+        parts = []
+        while length > 0:
+            try:
+                part = os.pread(self._fd, length, offset)
+            except OSError as error:
+                raise SourceUnreadableError(f"{self.name} cannot be read at {offset}: {error.strerror}") from error
+            if not part:
+                raise SourceUnreadableError(f"{self.name} has become shorter: nothing at {offset} any more")
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
+        """See Source."""
+        wanted = len(buffer)
+        done = 0
+        try:
+            while done < wanted:
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+                if count == 0:  # the file has become shorter
+                    start = max(0, done - (offset + done) % PAGESIZE)
+                    return [(start, wanted - start)]
+                done += count
+        except OSError:
+            return self._read_pages(offset, buffer, done)
+        return []
+
+    def _read_pages(self, offset: int, buffer: memoryview, done: int) -> list[tuple[int, int]]:
+        """Fill the rest of buffer page by page. done: bytes of it that are good already."""
+        lost: list[tuple[int, int]] = []
+        done = max(0, done - (offset + done) % PAGESIZE)
+        while done < len(buffer):
+            page = buffer[done : done + PAGESIZE - (offset + done) % PAGESIZE]
+            try:
+                good = os.preadv(self._fd, [page], offset + done) == len(page)
+            except OSError:
+                good = False
+            if not good:
+                add_lost(lost, done, len(page))
+            done += len(page)
+        return lost
+
+    def next_data(self, offset: int) -> int:
+        """See Source. Asks the file system for holes (lseek SEEK_DATA)."""
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_DATA), self.size)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return offset
+        # No data up to the end of the file, which may have moved: beyond it pages are lost, not zero.
+        return max(offset, min(self.size, os.fstat(self._fd).st_size))
+
+    def identity(self) -> bytes:
+        """See Source: device, inode, time of last modification; of a character device the boot it is seen in."""
+        status = os.fstat(self._fd)
+        if stat.S_ISCHR(status.st_mode):
+            return boot_identity()
+        return f"file {status.st_dev} {status.st_ino} {status.st_mtime_ns}".encode()
+
+    def close(self) -> None:
+        """See Source."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def boot_identity() -> bytes:
+    """Names this boot of the running kernel, which sees one crash only. Source: random(4).
+
+    Raises SourceUnreadableError: without it two crashes could not be told apart.
+    """
+    try:
+        with open(_BOOT_ID, "rb") as file:
+            return b"boot " + file.read(64).strip()
+    except OSError as error:
+        raise SourceUnreadableError(f"{_BOOT_ID} cannot be read: {error.strerror}; mount /proc") from error
+
+
+def add_lost(lost: list[tuple[int, int]], start: int, length: int) -> None:
+    """Add a stretch that could not be read, as one with the last if they touch."""
+    if lost and sum(lost[-1]) == start:
+        start, before = lost.pop()
+        length += before
+    lost.append((start, length))
+
+
+def _size(fd: int, path: str, any_device: bool) -> int:
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    if stat.S_ISBLK(status.st_mode):
+        return os.lseek(fd, 0, os.SEEK_END)
+    if any_device and stat.S_ISCHR(status.st_mode):
+        return UNKNOWN_SIZE
+    raise SourceUnreadableError(f"{path} is not a regular file; give the path of a core")

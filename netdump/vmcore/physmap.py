@@ -1,0 +1,188 @@
+"""Where the bytes of an image lie in memory, and back: image <-> physical <-> virtual, by PT_LOAD.
+
+Owns address arithmetic on program headers. Must not read the source, and must not walk page tables.
+
+The program headers of real cores overlap: x86_64 cores show the kernel's text twice, at two image offsets for one
+physical address. They may also overlap in the file. Everything here follows one rule: *the first one counts*. Of two
+segments with the same file bytes, the one that starts first in the image; of two image offsets with the same physical
+address, the lower one; of two segments with the same virtual address, the first in the table. All tables have
+O(segments) entries, whatever the memory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.vmcore.elf import PT_LOAD, ElfHeaders, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Stretch(NamedTuple):
+    """A part of the image in which file offset and physical address advance together.
+
+    start, end: image offsets. paddr: physical address at start; None where the image shows no memory (headers, notes,
+    gaps). source: image offset at which the same physical memory stood before, None if this is the first time.
+    """
+
+    start: int
+    end: int
+    paddr: int | None
+    source: int | None
+
+
+class Place(NamedTuple):
+    """Where something is, and for how many bytes on. start None: the core has it, but as zeros without file bytes."""
+
+    start: int | None
+    length: int
+
+
+class FirstRanges:
+    """Disjoint ranges of keys, each leading to a range of targets of the same length; what is laid first stays."""
+
+    __slots__ = ("_ends", "_starts", "_targets")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._targets: list[int] = []
+
+    def lay(self, start: int, end: int, target: int) -> None:
+        """Lead keys start..end to target and on, except where a range lies already."""
+        at = bisect_right(self._ends, start)
+        while start < end:
+            gap_end = min(end, self._starts[at]) if at < len(self._starts) else end
+            if start < gap_end:
+                self._starts.insert(at, start)
+                self._ends.insert(at, gap_end)
+                self._targets.insert(at, target)
+                at += 1
+            if at == len(self._starts):
+                return
+            target += self._ends[at] - start
+            start = self._ends[at]
+            at += 1
+
+    def find(self, key: int) -> tuple[int, int] | None:
+        """Target of key and for how many keys on it holds, None if no range has it."""
+        at = bisect_right(self._ends, key)
+        if at == len(self._starts) or self._starts[at] > key:
+            return None
+        return self._targets[at] + key - self._starts[at], self._ends[at] - key
+
+    def gap(self, key: int) -> int | None:
+        """How many keys from key on (which no range has) until the next range; None if there is no further one."""
+        at = bisect_right(self._ends, key)
+        return self._starts[at] - key if at < len(self._starts) else None
+
+
+class ImageMap:
+    """The memory that the PT_LOAD segments of a core show. Immutable; built in O(segments)."""
+
+    __slots__ = ("_claimed", "_ends", "_first", "_paddrs", "_starts", "_virtual", "image_bytes")
+
+    def __init__(self, headers: ElfHeaders) -> None:
+        self.image_bytes = headers.image_bytes
+        self._starts: list[int] = []  # regions: disjoint parts of the image that show memory, in image order
+        self._ends: list[int] = []
+        self._paddrs: list[int] = []
+        self._first = FirstRanges()  # physical address -> first image offset
+        self._claimed = FirstRanges()  # physical address in a segment, with file bytes or without -> itself
+        self._virtual = FirstRanges()  # virtual address -> physical address
+        loads = [segment for segment in headers.segments if segment.type == PT_LOAD and segment.paddr != headers.none]
+        for segment in sorted(loads, key=_by_offset):
+            self._lay_region(segment)
+        for segment in loads:
+            self._claimed.lay(segment.paddr, segment.paddr + segment.memsz, segment.paddr)
+            if segment.vaddr != headers.none:
+                self._virtual.lay(segment.vaddr, segment.vaddr + segment.memsz, segment.paddr)
+
+    def _lay_region(self, segment: Segment) -> None:
+        """Add the file bytes of a segment that no segment before it has."""
+        start = max(segment.offset, self._ends[-1] if self._ends else 0)
+        end = segment.offset + segment.filesz
+        if start >= end:
+            return
+        paddr = segment.paddr + start - segment.offset
+        self._starts.append(start)
+        self._ends.append(end)
+        self._paddrs.append(paddr)
+        self._first.lay(paddr, paddr + end - start, start)
+
+    def paddr_at(self, offset: int) -> int | None:
+        """Physical address of the byte at an image offset, None where the image shows no memory."""
+        at = bisect_right(self._ends, offset)
+        if at == len(self._starts) or self._starts[at] > offset:
+            return None
+        return self._paddrs[at] + offset - self._starts[at]
+
+    def image_offset(self, paddr: int) -> int | None:
+        """First image offset at which a physical address stands; None if its bytes are not in the file."""
+        found = self._first.find(paddr)
+        return None if found is None else found[0]
+
+    def place(self, paddr: int) -> Place | None:
+        """Where the bytes at a physical address stand in the image. None: the core does not have them.
+
+        Memory beyond p_filesz of its segment has no image offset and reads as zeros (a page filter left it out).
+        """
+        found = self._first.find(paddr)
+        if found is not None:
+            return Place(*found)
+        claimed = self._claimed.find(paddr)
+        if claimed is None:
+            return None
+        gap = self._first.gap(paddr)
+        return Place(None, claimed[1] if gap is None else min(claimed[1], gap))
+
+    def translate(self, vaddr: int) -> tuple[int, int] | None:
+        """Physical address of a virtual one and for how many bytes on it holds, by PT_LOAD. None: no segment has it."""
+        return self._virtual.find(vaddr)
+
+    def stretches(self, start: int, page_bytes: int) -> Iterator[Stretch]:
+        """The image from offset start to its end, cut into stretches without gaps, in order.
+
+        The boundaries between memory that stood before and memory that did not are moved to page boundaries, so that
+        a page is never half an alias. page_bytes: a power of two.
+        """
+        position = start
+        for at in range(bisect_right(self._ends, start), len(self._starts)):
+            region_start = self._starts[at]
+            if position < region_start:
+                yield Stretch(position, region_start, None, None)
+                position = region_start
+            end, shift = self._ends[at], self._paddrs[at] - region_start
+            yield from self._memory_stretches(position, end, shift, page_bytes)
+            position = end
+        if position < self.image_bytes:
+            yield Stretch(position, self.image_bytes, None, None)
+
+    def _memory_stretches(self, start: int, end: int, shift: int, page_bytes: int) -> Iterator[Stretch]:
+        """Stretches of one region. shift: what turns an image offset of it into a physical address."""
+        fresh = position = start  # fresh: where the part begins that did not stand before
+        while position < end:
+            found = self._first.find(position + shift)
+            assert found is not None, "every region was laid"
+            source, part_end = found[0], min(end, position + found[1])
+            if source != position:
+                alias = position if position == start else _page_up(position + shift, page_bytes) - shift
+                stop = part_end if part_end == end else (part_end + shift) // page_bytes * page_bytes - shift
+                if alias < stop:
+                    if fresh < alias:
+                        yield Stretch(fresh, alias, fresh + shift, None)
+                    yield Stretch(alias, stop, alias + shift, source + alias - position)
+                    fresh = stop
+            position = part_end
+        if fresh < end:
+            yield Stretch(fresh, end, fresh + shift, None)
+
+
+def _by_offset(segment: Segment) -> int:
+    return segment.offset
+
+
+def _page_up(address: int, page_bytes: int) -> int:
+    return (address + page_bytes - 1) // page_bytes * page_bytes

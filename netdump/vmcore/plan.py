@@ -1,0 +1,285 @@
+"""The plan of an image: which state each stretch of it is in, cut into chunks, strictly forward from any offset.
+
+Owns the order of things for one stretch: what the page filter leaves out is never read; what is read is looked
+through for zeros, then compared with what stood before; what remains is data. Must not know how chunks are sent.
+
+Memory is constant, whatever the size of the image: one buffer for each chunk that is held, one more for comparing,
+and tables of O(segments). Planning from the end of any chunk on yields a valid continuation; chunks need not be cut
+where they were cut before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.pages import ExcludeClass, PageState, Run
+from netdump.vmcore.buffers import BufferPool
+from netdump.vmcore.pagescan import SCAN_BYTES_MAX, Block, equal_pages, page_states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from netdump.vmcore.physmap import ImageMap, Stretch
+    from netdump.vmcore.source import Source
+
+    Classify = Callable[[int, int], Iterable[tuple[ExcludeClass, int]]]
+
+CHUNK_LENGTH_MAX: Final = 0x4000_0000
+CHUNK_DATA_MAX: Final = 0x10_0000
+CHUNK_RUNS_MAX: Final = 4096
+CHUNK_READ_MAX: Final = 0x400_0000
+CLASSIFY_PAGES_MAX: Final = 4096
+
+_BLOCK_BYTES: Final = 0x4_0000  # read and looked through at a time: stays in the cache between the two
+_LOST_KEPT: Final = 1024  # stretches that are remembered as lost
+
+assert _BLOCK_BYTES <= SCAN_BYTES_MAX
+
+
+class Limits(NamedTuple):
+    """How large a chunk may be: length, data, runs by the protocol ([W-46], [W-48], section 4.6), in bytes and runs.
+
+    read: bytes that are read for one chunk, so that a slow source full of zeros cannot keep a client silent for long.
+    """
+
+    length: int = CHUNK_LENGTH_MAX
+    data: int = CHUNK_DATA_MAX
+    runs: int = CHUNK_RUNS_MAX
+    read: int = CHUNK_READ_MAX
+
+
+LIMITS: Final = Limits()
+
+
+class PlannedChunk(NamedTuple):
+    """A range of the image. offset, length: bytes of image; runs cover it, no two neighbours being one ([W-47]).
+
+    data: the bytes of its DATA runs, joined. Valid until the chunk's buffer is released (see iter_chunks).
+    """
+
+    offset: int
+    length: int
+    runs: tuple[Run, ...]
+    data: memoryview
+
+
+def iter_chunks(
+    source: Source,
+    image_map: ImageMap,
+    page_bytes: int,
+    start: int = 0,
+    *,
+    classify: Classify | None = None,
+    pool: BufferPool | None = None,
+    limits: Limits = LIMITS,
+) -> Iterator[PlannedChunk]:
+    """Plan the image from offset start to its end.
+
+    page_bytes: of the dead kernel; runs inside a segment change at page boundaries of the memory it shows. start: 0
+    or the end of a chunk.
+
+    classify(paddr, pages) -> (class, pages)...: the page filter. It is asked about whole pages of physical memory, at
+    most CLASSIFY_PAGES_MAX at a time and never across a multiple of that, right before they are streamed; its answer
+    covers them all, in order, with ExcludeClass.NONE for those to keep. The same page gets the same answer every
+    time. It may raise nothing.
+
+    pool: where data lies, in buffers of limits.data bytes. With a pool the caller owns the data of each chunk that it
+    got and gives it back with pool.release(chunk.data), in any order and from any thread. Without, it is valid until
+    the next chunk is asked for. Never raises for memory that cannot be read: that is LOST.
+    """
+    buffers = BufferPool(limits.data, 1) if pool is None else pool
+    planner = _Planner(source, page_bytes, buffers, limits, start)
+    for chunk in planner.chunks(image_map.stretches(start, page_bytes), classify):
+        yield chunk
+        if pool is None:
+            buffers.release(chunk.data)
+
+
+class _Draft:
+    """The chunk that is being made."""
+
+    __slots__ = ("buffer", "length", "offset", "read", "runs", "used", "view")
+
+    def __init__(self, offset: int, buffer: bytearray) -> None:
+        self.offset = offset
+        self.length = 0
+        self.runs: list[Run] = []
+        self.buffer = buffer
+        self.view = memoryview(buffer)
+        self.used = 0  # bytes of data in the buffer, from its start on
+        self.read = 0
+
+    def add(self, state: PageState, length: int, exclude: ExcludeClass = ExcludeClass.NONE, source: int = 0) -> None:
+        """Add a run, or lengthen the last one by it ([W-47])."""
+        self.length += length
+        if self.runs:
+            last = self.runs[-1]
+            if last.state == state and last.exclude == exclude:
+                if state != PageState.ALIAS:
+                    self.runs[-1] = Run(state, last.length + length, exclude)
+                    return
+                if last.source + last.length == source:
+                    self.runs[-1] = Run(state, last.length + length, exclude, last.source)
+                    return
+        self.runs.append(Run(state, length, exclude, source))
+
+    def keep(self, at: int, length: int) -> None:
+        """Add a run of data that stands in the buffer at a position, moving it up to the data before it."""
+        if at != self.used:
+            self.view[self.used : self.used + length] = self.view[at : at + length]
+        self.used += length
+        self.add(PageState.DATA, length)
+
+
+class _Planner:
+    """One walk through an image. Positions and ends are image offsets, lengths are bytes."""
+
+    def __init__(self, source: Source, page_bytes: int, pool: BufferPool, limits: Limits, start: int) -> None:
+        assert min(limits.length, limits.data) >= page_bytes
+        assert limits.runs >= 1
+        assert pool.buffer_bytes >= limits.data
+        self._source = source
+        self._page_bytes = page_bytes
+        self._pool = pool
+        self._limits = limits
+        self._draft = _Draft(start, pool.take())
+        self._other: memoryview | None = None  # for comparing; most images need none
+        self._lost: list[tuple[int, int]] = []
+        self._forgot = False  # more was lost than _lost remembers
+
+    def chunks(self, stretches: Iterator[Stretch], classify: Classify | None) -> Iterator[PlannedChunk]:
+        """All chunks of these stretches."""
+        for stretch in stretches:
+            position = stretch.start
+            for exclude, end in self._classified(stretch, classify):
+                if exclude == ExcludeClass.NONE:
+                    yield from self._look_through(stretch, position, end)
+                else:
+                    yield from self._state(stretch, position, end, exclude)
+                position = end
+        yield from self._finish()
+
+    def _classified(self, stretch: Stretch, classify: Classify | None) -> Iterator[tuple[ExcludeClass, int]]:
+        """The stretch as (class, end), as the page filter says."""
+        if classify is None or stretch.paddr is None:
+            yield ExcludeClass.NONE, stretch.end
+            return
+        size, shift = self._page_bytes, stretch.paddr - stretch.start
+        page, pages_end = stretch.paddr // size, -((-stretch.end - shift) // size)
+        while page < pages_end:
+            slab_end = min(pages_end, page - page % CLASSIFY_PAGES_MAX + CLASSIFY_PAGES_MAX)
+            for exclude, pages in classify(page * size, slab_end - page):
+                page += pages
+                yield exclude, min(stretch.end, page * size - shift)
+            assert page == slab_end, "the page filter answered for other pages than it was asked for"
+
+    def _state(
+        self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = ExcludeClass.NONE
+    ) -> Iterator[PlannedChunk]:
+        """Say that a range is excluded, or zero, without reading it."""
+        state = PageState.ZERO if exclude == ExcludeClass.NONE else PageState.EXCLUDED
+        while position < end:
+            room = self._limits.length - self._draft.length if len(self._draft.runs) < self._limits.runs else 0
+            length = self._cut(stretch, position, end, room)
+            if length > 0:
+                self._draft.add(state, length, exclude)
+                position += length
+            else:
+                yield from self._finish()
+
+    def _look_through(self, stretch: Stretch, position: int, end: int) -> Iterator[PlannedChunk]:
+        """Read a range and say what it holds."""
+        while position < end:
+            length = self._cut(stretch, position, end, self._room(stretch, position))
+            if length <= 0:
+                yield from self._finish()
+                continue
+            zero = self._read_block(stretch, position, length)
+            position += length
+            if zero and position < end:  # where zeros are there may be a hole; ask for its end rather than read it
+                hole_end = min(end, self._source.next_data(position))
+                hole_end = position + self._cut(stretch, position, end, hole_end - position)
+                yield from self._state(stretch, position, hole_end)
+                position = max(position, hole_end)
+
+    def _room(self, stretch: Stretch, position: int) -> int:
+        """How many bytes the draft can take for sure, whatever they hold; 0 if it is better finished."""
+        draft, limits = self._draft, self._limits
+        data, runs = limits.data - draft.used, limits.runs - len(draft.runs)
+        if draft.length and (data < limits.data >> 4 or runs < limits.runs >> 8 or draft.read >= limits.read):
+            return 0  # little would fit, and reading little by little is slow
+        pages = self._lead(stretch, position) + (runs - 1) * self._page_bytes  # each page may be a run of its own
+        return min(_BLOCK_BYTES, limits.length - draft.length, data, pages)
+
+    def _lead(self, stretch: Stretch, position: int) -> int:
+        """Bytes from a position to the next page boundary: of the memory shown, or of the image where it shows none."""
+        shift = 0 if stretch.paddr is None else stretch.paddr - stretch.start
+        return self._page_bytes - (position + shift) % self._page_bytes
+
+    def _cut(self, stretch: Stretch, position: int, end: int, room: int) -> int:
+        """Bytes from position that fit in room: up to end, or to a page boundary. 0 or less: none."""
+        if end - position <= room:
+            return end - position
+        lead = self._lead(stretch, position)
+        return lead + (room - lead) // self._page_bytes * self._page_bytes
+
+    def _read_block(self, stretch: Stretch, position: int, length: int) -> bool:
+        """Read a block and add what it holds to the draft. Tells whether it is all zeros."""
+        draft = self._draft
+        at = draft.used
+        lost = self._source.read_into(position, draft.view[at : at + length])
+        draft.read += length
+        block = Block(draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
+        runs = page_states(block, lost)
+        for state, size in runs:
+            if state == PageState.DATA and stretch.source is not None:
+                self._compare(stretch, position, at, size)
+            elif state == PageState.DATA:
+                draft.keep(at, size)
+            else:
+                draft.add(state, size)
+                if state == PageState.LOST:
+                    self._remember_lost(position, size)
+            at += size
+            position += size
+        return len(runs) == 1 and runs[0][0] == PageState.ZERO
+
+    def _compare(self, stretch: Stretch, position: int, at: int, length: int) -> None:
+        """Add a run of data, which stands in the buffer at a position, as ALIAS where it equals what stood before.
+
+        An alias of what was lost would be read as zeros by those who restore it: such pages stay data.
+        """
+        assert stretch.source is not None
+        source = stretch.source + position - stretch.start
+        if self._forgot or any(start < source + length and source < end for start, end in self._lost):
+            self._draft.keep(at, length)
+            return
+        if self._other is None:
+            self._other = memoryview(bytearray(_BLOCK_BYTES))
+        other = self._other[:length]
+        lost = self._source.read_into(source, other)
+        self._draft.read += length
+        block = Block(self._draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
+        for equal, size in equal_pages(block, other, lost):
+            if equal:
+                self._draft.add(PageState.ALIAS, size, source=source)
+            else:
+                self._draft.keep(at, size)
+            at += size
+            source += size
+
+    def _remember_lost(self, position: int, length: int) -> None:
+        if self._lost and self._lost[-1][1] == position:
+            self._lost[-1] = (self._lost[-1][0], position + length)
+        elif len(self._lost) < _LOST_KEPT:
+            self._lost.append((position, position + length))
+        else:
+            self._forgot = True
+
+    def _finish(self) -> Iterator[PlannedChunk]:
+        """Hand the draft over and begin another one, in another buffer if this one holds data."""
+        draft = self._draft
+        if draft.length:
+            data = draft.view[: draft.used] if draft.used else memoryview(b"")
+            yield PlannedChunk(draft.offset, draft.length, tuple(draft.runs), data)
+            self._draft = _Draft(draft.offset + draft.length, self._pool.take() if draft.used else draft.buffer)
