@@ -107,7 +107,7 @@ class Collector:
         await asyncio.to_thread(store.empty_trash)
         await asyncio.to_thread(catalog.refresh)
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
-        recorder = Recorder(catalog.index, store, audit)
+        recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
         restorer = Restorer(store, space, recorder, audit)
         self._closing.push_async_callback(restorer.close)

@@ -11,6 +11,7 @@ not lost in a TCP reset. Aborted: the peer neither reads nor goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from netdump import wire
@@ -136,6 +137,10 @@ class HostConnection(asyncio.BufferedProtocol):
         self._watch_pace(self._loop.time())
         self._arm()
 
+    def abort(self) -> None:
+        """Part at once."""
+        self._transport.abort()
+
     # What asyncio calls
 
     def start(self) -> None:
@@ -252,10 +257,7 @@ class HostConnection(asyncio.BufferedProtocol):
             self.breach(error)
             return
         if self._pace.is_slow(self._progress(), now):
-            self.fail(
-                wire.ErrorCode.IDLE_TIMEOUT,
-                "the client may send and brings too little: see rate_bytes of the collector",
-            )
+            self.fail(wire.ErrorCode.IDLE_TIMEOUT, "too slow: see rate_bytes in the settings of the collector")
             return
         self._arm()
 
@@ -294,6 +296,8 @@ class IngestService:
         self._attend = attend
         self._audit = audit
         self._connections: set[HostConnection] = set()
+        self._all_lost = asyncio.Event()
+        self._all_lost.set()
 
     def serve(self, visitor: Visitor) -> None:
         """Receive a peer whose handshake is done: check what TLS cannot check, then listen to it [W-02, W-04]."""
@@ -311,26 +315,40 @@ class IngestService:
         except NetdumpError as error:
             self._refuse(visitor, error)
             return
-        connection = HostConnection(visitor, identity, self._settings, self._attend, self._connections.discard)
+        self._audit("host-connected", host=identity.name, peer=visitor.address)
+        self._start(visitor, identity)
+
+    def _start(self, visitor: Visitor, identity: Identity) -> HostConnection:
+        connection = HostConnection(visitor, identity, self._settings, self._attend, self._lost)
         self._connections.add(connection)
+        self._all_lost.clear()
         connection.start()
+        return connection
 
     def _refuse(self, visitor: Visitor, error: NetdumpError) -> None:
         """Tell a peer that it may not come in; when it cannot be found out whether it may, that it may come back."""
         self._audit("host-refused", peer=visitor.address, reason=str(error))
         visitor.early = b""
-        connection = HostConnection(visitor, NOBODY, self._settings, self._attend, self._connections.discard)
-        self._connections.add(connection)
-        connection.start()
+        connection = self._start(visitor, NOBODY)
         if isinstance(error, (CertificateError, RevokedError)):
             connection.fail(wire.ErrorCode.NOT_ALLOWED, str(error))
         else:
             connection.fail(wire.ErrorCode.INTERNAL, "the collector cannot check certificates just now")
 
     async def close(self) -> None:
-        """Tell all hosts that the collector stops, and wait until what they sent is dealt with."""
+        """Tell all hosts that the collector stops, wait until what they sent is dealt with, and part."""
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         for connection in tuple(self._connections):
             connection.fail(wire.ErrorCode.SHUTTING_DOWN, "the collector stops; come back")
         if tasks:
             await asyncio.wait(tasks)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await self._all_lost.wait()
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    def _lost(self, connection: HostConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_lost.set()

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from netdump.errors import AddressError
 from netdump.server.config import Address
@@ -114,6 +114,15 @@ class _Landing(asyncio.Protocol):
         self.lost = True
 
 
+class _Arriving(NamedTuple):
+    """A TCP connection in its handshake."""
+
+    transport: asyncio.Transport
+    landing: _Landing
+    address: str
+    source: str
+
+
 class _Doorstep(asyncio.Protocol):
     """A TCP connection that has not begun TLS: nothing is read from it."""
 
@@ -149,7 +158,7 @@ class Listener:
         self._serve = serve
         self._audit = audit
         self._servers: list[asyncio.Server] = []
-        self._welcomes: set[asyncio.Task[None]] = set()
+        self._welcomes: set[asyncio.Task[asyncio.Transport | None]] = set()
         self._log_budget = Bucket(FAILURES_LOGGED_PER_MINUTE, asyncio.get_running_loop().time())
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
@@ -175,17 +184,19 @@ class Listener:
             self._complain("connection-refused", address, reason)
             transport.abort()
             return
-        task = asyncio.create_task(self._welcome(transport, address, source))
-        self._welcomes.add(task)
-        task.add_done_callback(self._welcomes.discard)
-
-    async def _welcome(self, transport: asyncio.Transport, address: str, source: str) -> None:
         landing = _Landing()
-        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(self._shake_hands(transport, landing, address))
+        self._welcomes.add(task)
+        # A callback, for a task that is cancelled before it began never runs a line of its own.
+        task.add_done_callback(lambda task: self._welcomed(task, _Arriving(transport, landing, address, source)))
+
+    async def _shake_hands(
+        self, transport: asyncio.Transport, landing: _Landing, address: str
+    ) -> asyncio.Transport | None:
         try:
             # start_tls has its own deadline; the outer one is for a connection that was reset before it began.
             async with asyncio.timeout(self._handshake_s + 1):
-                tls = await loop.start_tls(
+                return await asyncio.get_running_loop().start_tls(
                     transport,
                     landing,
                     self._context,
@@ -193,21 +204,22 @@ class Listener:
                     ssl_handshake_timeout=self._handshake_s,
                     ssl_shutdown_timeout=SHUTDOWN_S,
                 )
-        except (OSError, asyncio.CancelledError) as error:
-            transport.abort()
-            self._gate.leave(source)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        except OSError as error:
             self._complain("handshake-failed", address, str(error) or type(error).__name__)
+            return None
+
+    def _welcomed(self, task: asyncio.Task[asyncio.Transport | None], arriving: _Arriving) -> None:
+        """A handshake is over, well or not."""
+        self._welcomes.discard(task)
+        self._gate.shaken(arriving.source)
+        # None also if the connection was lost in the very turn in which the handshake ended.
+        tls = None if task.cancelled() else task.result()
+        if tls is None or arriving.landing.lost:
+            arriving.transport.abort()
+            self._gate.leave(arriving.source)
             return
-        finally:
-            self._gate.shaken(source)
-        if tls is None or landing.lost:
-            # Lost in the very turn in which the handshake ended; start_tls then returns None, annotated or not.
-            self._gate.leave(source)
-            return
-        visitor = Visitor(tls, address, source, self._gate)
-        visitor.early = bytes(landing.early)
+        visitor = Visitor(tls, arriving.address, arriving.source, self._gate)
+        visitor.early = bytes(arriving.landing.early)
         self._serve(visitor)
 
     def _complain(self, event: str, address: str, reason: str) -> None:

@@ -1,0 +1,478 @@
+"""The way of chunks into the store: order, batches, ACKs, faults, space, memory. Real store, no connection."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netdump import wire
+from netdump.errors import PkiError, RemoteProtocolError
+from netdump.pages import ExcludeClass, PageState, Run
+from netdump.server.arrival import Arrival, Ending, Workshop
+from netdump.server.config import Ingest, Space, Storage
+from netdump.server.space import Measure, SpaceWatch
+from netdump.store import DumpWriter, Durable, Store
+from netdump.store.files import LocalFiles
+from netdump.testing.faulty_files import FaultyFiles
+from netdump.testing.sample_dump import SampleDump, received_chunk
+from tests.server.rig import headline_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+MIB = 1 << 20
+PLENTY = Measure(1 << 40, 1 << 41)
+NONE = Measure(0, 1 << 41)
+DUMP = SampleDump(seed=21, image_bytes=300_000, chunk_bytes=16_384)
+
+
+class Line:
+    """A connection that remembers what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.arrival: Arrival | None = None
+        self.holding = False
+        self.changed = asyncio.Event()
+
+    def _say(self, word: object, *, last: bool = False) -> None:
+        self.said.append(word)
+        self.changed.set()
+        if last:
+            assert self.arrival is not None
+            self.arrival.end()
+
+    def acknowledge(self, offset: int) -> None:
+        self._say(offset)
+
+    def conclude(self, message: wire.Receipt) -> None:
+        self._say(message, last=True)
+
+    def breach(self, error: RemoteProtocolError) -> None:
+        self._say(error.reason, last=True)
+
+    def fail(self, code: wire.ErrorCode, text: str) -> None:
+        self._say(code, last=True)
+
+    def hold(self) -> None:
+        assert not self.holding
+        self.holding = True
+        self._say("hold")
+
+    def release(self) -> None:
+        assert self.holding
+        self.holding = False
+        self._say("release")
+
+    async def until(self, word: object) -> None:
+        while word not in self.said:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.headlines = 0
+        self.progress: list[tuple[Durable, int]] = []
+        self.waiting = asyncio.Event()
+
+    def headline_stored(self) -> None:
+        self.headlines += 1
+
+    def progressed(self, durable: Durable, stored_bytes: int) -> None:
+        self.progress.append((durable, stored_bytes))
+
+    def waits(self) -> None:
+        self.waiting.set()
+
+
+def sign(writer: DumpWriter) -> wire.Receipt:
+    assert writer.manifest is not None
+    return wire.Receipt(writer.manifest.root, b"receipt")
+
+
+def cannot_sign(_writer: DumpWriter) -> wire.Receipt:
+    raise PkiError("the key is gone")
+
+
+class Bench:
+    """An arrival of DUMP, and everything around it."""
+
+    def __init__(self, root: Path, dump: SampleDump, ingest: Ingest, storage: Storage, quota_bytes: int) -> None:
+        self.files = FaultyFiles(LocalFiles(root))
+        self.store = Store(root, self.files)
+        self.line, self.journal = Line(), Journal()
+        self.room = PLENTY
+        self.space = SpaceWatch(Space(check_s=300), lambda: self.room)
+        self.writer = self.store.open_writer(dump.origin)
+        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
+        self.sign: Callable[[DumpWriter], wire.Receipt] = sign
+        workshop = Workshop(*self.pools, self.space, ingest, storage, lambda writer: self.sign(writer))  # noqa: PLW0108  # the one of that moment
+        self.arrival = self.line.arrival = Arrival(self.line, self.writer, workshop, self.journal, quota_bytes)
+        self.dump = dump
+
+    def bring(self, chunks: Sequence[wire.Chunk]) -> None:
+        for chunk in chunks:
+            self.arrival.take(chunk)
+
+    def finish(self, root: bytes | None = None) -> None:
+        dump = self.dump
+        self.arrival.take(wire.Finish(dump.origin.image_bytes, len(dump.chunks), root or dump.root))
+
+    @property
+    def durable(self) -> int:
+        """What another look at the disk finds."""
+        return self.store.dump(self.dump.origin.id).durable.offset
+
+    @property
+    def acked(self) -> list[int]:
+        return [word for word in self.line.said if type(word) is int]
+
+
+@asynccontextmanager
+async def bench(
+    tmp_path: Path,
+    dump: SampleDump = DUMP,
+    *,
+    ingest: Ingest | None = None,
+    storage: Storage | None = None,
+    quota_bytes: int = 1 << 40,
+) -> AsyncIterator[Bench]:
+    root = tmp_path / "dumps"
+    root.mkdir(exist_ok=True)
+    bench = Bench(root, dump, ingest or Ingest(), storage or Storage(), quota_bytes)
+    try:
+        async with asyncio.timeout(20):
+            yield bench
+    finally:
+        for pool in bench.pools:
+            pool.shutdown()
+
+
+def restored(bench: Bench) -> bytes:
+    dump = bench.store.dump(bench.dump.origin.id)
+    dump.reassemble()
+    path = dump.vmcore_path
+    assert path is not None
+    return path.read_bytes()
+
+
+@pytest.mark.asyncio
+async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.arrival.take(headline_of(DUMP))
+        it.bring(DUMP.chunks)
+        it.finish()
+        assert await it.arrival.run() == Ending(complete=True, reason=None)
+        assert it.line.said == [wire.Receipt(DUMP.root, b"receipt")]
+        assert it.journal.headlines == 1
+        assert restored(it) == DUMP.image
+        assert it.store.dump(DUMP.origin.id).headline_bytes == DUMP.headline
+
+
+@pytest.mark.asyncio
+async def test_an_ack_means_durable(tmp_path: Path) -> None:
+    # Half of the credit triggers: segments of about 1 MiB of raw data and cost.
+    dump = SampleDump(seed=22, image_bytes=6 * MIB, chunk_bytes=65_536)
+    ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)
+    async with bench(tmp_path, dump, ingest=ingest, storage=storage) as it:
+        seen: list[int] = []
+        acknowledge = it.line.acknowledge
+
+        def check(offset: int) -> None:
+            seen.append(it.durable)
+            assert it.durable == offset
+            acknowledge(offset)
+
+        it.line.acknowledge = check  # type: ignore[method-assign]
+        it.bring(dump.chunks)
+        it.finish()
+        assert (await it.arrival.run()).complete
+        assert len(seen) >= 3
+        assert seen == sorted(set(seen))
+        kinds = [(each.kind, each.name.rpartition("/")[2][-8:]) for each in it.files.operations]
+        renames = [place for place, (kind, _) in enumerate(kinds) if kind == "rename"]
+        assert all("sync" in {kind for kind, _ in kinds[place - 4 : place]} for place in renames[-3:])
+        costs = [durable.offset for durable, _ in it.journal.progress]
+        assert costs == it.acked
+
+
+@pytest.mark.asyncio
+async def test_time_publishes_what_size_does_not(tmp_path: Path) -> None:
+    async with bench(tmp_path, storage=Storage(publish_s=1)) as it:
+        work = asyncio.create_task(it.arrival.run())
+        it.bring(DUMP.chunks[:3])
+        end = DUMP.chunks[3].offset
+        await it.line.until(end)
+        assert it.durable == end
+        it.arrival.end()
+        assert await work == Ending(complete=False, reason=None)
+
+
+@pytest.mark.asyncio
+async def test_what_was_brought_before_a_cut_is_kept(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.bring(DUMP.chunks[:7])
+        it.arrival.end()
+        it.bring(DUMP.chunks[7:8])  # too late
+        assert await it.arrival.run() == Ending(complete=False, reason=None)
+        assert it.durable == DUMP.chunks[7].offset
+
+
+@pytest.mark.asyncio
+async def test_a_cut_behind_finish_completes(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.bring(DUMP.chunks)
+        it.finish()
+        it.arrival.end()
+        assert (await it.arrival.run()).complete
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("reason", ["bad-digest", "bad-codec"])
+async def test_a_bad_chunk_ends_it_and_the_good_ones_before_it_stay(tmp_path: Path, reason: str) -> None:
+    place = next(n for n, chunk in enumerate(DUMP.chunks) if n > 4 and chunk.codec is wire.CodecId.ZSTD)
+    good = DUMP.chunks[place]
+    if reason == "bad-digest":
+        bad = good._replace(digest=bytes(32))
+    else:
+        bad = good._replace(data=b"\0" + bytes(good.data)[1:])
+    async with bench(tmp_path) as it:
+        it.bring([*DUMP.chunks[:place], bad, *DUMP.chunks[place + 1 :]])
+        it.finish()
+        ending = await it.arrival.run()
+        assert not ending.complete
+        assert ending.reason is not None
+        assert ending.reason.startswith(reason)
+        assert it.line.said[0] == reason
+        assert it.durable == good.offset
+    async with bench(tmp_path) as it:
+        assert it.writer.durable.offset == good.offset
+        it.bring(DUMP.chunks[place:])
+        it.finish()
+        assert (await it.arrival.run()).complete
+        assert restored(it) == DUMP.image
+
+
+@pytest.mark.asyncio
+async def test_a_bad_headline(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.arrival.take(headline_of(DUMP)._replace(digest=bytes(32)))
+        it.bring(DUMP.chunks[:1])
+        assert not (await it.arrival.run()).complete
+        assert it.line.said == ["bad-digest"]
+        assert it.store.dump(DUMP.origin.id).headline_bytes is None
+
+
+@pytest.mark.asyncio
+async def test_another_root(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.bring(DUMP.chunks)
+        it.finish(bytes(32))
+        assert not (await it.arrival.run()).complete
+        assert it.line.said[-1] == "bad-root"
+        assert it.durable == len(DUMP.image)
+    async with bench(tmp_path) as it:
+        it.finish()
+        assert (await it.arrival.run()).complete
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_the_disk_ends_it_wherever_it_strikes(tmp_path: Path) -> None:
+    """At every operation of the store: no ACK for what is not there, and the next attempt completes the dump."""
+    dump = SampleDump(seed=23, image_bytes=30_000, chunk_bytes=8_192)
+    strike = 0
+    while True:
+        folder = tmp_path / str(strike)
+        folder.mkdir()
+        async with bench(folder, dump) as it:
+            before = len(it.files.operations)
+            it.files.fail(at=strike, error=errno.EIO)
+            it.arrival.take(headline_of(dump))
+            it.bring(dump.chunks)
+            it.finish()
+            ending = await it.arrival.run()
+            struck = strike < len(it.files.operations) - before
+            assert it.line.said[-1] is wire.ErrorCode.STORAGE or ending.complete
+            assert all(offset <= it.durable for offset in it.acked)
+        async with bench(folder, dump) as it:
+            if it.writer.manifest is None:
+                if not it.writer.has_headline:
+                    it.arrival.take(headline_of(dump))
+                it.bring([chunk for chunk in dump.chunks if chunk.offset >= it.writer.durable.offset])
+                it.finish()
+                assert (await it.arrival.run()).complete
+            else:
+                it.writer.close()
+            assert restored(it) == dump.image
+        if not struck:
+            break
+        strike += 1
+    assert strike > 15
+
+
+@pytest.mark.asyncio
+async def test_without_room_nothing_is_written_and_nothing_lost(tmp_path: Path) -> None:
+    async with bench(tmp_path, storage=Storage(publish_s=1)) as it:
+        it.room = NONE
+        work = asyncio.create_task(it.arrival.run())
+        it.arrival.take(headline_of(DUMP))
+        it.bring(DUMP.chunks[:5])
+        await it.journal.waiting.wait()
+        assert it.line.said == []
+        before = len(it.files.operations)
+        it.space.poke()  # looked again: still none
+        it.journal.waiting.clear()
+        it.bring(DUMP.chunks[5:9])
+        assert len(it.files.operations) == before
+        it.room = PLENTY
+        it.space.poke()
+        await it.line.until(DUMP.chunks[9].offset)
+        it.bring(DUMP.chunks[9:])
+        it.finish()
+        assert (await work).complete
+        assert restored(it) == DUMP.image
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_goes_while_there_is_no_room(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.room = NONE
+        work = asyncio.create_task(it.arrival.run())
+        it.bring(DUMP.chunks[:5])
+        await it.journal.waiting.wait()
+        it.arrival.end()
+        assert await work == Ending(complete=False, reason="no space")
+        assert it.durable == 0
+
+
+@pytest.mark.asyncio
+async def test_space_that_cannot_be_measured_is_a_fault(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+
+        def broken() -> Measure:
+            raise OSError(errno.EIO, "Input/output error")
+
+        it.space._measure = broken
+        it.bring(DUMP.chunks[:1])
+        ending = await it.arrival.run()
+        assert it.line.said == [wire.ErrorCode.STORAGE]
+        assert ending.reason is not None
+        assert "cannot be measured" in ending.reason
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_stores_too_much_is_sent_away(tmp_path: Path) -> None:
+    async with bench(tmp_path, quota_bytes=1000, storage=Storage(publish_s=1)) as it:
+        it.bring(DUMP.chunks[:5])
+        ending = await it.arrival.run()
+        assert not ending.complete
+        assert it.line.said == [DUMP.chunks[5].offset, wire.ErrorCode.STORAGE]
+
+
+@pytest.mark.asyncio
+async def test_a_receipt_that_cannot_be_signed(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.sign = cannot_sign
+        it.bring(DUMP.chunks)
+        it.finish()
+        ending = await it.arrival.run()
+        assert ending == Ending(complete=True, reason="the key is gone")
+        assert it.line.said[-1] is wire.ErrorCode.INTERNAL
+
+
+@cache
+def tables(count: int) -> tuple[wire.Chunk, ...]:
+    """Chunks without data whose run tables are 32 KiB each, for 4 KiB of credit."""
+    chunks, offset = [], 0
+    for _ in range(count):
+        runs = [
+            Run(PageState.ZERO, 1) if n % 2 else Run(PageState.EXCLUDED, 1, ExcludeClass.FREE)
+            for n in range(wire.CHUNK_RUNS_MAX)
+        ]
+        chunks.append(received_chunk(offset, runs, b""))
+        offset += wire.CHUNK_RUNS_MAX
+    return tuple(chunks)
+
+
+@pytest.mark.asyncio
+async def test_memory_that_credit_does_not_count_holds_the_reading(tmp_path: Path) -> None:
+    dump = SampleDump(seed=24, image_bytes=200 * wire.CHUNK_RUNS_MAX)
+    ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)
+    async with bench(tmp_path, dump, ingest=ingest, storage=storage) as it:
+        for chunk in tables(110):
+            it.arrival.take(chunk)
+            if it.line.holding:
+                break
+        assert it.line.holding
+        assert it.arrival._queued_bytes <= 3 * MIB + 40_000
+        work = asyncio.create_task(it.arrival.run())
+        await it.line.until("release")
+        it.arrival.end()
+        await work
+        assert not it.arrival._queued_bytes
+
+
+@pytest.mark.asyncio
+async def test_held_and_without_room_it_is_sent_away(tmp_path: Path) -> None:
+    dump = SampleDump(seed=25, image_bytes=200 * wire.CHUNK_RUNS_MAX)
+    ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)
+    for early in (True, False):
+        folder = tmp_path / str(early)
+        folder.mkdir()
+        async with bench(folder, dump, ingest=ingest, storage=storage) as it:
+            it.room = NONE
+            work = asyncio.create_task(it.arrival.run())
+            it.bring(tables(110) if early else tables(110)[:2])
+            if not early:
+                await it.journal.waiting.wait()
+                it.bring(tables(110)[2:])
+            assert not (await work).complete
+            assert it.line.said[-1] is wire.ErrorCode.STORAGE
+
+
+@given(
+    st.lists(st.sampled_from(["chunks", "turn", "end"]), max_size=12),
+    st.integers(0, 3),
+    st.sampled_from([MIB, 8 * MIB]),
+)
+@settings(derandomize=True, deadline=None, max_examples=25)
+def test_any_interleaving_ends_with_a_prefix_or_all_of_it(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int, publish_bytes: int
+) -> None:
+    dump = SampleDump(seed=30 + seed, image_bytes=40_000, chunk_bytes=4_096)
+
+    async def body() -> None:
+        async with bench(tmp_path_factory.mktemp("any"), dump, storage=Storage(publish_bytes=publish_bytes)) as it:
+            work = asyncio.create_task(it.arrival.run())
+            sent = 0
+            for step in steps:
+                if step == "chunks":
+                    it.bring(dump.chunks[sent : sent + 5])
+                    sent = min(sent + 5, len(dump.chunks))
+                elif step == "end":
+                    break
+                else:
+                    await asyncio.sleep(0)
+            else:
+                it.bring(dump.chunks[sent:])
+                sent = len(dump.chunks)
+                it.finish()
+            it.arrival.end()
+            ending = await work
+            assert ending.complete == (sent == len(dump.chunks) and "end" not in steps)
+            ends = [0, *(chunk.offset + chunk.length for chunk in dump.chunks)]
+            assert it.durable == ends[sent]
+            if ending.complete:
+                assert restored(it) == dump.image
+
+    asyncio.run(body())

@@ -1,0 +1,356 @@
+"""Connections of hosts: who may speak, what breaks the protocol, how silence ends them, and that last words arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from netdump import wire
+from netdump.errors import RemoteProtocolError
+from netdump.pki import Authority, Identity, Role
+from netdump.server import ingest
+from netdump.server.config import Ingest
+from netdump.server.ingest import HostConnection
+from netdump.server.space import Measure
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import Host, Papers, Rig, headline_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.server.listener import Visitor
+    from tests.server.conftest import Template
+
+PLENTY = Measure(1 << 40, 1 << 41)
+DUMP = SampleDump(seed=11, image_bytes=60_000, chunk_bytes=8_192)
+
+
+def error_of(answer: wire.Message | None) -> wire.ErrorCode:
+    assert isinstance(answer, wire.Error), answer
+    return answer.code
+
+
+# Who may speak
+
+
+def test_without_the_protocol_there_is_no_conversation(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1, alpn=None) as host:
+        assert host.ended()
+        assert host.wire.state is wire.State.OPENING
+        assert rig.events.wait("host-refused")["reason"] == "no common ALPN protocol"
+
+
+@pytest.mark.parametrize("role", ["ann", "olga"])
+def test_only_hosts_may_send(folder: Path, template: Template, role: str) -> None:
+    with Rig(folder) as rig, Host(rig, getattr(template, role)) as host:
+        answer = host.hear()
+        assert error_of(answer) is wire.ErrorCode.NOT_ALLOWED
+        assert "enroll with a host's token" in cast("wire.Error", answer).text
+        assert host.ended()
+
+
+def test_a_revoked_host_is_refused_at_its_next_connection(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig:
+        with Host(rig, web1) as before:
+            before.resume(DUMP)
+            Authority.load(folder).revoke(web1.fingerprint)
+            with Host(rig, web1) as host:
+                assert error_of(host.hear()) is wire.ErrorCode.NOT_ALLOWED
+                assert host.ended()
+        assert not rig.events.all("dump-complete")
+
+
+def test_where_revocation_cannot_be_looked_up_nobody_comes_in(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig:
+        (folder / "pki" / "revoked").rename(folder / "pki" / "elsewhere")
+        with Host(rig, web1) as host:
+            assert error_of(host.hear()) is wire.ErrorCode.INTERNAL
+            assert host.ended()
+
+
+# Breaches
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x80\x01\x00\x00\xff\xff\xff\xff", wire.ErrorCode.TOO_LARGE),
+        (b"\x80\x06\x00\x00\x00\x00\x00\x00", wire.ErrorCode.UNEXPECTED_MESSAGE),
+        (b"\x80\x01\x00\x01\x00\x00\x00\x00", wire.ErrorCode.BAD_FRAME),
+        (b"\x80\x01\x00\x00\x00\x00\x00\x00", wire.ErrorCode.BAD_FIELD),
+        (b"\xff\xff\x00\x00\x00\x00\x00\x00", wire.ErrorCode.UNKNOWN_CRITICAL),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", wire.ErrorCode.BAD_FRAME),
+    ],
+)
+def test_garbage_instead_of_hello(folder: Path, web1: Papers, data: bytes, code: wire.ErrorCode) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.say_raw(data)
+        answer = host.hear()
+        assert error_of(answer) in {code, wire.ErrorCode.UNKNOWN_CRITICAL, wire.ErrorCode.TOO_LARGE}
+        assert error_of(answer) is code or data.startswith(b"GET")
+        assert host.ended()
+
+
+def test_nothing_may_follow_hello_before_its_answer(folder: Path, web1: Papers) -> None:
+    hello = wire.pack(wire.Hello(DUMP.dump_id, 60_000, 4096, 0))
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.say_raw(hello + wire.pack(wire.Keepalive()))
+        host.wire.send(wire.Hello(DUMP.dump_id, 60_000, 4096, 0), 0.0)
+        assert error_of(host.hear()) is wire.ErrorCode.UNEXPECTED_MESSAGE
+        assert host.ended()
+
+
+def test_more_than_the_credit(folder: Path, web1: Papers) -> None:
+    # Small chunks cost 4 KiB each however small they are: 513 of them are more than 2 MiB.
+    dump = SampleDump(seed=12, image_bytes=513, chunk_bytes=1)
+    settings = {"ingest": {"credit_bytes": 2 << 20}, "store": {"publish_bytes": 1 << 20}}
+    held = threading.Event()
+
+    def measure() -> Measure:
+        assert held.wait(20)  # nothing is stored before it may be
+        return PLENTY
+
+    with Rig(folder, settings, measure=measure) as rig, Host(rig, web1) as host:
+        held.set()
+        host.resume(dump)
+        held.clear()
+        try:
+            host.headline(dump)
+            host.say_raw(b"".join(chunk.frame for chunk in dump.chunks))
+            assert error_of(host.hear()) is wire.ErrorCode.CREDIT_EXCEEDED
+        finally:
+            held.set()
+
+
+def test_a_last_word_is_heard_over_all_that_is_still_being_sent(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.socket.settimeout(20)
+        host.say_raw(b"\xff\xff\x00\x00\x00\x00\x00\x00")
+        host.say_raw(bytes(4 << 20))  # would meet a reset, and the reset would swallow the answer
+        assert error_of(host.hear()) is wire.ErrorCode.UNKNOWN_CRITICAL
+
+
+def test_random_bytes_never_get_further_than_an_error(folder: Path, web1: Papers) -> None:
+    random_bytes = random.Random(5)
+    with Rig(folder) as rig:
+        for _ in range(20):
+            with Host(rig, web1) as host:
+                host.say_raw(random_bytes.randbytes(random_bytes.randint(8, 4000)))
+                host.socket.shutdown(socket.SHUT_WR)
+                host.ended()
+    assert not rig.mistakes
+
+
+def test_damaged_frames_after_resume_never_get_further_than_an_error(folder: Path, web1: Papers) -> None:
+    generator = random.Random(6)
+    frames = wire.pack(headline_of(DUMP)) + b"".join(chunk.frame for chunk in DUMP.chunks)
+    with Rig(folder) as rig:
+        for attempt in range(15):
+            damaged = bytearray(frames)
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+            dump_id = bytes([attempt]) * 16
+            with Host(rig, web1) as host:
+                answer = host.hello(DUMP, dump_id=dump_id)
+                if isinstance(answer, wire.Defer):
+                    continue
+                host.say_raw(bytes(damaged))
+                host.socket.shutdown(socket.SHUT_WR)
+                host.ended()
+            rig.events.wait("dump-interrupted", attempt + 1)
+    assert not rig.mistakes
+
+
+# Time
+
+
+def test_hello_has_ten_seconds(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        rig.events.wait("host-connected")
+        host.say_raw(b"\x80\x01")  # a trickle does not extend it
+        rig.skip(wire.OPENING_TIMEOUT + 0.1)
+        assert error_of(host.hear()) is wire.ErrorCode.IDLE_TIMEOUT
+        assert host.ended()
+
+
+def test_the_collector_says_that_it_lives(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        assert host.resume(DUMP).keepalive == 5
+        for _ in range(3):
+            rig.skip(5.1)
+            assert isinstance(host.hear_any(), wire.Keepalive)
+            host.say(wire.Keepalive())
+
+
+def test_a_silent_host_is_dropped(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        resume = host.resume(DUMP)
+        rig.skip(resume.idle + 0.1)
+        assert error_of(host.hear()) is wire.ErrorCode.IDLE_TIMEOUT
+        assert host.ended()
+        assert rig.events.wait("dump-interrupted")["offset"] == 0
+
+
+SLOW = {"ingest": {"idle_s": 600, "keepalive_s": 60, "rate_window_s": 5, "rate_bytes": 10_000}}
+
+
+@pytest.mark.parametrize("headline_sent", [False, True])
+def test_a_host_that_may_send_and_does_not_is_dropped(folder: Path, web1: Papers, headline_sent: bool) -> None:
+    with Rig(folder, SLOW) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        if headline_sent:
+            host.headline(DUMP)
+        rig.skip(6)
+        answer = host.hear()
+        assert error_of(answer) is wire.ErrorCode.IDLE_TIMEOUT
+        assert "too slow" in cast("wire.Error", answer).text
+
+
+def test_a_host_that_brings_enough_is_not(folder: Path, web1: Papers) -> None:
+    with Rig(folder, SLOW) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        host.headline(DUMP)
+        host.chunks(DUMP.chunks)
+        rig.skip(4.9)  # publishes, and is within the window
+        host.await_ack(len(DUMP.image))
+        rig.skip(0.2)  # the window is over: 60,000 bytes of image in it were enough
+        assert isinstance(host.finish(DUMP), wire.Receipt)
+
+
+# Ends
+
+
+def test_a_stop_is_announced(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig:
+        host, idle = Host(rig, web1), Host(rig, web1)
+        host.resume(DUMP)
+    with host, idle:
+        assert error_of(host.hear()) is wire.ErrorCode.SHUTTING_DOWN
+        assert error_of(idle.hear()) is wire.ErrorCode.SHUTTING_DOWN
+        assert host.ended()
+
+
+def test_an_error_of_the_host_is_not_answered(folder: Path, web1: Papers) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        host.say(wire.Error(wire.ErrorCode.INTERNAL, "something \\ happened"))
+        assert host.ended()
+        rig.events.wait("dump-interrupted")
+
+
+def test_a_host_that_goes_frees_its_place(folder: Path, web1: Papers) -> None:
+    with Rig(folder, {"limits": {"connections": 1}}) as rig:
+        for attempt in range(3):
+            with connect_when_free(rig, web1) as host:
+                host.resume(DUMP)
+            rig.events.wait("dump-interrupted", attempt + 1)
+
+
+def connect_when_free(rig: Rig, papers: Papers) -> Host:
+    while True:
+        try:
+            return Host(rig, papers)
+        except (ssl.SSLError, ConnectionError):
+            continue
+
+
+# The buffer
+
+
+class Stub:
+    """Stands for a visitor and its transport."""
+
+    address = "192.0.2.1"
+    early = b""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.written = bytearray()
+        self.unread = 0
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def set_protocol(self, protocol: object) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def leave(self) -> None: ...
+
+
+def connection(stub: Stub) -> HostConnection:
+    async def attend(_connection: HostConnection, _hello: wire.Hello) -> None: ...
+
+    nobody = Identity(Role.HOST, "web1", "")
+    return HostConnection(cast("Visitor", stub), nobody, Ingest(), attend, lambda _: None)
+
+
+@pytest.mark.asyncio
+async def test_asyncio_gets_a_memoryview() -> None:
+    # A bytearray would be filled with zeros beyond the first TLS record: CPython issue 156275.
+    subject = connection(Stub())
+    assert type(subject.get_buffer(-1)) is memoryview
+    assert len(subject.get_buffer(-1)) == ingest.STRANGER_BUFFER_BYTES
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_does_not_read_is_given_up() -> None:
+    stub = Stub()
+    subject = connection(stub)
+    stub.unread = ingest.UNREAD_MAX + 1
+    subject.fail(wire.ErrorCode.INTERNAL, "x")
+    assert stub.aborted
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_said_after_the_last_word() -> None:
+    stub = Stub()
+    subject = connection(stub)
+    subject.fail(wire.ErrorCode.STORAGE, "first\nline")
+    first = bytes(stub.written)
+    assert wire.unpack(first) == wire.Error(wire.ErrorCode.STORAGE, "first\\nline") or b"first" in first
+    subject.fail(wire.ErrorCode.INTERNAL, "second")
+    subject.conclude(wire.Defer(1))
+    subject.acknowledge(0)
+    subject.breach(RemoteProtocolError("bad-digest", "third"))
+    subject.hold()
+    subject.release()
+    subject.get_buffer(-1)[:3] = b"abc"
+    subject.buffer_updated(3)
+    assert stub.written == first
+    assert not subject.is_open
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_of_ours_is_told_and_logged() -> None:
+    async def attend(_connection: HostConnection, _hello: wire.Hello) -> None:
+        raise LookupError("a mistake")
+
+    stub, heard = Stub(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    nobody = Identity(Role.HOST, "web1", "")
+    subject = HostConnection(cast("Visitor", stub), nobody, Ingest(), attend, lambda _: None)
+    hello = wire.pack(wire.Hello(bytes(16), 1, 4096, 0))
+    subject.get_buffer(-1)[: len(hello)] = hello
+    subject.buffer_updated(len(hello))
+    assert subject.task is not None
+    await asyncio.wait({subject.task})
+    await asyncio.sleep(0)
+    assert isinstance(heard[0]["exception"], LookupError)
+    answer = wire.unpack(bytes(stub.written))
+    assert error_of(answer) is wire.ErrorCode.INTERNAL
+    assert "LookupError" not in cast("wire.Error", answer).text

@@ -1,0 +1,284 @@
+"""The door: limits before TLS, deadlines from the first moment, and nothing lost in the hand-over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump import wire
+from netdump.errors import AddressError
+from netdump.pki import ingest_server_context
+from netdump.server.config import Address
+from netdump.server.listener import FAILURES_LOGGED_PER_MINUTE, Gate, GateLimits, Listener, Visitor, address_of, bind
+from tests.server.rig import PATIENCE_S, Events, Papers, SkippingLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
+
+LIMITS = GateLimits(connections=8, connections_per_source=6, handshakes=5, handshakes_per_source=4)
+
+
+def test_gate_counts() -> None:
+    gate = Gate(LIMITS)
+    assert [gate.enter("a") for _ in range(5)] == [None] * 4 + ["handshakes-per-source"]
+    assert [gate.enter("b") for _ in range(2)] == [None, "handshakes"]
+    for _ in range(4):
+        gate.shaken("a")
+    assert [gate.enter("a") for _ in range(3)] == [None, None, "connections-per-source"]
+    gate.shaken("a")
+    assert [gate.enter("b") for _ in range(2)] == [None, "connections"]
+    gate.leave("a")
+    assert gate.enter("c") is None
+
+
+def test_gate_forgets_who_is_gone() -> None:
+    gate = Gate(LIMITS)
+    gate.enter("a")
+    gate.shaken("a")
+    gate.leave("a")
+    assert not gate._connections
+    assert not gate._handshakes
+    with pytest.raises(AssertionError):
+        gate.leave("a")
+
+
+class Collect(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class Door:
+    """A listener on a loop of this test, and who came through it."""
+
+    def __init__(self, folder: Path, limits: GateLimits, handshake_s: float) -> None:
+        self.events = Events()
+        self.visitors: asyncio.Queue[Visitor] = asyncio.Queue()
+        self.gate = Gate(limits)
+        self.listener = Listener(
+            "test",
+            ingest_server_context(folder),
+            self.gate,
+            handshake_s=handshake_s,
+            serve=self._serve,
+            audit=self.events,
+        )
+        self.socket = bind(Address("127.0.0.1", 0))
+        self.address = address_of(self.socket)
+
+    def _serve(self, visitor: Visitor) -> None:
+        self.rest = Collect()
+        visitor.transport.set_protocol(self.rest)
+        self.visitors.put_nowait(visitor)
+
+    def connect(self) -> socket.socket:
+        """A peer's TCP connection; not blocking, for the loop's sock_ methods."""
+        sock = socket.create_connection((self.address.host, self.address.port), PATIENCE_S)
+        sock.setblocking(False)
+        return sock
+
+
+@asynccontextmanager
+async def opened(folder: Path, limits: GateLimits = LIMITS, handshake_s: float = 60.0) -> AsyncIterator[Door]:
+    door = Door(folder, limits, handshake_s)
+    await door.listener.open([door.socket])
+    try:
+        yield door
+    finally:
+        await door.listener.close()
+        while not door.visitors.empty():
+            door.visitors.get_nowait().transport.abort()
+        await turns()  # for what aborted transports still have to call
+
+
+def run(body: Callable[[SkippingLoop], Coroutine[None, None, None]]) -> None:
+    loop = SkippingLoop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(body(loop), PATIENCE_S))
+    finally:
+        loop.close()
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop turn: whatever is ready gets done."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110  # what is waited for has no event, on purpose
+        await asyncio.sleep(0)
+
+
+async def is_dropped(sock: socket.socket) -> bool:
+    """Wait until the other side has gone; whatever it said before."""
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.get_running_loop().sock_recv(sock, 65536):
+            pass
+    sock.close()
+    return True
+
+
+class Peer:
+    """The client's side of TLS on a socket."""
+
+    def __init__(self, door: Door, context: ssl.SSLContext) -> None:
+        self.socket = door.connect()
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    async def shake(self) -> None:
+        """Handshake, but for the last bytes to be sent, which are left in outgoing."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(self.socket, self.outgoing.read())
+                self.incoming.write(await loop.sock_recv(self.socket, 65536))
+            else:
+                return
+
+
+def client_context(folder: Path, papers: Papers | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(folder / "pki" / "ca.crt")
+    context.set_alpn_protocols([wire.ALPN])
+    if papers is not None:
+        context.load_cert_chain(papers.file)
+    return context
+
+
+def test_one_too_many_is_reset_before_anything_is_read(folder: Path) -> None:
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 9, 9, 2)) as door:
+            held = [door.connect() for _ in range(2)]
+            assert await is_dropped(door.connect())
+            assert door.events.all("connection-refused") == [
+                {
+                    "event": "connection-refused",
+                    "service": "test",
+                    "peer": "127.0.0.1",
+                    "reason": "handshakes-per-source",
+                }
+            ]
+            assert door.gate._connections.total() == 2
+            for sock in held:
+                sock.close()
+
+    run(body)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_handshake_that_does_not_go_on_is_dropped(folder: Path, sent: bytes) -> None:
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, handshake_s=10.0) as door:
+            sock = door.connect()
+            sock.send(sent)
+            await until(lambda: door.gate._handshakes)
+            await turns()
+            loop.skipped += 9.0
+            await turns()
+            assert door.gate._handshakes
+            loop.skipped += 2.5
+            assert await is_dropped(sock)
+            await until(lambda: not door.gate._connections)
+            assert not door.gate._handshakes
+            assert door.events.all("handshake-failed")
+
+    run(body)
+
+
+def test_garbage_and_strangers_do_not_get_in(folder: Path) -> None:
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder) as door:
+            garbage = door.connect()
+            garbage.send(b"GET / HTTP/1.0\r\n\r\n" * 100)
+            assert await is_dropped(garbage)
+            # Without a certificate the client's own handshake ends well in TLS 1.3; the refusal comes behind it.
+            stranger = Peer(door, client_context(folder, None))
+            await stranger.shake()
+            await loop.sock_sendall(stranger.socket, stranger.outgoing.read())
+            assert await is_dropped(stranger.socket)
+            door.connect().close()  # goes without a word
+            await until(lambda: len(door.events.all("handshake-failed")) == 3)
+            await until(lambda: not door.gate._connections)
+            assert door.visitors.empty()
+
+    run(body)
+
+
+def test_what_comes_right_behind_the_handshake_is_handed_over(folder: Path, web1: Papers) -> None:
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder) as door:
+            peer = Peer(door, client_context(folder, web1))
+            await peer.shake()
+            early = bytes(range(256)) * 500
+            peer.tls.write(early)
+            # The last message of the client's handshake and data, in one piece.
+            await loop.sock_sendall(peer.socket, peer.outgoing.read())
+            visitor = await door.visitors.get()
+            assert visitor.tls.selected_alpn_protocol() == wire.ALPN
+            assert visitor.tls.getpeercert(binary_form=True)
+            await until(lambda: len(visitor.early) + len(door.rest.data) >= len(early))
+            assert visitor.early
+            assert visitor.early + bytes(door.rest.data) == early
+            assert door.gate._connections.total() == 1
+            assert not door.gate._handshakes
+            visitor.leave()
+            visitor.leave()  # does nothing
+            assert not door.gate._connections
+            visitor.transport.abort()
+            peer.socket.close()
+
+    run(body)
+
+
+def test_closing_drops_who_is_at_the_door(folder: Path) -> None:
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder) as door:
+            sock = door.connect()
+            await until(lambda: door.gate._connections)
+            await door.listener.close()
+            assert await is_dropped(sock)
+            assert not door.gate._connections
+            with pytest.raises(ConnectionRefusedError):
+                door.connect()
+
+    run(body)
+
+
+def test_strangers_cannot_fill_the_log(folder: Path) -> None:
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(1, 1, 1, 1)) as door:
+            first = door.connect()
+            for _ in range(FAILURES_LOGGED_PER_MINUTE + 20):
+                assert await is_dropped(door.connect())
+            assert len(door.events.all("connection-refused")) == FAILURES_LOGGED_PER_MINUTE
+            first.close()
+
+    run(body)
+
+
+def test_addresses_to_listen_on() -> None:
+    with bind(Address("127.0.0.1", 0)) as sock:
+        taken = address_of(sock)
+        assert taken.port
+        with pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1:{taken.port}: Address already in use"):
+            bind(taken)
+    for host in ("", "localhost"):
+        with bind(Address(host, 0)) as sock:
+            socket.create_connection(("127.0.0.1", address_of(sock).port), PATIENCE_S).close()
+    with pytest.raises(AddressError):
+        bind(Address("no-such-host.invalid", 0))
+    with pytest.raises(AddressError):
+        bind(Address("x" * 70 + ".example", 0))

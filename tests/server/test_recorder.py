@@ -1,0 +1,149 @@
+"""The index while dumps arrive: states, progress, usage; and that its troubles are nobody's but its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump import wire
+from netdump.index.index import NAME, Index
+from netdump.index.record import DumpRecord, State
+from netdump.server import recorder as module
+from netdump.server.admission import Usage
+from netdump.server.recorder import Recorder
+from netdump.store import Store
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import Desk, Events, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DUMP = SampleDump(seed=61, image_bytes=300_000)
+
+
+def row(folder: Path, dump: SampleDump = DUMP) -> DumpRecord:
+    with Index.open(folder / NAME) as index:
+        record = index.get(dump.origin.id)
+    assert record is not None
+    return record
+
+
+@pytest.fixture
+def recorder(folder: Path) -> Iterator[Recorder]:
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(index, Store(folder / "dumps"), Events())
+        yield recorder
+        recorder.close()
+
+
+def test_the_life_of_a_row(folder: Path, web1: Papers, ann: Papers) -> None:
+    with Rig(folder, {"store": {"publish_s": 1, "keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
+        path = f"/v1/dumps/{DUMP.origin.id}"
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks[:9])
+            end = DUMP.chunks[9].offset
+            host.await_ack(end)
+            shown = desk.get(path)
+            assert (shown["state"], shown["durable_bytes"], shown["chunks"]) == ("arriving", end, 9)
+            assert shown["machine"] == "x86_64"
+            assert shown["stored_bytes"] > 0
+        rig.events.wait("dump-interrupted")
+        assert desk.get(path)["state"] == "interrupted"
+        assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["interrupted"]
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        rig.events.wait("dump-complete")
+        shown = desk.get(path)
+        assert (shown["state"], shown["durable_bytes"], shown["root"]) == ("complete", 300_000, DUMP.root.hex())
+    assert row(folder).state is State.COMPLETE
+    assert row(folder).root == DUMP.root.hex()
+
+
+def test_progress_is_noted_now_and_then(folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[tuple[int, int]] = []
+
+    def advance(_: Index, dump_id: str, *, durable_bytes: int, stored_bytes: int, chunks: int, updated: int) -> None:
+        assert dump_id == DUMP.origin.id
+        noted.append((durable_bytes, chunks))
+
+    monkeypatch.setattr(Index, "advance", advance)
+    settings = {"store": {"publish_s": 1, "keep_vmcore": False}, "ingest": {"idle_s": 600, "keepalive_s": 60}}
+    with Rig(folder, settings) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        host.headline(DUMP)
+        host.chunks(DUMP.chunks[:4])
+        host.await_ack(DUMP.chunks[4].offset)
+        rig.skip(module.PROGRESS_S)
+        rig.call(lambda: None)
+    assert noted == [(DUMP.chunks[4].offset, 4)]
+
+
+def test_usage(recorder: Recorder) -> None:
+    day = 86_400
+    now = 10 * day
+    index = recorder._index
+    for number, (host, first_seen, size) in enumerate(
+        [("a", now - day + 1, 5), ("a", now - day, 7), ("a", now, 11), ("b", now, 13)]
+    ):
+        index.put(
+            DumpRecord(
+                id=f"{number:032x}",
+                host=host,
+                state=State.COMPLETE,
+                image_bytes=1,
+                page_bytes=4096,
+                level=0,
+                first_seen=first_seen,
+                updated=now,
+                stored_bytes=size,
+            )
+        )
+    assert recorder.usage("a", now) == Usage(2, 23)
+    assert recorder.usage("c", now) == Usage(0, 0)
+
+
+def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIST_LIMIT_MAX", 2)
+    listed = recorder._index.list
+
+    def two(query: object) -> list[DumpRecord]:
+        return listed(query)[:2]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Index, "list", lambda _, query: two(query))
+    for number in range(5):
+        recorder._index.put(
+            DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1000 + number, 1000, stored_bytes=1)
+        )
+    assert recorder.usage("a", 1000) == Usage(5, 5)
+
+
+def test_a_broken_index_loses_no_dump(folder: Path, web1: Papers) -> None:
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with sqlite3.connect(folder / NAME) as database:
+            database.execute("ALTER TABLE dumps RENAME TO elsewhere")
+        database.close()
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        rig.events.wait("index-failed", 3)
+    assert Store(folder / "dumps").dump(DUMP.origin.id).verify().ok
+
+
+def test_a_dump_that_is_gone_leaves_the_index(recorder: Recorder) -> None:
+    recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
+    recorder.refresh("0" * 32).result()
+    assert recorder._index.get("0" * 32) is None
+    assert recorder.stored_bytes("0" * 32) == 0
+
+
+def test_damage_is_noted(recorder: Recorder) -> None:
+    recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
+    recorder.damaged("0" * 32, "x" * 5000).result()
+    record = recorder._index.get("0" * 32)
+    assert record is not None
+    assert record.state is State.DAMAGED
+    assert record.remark == "x" * 500
