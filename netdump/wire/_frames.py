@@ -122,7 +122,7 @@ def check_message(message: Message) -> int:
     """
     match message:
         case Resume():
-            if (message.chunks == 0) != (message.offset == 0):  # [W-35]
+            if (message.chunks == 0) != (message.offset == 0) or message.chunks > message.offset:  # [W-35]
                 raise RemoteProtocolError("bad-field", f"{message.chunks} chunks before offset {message.offset}")
             if message.idle < 3 * message.keepalive:
                 raise RemoteProtocolError("bad-field", f"idle {message.idle} s is less than 3 times keepalive")

@@ -132,6 +132,7 @@ def resume() -> Iterator[Vector]:
     for comment, values in (
         ("Chunks before offset 0.", {"offset": 0, "chunks": 1}),
         ("No chunks before offset 500.", {"offset": 500, "chunks": 0}),
+        ("More chunks than bytes before offset 500.", {"offset": 500, "chunks": 501}),
     ):
         yield bad(
             f"resume-chunks-{values['chunks']}", "W-35", "bad-field", comment, message("RESUME", {**full, **values})

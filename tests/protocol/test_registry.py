@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 # Prefix that the names of a section have in the code
 PREFIXES = {"protocol": "", "frame": "", "limits": "", "segment": "SEGMENT_", "domain": "DOMAIN_"}
 RENAMED = {"HEADER_BYTES": "FRAME_HEADER_BYTES"}
-# Of wire.md 7; [domain] does not have it.
-ONLY_IN_PROSE = {"DOMAIN_ID": b"netdump/1 id\n"}
 
 
 def expected_constants() -> dict[str, object]:
     """Every plain number and text of the registry by its name in the code."""
-    constants: dict[str, object] = dict(ONLY_IN_PROSE)
+    constants: dict[str, object] = {}
     for section, prefix in PREFIXES.items():
         for name, value in REGISTRY[section].items():
             constant = prefix + name.upper()
