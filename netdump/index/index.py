@@ -203,7 +203,7 @@ def take_lock(path: Path, kind: int, why: str) -> int:
     kind: LOCK_SH or LOCK_EX of fcntl. Raises BusyError with why, IndexFaultError.
     """
     with _faults(path):
-        descriptor = os.open(path.with_name(LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_own(path.with_name(LOCK_NAME))
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -215,6 +215,22 @@ def take_lock(path: Path, kind: int, why: str) -> int:
     return descriptor
 
 
+def open_own(path: Path) -> int:
+    """Open a file of the collector's folder for writing, made if it is not there, for the owner only. Raises OSError.
+
+    The owner is that of the folder: what root makes there in passing must not keep the collector out.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        folder = path.parent.stat()
+        if os.geteuid() == 0 and os.fstat(descriptor).st_uid != folder.st_uid:
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _remedy(path: Path) -> str:
     return f"make it anew from the stored dumps: netdump reindex {path.parent}"
 
@@ -222,8 +238,8 @@ def _remedy(path: Path) -> str:
 def _engine(path: Path) -> Engine:
     """An engine whose transactions are SQLite's own, not those of the sqlite3 module, which would commit before DDL."""
     with _faults(path):
-        # SQLite would make the file readable for everybody; its other files take the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite would make the file readable for everybody; its other files take owner and mode of this one.
+        os.close(open_own(path))
     engine = create_engine(URL.create("sqlite", database=str(path)))
 
     @event.listens_for(engine, "connect")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.gather import gather
-from netdump.index.index import NAME, Index, take_lock
+from netdump.index.index import NAME, Index, open_own, take_lock
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SERVE_LOCK_NAME: Final = "serve.lock"
 
 _FOLDER: Final = "index.rebuild"
+_REBUILT: Final = "index.sqlite.partial"
 _REPLACED: Final = "index.sqlite.replaced"
 _BATCH: Final = 500
 
@@ -57,7 +58,8 @@ def _rebuild(directory: Path, path: Path, progress: Callable[[DumpRecord], None]
     folder.mkdir(mode=0o700)
     try:
         count = _fill(folder / NAME, Store(directory / STORE_NAME), progress)
-        _swap(folder / NAME, path)
+        os.close(open_own((folder / NAME).rename(directory / _REBUILT)))
+        _swap(directory / _REBUILT, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return count
@@ -107,7 +109,7 @@ def _swap(new: Path, path: Path) -> None:
 def _no_collector(directory: Path) -> Iterator[None]:
     """Keep a collector from running on the folder, as it would itself. Raises BusyError."""
     try:
-        descriptor = os.open(directory / SERVE_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_own(directory / SERVE_LOCK_NAME)
     except OSError as error:
         raise IndexFaultError(f"{directory} cannot be worked on: {error.strerror}; run this as its owner") from error
     try:

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol
 
-from netdump.errors import DamagedError, IncompleteDumpError, NetdumpError, StorageFaultError, UnreachableError
+from netdump.errors import (
+    DamagedError,
+    DumpNotFoundError,
+    IncompleteDumpError,
+    NetdumpError,
+    StorageFaultError,
+    UnreachableError,
+)
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
@@ -109,6 +116,7 @@ def fetch(
         # A thread that still writes must not find its file closed and the number given to another.
         if crew.stop():
             restoration.close()
+            staging.remove_if_empty()
     staging.place(restored.path, final, replace=force or not plan.complete)
     staging.remove()
     return Fetched(final, plan, restored.bytes, crew.transferred, time.monotonic() - started)
@@ -250,6 +258,8 @@ class _Crew:
                 if self._staging.size(segment.name) < segment.bytes:
                     raise UnreachableError(f"segment {segment.name} of dump {self._plan.id} ended before its end")
             except NetdumpError as error:
+                if isinstance(error, DumpNotFoundError):
+                    raise self._missing(segment, error) from error
                 if not error.retryable or isinstance(error, StorageFaultError):
                     raise
                 if self._staging.size(segment.name) > have:
@@ -259,6 +269,14 @@ class _Crew:
                     raise
                 self._stopping.wait(pause)
                 self._check_stop()
+
+    def _missing(self, segment: PlannedSegment, error: DumpNotFoundError) -> NetdumpError:
+        """What it means that the collector does not have a segment that it has named."""
+        try:
+            self._catalog.show(self._plan.id)
+        except DumpNotFoundError:
+            return error  # deleted meanwhile
+        return DamagedError(f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged")
 
     def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
         """What comes of a segment from that position, counted, and never more than the plan says."""

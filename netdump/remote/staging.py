@@ -92,6 +92,11 @@ class Staging:
             finally:
                 os.close(folder)
 
+    def remove_if_empty(self) -> None:
+        """Remove the folder if there is nothing in it to go on with."""
+        with suppress(OSError):
+            self._folder.rmdir()
+
     def remove(self) -> None:
         """Remove the folder with all that is in it. What cannot be removed is left: the fetched file is there."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -173,3 +173,13 @@ def test_a_folder_that_is_no_collectors(tmp_path: Path) -> None:
     with pytest.raises(NotACollectorError):
         reindex(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
+def test_what_root_makes_belongs_to_the_collector(directory: Path) -> None:
+    os.chown(directory, 1234, 1234)
+    (directory / NAME).unlink()
+    (directory / "index.lock").unlink()
+    reindex(directory)
+    made = [directory / name for name in (NAME, "index.lock", SERVE_LOCK_NAME)]
+    assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in made] == [(1234, 0o600)] * 3

@@ -17,6 +17,7 @@ from netdump.errors import (
     AlreadyExistsError,
     BusyError,
     DamagedError,
+    DumpNotFoundError,
     IncompleteDumpError,
     NetdumpError,
     StorageFaultError,
@@ -284,6 +285,7 @@ def test_space_is_looked_at_first(
     with pytest.raises(StorageFaultError, match=f"needs {needed:,} bytes"):
         get(counting, dump_id, target)
     assert not counting.read
+    assert left(target) == []
     monkeypatch.setattr("netdump.remote.staging.Staging.free_bytes", lambda self: needed)
     get(counting, dump_id, target)
 
@@ -314,6 +316,24 @@ def test_a_disk_that_fills_up_ends_it_and_room_lets_it_go_on(
     assert left(target) == [f"core{SUFFIX}"]
     get(catalog, dump_id, target)
     assert target.read_bytes() == sample.image
+
+
+@pytest.mark.parametrize(("deleted", "expected"), [(True, DumpNotFoundError), (False, DamagedError)])
+def test_a_segment_that_the_collector_no_longer_has(
+    store: Store, catalog: LocalCatalog, target: Path, expected: type[NetdumpError], *, deleted: bool
+) -> None:
+    dump_id = Sample().store(store)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if deleted:
+            catalog.delete(dump_id)
+        else:
+            (store.root / dump_id / "segments" / name).unlink()
+        return pieces
+
+    with pytest.raises(expected):
+        get(Flaky(catalog, read), dump_id, target, jobs=1)
+    assert left(target) in ([], [f"core{SUFFIX}"])
 
 
 def test_two_runs_do_not_share_a_target(store: Store, catalog: LocalCatalog, target: Path) -> None:
