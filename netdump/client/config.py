@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
 SETTINGS: Mapping[str, Setting] = {
     "level": Setting(int, 0, 31, "dump level, as makedumpfile -d"),
-    "deadline": Setting(float, 5, 30 * 86400, "seconds from the start after which the sender ends, whatever the state"),
+    "deadline": Setting(float, 1, 30 * 86400, "seconds from the start after which the sender ends, whatever the state"),
     "patience": Setting(float, 1, 30 * 86400, "seconds without any progress after which the sender gives up"),
     "connect_timeout": Setting(float, 0.1, 300, "seconds for a TCP connection, and again for the TLS handshake"),
     "dns_timeout": Setting(float, 0.1, 300, "seconds for looking up a collector's name"),
@@ -55,7 +55,7 @@ SETTINGS: Mapping[str, Setting] = {
     "retry_min": Setting(float, 0.05, 60, "seconds before the first new attempt; doubles with each"),
     "retry_max": Setting(float, 0.05, 3600, "longest wait between two attempts, in seconds"),
     "compression": Setting(int, -7, 9, "zstd level; 0 sends the data as it is"),
-    "threads": Setting(int, 1, 16, "threads that compress; default: as many as there are CPUs, at most 4"),
+    "threads": Setting(int, 1, 8, "threads that compress, 2 MiB each; default: as many as there are CPUs, at most 3"),
     "progress_interval": Setting(float, 0.5, 3600, "seconds between two lines of progress where there is no terminal"),
     "kmsg": Setting(bool, 0, 1, "write important lines to the kernel log too; default: only for /proc/vmcore"),
     "drill": Setting(bool, 0, 1, "mark the dump as a drill: nothing crashed"),

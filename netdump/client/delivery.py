@@ -374,4 +374,4 @@ class Delivery:
         if best.durable:
             kept = f"{best.address} keeps {mebibytes(best.durable)} of {mebibytes(self._image.size)}"
             return f"{kept}: run the same command again to go on there"
-        return "Nothing was sent that would be lost: run the same command again"
+        return "Nothing is lost: the same command can be run again"

@@ -286,9 +286,9 @@ def open_link(
     Raises UnreachableError, ImpostorError, RefusedError, RemoteProtocolError.
     """
     problems = []
-    for endpoint in resolver.lookup(address, min(dns_timeout, deadline - time.monotonic())):
+    for endpoint in resolver.lookup(address, max(0.0, min(dns_timeout, deadline - time.monotonic()))):
         try:
-            connection = _connect(endpoint, min(connect_timeout, deadline - time.monotonic()))
+            connection = _connect(endpoint, max(0.001, min(connect_timeout, deadline - time.monotonic())))
         except OSError as error:
             problems.append(f"{endpoint}: {_reason(error)}")
             continue
@@ -308,7 +308,7 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
     """Open a TCP connection within timeout seconds. Raises OSError."""
     connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
-        connection.settimeout(max(timeout, 0.001))
+        connection.settimeout(timeout)
         connection.connect(endpoint.address)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:

@@ -34,9 +34,11 @@ class Report(NamedTuple):
         if not tally.chunks:
             return f"{head}: it was already, nothing was sent; {root}"
         lost = tally.states[PageState.LOST]
+        sent, size = tally.image_bytes, self.image.size
+        what = str(size) if sent == size else f"{sent} of {size}"
         parts = [
-            f"{self.image.size} bytes sent as {tally.wire_bytes} (ratio {tally.ratio:.2f})",
-            f"{self.seconds:.1f} s ({mebibytes(self.image.size / max(self.seconds, 0.001))}/s)",
+            f"{what} bytes sent as {tally.wire_bytes} (ratio {tally.ratio:.2f})",
+            f"{self.seconds:.1f} s ({mebibytes(sent / max(self.seconds, 0.001))}/s)",
             f"{tally.resent_bytes} bytes sent again",
             *([f"{lost} bytes could not be read and are marked lost"] if lost else []),
             root,
@@ -53,6 +55,7 @@ class Report(NamedTuple):
             "state": "complete",
             "level": self.image.level,
             "image_bytes": self.image.size,
+            "sent_bytes": tally.image_bytes,
             "raw_bytes": tally.raw_bytes,
             "data_bytes": tally.data_bytes,
             "wire_bytes": tally.wire_bytes,

@@ -128,7 +128,7 @@ class Workers:
 
 
 class ThreadedStream:
-    """Keeps the workers busy with the chunks to come: one being prepared and one waiting for each. For one thread.
+    """Keeps the workers busy with the chunks to come: one for each, and one more that waits. For one thread.
 
     planned: chunks that are valid until release is called with their data; at most buffers(workers) are held at a time.
     """
@@ -141,17 +141,14 @@ class ThreadedStream:
         self._planned = planned
         self._workers = workers
         self._release = release
-        self._depth = 2 * workers.count
+        self._depth = workers.count + 1
         self._jobs: deque[_Job] = deque()
         self._taken: _Job | None = None
 
     @staticmethod
     def buffers(workers: int) -> int:
-        """How many chunks a stream with so many workers holds:
-
-        those in the making, the one taken, the one being planned.
-        """
-        return 2 * workers + 2
+        """How many buffers a stream needs: for chunks in the making, the one taken and the one being planned."""
+        return workers + 3
 
     def take(self) -> Prepared | None:
         """Return the next chunk, or None after the last; waits for the worker that has it, a matter of milliseconds.

@@ -53,6 +53,11 @@ class Tally:
         self.high_water = max(self.high_water, chunk.offset + chunk.length)
 
     @property
+    def image_bytes(self) -> int:
+        """Bytes of image that this run has sent, each counted once."""
+        return sum(self.states.values())
+
+    @property
     def ratio(self) -> float:
         """Raw data bytes for each byte of data sent; 1 when there was none."""
         return self.raw_bytes / self.data_bytes if self.data_bytes else 1.0

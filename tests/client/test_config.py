@@ -96,7 +96,7 @@ def test_unknown_words_are_refused(words: str, message: str) -> None:
         ("netdump.level=32", "level is 32, must be a whole number from 0 to 31"),
         ("netdump.level=x", "level is 'x'"),
         ("netdump.level=1.5", "level is '1.5'"),
-        ("netdump.deadline=0", "deadline is 0.0, must be a number from 5 to"),
+        ("netdump.deadline=0", "deadline is 0.0, must be a number from 1 to"),
         ("netdump.deadline=nan", "deadline is nan"),
         ("netdump.deadline=inf", "deadline is inf"),
         ("netdump.drill=perhaps", "must be true or false"),

@@ -22,6 +22,7 @@ def tally(**fields: int) -> Tally:
 
 def test_the_line_and_the_object_say_the_same() -> None:
     counted = tally(chunks=40, connections=2, wire_bytes=1234, raw_bytes=8000, data_bytes=3200, resent_bytes=99)
+    counted.states[PageState.DATA] = (10 << 20) - 4096
     counted.states[PageState.LOST] = 4096
     report = Report(IMAGE, "web1", OUTCOME, counted, 2.0)
     line = report.line()
@@ -37,6 +38,14 @@ def test_the_line_and_the_object_say_the_same() -> None:
     assert (members["wire_bytes"], members["resent_bytes"], members["lost_bytes"]) == (1234, 99, 4096)
     assert (members["ratio"], members["seconds"], members["chunks"], members["connections"]) == (2.5, 2.0, 40, 2)
     assert (members["collector"], members["host"], members["state"]) == ("collector:7461", "web1", "complete")
+
+
+def test_the_rest_of_a_dump() -> None:
+    counted = tally(chunks=1, wire_bytes=7)
+    counted.states[PageState.ZERO] = 5 << 20
+    report = Report(IMAGE, "", OUTCOME, counted, 1.0)
+    assert ": 5242880 of 10485760 bytes sent as 7 (ratio 1.00), 1.0 s (5.0 MiB/s)" in report.line()
+    assert report.members()["sent_bytes"] == 5 << 20
 
 
 def test_a_dump_that_was_there_already() -> None:

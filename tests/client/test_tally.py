@@ -31,4 +31,5 @@ def test_what_is_sent_again_counts_once_in_the_states() -> None:
     assert tally.resent_bytes == 2000
     assert tally.raw_bytes == 6000
     assert tally.states[PageState.DATA] == 4000
+    assert tally.image_bytes == 4000
     assert tally.high_water == 4000

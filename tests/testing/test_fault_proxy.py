@@ -64,15 +64,15 @@ def connect(proxy: FaultProxy) -> socket.socket:
 def talk(proxy: FaultProxy, data: bytes) -> tuple[bytes, str]:
     """Send data and the end of stream, read to the end; say what came back and how it ended."""
     got = b""
-    with connect(proxy) as client:
-        try:
+    try:
+        with connect(proxy) as client:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             while piece := client.recv(4096):
                 got += piece
-        except OSError:
-            return got, "reset"
-        return got, "end"
+    except OSError:  # reset, or not connected any more
+        return got, "reset"
+    return got, "end"
 
 
 DATA = bytes(range(256)) * 40
