@@ -94,23 +94,21 @@ class ImageMap:
         self._virtual = FirstRanges()  # virtual address -> physical address
         loads = [segment for segment in headers.segments if segment.type == PT_LOAD and segment.paddr != headers.none]
         for segment in sorted(loads, key=_by_offset):
-            self._lay_region(segment)
+            self._lay_segment(segment)
         for segment in loads:
             self._claimed.lay(segment.paddr, segment.paddr + segment.memsz, segment.paddr)
             if segment.vaddr != headers.none:
                 self._virtual.lay(segment.vaddr, segment.vaddr + segment.memsz, segment.paddr)
 
-    def _lay_region(self, segment: Segment) -> None:
-        """Add the file bytes of a segment that no segment before it has."""
+    def _lay_segment(self, segment: Segment) -> None:
+        """Add the memory of a segment, and as a region its file bytes that no segment before it has."""
+        self._first.lay(segment.paddr, segment.paddr + segment.filesz, segment.offset)
         start = max(segment.offset, self._ends[-1] if self._ends else 0)
         end = segment.offset + segment.filesz
-        if start >= end:
-            return
-        paddr = segment.paddr + start - segment.offset
-        self._starts.append(start)
-        self._ends.append(end)
-        self._paddrs.append(paddr)
-        self._first.lay(paddr, paddr + end - start, start)
+        if start < end:
+            self._starts.append(start)
+            self._ends.append(end)
+            self._paddrs.append(segment.paddr + start - segment.offset)
 
     def paddr_at(self, offset: int) -> int | None:
         """Physical address of the byte at an image offset, None where the image shows no memory."""
@@ -165,7 +163,7 @@ class ImageMap:
         fresh = position = start  # fresh: where the part begins that did not stand before
         while position < end:
             found = self._first.find(position + shift)
-            assert found is not None, "every region was laid"
+            assert found is not None, "every segment was laid"
             source, part_end = found[0], min(end, position + found[1])
             if source != position:
                 alias = position if position == start else _page_up(position + shift, page_bytes) - shift

@@ -17,7 +17,7 @@ from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.pagescan import SCAN_BYTES_MAX, Block, equal_pages, page_states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from netdump.vmcore.physmap import ImageMap, Stretch
     from netdump.vmcore.source import Source
@@ -72,7 +72,7 @@ def iter_chunks(
     classify: Classify | None = None,
     pool: BufferPool | None = None,
     limits: Limits = LIMITS,
-) -> Iterator[PlannedChunk]:
+) -> Generator[PlannedChunk, None, None]:
     """Plan the image from offset start to its end.
 
     page_bytes: of the dead kernel; runs inside a segment change at page boundaries of the memory it shows. start: 0
@@ -85,14 +85,18 @@ def iter_chunks(
 
     pool: where data lies, in buffers of limits.data bytes. With a pool the caller owns the data of each chunk that it
     got and gives it back with pool.release(chunk.data), in any order and from any thread. Without, it is valid until
-    the next chunk is asked for. Never raises for memory that cannot be read: that is LOST.
+    the next chunk is asked for. The planner fills one more buffer, and gives it back when it is exhausted or closed.
+    Never raises for memory that cannot be read: that is LOST.
     """
     buffers = BufferPool(limits.data, 1) if pool is None else pool
     planner = _Planner(source, page_bytes, buffers, limits, start)
-    for chunk in planner.chunks(image_map.stretches(start, page_bytes), classify):
-        yield chunk
-        if pool is None:
-            buffers.release(chunk.data)
+    try:
+        for chunk in planner.chunks(image_map.stretches(start, page_bytes), classify):
+            yield chunk
+            if pool is None:
+                buffers.release(chunk.data)
+    finally:
+        planner.close()
 
 
 class _Draft:
@@ -143,6 +147,7 @@ class _Planner:
         self._pool = pool
         self._limits = limits
         self._draft = _Draft(start, pool.take())
+        self._handed_over = False  # the draft's buffer is the caller's
         self._other: memoryview | None = None  # for comparing; most images need none
         self._lost: list[tuple[int, int]] = []
         self._forgot = False  # more was lost than _lost remembers
@@ -194,9 +199,9 @@ class _Planner:
             if length <= 0:
                 yield from self._finish()
                 continue
-            zero = self._read_block(stretch, position, length)
+            zeros = self._read_block(stretch, position, length)
             position += length
-            if zero and position < end:  # where zeros are there may be a hole; ask for its end rather than read it
+            if zeros and position < end:  # where zeros are there may be a hole; ask for its end rather than read it
                 hole_end = min(end, self._source.next_data(position))
                 hole_end = position + self._cut(stretch, position, end, hole_end - position)
                 yield from self._state(stretch, position, hole_end)
@@ -224,7 +229,7 @@ class _Planner:
         return lead + (room - lead) // self._page_bytes * self._page_bytes
 
     def _read_block(self, stretch: Stretch, position: int, length: int) -> bool:
-        """Read a block and add what it holds to the draft. Tells whether it is all zeros."""
+        """Read a block and add what it holds to the draft. Tells whether it ends in zeros."""
         draft = self._draft
         at = draft.used
         lost = self._source.read_into(position, draft.view[at : at + length])
@@ -242,7 +247,7 @@ class _Planner:
                     self._remember_lost(position, size)
             at += size
             position += size
-        return len(runs) == 1 and runs[0][0] == PageState.ZERO
+        return runs[-1][0] == PageState.ZERO
 
     def _compare(self, stretch: Stretch, position: int, at: int, length: int) -> None:
         """Add a run of data, which stands in the buffer at a position, as ALIAS where it equals what stood before.
@@ -280,6 +285,14 @@ class _Planner:
         """Hand the draft over and begin another one, in another buffer if this one holds data."""
         draft = self._draft
         if draft.length:
+            self._handed_over = draft.used > 0
             data = draft.view[: draft.used] if draft.used else memoryview(b"")
             yield PlannedChunk(draft.offset, draft.length, tuple(draft.runs), data)
             self._draft = _Draft(draft.offset + draft.length, self._pool.take() if draft.used else draft.buffer)
+            self._handed_over = False
+
+    def close(self) -> None:
+        """Give back the buffer that nobody else has."""
+        if not self._handed_over:
+            self._pool.release(self._draft.view)
+            self._handed_over = True

@@ -35,6 +35,11 @@ def test_numbers(byteorder: ByteOrder) -> None:
     assert of.read_uint(DIRECT + 0x1006, 2) == int.from_bytes(PAGES[6:8], byteorder)
 
 
+def test_segments_may_share_their_bytes() -> None:
+    of = memory(Load(0x1000, 0x1000, {0: PAGES[:0x1000]}, offset=0x1000), Load(0x5000, 0x1000, offset=0x1000))
+    assert of.read_physical(0x5000, 0x1000) == of.read_physical(0x1000, 0x1000) == PAGES[:0x1000]
+
+
 def test_what_a_filter_left_out_reads_as_zeros() -> None:
     of = memory(mapped(0x1000, PAGES[:0x1000], memsz=0x3000))
     assert of.read_virtual(DIRECT + 0x1FF0, 0x20) == PAGES[0xFF0:0x1000] + bytes(0x10)

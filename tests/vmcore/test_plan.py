@@ -216,6 +216,18 @@ def test_with_a_pool_chunks_may_be_held_and_released_in_any_order() -> None:
     assert b"".join(kept[offset] for offset in sorted(kept)) == image[: PAGE + (8 << 20)]
 
 
+def test_every_buffer_comes_back_to_the_pool() -> None:
+    """However a walk ends: a client makes a new one after each cut of the connection."""
+    image = Core([Load(0, 3 << 20, {0: counter_pages(1, 256), 2 << 20: b"x"})]).build()
+    pool = BufferPool(CHUNK_DATA_MAX, 2)
+    for wanted in (0, 1, 2, 99) * 3:
+        chunks = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, pool=pool)
+        for _, chunk in zip(range(wanted), chunks, strict=False):
+            pool.release(chunk.data)
+        chunks.close()
+    assert {id(pool.take()), id(pool.take())}, "both are there"
+
+
 def test_holes_are_not_read(tmp_path: Path) -> None:
     """64 GiB with three pages in them, planned at once."""
     size = 64 << 30
