@@ -5,11 +5,12 @@ Owns what a reader may believe. Takes the lock only to make or drop the dump's `
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import BusyError, IncompleteDumpError, StoreError
 from netdump.store.documents import parse_headline, read_headline, read_manifest, read_origin, read_receipt
-from netdump.store.durable import discard, storage_faults
+from netdump.store.durable import discard, dump_faults
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.layout import LOCK, SEGMENTS, VMCORE
 from netdump.store.recovery import follow_manifest, open_segment, recover
@@ -17,7 +18,7 @@ from netdump.store.restore import Restoration, Restored, Wanted, restore
 from netdump.store.verify import verify_dump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -79,8 +80,9 @@ class Dump:
 
     def headline(self) -> HeadlineDocument | None:
         """The headline document, if there is one; checked against the manifest if there is one."""
-        raw = self.headline_bytes
-        return None if raw is None else parse_headline(raw, self.manifest)
+        raw, manifest = self.headline_bytes, self.manifest
+        with self._reading():
+            return None if raw is None else parse_headline(raw, manifest)
 
     def read_log(self) -> bytes:
         """The kernel log of the headline; empty if there is none."""
@@ -149,7 +151,8 @@ class Dump:
         if not segments:
             raise IncompleteDumpError(f"nothing of the image of dump {self.id} has arrived yet")
         if target is not None:
-            return restore(self._open_all(segments), target, wanted, progress)
+            with closing(self._open_all(segments)) as opened:
+                return restore(opened, target, wanted, progress)
         if manifest is None:
             raise IncompleteDumpError(f"dump {self.id} is not complete: it can only be restored to a file elsewhere")
         with self._reading():
@@ -157,8 +160,11 @@ class Dump:
                 lock = self._files.lock(f"{self.id}/{LOCK}")
             except BlockingIOError:
                 raise BusyError(f"dump {self.id} is being written, restored or deleted; try again later") from None
-            with Restoration(self._files, self._root, f"{self.id}/{VMCORE}", wanted, lock) as restoration:
-                for segment in self._open_all(segments):
+            with (
+                Restoration(self._files, self._root, f"{self.id}/{VMCORE}", wanted, lock) as restoration,
+                closing(self._open_all(segments)) as opened,
+            ):
+                for segment in opened:
                     restoration.write(segment, progress)
                 return restoration.finish()
 
@@ -181,7 +187,7 @@ class Dump:
                 return recover(self._files, self.id, self.origin.image_bytes)
             return follow_manifest(self._files, manifest)
 
-    def _open_all(self, segments: list[SegmentInfo]) -> Iterator[SegmentReader]:
+    def _open_all(self, segments: list[SegmentInfo]) -> Generator[SegmentReader, None, None]:
         for info in segments:
             with self._open(info) as segment:
                 yield segment
@@ -196,4 +202,4 @@ class Dump:
         return segment
 
     def _reading(self) -> AbstractContextManager[None]:
-        return storage_faults(f"reading dump {self.id}")
+        return dump_faults("reading", self.id)

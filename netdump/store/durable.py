@@ -34,6 +34,16 @@ def storage_faults(doing: str) -> Iterator[None]:
         raise StorageFaultError(f"{doing}: {error.strerror or error}; {advice}") from error
 
 
+@contextmanager
+def dump_faults(doing: str, dump_id: str) -> Iterator[None]:
+    """As storage_faults(), for one dump; and let damage found in the block say which dump it is of."""
+    try:
+        with storage_faults(f"{doing} dump {dump_id}"):
+            yield
+    except DamageFoundError as error:
+        raise DamageFoundError(error.finding, dump_id) from None
+
+
 def write_durably(files: Files, name: str, data: Buffer) -> None:
     """Make a new file that is whole and durable when this returns.
 

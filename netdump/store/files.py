@@ -227,12 +227,12 @@ class LocalFiles:
 
     def sync_folder(self, name: str) -> None:
         """fsync(2) of the folder."""
-        with self._folder(name) as folder:
+        with self._folder(name.split("/") if name else []) as folder:
             os.fsync(folder)
 
     def names(self, folder: str) -> list[str]:
         """The entries, sorted."""
-        with self._folder(folder) as descriptor:
+        with self._folder(folder.split("/") if folder else []) as descriptor:
             return sorted(os.listdir(descriptor))
 
     def status(self, name: str) -> Status | None:
@@ -262,7 +262,7 @@ class LocalFiles:
 
     def free_bytes(self) -> int:
         """fstatvfs(2): what is left for users without privileges."""
-        with self._folder("") as folder:
+        with self._folder([]) as folder:
             found = os.fstatvfs(folder)
         return found.f_bavail * found.f_frsize
 
@@ -276,16 +276,19 @@ class LocalFiles:
     @contextmanager
     def _place(self, name: str) -> Iterator[tuple[int, str]]:
         """(descriptor of the folder that name is in, its last part)."""
-        parent, _, last = name.rpartition("/")
-        with self._folder(parent) as folder:
+        *parents, last = name.split("/")
+        with self._folder(parents) as folder:
             yield folder, _checked(last)
 
     @contextmanager
-    def _folder(self, name: str) -> Iterator[int]:
-        """The descriptor of a folder, valid until the end of the block. The root itself may be a symbolic link."""
+    def _folder(self, parts: list[str]) -> Iterator[int]:
+        """The descriptor of a folder, by the parts of its name, until the end of the block.
+
+        The root itself may be a symbolic link.
+        """
         descriptor = os.open(self._root, _FOLDER)
         try:
-            for part in name.split("/") if name else ():
+            for part in parts:
                 inner = os.open(_checked(part), _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner

@@ -197,12 +197,16 @@ class Restoration:
 
     @contextmanager
     def _working(self, segment: SegmentReader) -> Iterator[None]:
-        """Turn faults of the block into errors that say where. What lies beyond the image is refused unwritten."""
-        if segment.info.end > self._wanted.image_bytes:
-            text = f"it ends at {segment.info.end}, beyond the image of {self._wanted.image_bytes} bytes"
-            raise DamageFoundError(Finding(Damage.OTHER_SEGMENT, segment.name, None, text), self._wanted.dump_id.hex())
-        with storage_faults(f"restoring to {self._path}"):
-            yield
+        """Let faults and damage of the block say where. What lies beyond the image is refused unwritten."""
+        wanted = self._wanted
+        if segment.info.end > wanted.image_bytes:
+            text = f"it ends at {segment.info.end}, beyond the image of {wanted.image_bytes} bytes"
+            raise DamageFoundError(Finding(Damage.OTHER_SEGMENT, segment.name, None, text), wanted.dump_id.hex())
+        try:
+            with storage_faults(f"restoring to {self._path}"):
+                yield
+        except DamageFoundError as error:
+            raise DamageFoundError(error.finding, wanted.dump_id.hex()) from None
 
     def _remember(self, segment: SegmentReader) -> None:
         with self._guard:

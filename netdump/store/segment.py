@@ -242,16 +242,11 @@ class SegmentReader:
 
         Raises DamageFoundError (bad-chunk), OSError.
         """
-        prefix = self._read_frame(entry, min(entry.frame_bytes, _PREFIX_BYTES))
-        position = FRAME_HEADER_BYTES
-        while position + FIELD_HEADER_BYTES <= len(prefix):
-            number, length = _FIELD.unpack_from(prefix, position)
-            position += FIELD_HEADER_BYTES
-            end = position + length
-            if number & 0x7FFF == _RUNS_FIELD and end <= entry.frame_bytes:
-                return prefix[position:end] if end <= len(prefix) else self._read_frame(entry, end)[position:end]
-            position = end
-        raise self._bad(entry, Damage.BAD_CHUNK, "the frame has no run table where one must be")
+        for length in (min(entry.frame_bytes, _PREFIX_BYTES), entry.frame_bytes):
+            table = _find_run_table(self._read_frame(entry, length))
+            if table is not None:
+                return table
+        raise self._bad(entry, Damage.BAD_CHUNK, "the frame has no run table")
 
     def _read_frame(self, entry: Entry, length: int) -> bytes:
         if entry.frame_bytes > FRAME_MAX:
@@ -262,6 +257,20 @@ class SegmentReader:
         return DamageFoundError(
             Finding(damage, self.name, entry.position, f"chunk at image offset {entry.offset}: {text}")
         )
+
+
+def _find_run_table(frame: bytes) -> bytes | None:
+    """The run table in the beginning of a CHUNK frame, or None if that much of the frame does not hold all of it."""
+    position = FRAME_HEADER_BYTES
+    while position + FIELD_HEADER_BYTES <= len(frame):
+        number, length = _FIELD.unpack_from(frame, position)
+        position += FIELD_HEADER_BYTES
+        if position + length > len(frame):
+            return None
+        if number & 0x7FFF == _RUNS_FIELD:
+            return frame[position : position + length]
+        position += length
+    return None
 
 
 def _check_soundness(file: ReadableFile, name: str, dump_id: bytes) -> tuple[bytes, Link]:

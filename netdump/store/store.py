@@ -20,7 +20,7 @@ from netdump.errors import (
 )
 from netdump.store.documents import find_origin, read_headline, read_manifest, read_receipt
 from netdump.store.dump import Dump
-from netdump.store.durable import storage_faults, write_durably
+from netdump.store.durable import dump_faults, storage_faults, write_durably
 from netdump.store.files import LocalFiles
 from netdump.store.findings import DamageFoundError
 from netdump.store.layout import LOCK, ORIGIN, PARTIAL, SEGMENTS, TRASH, checked_id, is_dump_id, segment_range
@@ -92,7 +92,7 @@ class Store:
         looked at, [W-32]), MismatchError ([W-31]), BusyError (another writer, or the dump is being restored or
         deleted), DamagedError (its documents, or the segments of its manifest).
         """
-        with storage_faults(f"opening dump {origin.id}"):
+        with dump_faults("opening", origin.id):
             _check_owner(find_origin(self._files, origin.id), origin)
             lock = self._lock_for_writing(origin.id)
             try:
@@ -108,7 +108,7 @@ class Store:
         Raises DumpNotFoundError, BusyError.
         """
         checked_id(dump_id)
-        with storage_faults(f"deleting dump {dump_id}"):
+        with dump_faults("deleting", dump_id):
             if self._files.status(dump_id) is None:
                 raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
             lock = self._take_lock(dump_id)
@@ -167,7 +167,7 @@ class Store:
         else:
             recovery = follow_manifest(files, manifest)
             if recovery.findings:
-                raise DamageFoundError(recovery.findings[0], dump_id)
+                raise DamageFoundError(recovery.findings[0])
         return DumpWriter(
             files,
             lock,

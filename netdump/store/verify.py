@@ -105,12 +105,13 @@ class _Check:
 
     def run(self) -> Report:
         """Do it, once."""
-        complete = self._files.status(f"{self._id}/{MANIFEST}") is not None
+        complete = False
         origin: Origin | None = None
         manifest: Manifest | None = None
         with self._noting(ORIGIN):
             origin = read_origin(self._files, self._id)
         with self._noting(MANIFEST):
+            complete = self._files.status(f"{self._id}/{MANIFEST}") is not None
             manifest = read_manifest(self._files, self._id, origin)
         with self._noting(HEADLINE):
             self._check_headline(manifest)
@@ -122,8 +123,9 @@ class _Check:
                 self._open_vmcore(image_bytes)
             self._check_segments(manifest, image_bytes)
         finally:
-            if self._vmcore is not None:
-                self._vmcore.close()
+            with self._noting(VMCORE):
+                if self._vmcore is not None:
+                    self._vmcore.close()
         if manifest is not None and not self._findings and self._totals != manifest.totals:
             self._found(Finding(Damage.CONTENT, MANIFEST, None, "its totals are not those of the segments"))
         return Report(

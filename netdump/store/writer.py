@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from netdump.errors import RemoteProtocolError, StorageFaultError, StoreError
 from netdump.store.documents import check_receipt, read_headline
-from netdump.store.durable import discard, drop, publish, storage_faults, write_durably
+from netdump.store.durable import discard, drop, dump_faults, publish, write_durably
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.layout import HEADLINE, MANIFEST, RECEIPT, SEGMENTS, open_segment_name
 from netdump.store.manifest import Manifest
@@ -108,7 +108,7 @@ class DumpWriter:
         The first one counts: with has_headline nothing happens.
         """
         assert len(raw) <= HEADLINE_RAW_MAX
-        with self._working("storing the headline"):
+        with self._working("storing the headline of"):
             if not self.has_headline:
                 write_durably(self._files, f"{self.origin.id}/{HEADLINE}", raw)
                 self.has_headline = True
@@ -132,7 +132,7 @@ class DumpWriter:
             raise RemoteProtocolError("bad-field", f"the chunk at image offset {chunk.offset} ends beyond the image")
         if self._open is not None and self._open.writer.chunks == SEGMENT_CHUNKS_MAX:
             self.publish()
-        with self._working("storing chunks"):
+        with self._working("storing chunks of"):
             if self._open is None:
                 self._open = _OpenSegment(self._files, self.origin, self.durable)
             self._open.writer.append(chunk, raw_bytes)
@@ -144,7 +144,7 @@ class DumpWriter:
 
         Without pending chunks nothing happens.
         """
-        with self._working("publishing a segment"):
+        with self._working("publishing a segment of"):
             if self._open is not None:
                 segment = self._open
                 link = segment.writer.finish()
@@ -172,7 +172,7 @@ class DumpWriter:
         if root != expected:
             raise RemoteProtocolError("bad-root", f"the root of dump {self.origin.id} is not that of its chunks")
         if self.manifest is None:
-            with self._working("completing the dump"):
+            with self._working("completing"):
                 manifest = self._build_manifest(root)
                 write_durably(self._files, f"{self.origin.id}/{MANIFEST}", manifest.pack())
                 self.manifest = manifest
@@ -183,7 +183,7 @@ class DumpWriter:
         assert self.manifest is not None, "a receipt is for a complete dump"
         assert len(document) <= RECEIPT_MAX
         check_receipt(document, self.manifest)
-        with self._working("storing the receipt"):
+        with self._working("storing the receipt of"):
             if self._receipt is None:
                 write_durably(self._files, f"{self.origin.id}/{RECEIPT}", document)
                 self._receipt = document
@@ -202,11 +202,10 @@ class DumpWriter:
     @contextmanager
     def _working(self, doing: str) -> Iterator[None]:
         """Run the block if no fault has ended this writer; let a fault end it."""
-        what = f"{doing} of dump {self.origin.id}"
         if self._unusable:
-            raise StorageFaultError(f"{what}: {self._unusable}; open the dump again")
+            raise StorageFaultError(f"{doing} dump {self.origin.id}: {self._unusable}; open the dump again")
         try:
-            with storage_faults(what):
+            with dump_faults(doing, self.origin.id):
                 yield
         except StorageFaultError:
             self._unusable = "an earlier fault of the disk"
@@ -245,11 +244,10 @@ class DumpWriter:
                     try:
                         totals.add_chunk(segment.run_table(entry), entry.frame_bytes)
                     except ValueError as error:
-                        raise DamageFoundError(
-                            Finding(Damage.BAD_CHUNK, info.name, entry.position, str(error)), self.origin.id
-                        ) from None
+                        finding = Finding(Damage.BAD_CHUNK, info.name, entry.position, str(error))
+                        raise DamageFoundError(finding) from None
         if totals.image_bytes != self.origin.image_bytes:
             raise DamageFoundError(
-                Finding(Damage.BAD_CHUNK, SEGMENTS, None, "the run tables do not add up to the image"), self.origin.id
+                Finding(Damage.BAD_CHUNK, SEGMENTS, None, "the run tables do not add up to the image")
             )
         return totals

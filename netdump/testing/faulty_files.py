@@ -5,7 +5,7 @@ Wraps any Files: LocalFiles for tests on a real disk, MemoryFiles for power cuts
     files = FaultyFiles(LocalFiles(root))
     files.fail(at=7, error=errno.EIO)      # the 8th operation from now on
     files.stop(at=7, moment=Moment.AFTER)  # the process is killed after it
-    files.full = True                      # whatever needs room fails with ENOSPC until this is False again
+    files.fill_up()                        # whatever needs room fails with ENOSPC until make_room()
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class FaultyFiles:
 
     def __init__(self, inner: Files) -> None:
         self.operations: Final[list[Operation]] = []
-        self.full = False
         self.stopped = False
+        self._full_from: int | None = None
         self._inner: Final = inner
         self._failing: dict[int, int] = {}
         self._stop: tuple[int, Moment] | None = None
@@ -84,6 +84,19 @@ class FaultyFiles:
         """
         self._stop = (len(self.operations) + at, moment)
 
+    def fill_up(self, at: int = 0) -> None:
+        """Let every operation that needs room fail with ENOSPC, from that one from now on (0: the next)."""
+        self._full_from = len(self.operations) + at
+
+    def make_room(self) -> None:
+        """End what fill_up() has begun."""
+        self._full_from = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the next operation finds the disk full."""
+        return self._full_from is not None and len(self.operations) >= self._full_from
+
     def do(
         self, operation: Operation, work: Callable[[], _Result], half: Callable[[], object] | None = None
     ) -> _Result:
@@ -91,21 +104,20 @@ class FaultyFiles:
         if self.stopped:
             raise Stopped
         number = len(self.operations)
+        error = errno.ENOSPC if self.full and operation.kind in GROWING else self._failing.pop(number, 0)
         self.operations.append(operation)
         stop = self._stop[1] if self._stop is not None and self._stop[0] == number else None
-        error = self._failing.pop(number, 0)
-        if self.full and operation.kind in GROWING:
-            error = errno.ENOSPC
         if half is not None and (error or stop is Moment.IN_THE_MIDDLE):
             half()
         if stop in {Moment.BEFORE, Moment.IN_THE_MIDDLE}:
             self._die()
         if error:
             raise OSError(error, os.strerror(error), operation.name)
-        result = work()
-        if stop is Moment.AFTER:
-            self._die()
-        return result
+        try:
+            return work()
+        finally:
+            if stop is Moment.AFTER:  # also after an operation that failed by itself
+                self._die()
 
     def _die(self) -> NoReturn:
         self.stopped = True

@@ -1,0 +1,131 @@
+"""A kill, a power cut or a fault at every single operation: no promise is broken, and the dump goes on to its end."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from netdump.errors import StorageFaultError
+from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
+from netdump.testing.memory_files import MemoryFiles
+from netdump.testing.sample_dump import SampleDump
+from tests.store.delivery import Delivery
+
+ROOT = Path("dumps")
+SAMPLE = SampleDump(seed=5, image_bytes=50_000, chunk_bytes=9_000)
+VMCORE = f"{SAMPLE.origin.id}/vmcore"
+
+
+def operations_of_a_delivery() -> list[str]:
+    files = FaultyFiles(MemoryFiles())
+    Delivery(SAMPLE, ROOT).session(files)
+    return [operation.kind for operation in files.operations]
+
+
+KINDS = operations_of_a_delivery()
+
+
+def attempt(delivery: Delivery, files: FaultyFiles) -> StorageFaultError | None:
+    """One session; the fault that ended it, if one did. Any other error goes through."""
+    try:
+        delivery.session(files)
+    except StorageFaultError as fault:
+        assert fault.retryable  # noqa: PT017 (a fault may, but need not, come)
+        return fault
+    return None
+
+
+def finish(delivery: Delivery, memory: MemoryFiles) -> None:
+    delivery.session(memory)
+    delivery.check_result(memory)
+    assert memory.content(VMCORE) == SAMPLE.image
+
+
+def test_the_sample_is_worth_it() -> None:
+    assert {"create", "write", "sync", "rename", "sync_folder", "close", "lock", "make_folder", "write_at"} <= set(
+        KINDS
+    )
+    assert KINDS.count("rename") >= 6
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("power", ["stays", "cut", "cut and luck"])
+def test_stopped_at_any_operation(moment: Moment, power: str) -> None:
+    for number, kind in enumerate(KINDS):
+        if moment is Moment.IN_THE_MIDDLE and kind not in {"write", "write_at"}:
+            continue
+        memory = MemoryFiles()
+        files = FaultyFiles(memory)
+        delivery = Delivery(SAMPLE, ROOT)
+        files.stop(number, moment)
+        with pytest.raises(Stopped):
+            delivery.session(files)
+        if power != "stays":
+            memory.cut_power(Random(number) if power == "cut and luck" else None)
+        finish(delivery, memory)
+
+
+def test_stopped_again_and_again() -> None:
+    for seed in range(150):
+        random = Random(seed)
+        memory = MemoryFiles()
+        delivery = Delivery(SAMPLE, ROOT, chunks_per_segment=random.randint(1, 4))
+        while True:
+            files = FaultyFiles(memory)
+            files.stop(random.randrange(2 * len(KINDS)), random.choice(list(Moment)))
+            try:
+                delivery.session(files)
+                break
+            except Stopped:
+                if random.random() < 0.7:
+                    memory.cut_power(Random(random.random()))
+        memory.cut_power()
+        finish(delivery, memory)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_fault_at_any_operation(error: int) -> None:
+    for number in range(len(KINDS)):
+        memory = MemoryFiles()
+        files = FaultyFiles(memory)
+        delivery = Delivery(SAMPLE, ROOT)
+        files.fail(number, error)
+        fault = attempt(delivery, files)
+        assert fault is None or SAMPLE.origin.id in str(fault)
+        # The same process goes on, on what it sees; then power goes, and all that was promised is still there.
+        delivery.session(files)
+        delivery.check_result(files)
+        memory.cut_power(Random(number))
+        finish(delivery, memory)
+
+
+def test_a_fault_that_lasts() -> None:
+    for number in range(0, len(KINDS), 3):
+        memory = MemoryFiles()
+        files = FaultyFiles(memory)
+        delivery = Delivery(SAMPLE, ROOT)
+        files.fail(number, errno.EIO, times=7)
+        for _ in range(9):
+            if attempt(delivery, files) is not None:
+                memory.cut_power(Random(number))
+        finish(delivery, memory)
+
+
+def test_no_space_from_any_operation_on() -> None:
+    for number in range(len(KINDS)):
+        memory = MemoryFiles()
+        files = FaultyFiles(memory)
+        delivery = Delivery(SAMPLE, ROOT)
+        files.fill_up(number)
+        for _ in range(2):
+            fault = attempt(delivery, files)
+            if fault is not None:
+                assert "make room" in str(fault)
+                assert not [name for name in memory.all_names() if name.endswith(".partial")]
+        files.make_room()
+        delivery.session(files)
+        memory.cut_power(Random(number))
+        finish(delivery, memory)

@@ -1,0 +1,167 @@
+"""Sealed JSON proves that it is whole ([S-10] to [S-12])."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netdump.store.findings import Damage, DamageFoundError
+from netdump.store.sealed import Members, canonical, seal, unseal
+
+FORMAT = "netdump-test/1"
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def damage_of(data: bytes) -> Damage:
+    with pytest.raises(DamageFoundError) as error:
+        unseal(data, FORMAT, "file.json")
+    assert error.value.finding.file == "file.json"
+    return error.value.finding.damage
+
+
+def test_canonical_text() -> None:
+    assert canonical({"b": [1, {"z": None, "a": True}], "a": 'é\n"', "B": -2}) == (
+        b'{"B":-2,"a":"\\u00e9\\n\\"","b":[1,{"a":true,"z":null}]}\n'
+    )
+
+
+def test_the_seal_is_over_the_rest() -> None:
+    rest = b'{"format":"netdump-test/1","n":1}\n'
+    digest = hashlib.sha256(rest).hexdigest()
+    sealed = seal({"n": 1, "format": FORMAT})
+    assert sealed == b'{"format":"netdump-test/1","n":1,"sha256":"' + digest.encode() + b'"}\n'
+    assert unseal(sealed, FORMAT, "file.json").number("n") == 1
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.dictionaries(st.text().filter(lambda name: name not in {"sha256", "format"}), VALUES, max_size=5))
+def test_what_is_sealed_can_be_unsealed(members: dict[str, object]) -> None:
+    sealed = seal({**members, "format": FORMAT})
+    assert sealed.isascii()
+    assert sealed.count(b"\n") == 1
+    assert unseal(sealed, FORMAT, "file.json").names() == sorted([*members, "format"])
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.binary())
+def test_anything_else_is_damage(data: bytes) -> None:
+    assert damage_of(data) is Damage.NOT_SEALED
+
+
+SEALED = seal({"format": FORMAT, "text": "abc"})
+
+
+def resealed(text: str) -> bytes:
+    """A file with a right digest for text that may not be canonical."""
+    digest = hashlib.sha256(text.encode() + b"\n").hexdigest()
+    return text.replace("}", f',"sha256":"{digest}"}}').encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        SEALED[:-1],
+        SEALED + b"\n",
+        SEALED + SEALED,
+        b" " + SEALED,
+        b"\xef\xbb\xbf" + SEALED,
+        SEALED.replace(b'"abc"', b'"abd"'),
+        SEALED.replace(b'"abc"', b'"\\u0061bc"'),
+        SEALED.replace(b":", b": ", 1),
+        SEALED.decode().encode("utf-16"),
+        resealed('{"format":"netdump-test/1","n":1.0}'),
+        resealed('{"format":"netdump-test/1","n":NaN}'),
+        resealed('{"format":"netdump-test/1","n":1e3}'),
+        resealed('{"format":"netdump-test/1","n":-0}'),
+        resealed('{"format":"netdump-test/1","format":"netdump-test/1"}'),
+        resealed('{"n":1,"format":"netdump-test/1"}'),
+        b"[1]\n",
+        b"1\n",
+        b'{"format":"netdump-test/1"}\n',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 100_000,
+    ],
+)
+def test_not_sealed(data: bytes) -> None:
+    assert damage_of(data) is Damage.NOT_SEALED
+
+
+def test_an_unknown_format_is_refused_and_named() -> None:
+    assert damage_of(seal({"format": "netdump-test/2"})) is Damage.FORMAT
+    assert damage_of(seal({"n": 1})) is Damage.FORMAT
+
+
+def test_members_are_taken_out_by_kind_and_range() -> None:
+    members = Members(
+        {"n": 5, "t": "text", "f": True, "o": "00ff", "none": None, "c": {"x": 1}, "l": [{"y": 2}]}, "file.json"
+    )
+    assert (members.number("n"), members.number("n", 5, 5), members.text("t", 4), members.flag("f")) == (
+        5,
+        5,
+        "text",
+        True,
+    )
+    assert (members.octets("o", 2), members.optional_octets("o", 2)) == (b"\0\xff", b"\0\xff")
+    assert members.optional_octets("none", 2) is None
+    assert members.child("c").number("x") == 1
+    assert [child.number("y") for child in members.children("l")] == [2]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: m.number("absent"),
+        lambda m: m.number("flag"),
+        lambda m: m.number("text"),
+        lambda m: m.number("n", 6),
+        lambda m: m.number("n", 0, 4),
+        lambda m: m.text("n"),
+        lambda m: m.text("text", 3),
+        lambda m: m.flag("n"),
+        lambda m: m.octets("hex", 1),
+        lambda m: m.octets("hex", 3),
+        lambda m: m.octets("upper", 2),
+        lambda m: m.octets("blank", 2),
+        lambda m: m.octets("n", 2),
+        lambda m: m.optional_octets("absent", 2),
+        lambda m: m.child("list"),
+        lambda m: m.children("child"),
+        lambda m: m.children("mixed"),
+    ],
+)
+def test_members_of_another_kind_are_damage(call: object) -> None:
+    members = Members(
+        {
+            "n": 5,
+            "flag": True,
+            "text": "text",
+            "hex": "00ff",
+            "upper": "00FF",
+            "blank": "00 f",
+            "list": [],
+            "child": {},
+            "mixed": [1],
+        },
+        "file.json",
+    )
+    assert callable(call)
+    with pytest.raises(DamageFoundError) as error:
+        call(members)
+    assert error.value.finding.damage is Damage.CONTENT
+    assert error.value.finding.file == "file.json"
+
+
+def test_a_large_file_costs_no_more_than_its_size() -> None:
+    sealed = seal({"format": FORMAT, "list": [{"n": number} for number in range(20_000)]})
+    assert len(unseal(sealed, FORMAT, "file.json").children("list")) == 20_000
+    assert json.loads(sealed)["format"] == FORMAT

@@ -1,0 +1,179 @@
+"""The local store keeps the contract, on a disk and in memory; what only it can get wrong is tested below."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from netdump.errors import BusyError, DamagedError, StorageFaultError
+from netdump.store import Store
+from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
+from netdump.testing.memory_files import MemoryFiles
+from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import CLOCK, StoreContract, append_all, deliver
+
+SAMPLE = SampleDump()
+ID = SAMPLE.origin.id
+
+
+class TestLocalStore(StoreContract):
+    def open_store(self, place: Path) -> Store:
+        return Store(place / "dumps", clock=lambda: CLOCK)
+
+
+class TestMemoryStore(StoreContract):
+    def setup_method(self) -> None:
+        self.files = MemoryFiles()
+
+    def open_store(self, place: Path) -> Store:
+        return Store(place / "dumps", self.files, clock=lambda: CLOCK)
+
+
+def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = Store(tmp_path / "dumps")
+        deliver(store, SAMPLE)
+        store.dump(ID).reassemble()
+    finally:
+        os.umask(before)
+    found = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "dumps", *(tmp_path / "dumps").rglob("*")]
+    }
+    assert {found.pop(name) for name in ("dumps", ID, "segments")} == {0o700}
+    assert {"origin.json", "headline", "manifest.json", "receipt.json", "vmcore", "lock"} <= set(found)
+    assert set(found.values()) == {0o600}
+
+
+def test_the_lock_holds_between_stores(tmp_path: Path) -> None:
+    with Store(tmp_path / "dumps").open_writer(SAMPLE.origin), pytest.raises(BusyError):
+        Store(tmp_path / "dumps").open_writer(SAMPLE.origin)
+
+
+def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    deliver(store, SAMPLE, 6)
+    folder = tmp_path / "dumps" / ID
+    sound = sorted(path.name for path in (folder / "segments").iterdir())
+    for name in ("headline.partial", "vmcore.partial", "segments/00.seg.partial"):
+        (folder / name).write_bytes(b"rest")
+    orphan = "segments/ffffffffffff0000-ffffffffffff0001.seg"
+    (folder / orphan).write_bytes(b"not sound")
+    (folder / "segments" / "notes.txt").write_bytes(b"nobody's business")
+    assert store.dump(ID).durable.chunks == 6
+    assert (folder / orphan).exists(), "a reader removes nothing"
+    store.open_writer(SAMPLE.origin).close()
+    assert sorted(path.name for path in (folder / "segments").iterdir()) == sorted([*sound, "notes.txt"])
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_segment_that_is_not_sound_is_sent_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps", clock=lambda: CLOCK)
+    deliver(store, SAMPLE, 9)
+    second = tmp_path / "dumps" / ID / "segments" / store.dump(ID).segments()[1].name
+    second.write_bytes(second.read_bytes()[:-1])
+    with store.open_writer(SAMPLE.origin) as writer:
+        assert writer.durable.chunks == 3
+        append_all(writer, SAMPLE.chunks[3:])
+        writer.finish(SAMPLE.root)
+    assert store.dump(ID).verify().ok
+
+
+def test_a_complete_dump_that_is_damaged_is_not_written_to(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    deliver(store, SAMPLE)
+    folder = tmp_path / "dumps" / ID
+    names = sorted(path.name for path in (folder / "segments").iterdir())
+    (folder / "segments" / names[1]).write_bytes(b"")
+    with pytest.raises(DamagedError, match=names[1]):
+        store.open_writer(SAMPLE.origin)
+    assert sorted(path.name for path in (folder / "segments").iterdir()) == names
+    (folder / "manifest.json").write_bytes(b"{}\n")
+    with pytest.raises(DamagedError, match=r"manifest\.json"):
+        store.open_writer(SAMPLE.origin)
+    (folder / "origin.json").write_bytes(b"{}\n")
+    with pytest.raises(DamagedError, match=r"origin\.json"):
+        store.open_writer(SAMPLE.origin)
+    store.delete(ID)
+
+
+def test_a_folder_without_origin_is_not_a_dump_yet(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    (tmp_path / "dumps" / ID).mkdir(parents=True)
+    (tmp_path / "dumps" / f".trash-{ID}-00").mkdir()
+    (tmp_path / "dumps" / "lost+found").mkdir()
+    assert store.ids() == []
+    deliver(store, SAMPLE, 1)
+    assert store.ids() == [ID]
+
+
+@pytest.mark.parametrize("name", ["", "segments", "origin.json", "lock", "segments/0000000000000000.seg.partial"])
+def test_a_symbolic_link_leads_nowhere(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / "dumps")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_bytes(b"mine")
+    link = tmp_path / "dumps" / ID / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside if name in {"", "segments"} else outside / "file")
+    with suppress(StorageFaultError, FileExistsError):
+        deliver(store, SAMPLE, 3)
+    assert [path.name for path in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_bytes() == b"mine"
+
+
+def test_a_deletion_cut_short_is_all_or_nothing() -> None:
+    def run(number: int) -> bool:
+        memory = MemoryFiles()
+        deliver(Store(Path("dumps"), memory, clock=lambda: CLOCK), SAMPLE)
+        files = FaultyFiles(memory)
+        files.stop(number, Moment.AFTER)
+        try:
+            Store(Path("dumps"), files).delete(ID)
+        except Stopped:
+            pass
+        else:
+            return False
+        store = Store(Path("dumps"), memory)
+        if store.ids():
+            assert store.dump(ID).verify().ok
+            store.delete(ID)
+        store.empty_trash()
+        store.empty_trash()
+        assert memory.all_names() == memory.names("") == []
+        return True
+
+    assert sum(run(number) for number in range(200)) > 20
+
+
+def test_deleting_survives_a_power_cut() -> None:
+    memory = MemoryFiles()
+    store = Store(Path("dumps"), memory)
+    deliver(store, SAMPLE)
+    store.delete(ID)
+    memory.cut_power()
+    assert store.ids() == []
+
+
+def test_a_lock_of_a_folder_that_was_moved_away_is_worth_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    deliver(store, SAMPLE, 1)
+    writer = store.open_writer(SAMPLE.origin)
+    os.rename(tmp_path / "dumps" / ID, tmp_path / "elsewhere")
+    with store.open_writer(SAMPLE.origin) as other:
+        assert other.durable.offset == 0
+    writer.close()
+
+
+def test_a_missing_root_is_a_fault(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    (tmp_path / "dumps").rmdir()
+    for call in (store.ids, store.free_bytes, store.empty_trash, lambda: store.open_writer(SAMPLE.origin)):
+        with pytest.raises(StorageFaultError, match=r"dumps|dump "):
+            call()
+    with pytest.raises(StorageFaultError, match="making the folder"):
+        Store(tmp_path / "absent" / "dumps")
