@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,6 @@ def command(*, source: Source, dump_id: str, output: Path | None, jobs: int, for
         print_json(fetched_json(fetched, record))
     else:
         click.echo(summary(fetched))
-        click.echo(f"open it with: crash VMLINUX {printable(str(fetched.path))}")
     if fetched.plan.complete:
         return 0
     warn(
@@ -100,12 +100,13 @@ def choose_target(output: Path | None, record: DumpRecord) -> Path:
 
 
 def summary(fetched: Fetched) -> str:
-    """One line: size, time, rate, root and path."""
+    """One line: size, time, rate, root, path, and how to open it."""
     rate = size_text(int(fetched.bytes / max(fetched.seconds, 0.001)))
     root = f"root {fetched.plan.root}" if fetched.plan.root is not None else "not complete, so without root"
     return (
         f"{exact_size_text(fetched.bytes)} in {duration_text(fetched.seconds)} ({rate}/s, "
-        f"{size_text(fetched.transferred)} transferred), verified, {root}: {printable(str(fetched.path))}"
+        f"{size_text(fetched.transferred)} transferred), verified, {root}: {printable(str(fetched.path))}; "
+        f"open it with: crash VMLINUX {printable(shlex.quote(str(fetched.path)))}"
     )
 
 

@@ -44,11 +44,12 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> int:
     if as_json:
         print_json(report.as_json())
     else:
-        _print(report)
+        show(report)
     return 0 if report.ok else DamagedError.exit_status
 
 
-def _print(report: Report) -> None:
+def show(report: Report) -> None:
+    """Print a report for people."""
     covered = (
         f"{exact_size_text(report.image_bytes)} of image in {report.chunks:,} chunks, {report.segments:,} segments"
     )

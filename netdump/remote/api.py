@@ -62,7 +62,7 @@ _SOCKET_OPTIONS: Final = [
 class ApiClient:
     """Implements Catalog over HTTPS. A context manager."""
 
-    __slots__ = ("_patience", "_pool", "_url", "_wait")
+    __slots__ = ("_patience", "_pool", "_proven", "_url", "_wait")
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class ApiClient:
         self._url: Final = endpoint.url
         self._patience: Final = patience
         self._wait: Final = wait
+        self._proven = False
         self._pool: Final = HTTPSConnectionPool(
             endpoint.host,
             endpoint.port,
@@ -150,7 +151,7 @@ class ApiClient:
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
         except HTTPError as error:
-            raise connection_error(self._url, error) from error
+            raise connection_error(self._url, error, proven=self._proven) from error
         finally:
             response.close()
 
@@ -178,7 +179,7 @@ class ApiClient:
         try:
             body = response.read(bytes_max + 1, decode_content=False)
         except HTTPError as error:
-            raise connection_error(self._url, error) from error
+            raise connection_error(self._url, error, proven=self._proven) from error
         finally:
             response.close()  # a connection whose answer was read to its end is back in the pool already
         if len(body) > bytes_max:
@@ -186,7 +187,12 @@ class ApiClient:
         return body
 
     def _request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, read_seconds: float = READ_SECONDS
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = READ_SECONDS,
     ) -> BaseHTTPResponse:
         """The answer to a request, good by its status, its body not read yet."""
         try:
@@ -198,12 +204,13 @@ class ApiClient:
                 preload_content=False,
                 timeout=Timeout(connect=CONNECT_SECONDS, read=read_seconds),
             )
+            self._proven = True
             if response.status in {200, 206}:
                 return response
             body = response.read(ERROR_BYTES_MAX, decode_content=False)
             response.close()
         except HTTPError as error:
-            raise connection_error(self._url, error) from error
+            raise connection_error(self._url, error, proven=self._proven) from error
         raise answered_error(self._url, response.status, body)
 
 

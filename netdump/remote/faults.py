@@ -6,6 +6,7 @@ Owns the way back from an error object to the class it was raised as over there.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,13 @@ ERROR_BYTES_MAX: Final = 65536
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _NAME_MISMATCH: Final = frozenset({62, 64})
+
+# Reasons of OpenSSL, as Python's ssl names them.
+_NO_TLS13: Final = re.compile(
+    r"WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|HTTP_REQUEST|PROTOCOL_VERSION|HANDSHAKE_FAILURE|NO_APPLICATION_PROTOCOL|"
+    r"PACKET_LENGTH_TOO_LONG"
+)
+_REFUSAL: Final = re.compile(r"ALERT.*(?:CERT|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 def _subclasses(kind: type[NetdumpError]) -> Iterator[type[NetdumpError]]:
@@ -71,25 +79,36 @@ def answered_error(url: str, status: int, body: bytes) -> NetdumpError:
     return RemoteError(text)
 
 
-def connection_error(url: str, error: HTTPError) -> NetdumpError:
-    """The error that a failed or broken connection stands for."""
+def connection_error(url: str, error: HTTPError, *, proven: bool = False) -> NetdumpError:
+    """The error that a failed or broken connection stands for.
+
+    proven: a collector has answered there before, so that what is no TLS now comes from a damaged stream.
+    """
     if isinstance(error, SSLError):
-        return _tls_error(url, next((each for each in error.args if isinstance(each, ssl.SSLError)), None))
+        return _tls_error(url, next((each for each in error.args if isinstance(each, ssl.SSLError)), None), proven)
     # urllib3 wraps the system's error, whose text says most, in one of its own that repeats the address.
     inner = error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), error)
-    if isinstance(inner, ssl.SSLError) and "ALERT" in (inner.reason or ""):
-        return _tls_error(url, inner)  # with TLS 1.3 a refused certificate is told of after the handshake
+    if isinstance(inner, ssl.SSLError):
+        return _tls_error(url, inner, proven)
     text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
-    return UnreachableError(f"no answer from {url}: {printable(text, 300)}; does `netdump serve` run there?")
+    return _unreachable(url, printable(text, 300))
 
 
-def _tls_error(url: str, error: ssl.SSLError | None) -> NetdumpError:
+def _tls_error(url: str, error: ssl.SSLError | None, proven: bool) -> NetdumpError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _verification_error(url, error)
-    reason = printable(((error.reason if error is not None else None) or "no TLS").lower().replace("_", " "), 200)
-    if "alert" in reason:
-        return RefusedError(f"the collector at {url} refuses this certificate ({reason}): enroll with a new token")
-    return ImpostorError(f"what answers at {url} does not speak TLS 1.3 ({reason}): it is no netdump collector")
+    reason = (error.reason if error is not None else None) or "TLS broke off"
+    words = printable(reason.lower().replace("_", " "), 200)
+    if not proven and _NO_TLS13.search(reason):
+        return ImpostorError(f"what answers at {url} does not speak TLS 1.3 ({words}): it is no netdump collector")
+    if _REFUSAL.search(reason):  # with TLS 1.3 it comes after the handshake, in place of an answer
+        return RefusedError(f"the collector at {url} refuses this certificate ({words}): enroll with a new token")
+    # Whatever else ends a TLS connection, such as an end without goodbye or a damaged record, is the network's doing.
+    return _unreachable(url, words)
+
+
+def _unreachable(url: str, words: str) -> UnreachableError:
+    return UnreachableError(f"no answer from {url}: {words}; does `netdump serve` run there?")
 
 
 def _verification_error(url: str, error: ssl.SSLCertVerificationError) -> NetdumpError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from netdump.errors import AmbiguousIdError, DumpNotFoundError
 from netdump.pki import init_authority
 from netdump.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
-from tests.index.stored import PANIC
+from tests.index.stored import PANIC, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,13 @@ def test_a_receipt_that_is_not_the_collectors(shell: Shell, folder: Path, tmp_pa
     assert "receipt     none\n" in shell.run("show", WHOLE.id, "--root", folder).out
 
 
+def test_the_receipt_of_another_dump(shell: Shell, folder: Path) -> None:
+    store = fill(folder)
+    other = Sample(number=7).store(store)
+    shutil.copy(folder / "dumps" / WHOLE.id / "receipt.json", folder / "dumps" / other / "receipt.json")
+    assert "receipt     NOT GOOD: the receipt is for another dump\n" in shell.run("show", other, "--root", folder).out
+
+
 def test_candidates_are_named(shell: Shell, folder: Path) -> None:
     fill(folder)
     done = shell.run("show", "abcd", "--root", folder)
@@ -114,8 +122,8 @@ def test_without_a_panic_the_end_is_shown() -> None:
 
 
 def test_hostile_logs_do_not_reach_the_terminal(shell: Shell, folder: Path) -> None:
-    WHOLE_LOG = b"[1.0] \x1b[2J\x9b[bold]x\r\n[2.0] Kernel panic - not syncing: \x1b]0;x\x07[red]y\n"  # noqa: N806
-    sample = type(WHOLE)(number=5, log=WHOLE_LOG)
+    log = b"[1.0] \x1b[2J\x9b[bold]x\r\n[2.0] Kernel panic - not syncing: \x1b]0;x\x07[red]y\n"
+    sample = Sample(number=5, log=log)
     (folder / "dumps").mkdir()
     sample.store(Store(folder / "dumps"), chunks=0)
     for name in ("show", "log"):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netdump.cli.cmd_verify import show
 from netdump.errors import DamagedError
+from netdump.store import Damage, Finding, Report
 from tests.cli.collector import HALF, WHOLE, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.cli.commands import Shell
 
@@ -38,6 +42,13 @@ def test_damage_is_listed_and_remembered(shell: Shell, folder: Path) -> None:
     assert (shown.object["ok"], shown.object["id"], len(shown.object["findings"])) == (False, WHOLE.id, 1)
     (dump,) = shell.run("list", "--root", folder, "--state", "damaged", "--json").object["dumps"]
     assert dump["id"] == WHOLE.id
+
+
+def test_long_lists_of_damage_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Report("a" * 32, True, 1, 2, 3, (Finding(Damage.BAD_DIGEST, "x\x1b.seg", 5, "why"),), 7))
+    out, err = capsys.readouterr()
+    assert out == "x\\x1b.seg, byte 5: why (bad-digest)\n… and 7 more\n"
+    assert "DAMAGED" in err
 
 
 def test_json(shell: Shell, folder: Path) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import AmbiguousIdError, BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
+from netdump.errors import (
+    AmbiguousIdError,
+    BusyError,
+    DumpNotFoundError,
+    IndexFaultError,
+    NotACollectorError,
+    StorageFaultError,
+)
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME
 from netdump.index.reading import Query
@@ -178,6 +185,28 @@ def test_nothing_but_segments_can_be_opened(store: Store, catalog: LocalCatalog,
     dump_id = Sample().store(store)
     with pytest.raises(DumpNotFoundError):
         catalog.open_segment(dump_id, name)
+
+
+def test_a_segment_that_cannot_be_read(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    plan = catalog.plan(Sample().store(store))
+    path = tmp_path / "dumps" / plan.id / "segments" / plan.segments[0].name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StorageFaultError):
+        list(catalog.read_segment(plan.id, plan.segments[0].name, 0))
+
+
+def test_dumps_that_go_away_meanwhile(store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sample()
+    with sample.open(store):
+        listed(catalog)
+    Sample(number=2).store(store, chunks=0)
+
+    def gone(_store: Store, dump_id: str) -> None:
+        raise DumpNotFoundError(dump_id)
+
+    monkeypatch.setattr("netdump.index.catalog.gather", gone)
+    assert listed(catalog) == []
 
 
 def test_verify_tells_the_index(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:

@@ -9,7 +9,7 @@ import pytest
 from urllib3.exceptions import ProtocolError, SSLError
 
 from netdump import errors
-from netdump.errors import CertificateError, DamagedError, NetdumpError, RefusedError, UnreachableError
+from netdump.errors import CertificateError, DamagedError, ImpostorError, NetdumpError, RefusedError, UnreachableError
 from netdump.remote.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
 from netdump.store import DamageFoundError
 
@@ -61,6 +61,23 @@ def test_an_alert_in_mid_stream_is_a_refusal() -> None:
     cause = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] x")
     cause.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     assert isinstance(connection_error(URL, ProtocolError("broken", cause)), RefusedError)
+
+
+@pytest.mark.parametrize("reason", ["UNEXPECTED_EOF_WHILE_READING", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC", None])
+def test_a_tls_stream_that_breaks_is_a_cut(reason: str | None) -> None:
+    cause = ssl.SSLError(8, "EOF occurred in violation of protocol")
+    cause.reason = reason  # type: ignore[assignment]
+    for error in (SSLError(cause), ProtocolError("x", cause), SSLError("no cause")):
+        assert isinstance(connection_error(URL, error), UnreachableError)
+
+
+@pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "TLSV1_ALERT_PROTOCOL_VERSION", "HTTP_REQUEST"])
+def test_what_does_not_speak_tls_1_3_is_no_collector(reason: str) -> None:
+    cause = ssl.SSLError(1, "x")
+    cause.reason = reason
+    assert isinstance(connection_error(URL, SSLError(cause)), ImpostorError)
+    # Unless a collector was there before: a flipped bit in a record's header looks the same.
+    assert isinstance(connection_error(URL, SSLError(cause), proven=True), UnreachableError)
 
 
 def test_the_systems_own_words_are_shown() -> None:

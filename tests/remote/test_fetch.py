@@ -24,12 +24,14 @@ from netdump.errors import (
     UnreachableError,
 )
 from netdump.pki import client_context
+from netdump.pki.endpoint import Endpoint
 from netdump.remote import fetch as fetch_module
 from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Fetched, default_name, fetch
 from netdump.remote.patience import Patience
 from netdump.remote.staging import SUFFIX
 from netdump.store import Restoration
+from netdump.testing.fault_proxy import FaultProxy, Faults
 from tests.index.stored import Sample
 from tests.index.test_record import FULL
 from tests.remote.fake_api import FakeApi, Fault
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.index.catalog import LocalCatalog
-    from netdump.index.reading import Catalog
+    from netdump.index.reading import Catalog, FetchPlan
     from netdump.store import Store
 
 QUICK = Patience(tries=4, first_s=0.001, longest_s=0.001)
@@ -155,7 +157,19 @@ def test_damage_that_stays_is_told_and_leaves_no_file(
 
     with pytest.raises(DamagedError, match="netdump verify"):
         get(Flaky(catalog, read), dump_id, target)
-    assert left(target) == [f"core{SUFFIX}"]
+    assert left(target) in ([], [f"core{SUFFIX}"])
+
+
+def test_a_sound_segment_must_be_the_one_of_the_plan(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    plan = catalog.plan(Sample().store(store))
+    wrong = replace(plan.segments[1], sha256="0" * 64)
+
+    class Confused(Flaky):
+        def plan(self, dump_id: str) -> FetchPlan:
+            return replace(plan, segments=(plan.segments[0], wrong, *plan.segments[2:]))
+
+    with pytest.raises(DamagedError, match="not the segment of the plan"):
+        get(Confused(catalog, lambda pieces, name, offset: pieces), plan.id, target)
 
 
 def test_segments_of_another_dump_are_not_taken(store: Store, catalog: LocalCatalog, target: Path) -> None:
@@ -470,3 +484,15 @@ def test_threads_that_hang_do_not_write_into_a_closed_file(
 )
 def test_default_names_are_harmless(host: str, expected: str) -> None:
     assert default_name(replace(FULL, host=host)) == expected
+
+
+def test_a_network_that_cuts_and_damages(api: FakeApi, store: Store, target: Path) -> None:
+    sample = Sample(pages=640)
+    dump_id = sample.store(store)
+    plan = [Faults(), Faults(cut_down=9000), Faults(flip_down=4000), Faults(close_down=6000), Faults(flip_down=3500)]
+    with FaultProxy(("127.0.0.1", api.endpoint.port), plan, seed=7) as proxy:
+        bundle = replace(api.bundle(), api=Endpoint("localhost", proxy.address[1]))
+        with ApiClient(bundle.api, client_context(bundle), connections=4) as client:
+            get(client, dump_id, target, jobs=4)
+    assert target.read_bytes() == sample.image
+    assert len(proxy.passages) > len(plan) - 1
