@@ -40,6 +40,15 @@ class Run(NamedTuple):
         return self.source is None or self.source + self.length == after.source
 
 
+class Outline(NamedTuple):
+    """What a CHUNK says by itself, data and digest not looked at; raw_bytes is the size of its raw data."""
+
+    offset: int
+    length: int
+    runs: tuple[Run, ...]
+    raw_bytes: int
+
+
 class Chunk(NamedTuple):
     """A chunk whose every byte was checked."""
 
@@ -101,35 +110,49 @@ def _read_run(table: bytes, position: int, offset: int) -> tuple[Run, int]:
     return Run(state, reason, offset, length, source), position
 
 
-def read_chunk(message: Message, image_bytes: int, check_digest: bool = True) -> Chunk:
-    """Check a CHUNK wholly, in the order of the rules, but for its place in the dump. Raises WireError.
+def read_outline(message: Message) -> Outline:
+    """Check what a CHUNK says by itself, but for compressed data and digest [W-20]. Raises WireError."""
+    offset, length = message.number("offset"), message.number("length")
+    runs = read_runs(message.octets("runs"), offset, length)
+    raw_bytes = sum(run.length for run in runs if run.state == DATA)
+    stored = len(message.octets("data"))
+    if message.number("codec") == STORED:
+        if stored != raw_bytes:
+            raise WireError("bad-codec", "W-51", f"{stored} bytes stored instead of {raw_bytes}")
+    elif raw_bytes == 0:
+        raise WireError("bad-codec", "W-51", "a chunk without raw data that is not stored")
+    return Outline(offset, length, runs, raw_bytes)
+
+
+def check_within(outline: Outline, image_bytes: int) -> None:
+    """Find the chunk within the image [W-45]. Raises WireError."""
+    end = outline.offset + outline.length
+    if end > image_bytes:
+        raise _bad("W-45", f"a chunk up to {end} in an image of {image_bytes} bytes")
+
+
+def read_contents(message: Message, outline: Outline, check_digest: bool = True) -> Chunk:
+    """Decode the raw data of the CHUNK of outline, and hold it against its digest [W-51] .. [W-53]. Raises WireError.
 
     check_digest: False leaves out [W-53], for a frame that shows structure only.
     """
-    offset, length, table = message.number("offset"), message.number("length"), message.octets("runs")
-    if offset + length > image_bytes:
-        raise _bad("W-45", f"a chunk up to {offset + length} in an image of {image_bytes} bytes")
-    runs = read_runs(table, offset, length)
-    raw = _read_data(message, sum(run.length for run in runs if run.state == DATA))
-    digest = message.octets("digest")
-    if check_digest and digests.chunk_digest(offset, length, table, raw) != digest:
-        raise WireError("bad-digest", "W-53", f"the chunk at {offset}")
-    return Chunk(offset, length, runs, raw, digest)
+    raw, digest = message.octets("data"), message.octets("digest")
+    if message.number("codec") == ZSTD:
+        try:
+            raw = zstd.decompress(raw, outline.raw_bytes, WINDOW_MAX)
+        except zstd.ZstdError as error:
+            raise WireError("bad-codec", "W-51", str(error)) from error
+    computed = digests.chunk_digest(outline.offset, outline.length, message.octets("runs"), raw)
+    if check_digest and computed != digest:
+        raise WireError("bad-digest", "W-53", f"the chunk at {outline.offset}")
+    return Chunk(outline.offset, outline.length, outline.runs, raw, digest)
 
 
-def _read_data(message: Message, raw_bytes: int) -> bytes:
-    """Decode the raw data of a CHUNK [W-51] [W-52]."""
-    data = message.octets("data")
-    if message.number("codec") == STORED:
-        if len(data) != raw_bytes:
-            raise WireError("bad-codec", "W-51", f"{len(data)} bytes stored instead of {raw_bytes}")
-        return data
-    if raw_bytes == 0:
-        raise WireError("bad-codec", "W-51", "a chunk without raw data that is not stored")
-    try:
-        return zstd.decompress(data, raw_bytes, WINDOW_MAX, must_tell_size=True)
-    except zstd.ZstdError as error:
-        raise WireError("bad-codec", "W-51", str(error)) from error
+def read_chunk(message: Message, image_bytes: int, check_digest: bool = True) -> Chunk:
+    """Check a CHUNK wholly, but for where the one before it ended and for credit. Raises WireError."""
+    outline = read_outline(message)
+    check_within(outline, image_bytes)
+    return read_contents(message, outline, check_digest)
 
 
 def read_headline(message: Message) -> dict[str, Value]:
@@ -148,6 +171,6 @@ def headline_body(message: Message) -> bytes:
             raise WireError("bad-codec", "W-42", f"{len(body)} bytes stored instead of {raw_bytes}")
         return body
     try:
-        return zstd.decompress(body, raw_bytes, HEADLINE_MAX, must_tell_size=False)
+        return zstd.decompress(body, raw_bytes, HEADLINE_MAX)
     except zstd.ZstdError as error:
         raise WireError("bad-codec", "W-42", str(error)) from error

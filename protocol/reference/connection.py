@@ -7,11 +7,14 @@ and with which code. It reads no clock, the time is told to it; and it keeps no 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import digests
-from chunks import DATA, Chunk, read_chunk, read_headline
-from frames import HEADER_BYTES, Header, Message, WireError, check_resume, read_header, read_message
+from chunks import Outline, check_within, read_contents, read_headline, read_outline
+from frames import HEADER_BYTES, IMAGE_MAX, Header, Message, WireError, check_resume, read_header, read_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 COST_FLOOR = 4_096
 OPENING_SECONDS = 10
@@ -38,7 +41,7 @@ TABLE: Mapping[tuple[str, str, str], str] = {
 }
 
 
-# By image offset and number of chunks before it, every chain value that the client computed for that place.
+# By image offset and number of chunks before it, every chain value that the client knows for that place [W-36].
 Chains = dict[tuple[int, int], set[bytes]]
 
 
@@ -46,7 +49,7 @@ class Connection:
     """The state that both peers share, fed with the bytes of either."""
 
     def __init__(self, chains: Chains | None = None) -> None:
-        """chains: what this client computed on earlier connections [W-36]; what it computes here is added."""
+        """chains: what this client knows from earlier connections [W-36]; what it learns here is added."""
         self.state = "OPENING"
         self.chains = chains if chains is not None else {}
         self.seconds = 0  # since the TLS handshake; only ever set to more
@@ -57,7 +60,7 @@ class Connection:
         self._hello_at = self._resume_at = 0
         self._keepalive = self._idle = 0
         self._dump_id = b""
-        self._image_bytes = 0
+        self._image_bytes = IMAGE_MAX  # until HELLO tells
         self._place = (0, 0)  # image offset and chunks, so far
         self._chain = b""
         self._root: bytes | None = None
@@ -92,10 +95,9 @@ class Connection:
         if self.state == "CLOSED":
             return "nothing"
         if self.state in {"OPENING", "OPENED"}:
-            # The one whose turn it is has 10 seconds in all; whoever only waits, 10 since it last received something.
-            waits_for_turn = (self.state == "OPENING") == (peer == "collector")
-            since = self._hello_at if waits_for_turn else self._heard[other]
-            return "idle-timeout" if self.seconds - since >= OPENING_SECONDS else "nothing"
+            # Only who waits has a deadline: the collector for HELLO, the client for its answer.
+            waits = (self.state == "OPENING") == (peer == "collector")
+            return "idle-timeout" if waits and self.seconds - self._hello_at >= OPENING_SECONDS else "nothing"
         if self.seconds - max(self._heard[other], self._resume_at) >= self._idle:
             return "idle-timeout"
         return "keepalive" if self.seconds - self._heard[peer] >= self._keepalive else "nothing"
@@ -116,7 +118,7 @@ class Connection:
         if header.kind is not None:
             # The other side may have moved the state while the payload was on its way.
             self._check_state(sender, header)
-            self._accept(sender, read_message(header.kind, pending[: header.length]))
+            self._accept(sender, read_message(header.kind, pending[: header.length], self._image_bytes))
         return True
 
     def _check_state(self, sender: str, header: Header) -> None:
@@ -146,30 +148,34 @@ class Connection:
     def _hello(self, message: Message) -> None:
         self._dump_id, self._image_bytes = message.octets("dump_id"), message.number("image_bytes")
         self._hello_at = self.seconds
-        self.chains[0, 0] = {digests.chain_start(self._dump_id, self._image_bytes)}
+        start = {digests.chain_start(self._dump_id, self._image_bytes)}
+        if self.chains.get((0, 0)) != start:  # another dump: what is known is not of it
+            self.chains.clear()
+            self.chains[0, 0] = start
 
     def _resume(self, message: Message) -> None:
-        check_resume(message, self._image_bytes)
+        check_resume(message)
         self._place = self._acked, _ = message.number("offset"), message.number("chunks")
         self._chain = message.octets("chain")
         self._credit = self._cost_limit = message.number("credit")
         self._keepalive, self._idle = message.number("keepalive"), message.number("idle")
         self._resume_at = self.seconds
-        if self._chain not in self.chains.get(self._place, {self._chain}):
+        if self._chain not in self.chains.setdefault(self._place, {self._chain}):
             raise WireError("bad-root", "W-36", f"another chain value at {self._place}")
 
     def _headline(self, message: Message) -> None:
         read_headline(message)
 
     def _chunk(self, message: Message) -> None:
-        offset, chunks = self._place
-        if message.number("offset") != offset:
-            raise WireError("bad-order", "W-45", f"a chunk at {message.number('offset')}, not at {offset}")
-        chunk = read_chunk(message, self._image_bytes)
-        cost = cost_of(chunk)
+        outline, (offset, chunks) = read_outline(message), self._place
+        if outline.offset != offset:
+            raise WireError("bad-order", "W-45", f"a chunk at {outline.offset}, not at {offset}")
+        check_within(outline, self._image_bytes)
+        cost = cost_of(outline)
         self._cost += cost
         if self._cost > self._cost_limit:
-            raise WireError("credit-exceeded", "W-57", f"the chunk at {chunk.offset}")
+            raise WireError("credit-exceeded", "W-57", f"the chunk at {offset}")
+        chunk = read_contents(message, outline)
         self._place = end, _ = offset + chunk.length, chunks + 1
         self._chain = digests.chain_link(self._chain, chunk.digest)
         self.chains.setdefault(self._place, set()).add(self._chain)
@@ -184,8 +190,7 @@ class Connection:
             self._acked_cost += self._unacked.popleft()[1]
         if "credit" in message.values:
             self._credit = message.number("credit")
-        # Whether the client had this ACK, or which one before it, when it sent a chunk, shows only in what it sends.
-        # It may have acted on any; so a credit that is lowered takes nothing back that was granted before [W-57].
+        # The client may have acted on any ACK before this one: lowering takes back nothing that was granted [W-57].
         self._cost_limit = max(self._cost_limit, self._acked_cost + self._credit)
 
     def _finish(self, message: Message) -> None:
@@ -202,6 +207,6 @@ class Connection:
             raise WireError("bad-root", "W-68", "the collector computed another root")
 
 
-def cost_of(chunk: Chunk) -> int:
+def cost_of(outline: Outline) -> int:
     """Cost of a chunk against the credit, in bytes [W-57]."""
-    return sum(run.length for run in chunk.runs if run.state == DATA) + COST_FLOOR
+    return outline.raw_bytes + COST_FLOOR

@@ -28,6 +28,8 @@ def show_message(message: Message) -> None:
     if name == "CHUNK":
         for run in read_chunk(message, frames.IMAGE_MAX).runs:
             print(f"  {run}")
+    elif name == "RESUME":
+        frames.check_resume(message)
     elif name == "HEADLINE":
         for field, value in read_headline(message).items():
             print(f"  {field}={show(value)}")

@@ -6,8 +6,10 @@ The numbers are those of the prose, written again, so that a test can hold them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 CRITICAL = 0x8000
 HEADER_BYTES = 8
@@ -105,14 +107,16 @@ HELLO = Kind("HELLO", "client", _fields(
     Field("attempt", "u32", required=False),
     Field("drill", "u8", 0, 1, required=False),
 ))  # fmt: skip
+_RESUME_OFFSET = Field("offset", "u64", 0, IMAGE_MAX)
+_RESUME_IDLE = Field("idle", "u16", 3, 600)
 RESUME = Kind("RESUME", "collector", _fields(
-    Field("offset", "u64"),
+    _RESUME_OFFSET,
     Field("chain", "bytes:32"),
     Field("chunks", "u64"),
     Field("headline", "u8", 0, 1),
     Field("credit", "u32", 2 * MIB, 256 * MIB),
     Field("keepalive", "u16", 1, 60),
-    Field("idle", "u16", 3, 600),
+    _RESUME_IDLE,
 ))  # fmt: skip
 DEFER = Kind("DEFER", "collector", _fields(Field("seconds", "u32", 1, 86_400), _TEXT))
 DECLINE = Kind("DECLINE", "collector", _fields(Field("code", "u16"), _TEXT))
@@ -192,16 +196,17 @@ def iter_fields(payload: bytes) -> Iterator[tuple[int, bool, bytes]]:
         position, last = position + length, number & ~CRITICAL
 
 
-def read_fields(payload: bytes, known: Mapping[int, Field]) -> dict[str, Value]:
+def read_fields(payload: bytes, known: Mapping[int, Field], image_bytes: int = IMAGE_MAX) -> dict[str, Value]:
     """Decode the fields of payload: first the syntax of all, then each by its id, then who is missing [W-20].
 
-    Raises WireError.
+    image_bytes: size of the image, a bound of RESUME's offset. Raises WireError.
     """
     values: dict[str, Value] = {}
     for number, critical, raw in list(iter_fields(payload)):
         field = known.get(number)
         if field is not None:
-            values[field.name] = _read_value(field, raw)
+            value = values[field.name] = _read_value(field, raw)
+            _check_tied(field, value, values, image_bytes)
         elif critical:
             raise WireError("unknown-critical", "W-17", f"field {number} is not known")
     for field in known.values():
@@ -229,6 +234,14 @@ def _read_value(field: Field, raw: bytes) -> Value:
     return number
 
 
+def _check_tied(field: Field, value: Value, values: Mapping[str, Value], image_bytes: int) -> None:
+    """Hold a value against the bounds of its table that are not numbers: image_bytes and keepalive (wire.md 4.2)."""
+    if field is _RESUME_OFFSET and value > image_bytes:  # type: ignore[operator]
+        raise WireError("bad-field", "W-19", f"offset {value!r} is beyond the image")
+    if field is _RESUME_IDLE and value < 3 * values.get("keepalive", 0):  # type: ignore[operator]
+        raise WireError("bad-field", "W-19", f"idle {value!r} is less than 3 times keepalive")
+
+
 def _read_text(name: str, raw: bytes) -> str:
     if len(raw) > TEXT_MAX:
         raise WireError("bad-field", "W-16", f"{name} has {len(raw)} bytes")
@@ -241,12 +254,12 @@ def _read_text(name: str, raw: bytes) -> str:
     return text
 
 
-def read_message(kind: Kind, payload: bytes) -> Message:
-    """Decode the payload of a known message, with the rules that need no other message. Raises WireError.
+def read_message(kind: Kind, payload: bytes, image_bytes: int = IMAGE_MAX) -> Message:
+    """Decode the payload of a known message for an image of image_bytes. Raises WireError.
 
-    What is left for connection.py and chunks.py are the rules of the message as a whole [W-20].
+    What is left for connection.py, chunks.py and check_resume are the rules of the message as a whole [W-20].
     """
-    return Message(kind, read_fields(payload, kind.fields))
+    return Message(kind, read_fields(payload, kind.fields, image_bytes))
 
 
 def iter_messages(stream: bytes) -> Iterator[Message | Header]:
@@ -267,15 +280,11 @@ def iter_messages(stream: bytes) -> Iterator[Message | Header]:
         yield read_message(header.kind, payload) if header.kind else header
 
 
-def check_resume(resume: Message, image_bytes: int) -> None:
-    """Hold a RESUME against the size of the image and itself (wire.md 4.2). Raises WireError."""
-    offset, keepalive, idle = (resume.number(name) for name in ("offset", "keepalive", "idle"))
-    if offset > image_bytes:
-        raise WireError("bad-field", "W-19", f"offset {offset} is beyond the image")
-    if idle < 3 * keepalive:
-        raise WireError("bad-field", "W-19", f"idle {idle} is less than 3 times keepalive {keepalive}")
-    if (resume.number("chunks") == 0) != (offset == 0):
-        raise WireError("bad-field", "W-35", f"{resume.number('chunks')} chunks before offset {offset}")
+def check_resume(resume: Message) -> None:
+    """Hold the chunks of a RESUME against its offset: none exactly at 0, and no more than bytes [W-35]."""
+    offset, chunks = resume.number("offset"), resume.number("chunks")
+    if (chunks == 0) != (offset == 0) or chunks > offset:
+        raise WireError("bad-field", "W-35", f"{chunks} chunks before offset {offset}")
 
 
 def error_name(code: int) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
+
+# Everything else stands in a string as it is: U+0020..U+007F but for these two [S-10].
+ESCAPED = re.compile(r'["\\]|[^\x20-\x7f]')
+SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class SealError(Exception):
@@ -12,22 +17,34 @@ class SealError(Exception):
 
 def canonical(value: object) -> bytes:
     """Canonical text of value, with its line feed [S-10]. Raises SealError for what has none."""
-    _check(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
+    try:
+        return _text(value).encode("ascii") + b"\n"
+    except RecursionError as error:
+        raise SealError("nested too deeply") from error
 
 
-def _check(value: object) -> None:
-    """Refuse floating-point numbers and member names that are no strings [S-10]."""
+def _text(value: object) -> str:
     if isinstance(value, dict):
-        for name, member in value.items():
-            if not isinstance(name, str):
-                raise SealError(f"the member name {name!r} is no string")
-            _check(member)
-    elif isinstance(value, list):
-        for member in value:
-            _check(member)
-    elif value is not None and not isinstance(value, bool | int | str):
-        raise SealError(f"{value!r} has no canonical text")
+        return "{" + ",".join(f"{_string(name)}:{_text(value[name])}" for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_text(member) for member in value) + "]"
+    if isinstance(value, str):
+        return _string(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", False: "false", True: "true"}[value]
+    if isinstance(value, int):
+        return str(value)
+    raise SealError(f"{value!r} has no canonical text")
+
+
+def _string(text: str) -> str:
+    return '"' + ESCAPED.sub(lambda match: _escape(match[0]), text) + '"'
+
+
+def _escape(character: str) -> str:
+    """Escape one character: the short form, or UTF-16 units, so that those beyond U+FFFF become a pair [S-10]."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return SHORT.get(character) or "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def unseal(text: bytes, format_name: str) -> dict[str, object]:

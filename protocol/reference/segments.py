@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import digests
 from chunks import DATA, Chunk, read_chunk
 from frames import CHUNK, HEADER_BYTES, WireError, read_header, read_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 MAGIC, END_MAGIC = b"NDSEG/1\n", b"NDSEGEND"
 SEGMENT_HEADER_BYTES, ENTRY_BYTES, TRAILER_BYTES = 72, 64, 96
@@ -142,10 +144,10 @@ def recover(segments: Iterable[Segment], beginning: Place) -> list[Segment]:
     """Give the longest run of segments that begins at beginning, each continuing the one before [S-23].
 
     A search from the end: the best run from a place is a segment that starts there and the best run from its end.
-    Of runs with the same end the one with the longer segment first counts.
+    The one that ends farthest counts, of those the one whose first differing segment is longer.
     """
     best: dict[Place, list[Segment]] = {}
-    for segment in sorted(segments, key=lambda one: (one.start.offset, one.end.offset), reverse=True):
+    for segment in sorted(segments, key=lambda one: (one.start.offset, one.end.offset, one.start.chunks), reverse=True):
         run = [segment, *best.get(segment.end, [])]
         # Longer segments come first, so that an equal end does not replace them.
         if segment.start not in best or run[-1].end.offset > best[segment.start][-1].end.offset:

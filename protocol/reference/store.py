@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import digests
 from chunks import ALIAS, CLASSES, DATA, EXCLUDED, HEADLINE_MAX, STATES, Chunk
 from frames import HEADLINE_DOCUMENT, WireError, read_fields
-from sealed import SealError, unseal
+from sealed import SealError, canonical, unseal
 from segments import NAME, DamagedError, Place, Segment, iter_chunks, read_segment, recover
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 COPY_BYTES = 1 << 20
 
@@ -40,7 +42,8 @@ class Dump(NamedTuple):
 def read_dump(folder: Path) -> Dump:
     """Read a dump's folder: origin, manifest if there is one, headline, and the segments that count.
 
-    Every segment is found sound, none is verified yet: restore() does that. Raises DamagedError, OSError.
+    Every segment is found sound, none is verified yet: restore() does that. A missing receipt.json is no damage, the
+    collector makes it anew [S-35]. Raises DamagedError, OSError.
     """
     origin = _unseal(folder / "origin.json", "netdump-origin/1")
     dump_id, image_bytes = bytes.fromhex(_text(folder / "origin.json", origin, "id")), _image_bytes(folder, origin)
@@ -96,6 +99,8 @@ def _sound_segments(folder: Path, dump_id: bytes, image_bytes: int) -> list[Segm
     """Every sound segment of the folder that lies within the image; others do not count [S-23]."""
     found: list[Segment] = []
     for path in (folder / "segments").glob("*.seg"):
+        if not path.is_file():
+            continue  # nothing that store.md names [S-01]
         try:
             segment = read_segment(path, dump_id)
         except DamagedError:
@@ -123,7 +128,7 @@ def _manifest_segments(folder: Path, manifest: Mapping[str, object], dump_id: by
             "start": segment.start.offset, "end": segment.end.offset, "chunks": len(segment.entries),
             "bytes": segment.file_bytes, "sha256": segment.sha256.hex(),
         }  # fmt: skip
-        wrong = [name for name, value in found.items() if item.get(name) != value]
+        wrong = [name for name, value in found.items() if not _same(item.get(name), value)]
         if wrong:
             raise DamagedError(f"{path}: the manifest has another {', '.join(wrong)}")
         segments.append(segment)
@@ -157,9 +162,14 @@ def _check_manifest(folder: Path, origin: Mapping[str, object], manifest: Mappin
         _compare(folder / "receipt.json", receipt, facts | {"completed": manifest.get("completed")})
 
 
+def _same(one: object, other: object) -> bool:
+    """Whether two values are the same JSON; Python finds True equal to 1, JSON does not."""
+    return canonical(one) == canonical(other)
+
+
 def _compare(path: Path, sealed: Mapping[str, object], facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
-        if sealed.get(name) != value:
+        if not _same(sealed.get(name), value):
             raise DamagedError(f"{path}: {name} is {sealed.get(name)!r}, not {value!r}")
 
 
@@ -182,12 +192,21 @@ def restore(dump: Dump, image: BinaryIO | None) -> Counter[str]:
     if image is not None:
         image.truncate(dump.end.offset)
     if dump.manifest is not None:
-        names = (*STATES, "stored")
-        _compare(dump.folder / "manifest.json", dump.manifest, {
-            "totals": {name: totals[name] for name in names},
-            "excluded": {name: totals[f"excluded {name}"] for name in CLASSES if totals[f"excluded {name}"]},
-        })  # fmt: skip
+        _check_totals(dump.folder / "manifest.json", dump.manifest, totals)
     return totals
+
+
+def _check_totals(path: Path, manifest: Mapping[str, object], totals: Counter[str]) -> None:
+    """Hold what the run tables add up to against the manifest [S-31].
+
+    totals has six members, others are not known and ignored [S-12]; the names in excluded are those that occur.
+    """
+    told = manifest.get("totals")
+    if not isinstance(told, dict):
+        raise DamagedError(f"{path}: totals is {told!r}")
+    _compare(path, told, {name: totals[name] for name in (*STATES, "stored")})
+    excluded = {name: totals[f"excluded {name}"] for name in CLASSES if totals[f"excluded {name}"]}
+    _compare(path, manifest, {"excluded": excluded})
 
 
 def _write_chunk(image: BinaryIO, chunk: Chunk) -> None:

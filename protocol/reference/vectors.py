@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import digests
 import frames
 from chunks import CLASSES, STATES, read_chunk, read_headline
 from connection import Connection
 from frames import Field, Value, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 KEYS = {"kind", "expect", "rule", "check", "comment"}
 Lines = list[tuple[str, list[str]]]
@@ -114,7 +116,7 @@ def _frame_lines(octets: bytes, contents: bool) -> Lines:
     name = message.kind.name
     lines: Lines = [("message", [name]), *_field_lines(dict(message.values), dict(message.kind.fields))]
     if name == "RESUME":
-        frames.check_resume(message, frames.IMAGE_MAX)
+        frames.check_resume(message)
     elif name == "HEADLINE":
         read_headline(message)
     elif name == "CHUNK":

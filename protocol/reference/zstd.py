@@ -19,12 +19,12 @@ class ZstdError(Exception):
 
 
 class Header(NamedTuple):
-    """Header of a zstd frame; sizes in bytes, content None if the frame does not tell it."""
+    """Header of a zstd frame; sizes in bytes, content None if the frame does not tell it; dictionary 0 is none."""
 
     header_bytes: int
     content: int | None
     window: int
-    dictionary: bool
+    dictionary: int
     checksum: bool
 
 
@@ -44,6 +44,7 @@ def read_header(data: bytes) -> Header:
     end = 5 + window_bytes + dictionary_bytes + content_bytes
     if len(data) < end:
         raise ZstdError("the frame header is cut")
+    dictionary = int.from_bytes(data[5 + window_bytes : 5 + window_bytes + dictionary_bytes], "little")
     content: int | None = None
     if content_bytes:
         content = int.from_bytes(data[end - content_bytes : end], "little") + (256 if content_bytes == 2 else 0)
@@ -53,7 +54,7 @@ def read_header(data: bytes) -> Header:
     else:
         base = 1 << (10 + (data[5] >> 3))
         window = base + base // 8 * (data[5] & 7)
-    return Header(end, content, window, dictionary_bytes > 0, bool(descriptor & 0x04))
+    return Header(end, content, window, dictionary, bool(descriptor & 0x04))
 
 
 def frame_end(data: bytes, header: Header) -> int:
@@ -73,19 +74,17 @@ def frame_end(data: bytes, header: Header) -> int:
     return position + (4 if header.checksum else 0)
 
 
-def decompress(data: bytes, raw_bytes: int, window_max: int, must_tell_size: bool) -> bytes:
+def decompress(data: bytes, raw_bytes: int, window_max: int) -> bytes:
     """Decompress data, exactly one zstd frame of raw_bytes content, allocating no more than that [W-51] [W-52].
 
-    must_tell_size: the frame header has to hold the content size. Raises ZstdError.
+    Raises ZstdError.
     """
     header = read_header(data)
     if header.dictionary:
-        raise ZstdError("the frame wants a dictionary")
+        raise ZstdError(f"the frame wants dictionary {header.dictionary}")
     if header.window > window_max:
         raise ZstdError(f"the window of {header.window} bytes is larger than {window_max}")
-    if header.content is None and must_tell_size:
-        raise ZstdError("the frame does not tell its content size")
-    if header.content not in (None, raw_bytes):
+    if header.content != raw_bytes:
         raise ZstdError(f"the frame promises {header.content} bytes, not {raw_bytes}")
     if frame_end(data, header) != len(data):
         raise ZstdError("the frame does not end where the data ends")

@@ -97,7 +97,7 @@ print(json.dumps({
     "decline": {name: {"code": code} for code, name in frames.DECLINES.items()},
     "segment": [segments.MAGIC.decode(), segments.END_MAGIC.decode(), segments.SEGMENT_HEADER_BYTES,
                 segments.ENTRY_BYTES, segments.TRAILER_BYTES, segments.CHUNKS_MAX],
-    "domain": [one.decode() for one in (digests.CHUNK, digests.START, digests.LINK, digests.ROOT)],
+    "domain": [one.decode() for one in (digests.CHUNK, digests.START, digests.LINK, digests.ROOT, digests.ID)],
 }))
 """
 
@@ -114,7 +114,7 @@ def test_numbers_taken_from_the_prose_are_those_of_the_registry() -> None:
         assert dict(zip(read[name], range(20), strict=False)) == registry[name], name
     assert read["error"] == {name: entry["code"] for name, entry in registry["error"].items()}
     domains = registry["domain"]
-    assert read["domain"] == [domains[name] for name in ("chunk", "start", "link", "root")]
+    assert read["domain"] == [domains[name] for name in ("chunk", "start", "link", "root", "id")]
 
 
 class Piece(NamedTuple):
@@ -179,11 +179,14 @@ def write_segment(folder: Path, place: Place, pieces: list[Piece]) -> tuple[Plac
 
 def write_sealed(path: Path, members: dict[str, Any]) -> None:
     def text(value: dict[str, Any]) -> bytes:
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        # json escapes U+007F, the canonical text does not [S-10].
+        dumped = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return dumped.replace("\\u007f", "\x7f").encode("ascii") + b"\n"
 
     path.write_bytes(text(members | {"sha256": hashlib.sha256(text(members)).hexdigest()}))
 
 
+AWKWARD = '\x7f \u00eb \u2028 \U0001f600 / " \\ \b\f\n\r\t \0\x1f\x80'  # every kind of character in [S-10]
 PATTERN = bytes(range(251)) * 34
 FIRST = Piece(((DATA, 0, 100, 0), (ZERO, 0, 2 * PAGE, 0), (DATA, 0, PAGE, 0)), PATTERN[: PAGE + 100])
 SECOND = Piece(((ALIAS, 0, PAGE, 50), (EXCLUDED, 2, PAGE, 0), (EXCLUDED, 5, PAGE, 0), (LOST, 0, PAGE, 0)))
@@ -215,7 +218,7 @@ def build_dump(parent: Path) -> Path:
     totals = {"data": 100 + PAGE + 8, "zero": 2 * PAGE, "alias": 4 * PAGE, "excluded": 2 * PAGE, "lost": PAGE}
     manifest = common | {"format": "netdump-manifest/1", "headline": hashlib.sha256(headline).hexdigest()}
     manifest |= {"totals": totals | {"stored": frames}, "excluded": {"cache": PAGE, "free": PAGE}}
-    write_sealed(folder / "manifest.json", manifest | {"segments": [one, two], "unknown": None})
+    write_sealed(folder / "manifest.json", manifest | {"segments": [one, two], "unknown": [None, {AWKWARD: -1}]})
     receipt = common | {"format": "netdump-receipt/1", "collector": "c1", "certificate": "", "signature": ""}
     write_sealed(folder / "receipt.json", receipt)
     return folder
@@ -260,6 +263,51 @@ def test_recovery_takes_the_longest_run_not_the_longest_first_segment(tmp_path: 
     assert decode("dump", folder).stdout.startswith(f"incomplete offset={IMAGE_BYTES} chunks=3 ")
 
 
+def test_of_runs_that_end_together_the_one_with_the_longer_segment_first_counts(tmp_path: Path) -> None:
+    folder = build_dump(tmp_path)
+    (folder / "manifest.json").unlink()
+    shorter = Piece((*FIRST.runs, SECOND.runs[0]), FIRST.raw)
+    place, _ = write_segment(folder, begin(IMAGE_BYTES), [shorter])
+    write_segment(folder, place, [Piece(SECOND.runs[1:3]), Piece(SECOND.runs[3:]), THIRD])
+    assert decode("dump", folder).stdout.startswith(f"incomplete offset={IMAGE_BYTES} chunks=3 ")
+    _first(folder).unlink()
+    assert decode("dump", folder).stdout.startswith(f"incomplete offset={IMAGE_BYTES} chunks=3 ")
+    _first(folder).unlink()
+    assert decode("dump", folder).stdout.startswith("incomplete offset=0 ")
+
+
+def test_segments_beyond_the_image_do_not_count(tmp_path: Path) -> None:
+    folder = build_dump(tmp_path)
+    (folder / "manifest.json").unlink()
+    write_segment(folder, begin(IMAGE_BYTES), [Piece(((ZERO, 0, IMAGE_BYTES + 1, 0),))])
+    assert decode("dump", folder).stdout.startswith(f"incomplete offset={IMAGE_BYTES} chunks=3 ")
+
+
+@pytest.mark.parametrize("field", [0, 8, 12, 28])
+def test_a_sealed_table_that_is_wrong_is_found(field: int, tmp_path: Path) -> None:
+    """The seal is right, so only position, frame_bytes, raw_bytes and reserved themselves can tell."""
+    folder = build_dump(tmp_path)
+    (folder / "manifest.json").unlink()
+    path = max((folder / "segments").iterdir())
+    octets = bytearray(path.read_bytes())
+    table = len(octets) - 96 - 64
+    octets[table + field + 3] ^= 1
+    octets[-40:-8] = _digest(bytes(octets[:72]), bytes(octets[table:-40]))
+    path.write_bytes(octets)
+    result = decode("dump", folder)
+    if field == 12:
+        assert result.stdout.startswith("damaged: "), "sound, but not verified [S-21]"
+    else:
+        assert result.stdout.startswith(f"incomplete offset={FIRST.length + SECOND.length} "), "not sound [S-20]"
+
+
+def test_what_is_no_file_is_no_segment(tmp_path: Path) -> None:
+    folder = build_dump(tmp_path)
+    (folder / "manifest.json").unlink()
+    (folder / "segments" / f"{0:016x}-{IMAGE_BYTES:016x}.seg").mkdir()
+    assert decode("dump", folder).stdout.startswith(f"incomplete offset={IMAGE_BYTES} chunks=3 ")
+
+
 def test_recovery_without_a_segment_from_the_start_begins_at_0(tmp_path: Path) -> None:
     folder = build_dump(tmp_path)
     (folder / "manifest.json").unlink()
@@ -271,6 +319,17 @@ def _flip(path: Path, position: int) -> None:
     octets = bytearray(path.read_bytes())
     octets[position] ^= 1
     path.write_bytes(octets)
+
+
+def _reseal_text(path: Path, old: bytes, new: bytes) -> None:
+    """Change the text of a sealed file, and its seal so that it fits the text without it."""
+    text = path.read_bytes()
+    seal = b'"sha256":"' + json.loads(text)["sha256"].encode() + b'",'
+    assert text.count(seal) == 1
+    assert old in text
+    before, after = text.replace(old, new).split(seal)
+    fresh = hashlib.sha256(before + after).hexdigest()
+    path.write_bytes(before + b'"sha256":"' + fresh.encode() + b'",' + after)
 
 
 def _first(folder: Path) -> Path:
@@ -291,6 +350,25 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "origin": lambda folder: _flip(folder / "origin.json", 40),
     "seal": lambda folder: (folder / "origin.json").write_bytes((folder / "origin.json").read_bytes() + b"\n"),
     "format": lambda folder: reseal(folder / "manifest.json", lambda one: one.update(format="netdump-manifest/2")),
+    "escaped U+007F": lambda folder: _reseal_text(folder / "manifest.json", b"\x7f", b"\\u007f"),
+    "upper case escape": lambda folder: _reseal_text(folder / "manifest.json", b"\\u00eb", b"\\u00EB"),
+    "escaped slash": lambda folder: _reseal_text(
+        folder / "manifest.json", b"netdump-manifest/1", rb"netdump-manifest\/1"
+    ),
+    "name twice": lambda folder: _reseal_text(folder / "manifest.json", b'"chunks":3,', b'"chunks":3,"chunks":3,'),
+    "a truth for a number": lambda folder: reseal(
+        folder / "manifest.json", lambda one: one["segments"][1].update(chunks=True)
+    ),
+    "a class that does not occur": lambda folder: reseal(
+        folder / "manifest.json", lambda one: one["excluded"].update(user=0)
+    ),
+    "a state missing": lambda folder: reseal(folder / "manifest.json", lambda one: one["totals"].pop("lost")),
+    "name of a segment": lambda folder: reseal(
+        folder / "manifest.json",
+        lambda one: one["segments"][0].update(name="../segments/" + one["segments"][0]["name"]),
+    ),
+    "no headline named": lambda folder: reseal(folder / "manifest.json", lambda one: one.update(headline=None)),
+    "receipt of another time": lambda folder: reseal(folder / "receipt.json", lambda one: one.update(completed=1)),
     "root": lambda folder: reseal(folder / "manifest.json", lambda one: one.update(root="00" * 32)),
     "chunks": lambda folder: reseal(folder / "manifest.json", lambda one: one.update(chunks=4)),
     "host": lambda folder: reseal(folder / "manifest.json", lambda one: one.update(host="h2")),
@@ -311,6 +389,126 @@ def test_damage_is_found(name: str, tmp_path: Path) -> None:
     present = next(path for path in tmp_path.iterdir())
     result = decode("dump", present)
     assert (result.returncode, result.stdout[:8]) == (1, "damaged:"), result.stdout + result.stderr
+
+
+def _drop_headline(folder: Path) -> None:
+    (folder / "headline").unlink()
+    reseal(folder / "manifest.json", lambda one: one.update(headline=None))
+
+
+def _add_names(folder: Path) -> None:
+    (folder / "segments" / "x.seg").mkdir()
+    (folder / "notes").touch()
+    (folder / "manifest.json.partial").touch()
+
+
+HARMLESS: dict[str, Callable[[Path], object]] = {
+    "no receipt": lambda folder: (folder / "receipt.json").unlink(),
+    "no headline": _drop_headline,
+    "unknown total": lambda folder: reseal(folder / "manifest.json", lambda one: one["totals"].update(new=1)),
+    "unlisted segment": lambda folder: write_segment(folder, begin(IMAGE_BYTES), [FIRST]),
+    "unknown names": _add_names,
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_no_damage_is_found(name: str, tmp_path: Path) -> None:
+    folder = build_dump(tmp_path)
+    HARMLESS[name](folder)
+    result = decode("dump", folder)
+    assert (result.returncode, result.stdout[:9]) == (0, "complete "), result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(("idle", "code"), [(15, "unknown-critical"), (14, "bad-field")])
+def test_a_bound_of_a_table_comes_before_a_later_field(idle: int, code: str, tmp_path: Path) -> None:
+    """Idle at least 3 times keepalive stands in the table, so it is judged with its field [W-20]."""
+    sized = ((0, 8), (0, 32), (0, 8), (1, 1), (1 << 21, 4), (5, 2), (idle, 2), (0, 1))
+    payload = b"".join(
+        struct.pack(">HI", 0x8000 | number, size) + value.to_bytes(size, "big")
+        for number, (value, size) in enumerate(sized, 1)
+    )
+    stream = tmp_path / "stream"
+    stream.write_bytes(struct.pack(">HHI", 0x8002, 0, len(payload)) + payload)
+    assert decode("frames", stream).stdout.startswith(f"failed: {code} ")
+
+
+PEERS = r"""
+import struct, sys, chunks, connection, digests, frames
+from hashlib import sha256
+def frame(number, *values):
+    payload = b"".join(struct.pack(">HI", 0x8000 | one, len(value)) + value for one, value in enumerate(values, 1))
+    return struct.pack(">HHI", 0x8000 | number, 0, len(payload)) + payload
+def hello(dump_id):
+    return frame(1, dump_id, struct.pack(">Q", 9), struct.pack(">I", 4096), b"\0")
+def resume(offset, chain):
+    size = offset.to_bytes(8, "big")
+    return frame(2, size, chain, size, b"\1", struct.pack(">I", 1 << 21), b"\0\5", b"\0\x0f")
+START = digests.chain_start(bytes(16), 9)
+"""
+
+
+def say(script: str) -> list[str]:
+    """Run a script with the two peers of PEERS, and give the lines that it prints."""
+    command = [sys.executable, "-c", PEERS + script]
+    return subprocess.run(command, cwd=REFERENCE, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+TIMES = """
+one = connection.Connection()
+def look(seconds):
+    one.seconds = seconds
+    print(one.timer("client"), one.timer("collector"))
+look(9); look(10)
+one.receive("client", hello(bytes(16)))
+look(19); look(20)
+one.receive("collector", resume(0, START))
+look(34)
+one.receive("client", bytes([128]))
+look(35); look(49)
+"""
+
+
+def test_deadlines() -> None:
+    """Before RESUME only who waits has one [W-75]; after it any byte counts, also a part of a header [W-61]."""
+    assert say(TIMES) == [
+        "nothing nothing", "nothing idle-timeout", "nothing nothing", "idle-timeout nothing",
+        "keepalive keepalive", "idle-timeout keepalive", "idle-timeout idle-timeout",
+    ]  # fmt: skip
+
+
+CHAINS = """
+known = {}
+for dump, offset, chain in [(0, 5, 1), (0, 5, 1), (0, 5, 2), (0, 6, 2), (1, 5, 2), (0, 0, 0)]:
+    one = connection.Connection(known)
+    one.receive("client", hello(bytes([dump]) * 16))
+    try:
+        one.receive("collector", resume(offset, bytes([chain]) * 32))
+        print("ok")
+    except frames.WireError as error:
+        print(error.code)
+"""
+
+
+def test_a_chain_value_known_from_an_earlier_connection_is_compared() -> None:
+    """As told by the RESUME of one, too [W-36]; but what is known of one dump says nothing of another."""
+    assert say(CHAINS) == ["ok", "ok", "bad-root", "ok", "ok", "bad-root"]
+
+
+HEADLINES = """
+empty = sha256(b"").digest()
+for raw in (0, 1):
+    body = bytes.fromhex("28b52ffd2000010000")
+    octets = frame(5, bytes([1]), struct.pack(">I", raw), empty, body)
+    message = frames.read_message(frames.HEADLINE, octets[8:])
+    try:
+        print(chunks.read_headline(message))
+    except frames.WireError as error:
+        print(error.code)
+"""
+
+
+def test_an_empty_headline_may_be_compressed() -> None:
+    assert say(HEADLINES) == ["{}", "bad-codec"]
 
 
 def test_frames_are_shown(tmp_path: Path) -> None:
