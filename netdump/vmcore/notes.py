@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NT_PRSTATUS: Final = 1
+NT_VMCOREINFO: Final = 0  # with the name VMCOREINFO
+NT_VMCOREDD: Final = 0x700
 NOTES_BYTES_MAX: Final = 0x30_0000
 """Most bytes of notes that are kept; 8,192 CPUs fill 2.9 MB."""
 
 NOTE_DESC_MAX: Final = 0x1_0000
-"""Larger notes are device dumps: they stay in the image and are left out here. VMCOREINFO has one page at most."""
+"""Larger notes stay in the image and are left out here. VMCOREINFO has one page at most."""
 
 _HEADER_BYTES: Final = 12
 _HEADERS: Final = {"little": struct.Struct("<III"), "big": struct.Struct(">III")}  # namesz, descsz, type
@@ -82,39 +84,41 @@ def _spans(view: memoryview, byteorder: ByteOrder) -> Iterator[tuple[int, int, i
 def read_notes(read: Read, headers: ElfHeaders) -> bytes:
     """The notes of all PT_NOTE segments in file order, joined; a note segment that ends early ends there.
 
-    Notes with more than NOTE_DESC_MAX bytes of contents are left out, and what would exceed NOTES_BYTES_MAX. A note
-    that cannot be read ends its segment.
+    Left out are device dumps, notes with more than NOTE_DESC_MAX bytes of contents, and what would exceed
+    NOTES_BYTES_MAX, but never VMCOREINFO for the sake of others. A note that cannot be read ends its segment.
     """
     kept = bytearray()
     budget = _WALK_MAX
     for segment in headers.segments:
         if segment.type != PT_NOTE:
             continue
-        for offset, length in _walk(read, segment.offset, segment.offset + segment.filesz, headers.byteorder):
+        for offset, length, kind in _walk(read, segment.offset, segment.offset + segment.filesz, headers.byteorder):
             budget -= 1
-            if budget < 0 or len(kept) + length > NOTES_BYTES_MAX:
+            if budget < 0:
                 return bytes(kept)
-            if length > _HEADER_BYTES + 2 * NOTE_DESC_MAX:
+            room = NOTES_BYTES_MAX - len(kept) - (0 if kind == NT_VMCOREINFO else 2 * NOTE_DESC_MAX)
+            if kind == NT_VMCOREDD or length > min(room, _HEADER_BYTES + 2 * NOTE_DESC_MAX):
                 continue
             try:
                 kept += read(offset, length)
             except SourceUnreadableError:
                 break
+            kept += bytes(-len(kept) % 4)
     return bytes(kept)
 
 
-def _walk(read: Read, position: int, end: int, byteorder: ByteOrder) -> Iterator[tuple[int, int]]:
-    """Offset and whole length of each note between two file offsets."""
+def _walk(read: Read, position: int, end: int, byteorder: ByteOrder) -> Iterator[tuple[int, int, int]]:
+    """Offset, whole length and type of each note between two file offsets; the last one may lack its padding."""
     header = _HEADERS[byteorder]
     while position + _HEADER_BYTES <= end:
         try:
-            name_bytes, desc_bytes, _ = header.unpack(read(position, _HEADER_BYTES))
+            name_bytes, desc_bytes, kind = header.unpack(read(position, _HEADER_BYTES))
         except SourceUnreadableError:
             return
         length = _HEADER_BYTES + _aligned(name_bytes) + _aligned(desc_bytes)
-        if name_bytes == 0 or position + length > _aligned(end):
+        if name_bytes == 0 or position + length > end + 3:
             return
-        yield position, min(length, end - position)
+        yield position, min(length, end - position), kind
         position += length
 
 

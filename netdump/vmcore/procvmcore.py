@@ -45,9 +45,9 @@ class VmcoreSource:
         try:
             self._file = FileSource(path)
         except SourceUnreadableError as error:
-            raise SourceUnreadableError(
-                f"{error}; only a capture kernel, booted with elfcorehdr=, has a vmcore"
-            ) from error
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise SourceUnreadableError(f"{error}; only a capture kernel, booted with elfcorehdr=, has one") from error
         self._windows: dict[int, _Window | None] = {}  # by start; oldest first; None where mapping was refused
         self._stage: mmap | None = None
         self._stage_view: memoryview | None = None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,12 @@ def test_a_character_device_only_where_allowed() -> None:
     assert source.size == 1 << 52
     assert source.identity() == boot_identity()
     source.close()
+
+
+def test_a_block_device_tells_its_size_by_its_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stat, "S_ISREG", lambda _mode: False)
+    monkeypatch.setattr(stat, "S_ISBLK", lambda _mode: True)
+    check_source(FileSource(str(path)), IMAGE)
 
 
 def test_a_file_that_shrinks_is_lost_from_there_on(path: Path) -> None:

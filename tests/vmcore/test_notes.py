@@ -109,11 +109,30 @@ def test_device_dumps_are_passed_over() -> None:
     assert longest < NOTE_DESC_MAX
 
 
-def test_notes_are_bounded() -> None:
+def test_small_device_dumps_are_passed_over_too() -> None:
+    info = note(b"VMCOREINFO", 0, b"CRASHTIME=1\n")
+    assert read_all(Core([Load(0, 4096)], notes=[NoteSegment(note(b"LINUX", 0x700, bytes(100)) + info)])) == info
+
+
+def test_notes_are_bounded_and_vmcoreinfo_has_its_place() -> None:
     one = note(b"CORE", 1, bytes(NOTE_DESC_MAX - 100))
-    notes = read_all(Core([Load(0, 4096)], notes=[NoteSegment(one * 60)]))
-    assert NOTES_BYTES_MAX - len(one) < len(notes) <= NOTES_BYTES_MAX
-    assert notes == one * (len(notes) // len(one))
+    info = note(b"VMCOREINFO", 0, b"#" * NOTE_DESC_MAX)
+    notes = read_all(Core([Load(0, 4096)], notes=[NoteSegment(one * 60 + info)]))
+    assert NOTES_BYTES_MAX - 4 * NOTE_DESC_MAX < len(notes) <= NOTES_BYTES_MAX
+    assert notes == one * ((len(notes) - len(info)) // len(one)) + info
+
+
+def test_padding_that_a_segment_lacks_is_added() -> None:
+    one, two = note(b"CORE", 1, b"abc"), note(b"CORE", 2, b"defg")
+    for alignment in (1, 4096):
+        core = Core([Load(0, 4096)], notes=[NoteSegment(one[:-1]), NoteSegment(two)], alignment=alignment)
+        assert read_all(core) == one + two
+
+
+def test_notes_without_end_are_bounded() -> None:
+    one = note(b"C", 1, b"")
+    notes = read_all(Core([Load(0, 4096)], notes=[NoteSegment(one * 140_000)]))
+    assert len(notes) == 131072 * len(one)
 
 
 def test_what_cannot_be_read_ends_its_segment() -> None:

@@ -108,6 +108,20 @@ def test_a_raw_page_that_is_lost_is_lost_in_the_image(tmp_path: Path, monkeypatc
         source.read(0x3000, 10)
 
 
+def test_notes_that_cannot_be_read_end_where_they_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write_raw(tmp_path / "raw")
+    fail_pages(monkeypatch, {0x38})
+    source = open_raw(raw)
+    assert parse_headers(source.read, source.size).segments[0].filesz == 0
+
+
+def test_segments_without_memory_have_their_header_and_no_bytes(tmp_path: Path) -> None:
+    source = open_raw(write_raw(tmp_path / "raw", ((0x8000, 0x8000, 0), (0x9000, 0x9000, 0x1000))))
+    headers = parse_headers(source.read, source.size)
+    assert [segment.filesz for segment in headers.segments] == [sum(map(len, NOTES)), 0, 0x1000]
+    assert source.size == 0x3000
+
+
 def test_a_32_bit_table(tmp_path: Path) -> None:
     table = Core([Load(0x1000, 0x2000, offset=0x1000)], bits=32, byteorder="big", machine=20).headers()
     path = tmp_path / "raw"
@@ -171,6 +185,10 @@ def test_lying_tables(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", phnum=0)
     with pytest.raises(BadHeadersError, match="0 program headers"):
         open_raw(raw)
+    crowded = tmp_path / "crowded"
+    crowded.write_bytes(Core([Load(0, 0, offset=0)] * 65535, extended_count=True).headers())
+    with pytest.raises(BadHeadersError, match="more program headers"):
+        OldmemSource(str(crowded), ElfcoreHeader(0))
     table = Core([Load(0, 0, memsz=0)], notes=[NoteSegment(b"", size=1 << 30, offset=0)]).headers()
     path = tmp_path / "notes"
     with path.open("wb") as file:

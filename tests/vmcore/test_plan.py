@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DATA, ZERO, ALIAS, EXCLUDED, LOST = PageState
 PAGE = 4096
+SMALL = 16  # a page size for small cores of odd shapes
 
 
 def runs_of(core: Core, bad: list[tuple[int, int]] | None = None, start: int = 0) -> list[Run]:
@@ -127,6 +128,16 @@ def test_nothing_is_an_alias_of_what_was_lost() -> None:
     restored = restore(iter(chunks))
     assert restored[5 * PAGE :] == text
     assert restored[2 * PAGE : 3 * PAGE] == bytes(PAGE)
+
+
+def test_when_too_much_was_lost_to_remember_nothing_is_an_alias() -> None:
+    pages = counter_pages(1, 2200, SMALL)
+    image = Core([Load(0, len(pages), {0: pages}), Load(0, len(pages), {0: pages})], alignment=SMALL).build()
+    head = image.index(pages)
+    for lost_pages, aliases in ((1000, True), (1100, False)):
+        source = BytesSource(image, [(head + 32 * page, head + 32 * page + 1) for page in range(lost_pages)])
+        runs = [run for chunk in iter_chunks(source, ImageMap(headers_of(image)), SMALL) for run in chunk.runs]
+        assert any(run.state == ALIAS for run in runs) == aliases
 
 
 def test_what_cannot_be_compared_is_data() -> None:
@@ -377,9 +388,8 @@ def test_the_real_sample_comes_back(sample: Path, kind: type[FileSource | Vmcore
     source.close()
 
 
-# Odd shapes, in small: pages of 16 bytes, memory of 64 pages, segments anywhere in memory and file.
+# Odd shapes, in small: memory of 64 pages, segments anywhere in memory and file.
 
-SMALL = 16
 MEMORY = 64 * SMALL
 
 

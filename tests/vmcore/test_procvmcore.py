@@ -135,7 +135,9 @@ def test_without_memory_for_the_memfd_pread_does_all(large: Path, monkeypatch: p
     assert whole(source) == (LARGE, [])
 
 
-def test_a_machine_that_is_no_capture_kernel_is_told_so() -> None:
+def test_a_machine_that_is_no_capture_kernel_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnreadableError, match="not a regular file"):
+        VmcoreSource(str(tmp_path))
     with pytest.raises(SourceUnreadableError, match=r"/proc/vmcore cannot be opened.*only a capture kernel"):
         VmcoreSource("/proc/vmcore")
 
