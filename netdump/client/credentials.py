@@ -38,8 +38,9 @@ def client_context(credentials: Credentials, path: str) -> ssl.SSLContext:
 
 def _load_key(context: ssl.SSLContext, credentials: Credentials, path: str) -> None:
     """Load certificate and key. OpenSSL reads them from a file only, so they get one that never touches a disk."""
-    descriptor = os.memfd_create("netdump-key", os.MFD_CLOEXEC)
+    descriptor = -1
     try:
+        descriptor = os.memfd_create("netdump-key", os.MFD_CLOEXEC)
         with open(descriptor, "w", encoding="ascii", closefd=False) as file:
             file.write(f"{credentials.certificate}\n{credentials.key}\n")
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
@@ -47,8 +48,13 @@ def _load_key(context: ssl.SSLContext, credentials: Credentials, path: str) -> N
         raise BundleError(
             f"{path}: certificate or key of [tls] is damaged ({_reason(error)}): enroll this host again"
         ) from error
+    except OSError as error:
+        raise BundleError(
+            f"{path}: the key cannot be handed to OpenSSL ({error.strerror}): /proc must be mounted"
+        ) from error
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _no_password() -> str:

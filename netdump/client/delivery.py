@@ -245,11 +245,13 @@ class Delivery:
     def _begin(self, site: Site, offset: int) -> ChunkStream:
         """A collector has answered RESUME: say where it goes on and begin the stream there."""
         self._meter.restart(offset, self._clock())
+        verb = "goes on" if offset else "begins"
+        self._console.say(f"{site.address} {verb} at {mebibytes(offset)} of {mebibytes(self._image.size)}")
         if offset < site.durable:
             back = f"from {mebibytes(site.durable)} to {mebibytes(offset)}"
             self._console.warn(f"{site.address} went back {back}: sending that part again")
-        verb = "goes on" if offset else "begins"
-        self._console.say(f"{site.address} {verb} at {mebibytes(offset)} of {mebibytes(self._image.size)}")
+        elif offset > site.durable:
+            self._renew(site)  # acknowledged by now, if only after the connection had broken
         site.durable = offset
         return self._open_stream(offset)
 
@@ -269,9 +271,13 @@ class Delivery:
             site.durable = session.acked_offset
             self._loyal = site
         if session.advanced:
-            site.failures = site.strikes = 0
-            site.backoff.reset()
-            self._patient_until = self._clock() + self._timing.patience
+            self._renew(site)
+
+    def _renew(self, site: Site) -> None:
+        """A collector has made something new durable: what went wrong there before is forgiven."""
+        site.failures = site.strikes = 0
+        site.backoff.reset()
+        self._patient_until = self._clock() + self._timing.patience
 
     def _judge(self, site: Site, word: LastWord) -> Receipt | None:
         """Act on a collector's last word."""
@@ -334,13 +340,13 @@ class Delivery:
 
     def _fail(self, site: Site, error: NetdumpError) -> None:
         site.failures += 1
-        site.last_error = error
+        site.last_error = _without_frames(error)
         delay = site.backoff.next_delay()
         site.not_before = self._clock() + delay
         self._console.say(f"{error}; trying again in {delay:.1f} s")
 
     def _drop(self, site: Site, error: NetdumpError) -> None:
-        site.dropped = error
+        site.dropped = _without_frames(error)
         self._console.warn(f"{error}; {site.address} is not tried again in this run")
 
     # The end without delivery
@@ -375,3 +381,9 @@ class Delivery:
             kept = f"{best.address} keeps {mebibytes(best.durable)} of {mebibytes(self._image.size)}"
             return f"{kept}: run the same command again to go on there"
         return "Nothing is lost: the same command can be run again"
+
+
+def _without_frames(error: NetdumpError) -> NetdumpError:
+    """Keep what an error says, but not the frames it came through: they hold a whole session with its buffers."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

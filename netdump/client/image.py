@@ -32,7 +32,7 @@ from netdump.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from netdump.client.stream import ChunkStream, Workers
     from netdump.vmcore.elf import ElfHeaders
@@ -92,6 +92,8 @@ class Image:
         self.page_bytes = facts.page_bytes
         self.dump_id = dump_identity(level, self.size, *parts)
         self.summary = Summary(facts.release, facts.nodename, facts.crash_time, facts.remarks)
+        self._data_bytes = max(CHUNK_DATA_BYTES, self.page_bytes)
+        self._pool: BufferPool | None = None
         self._headline = build_headline(self._headers, facts, remark)
 
     @property
@@ -104,18 +106,22 @@ class Image:
         return self._headline
 
     def stream(self, start: int, compressor: Compressor | None, workers: Workers | None) -> ChunkStream:
-        """Begin the chunks at image offset start: in line with compressor, or with workers if there are any."""
+        """Begin the chunks at image offset start: in line with compressor, or with workers if there are any.
+
+        One stream at a time: the one before must be closed. workers: the same at every call.
+        """
         if workers is None:
             return InlineStream(self._plan(start, None), compressor)
-        pool = BufferPool(CHUNK_DATA_BYTES, ThreadedStream.buffers(workers.count))
-        return ThreadedStream(self._plan(start, pool), workers, pool.release)
+        if self._pool is None:
+            self._pool = BufferPool(self._data_bytes, ThreadedStream.buffers(workers.count))
+        return ThreadedStream(self._plan(start, self._pool), workers, self._pool.release)
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
 
-    def _plan(self, start: int, pool: BufferPool | None) -> Iterator[PlannedChunk]:
-        limits = Limits(data=max(CHUNK_DATA_BYTES, self.page_bytes))
+    def _plan(self, start: int, pool: BufferPool | None) -> Generator[PlannedChunk, None, None]:
+        limits = Limits(data=self._data_bytes)
         return iter_chunks(self._source, self._map, self.page_bytes, start, pool=pool, limits=limits)
 
 

@@ -168,7 +168,8 @@ class Session:
                 raise UnreachableError(f"{self._link.address}: the collector has closed the connection")
             self._link.send(self._core.on_time(now))
             self._check_limits(now)
-        self._on_turn(self._core.acked_offset)
+        if self.resume:
+            self._on_turn(self._core.acked_offset)
 
     def _handle(self, event: Message, now: float) -> None:
         match event:

@@ -16,7 +16,7 @@ from netdump.codec import Compressor
 from netdump.wire import Chunk, CodecId, chunk_digest, pack_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from typing import Protocol
 
     from netdump.pages import Run
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
             """Return the next chunk, or None after the last. Raises what reading raises."""
 
         def close(self) -> None:
-            """Give back what the stream holds. It may be called at any time, once."""
+            """Give back what the stream holds. It may be called at any time; nothing may be taken afterwards."""
 
 
 STORED = 0  # the compression setting that sends data as it is
@@ -67,7 +67,7 @@ class InlineStream:
 
     __slots__ = ("_compressor", "_planned")
 
-    def __init__(self, planned: Iterator[PlannedChunk], compressor: Compressor | None) -> None:
+    def __init__(self, planned: Generator[PlannedChunk, None, None], compressor: Compressor | None) -> None:
         self._planned = planned
         self._compressor = compressor
 
@@ -77,7 +77,8 @@ class InlineStream:
         return None if planned is None else prepare(planned, self._compressor)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Give the buffer back."""
+        self._planned.close()
 
 
 class _Job:
@@ -136,7 +137,7 @@ class ThreadedStream:
     __slots__ = ("_depth", "_jobs", "_planned", "_release", "_taken", "_workers")
 
     def __init__(
-        self, planned: Iterator[PlannedChunk], workers: Workers, release: Callable[[memoryview], None]
+        self, planned: Generator[PlannedChunk, None, None], workers: Workers, release: Callable[[memoryview], None]
     ) -> None:
         self._planned = planned
         self._workers = workers
@@ -167,10 +168,13 @@ class ThreadedStream:
         return job.result
 
     def close(self) -> None:
-        """Wait until the workers have let go of this stream's buffers."""
+        """Give all buffers back; waits for the workers that still read them."""
+        self._give_back()
         for job in self._jobs:
             job.done.acquire()
+            self._release(job.planned.data)
         self._jobs.clear()
+        self._planned.close()
 
     def _give_back(self) -> None:
         if self._taken:

@@ -12,7 +12,7 @@ from netdump.vmcore.plan import PlannedChunk
 from netdump.wire import CodecId, Headline, HeadlineDocument, pack_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 PAGE = 4096
 
@@ -41,7 +41,7 @@ class PretendImage:
         raw = pack_document(HeadlineDocument(kernel_release="6.1.0-test"))
         return Headline(CodecId.STORED, len(raw), hashlib.sha256(raw).digest(), raw)
 
-    def planned(self, start: int) -> Iterator[PlannedChunk]:
+    def planned(self, start: int) -> Generator[PlannedChunk, None, None]:
         while start < self.size:
             end = min(self.size, start + self._chunk_bytes)
             states = [(offset, min(offset + PAGE, end)) for offset in range(start, end, PAGE)]

@@ -325,6 +325,22 @@ def test_a_signal_ends_it_cleanly(
     assert json.loads(out)["error"]["code"] == "interrupted"
 
 
+def test_a_read_that_never_returns_is_ended(host: Host, start_collector: StartCollector) -> None:
+    collector = start_collector()
+    host.enroll(collector.address, send="deadline = 1\nthreads = 1\n")
+    program = (
+        "import sys, time, netdump.client.command as command; from netdump.vmcore.filesource import FileSource; "
+        "command.GRACE = 0.2; FileSource.read_into = lambda *_: time.sleep(60); sys.exit(command.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, str(host.core), "--config", str(host.bundle)]
+    start = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=os.getcwd())
+    assert done.returncode == DeadlineError.exit_status
+    assert 1 < time.monotonic() - start < 10
+    assert "the deadline has passed and the sender hangs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_main_thread_signals_are_left_alone(host: Host) -> None:
     statuses: list[int] = []
     thread = threading.Thread(target=lambda: statuses.append(host.send("-q")))

@@ -31,6 +31,15 @@ def test_no_descriptor_is_left(authority: Authority) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+def test_a_system_without_proc_is_told(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(BundleError, match=r"Function not implemented.*/proc must be mounted"):
+        client_context(authority.credentials(), "client.toml")
+
+
 def test_a_key_of_another_certificate(authority: Authority) -> None:
     mixed = authority.credentials()._replace(key=authority.host().key)
     with pytest.raises(BundleError, match=r"client\.toml: certificate or key .* is damaged .*mismatch.*enroll"):

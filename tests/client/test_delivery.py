@@ -53,6 +53,7 @@ class Step(NamedTuple):
     """One played connection. result: the last word, or what is raised; in dial if dialled is False.
 
     advanced: it acknowledged something. seconds: how long it took. durable: how far the collector is then.
+    resumes: the offset that RESUME names.
     """
 
     result: LastWord | BaseException
@@ -60,6 +61,7 @@ class Step(NamedTuple):
     advanced: bool = False
     seconds: float = 0.0
     durable: int = 0
+    resumes: int | None = None
 
 
 class Play:
@@ -73,8 +75,8 @@ class Play:
         self.read_end, self.write_end = os.pipe()
         monkeypatch.setattr(netdump.client.delivery, "Session", self._session)
 
-    def _session(self, link: PlayedLink, *_: Any, **__: Any) -> PlayedSession:
-        return PlayedSession(self, link.step)
+    def _session(self, link: PlayedLink, *_: Any, **options: Any) -> PlayedSession:
+        return PlayedSession(self, link.step, options["open_stream"])
 
     def dial(self, address: Address) -> Any:
         script = self.scripts[address]
@@ -125,7 +127,8 @@ class PlayedLink:
 
 
 class PlayedSession:
-    def __init__(self, play: Play, step: Step) -> None:
+    def __init__(self, play: Play, step: Step, open_stream: Callable[[int], object]) -> None:
+        self._open_stream = open_stream
         self.resume = object() if step.advanced or step.durable else None
         self.advanced = step.advanced
         self.acked_offset = step.durable
@@ -134,6 +137,8 @@ class PlayedSession:
     def run(self, hello: Hello) -> LastWord:
         self._play.hellos.append(hello)
         self._play.now += self._step.seconds
+        if self._step.resumes is not None:
+            self._open_stream(self._step.resumes)
         if isinstance(self._step.result, BaseException):
             raise self._step.result
         return self._step.result
@@ -169,6 +174,25 @@ def test_back_off_of_a_single_collector(play: Play) -> None:
 def test_progress_resets_the_back_off(play: Play) -> None:
     play.run(a=[away(), away(), CUT, CUT, Step(DONE)])
     assert [time for _, time in play.tried] == [0, 0.5, 1.5, 2.0, 2.5]
+
+
+def test_what_turns_out_durable_at_the_next_connection_is_progress_too(play: Play) -> None:
+    """Each connection breaks before an acknowledgement comes; only the next RESUME tells that it brought something."""
+    cuts = [Step(UnreachableError("cut"), resumes=offset, durable=offset) for offset in (0, 100, 200, 200, 300)]
+    play.run(a=[*cuts, Step(DONE)])
+    assert [time for _, time in play.tried] == [0, 0.5, 1.0, 1.5, 2.5, 3.0]
+
+
+def test_going_back_is_said(play: Play) -> None:
+    cuts = [Step(UnreachableError("cut"), resumes=offset, durable=offset) for offset in (2 << 20, 1 << 20)]
+    play.run(a=[*cuts, Step(DONE)])
+    assert "a:1 went back from 2.0 MiB to 1.0 MiB: sending that part again" in play.said
+
+
+def test_no_frames_are_kept_with_an_error(play: Play) -> None:
+    error = UnreachableError("cut")
+    play.run(a=[Step(error, durable=1), Step(DONE)])
+    assert (error.__traceback__, error.__context__) == (None, None)
 
 
 def test_attempts_are_counted(play: Play) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from netdump.client.stream import ChunkStream
 
 NOISE = bytes((number * number * 31 + number // 7) % 251 for number in range(4096))
-Make = Callable[[Iterator[PlannedChunk]], "ChunkStream"]
+Make = Callable[[Generator[PlannedChunk, None, None]], "ChunkStream"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ class Ring:
         self.out = self.most = 0
         self._count = count
 
-    def __iter__(self) -> Iterator[PlannedChunk]:
+    def __iter__(self) -> Generator[PlannedChunk, None, None]:
         for number in range(self._count):
             buffer = bytearray(number.to_bytes(4, "big") * 1024 if number % 3 else NOISE)
             self.out += 1
@@ -150,16 +150,16 @@ class TroubleError(Exception):
     pass
 
 
-def failing() -> Iterator[PlannedChunk]:
+def failing() -> Generator[PlannedChunk, None, None]:
     yield planned(b"x")
     raise TroubleError
 
 
-def make_threaded(chunks: Iterator[PlannedChunk]) -> ChunkStream:
+def make_threaded(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
     return ThreadedStream(chunks, Workers(2, STORED), lambda _: None)
 
 
-def make_inline(chunks: Iterator[PlannedChunk]) -> ChunkStream:
+def make_inline(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
     return InlineStream(chunks, None)
 
 
@@ -174,5 +174,5 @@ def test_what_preparing_raises_comes_out_and_the_worker_lives_on() -> None:
     one = Workers(1, STORED)
     bad = PlannedChunk(0, 1, (Run(PageState.DATA, -1),), memoryview(b"x"))
     with pytest.raises(LocalProtocolError):
-        ThreadedStream(iter([bad]), one, lambda _: None).take()
-    assert ThreadedStream(iter([planned(b"x")]), one, lambda _: None).take() is not None
+        ThreadedStream((chunk for chunk in [bad]), one, lambda _: None).take()
+    assert ThreadedStream((chunk for chunk in [planned(b"x")]), one, lambda _: None).take() is not None
