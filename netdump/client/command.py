@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SOURCE = "/proc/vmcore"
 DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
-DEADLINE_FILE = 7 * 86400.0
+DEADLINE_FILE = 30 * 86400.0
 PATIENCE_FILE = 120.0  # seconds; somebody waits for the answer. In a capture kernel patience ends with the deadline.
 THREADS_MAX = 3  # by default; each costs 2 MiB
 SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this plus N, as shells report it
