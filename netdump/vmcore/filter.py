@@ -1,0 +1,152 @@
+"""The page filter: which pages of memory need not be sent, told right before they are streamed.
+
+Owns what the client asks and gets: levels, runs, counts, remarks. Must not know how pages are sent, and must not raise:
+in doubt pages are kept, and a remark says why.
+
+Memory does not grow with that of the dead machine: there is one buffer of struct pages (framewalk.py), and here one
+range for each stretch of frames that was asked for, which is one for each segment of the core.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import KernelDataError
+from netdump.pages import ExcludeClass
+from netdump.vmcore.address_space import open_address_space
+from netdump.vmcore.distrust import Distrust
+from netdump.vmcore.framewalk import FrameWalk
+from netdump.vmcore.kernelpages import iter_kernel_pages
+from netdump.vmcore.memmap import open_memory_map
+from netdump.vmcore.pagerules import Refusals, read_rules
+from netdump.vmcore.paging import PhysicalMemory
+from netdump.vmcore.physmap import ImageMap
+from netdump.vmcore.struct_pages import StructPages
+from netdump.vmcore.structpage import Wanted
+from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+
+if TYPE_CHECKING:
+    from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.kernel import KernelFacts
+    from netdump.vmcore.source import Source
+
+LEVEL_ALL: Final = 31
+"""The dump level at which all that can be left out is."""
+
+_RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
+_CLASSES: Final = tuple(ExcludeClass)
+_FREE: Final = (ExcludeClass.FREE, ExcludeClass.UNACCEPTED)
+
+
+def open_filter(
+    source: Source, headers: ElfHeaders, facts: KernelFacts, level: int, image_map: ImageMap | None = None
+) -> PageFilter:
+    """Make the page filter of a core.
+
+    level: 0 .. 31, makedumpfile's bits: 2 cache, 4 cache with private data, 8 user, 16 free. Zero pages (1) are not the
+    filter's. image_map: of these headers, if there is one already. The filter reads from source when it is asked.
+    Raises KernelDataError if the core does not tell what is needed: then everything has to be sent.
+    """
+    wanted = Wanted.of_level(level)
+    if wanted.nothing:
+        return PageFilter(None, Distrust(wanted, Refusals()), facts.page_bytes)
+    if facts.vmcoreinfo is None:
+        raise KernelDataError("the core has no VMCOREINFO, so its pages cannot be told apart")
+    info = Vmcoreinfo.parse(facts.vmcoreinfo)
+    physical = PhysicalMemory(source, image_map or ImageMap(headers))
+    rules, refusals = read_rules(info, headers)
+    space = open_address_space(physical, headers, info, facts.page_bytes)
+    memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
+    pages = StructPages(space, memory_map, rules, facts.page_bytes)
+    distrust = Distrust(wanted, refusals)
+    distrust.check_free_lists(pages, info, facts.cpus)
+    distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
+    return PageFilter(FrameWalk(pages, distrust), distrust, facts.page_bytes)
+
+
+class PageFilter:
+    """Classifies pages of memory. One pass, in any order, though only forward is fast. Not thread-safe."""
+
+    __slots__ = ("_distrust", "_free_pages", "_page_bytes", "_ranges", "_walk", "counts")
+
+    def __init__(self, walk: FrameWalk | None, distrust: Distrust, page_bytes: int) -> None:
+        """walk: None if nothing is to be left out. See open_filter."""
+        self._walk = walk
+        self._distrust = distrust
+        self._page_bytes = page_bytes
+        self._ranges: list[tuple[int, int]] = []  # frames that were asked for, [start, end), ascending, apart
+        self._free_pages = 0
+        self.counts: dict[ExcludeClass, int] = dict.fromkeys(ExcludeClass, 0)
+
+    @property
+    def remark(self) -> str | None:
+        """Why pages that the level asks for are not left out; None if all are. May come up at any time."""
+        return self._distrust.remark
+
+    def classify(self, paddr: int, pages: int) -> list[tuple[ExcludeClass, int]]:
+        """Runs of (class, pages) that cover the pages from a physical address on, in order. Raises nothing.
+
+        paddr: a multiple of the page size. counts has each frame once, however often it is asked about. A frame that
+        is asked about again gets the same answer, unless its class was stopped in between: then NONE.
+        """
+        if self._walk is None or self._distrust.wanted.nothing:
+            return [(ExcludeClass.NONE, pages)]
+        pfn = paddr // self._page_bytes
+        new = self._new_ranges(pfn, pfn + pages)
+        try:
+            classes = self._believed(self._walk, pfn, pages, new)
+        except Exception as error:  # whatever the garbage of a dying kernel provokes: the dump goes on, unfiltered
+            self._distrust.stop_all(f"the page filter failed at frame {pfn:#x} ({type(error).__name__}: {error})")
+            return [(ExcludeClass.NONE, pages)]
+        runs = [(_CLASSES[run[0]], len(run)) for run in _RUNS.findall(classes)]
+        if not new:
+            return runs
+        if new == [(pfn, pfn + pages)]:
+            for exclude, length in runs:
+                self.counts[exclude] += length
+        else:
+            for start, end in new:
+                for exclude in _CLASSES:
+                    self.counts[exclude] += classes.count(exclude, start - pfn, end - pfn)
+        self._add_range(pfn, pfn + pages)
+        return runs
+
+    def _believed(self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]) -> bytearray:
+        """Classes of frames, with no more free ones in all than there can be."""
+        while True:
+            classes = walk.classes(pfn, pages)
+            free = self._free_pages + sum(
+                classes.count(exclude, start - pfn, end - pfn) for start, end in new for exclude in _FREE
+            )
+            if free == self._free_pages or self._distrust.allow_free(free):
+                self._free_pages = free
+                return classes
+            walk.restart()
+
+    def _new_ranges(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of a range of frames that were not asked for before."""
+        new = []
+        at = bisect_right(self._ranges, (start, start))
+        for before, after in self._ranges[max(0, at - 1) :] if at else self._ranges:
+            if before >= end or start >= end:
+                break
+            if after > start:
+                if before > start:
+                    new.append((start, before))
+                start = after
+        if start < end:
+            new.append((start, end))
+        return new
+
+    def _add_range(self, start: int, end: int) -> None:
+        """Remember a range of frames. Ranges that touch become one."""
+        ranges = self._ranges
+        at = bisect_right(ranges, (start, end))
+        first = at - 1 if at and ranges[at - 1][1] >= start else at
+        while at < len(ranges) and ranges[at][0] <= end:
+            at += 1
+        if first < at:
+            start, end = min(start, ranges[first][0]), max(end, ranges[at - 1][1])
+        ranges[first:at] = [(start, end)]

@@ -1,0 +1,238 @@
+"""Classes of many pages at a time, equal to what structpage.py says of each.
+
+Owns the way from code bytes to classes, and the blocks: free ones and compound pages, whose first page speaks for all.
+Must not read memory.
+
+How: one translate turns code bytes into classes. Free blocks are put over them (freeblocks.py). Compound pages and rare
+kinds are few and are looked at one by one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.pages import ExcludeClass
+from netdump.vmcore.freeblocks import FreeBlocks
+from netdump.vmcore.pagecodes import (
+    ANON,
+    FREE_MARK,
+    HEAD,
+    LRU,
+    ODD,
+    PRIVATE,
+    SLAB,
+    SLAB_PAGES,
+    SWAPCACHE,
+    TAIL,
+    PageCodes,
+    repeat,
+    table,
+)
+from netdump.vmcore.structpage import KEEP, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from netdump.vmcore.pagecodes import Codes
+    from netdump.vmcore.structpage import PageRules, Wanted
+
+    Confirm = Callable[[int, Verdict], bool]
+
+# What a code byte becomes before the last step: a class, or one of these.
+_CLOSER: Final = 0x10  # to be judged by itself
+_HEAD_OF: Final = 0x20  # plus a class: head of a compound page of that class
+_DOUBT: Final = 0x40  # flags that no page has together
+
+_HEADS_EVERY: Final = 4
+
+_IS_TAIL: Final = table(lambda code: 1 if code & TAIL else 0)
+_IS_SOMETHING: Final = table(lambda code: 0xFF if code else 0)
+_OFFLINE_ALL: Final = repeat(ExcludeClass.OFFLINE, SLAB_PAGES)
+
+
+class Tally(NamedTuple):
+    """What one call found. classes: one byte a page, an ExcludeClass.
+
+    beyond: the page frame at which a block ends that goes on behind the last page, and its class; None if none does.
+    doubts: blocks or pages that were kept because what they say makes no sense, as the classes they claim to be of.
+    heads, headless: see Codes; 0 most of the time, for the first call and every fourth one are looked at.
+    """
+
+    classes: bytearray
+    beyond: tuple[int, ExcludeClass] | None
+    doubts: list[ExcludeClass]
+    heads: int
+    headless: int
+
+
+class _Slab:
+    """The run of pages that is being classified. Numbers of pages count from its start."""
+
+    __slots__ = ("beyond", "classes", "codes", "data", "doubts", "pages", "pfn", "tails")
+
+    def __init__(self, data: bytearray, pages: int, pfn: int, codes: Codes) -> None:
+        self.data = data
+        self.pages = pages
+        self.pfn = pfn
+        self.codes = codes
+        self.classes = bytearray()
+        self.tails: bytes | None = None  # 1 for tails, made when first asked for
+        self.beyond: tuple[int, ExcludeClass] | None = None
+        self.doubts: list[ExcludeClass] = []
+
+    def nothing_inside(self, start: int, end: int) -> bool:
+        """Whether all pages of a range have neither flags nor a type."""
+        if self.codes.free.find(FREE_MARK, start, end) >= 0 or self.codes.codes.count(0, start, end) < end - start:
+            return False
+        return not self.codes.offline >> 8 * start & (1 << 8 * (end - start)) - 1
+
+    def tails_inside(self, start: int, end: int) -> int:
+        """How many pages of a range say that they belong to a compound page."""
+        if self.tails is None:
+            self.tails = self.codes.codes.translate(_IS_TAIL)
+        return self.tails.count(1, start, end)
+
+
+class Classifier:
+    """Classifies runs of struct pages. confirm(pfn, verdict): whether a block that reaches beyond is what it says."""
+
+    __slots__ = ("_actions", "_calls", "_codes", "_confirm", "_free", "_rules", "_shared", "_specials", "_wanted")
+
+    def __init__(self, rules: PageRules, wanted: Wanted, page_bytes: int, confirm: Confirm) -> None:
+        self._rules = rules
+        self._wanted = wanted
+        self._confirm = confirm
+        self._calls = 0
+        self._codes = PageCodes(rules)
+        can = wanted.free and rules.types.buddy is not None and rules.private is not None
+        self._free = FreeBlocks(rules, self._codes) if can else None
+        self._shared = page_bytes // rules.size
+        self._actions = bytes(_action(code, rules, wanted) for code in range(256))
+        self._specials = tuple(sorted({action for action in self._actions if action >= _CLOSER}))
+
+    def classify(self, data: bytearray, pages: int, pfn: int) -> Tally:
+        """Classes of 1 .. SLAB_PAGES pages. data: exactly their struct pages, from that of frame pfn on.
+
+        They must not cross a multiple of SLAB_PAGES.
+        """
+        codes = self._codes.read(data, pages)
+        slab = _Slab(data, pages, pfn, codes)
+        closer: list[tuple[int, int]] = []
+        if codes.number:
+            classes = codes.codes.translate(self._actions)
+            for special in self._specials:
+                closer.extend(_iter_found(classes, special))
+            closer.sort()
+            slab.classes = bytearray(classes)
+        else:
+            slab.classes = bytearray(pages)
+        if codes.offline and self._wanted.offline:
+            self._mark_offline(slab)
+        if self._free is not None and FREE_MARK in codes.free:
+            for page in self._free.mark(data, pfn, codes, slab.classes):
+                if not codes.codes[page] & (SLAB | TAIL):  # those use _mapcount for other things
+                    self._place(slab, page, self._judge(slab, page), ExcludeClass.FREE)
+        if closer:
+            self._look_closer(slab, closer)
+        self._calls += 1
+        heads, headless = codes.heads() if self._calls % _HEADS_EVERY == 1 else (0, 0)
+        return Tally(slab.classes, slab.beyond, slab.doubts, heads, headless)
+
+    def _judge(self, slab: _Slab, page: int) -> Verdict:
+        return self._rules.judge(slab.data, page * self._rules.size, slab.pfn + page, self._wanted)
+
+    def _mark_offline(self, slab: _Slab) -> None:
+        """Mark pages that are offline and nothing else."""
+        something = int.from_bytes(slab.codes.codes.translate(_IS_SOMETHING), "little")
+        offline = slab.codes.offline & ~something
+        if not offline:
+            return
+        page = ((offline & -offline).bit_length() - 1) // 8
+        if self._judge(slab, page).exclude != ExcludeClass.OFFLINE:
+            slab.doubts.append(ExcludeClass.OFFLINE)
+            return
+        classes = int.from_bytes(slab.classes, "little") | offline & _OFFLINE_ALL
+        slab.classes[:] = classes.to_bytes(slab.pages, "little")
+
+    def _look_closer(self, slab: _Slab, closer: list[tuple[int, int]]) -> None:
+        """Decide on the pages that need it, given with what their code bytes became."""
+        cursor = 0
+        for page, action in closer:
+            if page < cursor:
+                continue
+            if action == _DOUBT:
+                slab.classes[page] = ExcludeClass.NONE
+                slab.doubts.append(ExcludeClass.CACHE)
+            elif action & _HEAD_OF:
+                order = self._rules.order(slab.data, page * self._rules.size, slab.pfn + page)
+                exclude = ExcludeClass(action & 0xF)
+                cursor = self._place(slab, page, Verdict(exclude, order) if order else KEEP, exclude)
+            else:
+                cursor = self._place(slab, page, self._judge(slab, page), None)
+
+    def _place(self, slab: _Slab, page: int, verdict: Verdict, claimed: ExcludeClass | None) -> int:
+        """Mark a page, or a block that begins with it, if the block holds what it must. Returns where it ends.
+
+        claimed: the class it seems to be of, if to be of none is odd.
+        """
+        exclude, order, hugetlb = verdict
+        if hugetlb and not order and self._rules.compound is not None:
+            exclude, claimed = ExcludeClass.NONE, exclude
+        end = page + (1 << order)
+        inside = min(end, slab.pages)
+        slab.classes[page] = exclude
+        if exclude == ExcludeClass.NONE:
+            if claimed is not None and self._rules.compound is not None:
+                slab.doubts.append(claimed)
+            return page + 1
+        if verdict.is_free:
+            whole = slab.nothing_inside(page + 1, inside)
+        else:
+            # Tables of struct pages that are all alike may be shared: to those a hugetlb page looks like many heads.
+            shared = (inside - page) // self._shared if hugetlb else 0
+            whole = slab.tails_inside(page + 1, inside) >= inside - page - 1 - shared
+        whole = whole and not (slab.pfn + page) & (1 << order) - 1
+        if not whole or (end > inside and not self._confirm(slab.pfn + page, verdict)):
+            slab.classes[page] = ExcludeClass.NONE
+            slab.doubts.append(exclude)
+            return page + 1
+        slab.classes[page:inside] = bytes((exclude,)) * (inside - page)
+        if end > inside:
+            slab.beyond = slab.pfn + end, exclude
+        return inside
+
+
+def _iter_found(classes: bytes, special: int) -> Iterator[tuple[int, int]]:
+    """Pages that became this, with it. A search for one byte is far cheaper than one for any of a few."""
+    page = classes.find(special)
+    while page >= 0:
+        yield page, special
+        page = classes.find(special, page + 1)
+
+
+def _action(code: int, rules: PageRules, wanted: Wanted) -> int:
+    """What a code byte becomes: a class, or a number that says how to go on."""
+    if code & TAIL:
+        return ExcludeClass.NONE
+    if code & ODD:
+        return _CLOSER
+    if code & LRU and code & SLAB:
+        return _DOUBT
+    anon = bool(code & ANON) and not code & SLAB
+    exclude = ExcludeClass.NONE
+    if not anon and (wanted.cache or wanted.cache_private):
+        if code & LRU:
+            if not code & PRIVATE:
+                exclude = ExcludeClass.CACHE
+            elif wanted.cache_private:
+                exclude = ExcludeClass.CACHE_PRIVATE
+        elif code & SWAPCACHE:
+            return _CLOSER
+    if anon and wanted.user:
+        exclude = ExcludeClass.USER
+    if code & HEAD:
+        if exclude != ExcludeClass.NONE:
+            return _HEAD_OF | exclude
+        if wanted.user and not code & SLAB and rules.compound is not None and rules.compound.huge_at is not None:
+            return _CLOSER
+    return exclude

@@ -1,0 +1,231 @@
+"""Virtual addresses of the dead kernel, translated by its own page tables.
+
+Owns the walk and its cache. Must not know any architecture: a Geometry says how tables are laid out (paging_x86,
+paging_arm64, paging_riscv). The depth of a walk is fixed by the geometry, so tables that point at themselves end like
+any others. What is not mapped, or whose tables the core lacks, is unknown: None, or LostMemoryError on reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.errors import LostMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netdump.vmcore.elf import ByteOrder
+    from netdump.vmcore.physmap import ImageMap
+    from netdump.vmcore.source import Source
+
+    Decode = Callable[[int, int], tuple[int, bool] | None]
+
+_TABLES_KEPT: Final = 24  # of one page each; a walk has five at most, and neighbours share all but the last
+_READ_BYTES_MAX: Final = 0x10_0000
+
+
+class PhysicalMemory:
+    """Reads a source by physical address into buffers that are given. Memory without file bytes counts as missing."""
+
+    __slots__ = ("_known", "_map", "_source")
+
+    def __init__(self, source: Source, image_map: ImageMap) -> None:
+        self._source = source
+        self._map = image_map
+        self._known = (0, 0, 0)  # physical addresses from, up to, image offset of the first: used last
+
+    def fill(self, paddr: int, view: memoryview) -> list[tuple[int, int]]:
+        """Fill view from a physical address on. Returns what is missing as (start, length) within view, ascending.
+
+        Missing bytes are zeros in view.
+        """
+        missing: list[tuple[int, int]] = []
+        done, wanted = 0, len(view)
+        while done < wanted:
+            start, part = self._place(paddr + done, wanted - done)
+            piece = view[done : done + part]
+            lost = [(0, part)] if start is None else self._source.read_into(start, piece)
+            for at, length in lost:
+                piece[at : at + length] = bytes(length)
+                missing.append((done + at, length))
+            done += part
+        return missing
+
+    def _place(self, paddr: int, wanted: int) -> tuple[int | None, int]:
+        """Image offset, None if there is none, and for how many of the wanted bytes that holds."""
+        first, behind, offset = self._known
+        if not (first <= paddr < behind):
+            place = self._map.place(paddr)
+            if place is None:
+                return None, min(wanted, 4096 - paddr % 4096)
+            if place.start is None:
+                return None, min(wanted, place.length)
+            first, behind, offset = self._known = paddr, paddr + place.length, place.start
+        return offset + paddr - first, min(wanted, behind - paddr)
+
+    def read(self, paddr: int, length: int) -> bytes:
+        """Exactly length bytes. Raises LostMemoryError."""
+        data = bytearray(length)
+        if self.fill(paddr, memoryview(data)):
+            raise LostMemoryError(f"{length} bytes of memory at physical address {paddr:#x} are not in the core")
+        return bytes(data)
+
+
+class Geometry(NamedTuple):
+    """How an architecture lays out its page tables.
+
+    shifts: of each level, root first: how far an address is shifted right to get the index into a table of it.
+    bits: bits of index, level by level. entry_bytes: 4 or 8. lowest, highest: first and last address that the tables
+    map. decode(entry, level) -> (physical address, whether it is a page rather than a table), None if absent; level
+    counts from 0, the root.
+    """
+
+    shifts: tuple[int, ...]
+    bits: tuple[int, ...]
+    entry_bytes: int
+    lowest: int
+    highest: int
+    byteorder: ByteOrder
+    decode: Decode
+
+
+class AddressSpace:
+    """The kernel's part of virtual memory. Not thread-safe."""
+
+    __slots__ = ("_geometry", "_last", "_page_known", "_root", "_tables", "physical")
+
+    def __init__(self, physical: PhysicalMemory, geometry: Geometry, root: int) -> None:
+        """root: physical address of the root table."""
+        self.physical = physical
+        self._geometry = geometry
+        self._root = root
+        self._tables: dict[int, bytes | None] = {}  # oldest first; None: not in the core
+        self._last: tuple[int, int, bytes] | None = None  # first address, last address, table of the last level
+        self._page_known = (0, 0, 0)  # first address, address behind it, physical: the large page used last
+
+    @property
+    def byteorder(self) -> ByteOrder:
+        """Of the dead kernel."""
+        return self._geometry.byteorder
+
+    @property
+    def root(self) -> int:
+        """Physical address of the root table."""
+        return self._root
+
+    def has(self, vaddr: int) -> bool:
+        """Whether an address can be one of the kernel's at all."""
+        return self._geometry.lowest <= vaddr <= self._geometry.highest
+
+    def translate(self, vaddr: int, wanted: int = 1) -> tuple[int, int] | None:
+        """Physical address, and for how many bytes on it holds (wanted at most). None: not mapped."""
+        first, behind, page = self._page_known
+        if first <= vaddr and vaddr + wanted <= behind:
+            return page + vaddr - first, wanted
+        found = self._walk(vaddr)
+        if found is None:
+            return None
+        paddr, length = found
+        while length < wanted:
+            after = self._walk(vaddr + length)
+            if after is None or after[0] != paddr + length:
+                break
+            length += after[1]
+        return paddr, min(length, wanted)
+
+    def _walk(self, vaddr: int) -> tuple[int, int] | None:
+        """Physical address, and bytes up to the end of the page it is in."""
+        geometry = self._geometry
+        last = len(geometry.shifts) - 1
+        known = self._last
+        if known is not None and known[0] <= vaddr <= known[1]:
+            return self._page(known[2], vaddr, last)
+        if not geometry.lowest <= vaddr <= geometry.highest:
+            return None
+        table_at = self._root
+        for level in range(last):
+            table = self._table(table_at, level)
+            if table is None:
+                return None
+            entry = geometry.decode(self._entry(table, vaddr, level), level)
+            if entry is None:
+                return None
+            table_at, is_page = entry
+            if is_page:
+                paddr, left = _within(table_at, vaddr, geometry.shifts[level])
+                size = 1 << geometry.shifts[level]
+                self._page_known = vaddr + left - size, vaddr + left, paddr + left - size
+                return paddr, left
+        table = self._table(table_at, last)
+        if table is None:
+            return None
+        first = vaddr >> geometry.shifts[last - 1] << geometry.shifts[last - 1]
+        self._last = first, first + (1 << geometry.shifts[last - 1]) - 1, table
+        return self._page(table, vaddr, last)
+
+    def _page(self, table: bytes, vaddr: int, level: int) -> tuple[int, int] | None:
+        """What an entry of the last level maps."""
+        entry = self._geometry.decode(self._entry(table, vaddr, level), level)
+        if entry is None or not entry[1]:
+            return None
+        return _within(entry[0], vaddr, self._geometry.shifts[level])
+
+    def _entry(self, table: bytes, vaddr: int, level: int) -> int:
+        geometry = self._geometry
+        at = (vaddr >> geometry.shifts[level] & (1 << geometry.bits[level]) - 1) * geometry.entry_bytes
+        return int.from_bytes(table[at : at + geometry.entry_bytes], geometry.byteorder)
+
+    def _table(self, paddr: int, level: int) -> bytes | None:
+        """A table, or None if the core lacks it."""
+        if paddr not in self._tables:
+            if len(self._tables) >= _TABLES_KEPT:
+                del self._tables[next(iter(self._tables))]
+            try:
+                table = self.physical.read(paddr, self._geometry.entry_bytes << self._geometry.bits[level])
+            except LostMemoryError:
+                self._tables[paddr] = None
+            else:
+                self._tables[paddr] = table
+        return self._tables[paddr]
+
+    def tables(self) -> tuple[int, ...]:
+        """Physical addresses of the tables that were read lately."""
+        return tuple(paddr for paddr, table in self._tables.items() if table is not None)
+
+    def fill(self, vaddr: int, view: memoryview) -> list[tuple[int, int]]:
+        """Fill view from a virtual address on. Returns what is missing as PhysicalMemory.fill does."""
+        missing: list[tuple[int, int]] = []
+        done, wanted = 0, len(view)
+        while done < wanted:
+            found = self.translate(vaddr + done, wanted - done)
+            if found is None:
+                part = min(4096 - (vaddr + done) % 4096, wanted - done)
+                view[done : done + part] = bytes(part)
+                missing.append((done, part))
+            else:
+                paddr, part = found
+                missing.extend(
+                    (done + start, length) for start, length in self.physical.fill(paddr, view[done : done + part])
+                )
+            done += part
+        return missing
+
+    def read(self, vaddr: int, length: int) -> bytes:
+        """Exactly length bytes, 1 MiB at most. Raises LostMemoryError."""
+        if not 0 <= length <= _READ_BYTES_MAX:
+            raise LostMemoryError(f"a structure at virtual address {vaddr:#x} claims {length} bytes")
+        data = bytearray(length)
+        if self.fill(vaddr, memoryview(data)):
+            raise LostMemoryError(f"{length} bytes of memory at virtual address {vaddr:#x} are not in the core")
+        return bytes(data)
+
+    def read_uint(self, vaddr: int, size: int) -> int:
+        """An unsigned integer of size bytes. Raises LostMemoryError."""
+        return int.from_bytes(self.read(vaddr, size), self._geometry.byteorder)
+
+
+def _within(page: int, vaddr: int, shift: int) -> tuple[int, int]:
+    """Where an address lies in the page that it is mapped to, and bytes up to the page's end."""
+    size = 1 << shift
+    offset = vaddr & size - 1
+    return (page & -size) + offset, size - offset

@@ -1,0 +1,80 @@
+"""Struct pages by page frame: read one, judge one, or fill a buffer with many.
+
+Owns reading them out of the dead kernel's memory. Must not decide on more than one page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netdump.vmcore.structpage import KEEP, Verdict
+
+if TYPE_CHECKING:
+    from netdump.vmcore.memmap import MemoryMap
+    from netdump.vmcore.paging import AddressSpace
+    from netdump.vmcore.structpage import PageRules, Wanted
+
+
+class StructPages:
+    """Reads struct pages. What is not mapped or not in the core reads as zeros, which say that a page is in use."""
+
+    __slots__ = ("memory_map", "page_bytes", "rules", "space")
+
+    def __init__(self, space: AddressSpace, memory_map: MemoryMap, rules: PageRules, page_bytes: int) -> None:
+        self.space = space
+        self.memory_map = memory_map
+        self.rules = rules
+        self.page_bytes = page_bytes
+
+    def locate(self, pfn: int) -> tuple[int | None, int]:
+        """See MemoryMap.locate."""
+        return self.memory_map.locate(pfn)
+
+    def fill(self, vaddr: int, view: memoryview) -> int:
+        """Fill view with struct pages from a virtual address on; one that is missing in part is all zeros.
+
+        Returns how many bytes were missing.
+        """
+        missing = self.space.fill(vaddr, view)
+        size = self.rules.size
+        for start, length in missing:
+            first, end = start // size * size, -(-(start + length) // size) * size
+            view[first:end] = bytes(len(view[first:end]))
+        return sum(length for _, length in missing)
+
+    def read(self, pfn: int) -> bytes | None:
+        """The struct page of a frame, and the next one if there is one; None if there is none or it is missing."""
+        vaddr, pages = self.memory_map.locate(pfn)
+        if vaddr is None:
+            return None
+        data = bytearray(min(pages, 2) * self.rules.size)
+        missing = self.space.fill(vaddr, memoryview(data))
+        if not missing:
+            return bytes(data)
+        return bytes(data[: self.rules.size]) if missing[0][0] >= self.rules.size else None
+
+    def judge(self, pfn: int, wanted: Wanted) -> Verdict:
+        """What the struct page of a frame says by itself; KEEP if there is none."""
+        data = self.read(pfn)
+        return KEEP if data is None else self.rules.judge(data, 0, pfn, wanted)
+
+    def confirm(self, pfn: int, verdict: Verdict, wanted: Wanted) -> bool:
+        """Whether a block is what its first page says, by the pages at powers of 2 in it and its last one.
+
+        Free blocks: nothing inside has a say. Compound pages: all inside know that they belong to one; of hugetlb
+        pages the tables of struct pages may be shared, so that some look like the first.
+        """
+        length = 1 << verdict.order
+        if pfn & length - 1:
+            return False
+        places = {1 << bit for bit in range(verdict.order)} | {length - 1, length // 2 + 1}
+        return all(self._belongs(pfn + place, place, verdict, wanted) for place in places if 0 < place < length)
+
+    def _belongs(self, pfn: int, place: int, verdict: Verdict, wanted: Wanted) -> bool:
+        data = self.read(pfn)
+        if data is None:
+            return False
+        tail = self.rules.is_tail(data, 0)
+        if verdict.is_free:
+            return not tail and self.rules.judge(data, 0, pfn, wanted) == KEEP
+        return tail or (verdict.hugetlb and place * self.rules.size % self.page_bytes == 0)

@@ -1,0 +1,125 @@
+"""The zones of the dead kernel: how much memory they say is free, and which blocks their free lists hold.
+
+Owns pglist_data and zone. Must not know what a page filter does with it. Source: Linux include/linux/mmzone.h.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.errors import KernelDataError, LostMemoryError
+from netdump.vmcore.memmap import iter_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netdump.vmcore.paging import AddressSpace
+    from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+
+_ZONES_MAX: Final = 8  # of a node; Linux has 2 to 6
+_SIZE_MAX: Final = 0x100_0000  # of a pglist_data
+_LISTS_MAX: Final = 2048  # looked at
+_ENTRIES_MAX: Final = 160  # taken
+_ENTRIES_EACH: Final = 3  # of a list
+
+
+class FreeBlock(NamedTuple):
+    """What a free list holds. vaddr: of the first struct page of the block; order: of the list."""
+
+    vaddr: int
+    order: int
+
+
+class Zones(NamedTuple):
+    """All zones. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each free list."""
+
+    number: int
+    free_pages: int
+    blocks: tuple[FreeBlock, ...]
+
+
+class _Layout(NamedTuple):
+    """Offsets and sizes in bytes, numbers as VMCOREINFO gives them."""
+
+    word: int
+    node_zones: int
+    nr_zones: int
+    zone_bytes: int
+    free_stat: int
+    free_area: int
+    area_bytes: int
+    areas: int
+    free_list: int
+    lists: int
+    list_bytes: int
+    next: int
+    lru: int
+
+
+def read_zones(space: AddressSpace, info: Vmcoreinfo, word: int) -> Zones:
+    """Read all zones. Raises KernelDataError if they cannot be found."""
+    layout = _read_layout(info, word)
+    count = free_pages = 0
+    found: list[int] = []
+    for node in iter_nodes(space, info, word):
+        zones = space.read_uint(node + layout.nr_zones, 4)
+        if zones > _ZONES_MAX:
+            raise KernelDataError(f"a node of {zones} zones makes no sense")
+        for index in range(zones):
+            zone = node + layout.node_zones + index * layout.zone_bytes
+            value = space.read_uint(zone + layout.free_stat, word)
+            if value >> 8 * word - 1:  # negative for a moment: counted on another processor
+                value = 0
+            count += 1
+            free_pages += value
+            found.append(zone)
+    if not found:
+        raise KernelDataError("no node of this kernel can be found")
+    blocks = islice(_iter_blocks(space, layout, found), _ENTRIES_MAX)
+    return Zones(count, free_pages, tuple(blocks))
+
+
+def _read_layout(info: Vmcoreinfo, word: int) -> _Layout:
+    free_stat = info.number("NR_FREE_PAGES")
+    areas, lists = info.length("zone.free_area"), info.length("free_area.free_list")
+    if free_stat is None or areas is None or lists is None:
+        raise KernelDataError("VMCOREINFO does not say what a zone looks like")
+    layout = _Layout(
+        word=word,
+        node_zones=info.need("OFFSET", "pglist_data.node_zones"),
+        nr_zones=info.need("OFFSET", "pglist_data.nr_zones"),
+        zone_bytes=info.need("SIZE", "zone"),
+        free_stat=info.need("OFFSET", "zone.vm_stat") + free_stat * word,
+        free_area=info.need("OFFSET", "zone.free_area"),
+        area_bytes=info.need("SIZE", "free_area"),
+        areas=areas,
+        free_list=info.need("OFFSET", "free_area.free_list"),
+        lists=lists,
+        list_bytes=info.need("SIZE", "list_head"),
+        next=info.need("OFFSET", "list_head.next"),
+        lru=info.need("OFFSET", "page.lru"),
+    )
+    if not all(0 <= value < _SIZE_MAX for value in layout):
+        raise KernelDataError("VMCOREINFO describes a zone that makes no sense")
+    return layout
+
+
+def _iter_blocks(space: AddressSpace, layout: _Layout, zones: list[int]) -> Iterator[FreeBlock]:
+    """The first entries of the free lists, of as many lists as are looked at; high orders first."""
+    places = (
+        (order, zone + layout.free_area + order * layout.area_bytes + layout.free_list + kind * layout.list_bytes)
+        for zone in zones
+        for order in reversed(range(layout.areas))
+        for kind in range(layout.lists)
+    )
+    for order, head in islice(places, _LISTS_MAX):
+        entry = head
+        for _ in range(_ENTRIES_EACH):
+            try:
+                entry = space.read_uint(entry + layout.next, layout.word)
+            except LostMemoryError:
+                break
+            if entry == head:
+                break
+            yield FreeBlock(entry - layout.lru, order)
