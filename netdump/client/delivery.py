@@ -46,11 +46,11 @@ LOYALTY = 5  # failures in a row without progress before a collector that has pa
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
 
 DECLINE_TEXTS = {
-    DeclineCode.NOT_OWNER: "it knows this dump as another host's",
-    DeclineCode.MISMATCH: "it knows a dump of this id with another size or level",
-    DeclineCode.TOO_LARGE: "the image is larger than it accepts",
-    DeclineCode.QUOTA: "this host has used up its space there",
-    DeclineCode.DAMAGED: "what it has of this dump is damaged; its operator must delete it first",
+    DeclineCode.NOT_OWNER: "it knows this dump as another host's: check that the bundle is this host's own",
+    DeclineCode.MISMATCH: "it knows a dump of this id with another size or level: use the level that was used first",
+    DeclineCode.TOO_LARGE: "the image is larger than it accepts: ask its operator to raise the limit",
+    DeclineCode.QUOTA: "this host has used up its space there: ask its operator to delete or raise the quota",
+    DeclineCode.DAMAGED: "what it has of this dump is damaged: ask its operator to delete that",
 }
 # Errors of a collector that say nothing against it or us: come back later.
 BUSY = frozenset({ErrorCode.STORAGE, ErrorCode.SHUTTING_DOWN, ErrorCode.IDLE_TIMEOUT})
@@ -302,7 +302,8 @@ class Delivery:
         text = f": {word.text}" if word.text else ""
         what = f"{site.address} failed the connection with {word.code.slug}{text}"
         if word.code is ErrorCode.NOT_ALLOWED:
-            self._drop(site, RefusedError(f"{what}; this host's certificate is not accepted: enroll it again"))
+            reason = word.text or "its certificate is not accepted: enroll it again"
+            self._drop(site, RefusedError(f"{site.address} does not let this host in: {reason}"))
         elif not ERROR_RETRYABLE[word.code]:
             self._drop(site, SendError(what))
         elif word.code is ErrorCode.FENCED:
@@ -347,7 +348,7 @@ class Delivery:
 
     def _drop(self, site: Site, error: NetdumpError) -> None:
         site.dropped = _without_frames(error)
-        self._console.warn(f"{error}; {site.address} is not tried again in this run")
+        self._console.say(f"{error}; {site.address} is not tried again in this run")
 
     # The end without delivery
 

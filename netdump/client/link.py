@@ -219,7 +219,7 @@ class Link:
 
     def _wait_handshake(self, remaining: float, timeout: float) -> None:
         late = UnreachableError(
-            f"{self.address}: connected, but no TLS handshake within {timeout:g} s: check the port and the collector"
+            f"{self.address}: connected, but no TLS handshake within {timeout:.1f} s: check the port and the collector"
         )
         if remaining <= 0:
             raise late

@@ -106,6 +106,7 @@ class Console:
     def configure(self, interval: float, kmsg: str | None) -> None:
         """Set what is only known once the settings were read: see the class."""
         self._interval = TTY_INTERVAL if self._terminal else interval
+        self._next_progress = self._clock() + self._interval
         self._kmsg = KernelLog(kmsg, self._clock) if kmsg else None
 
     def close(self) -> None:

@@ -236,9 +236,10 @@ def test_deferred_beyond_the_deadline_ends_at_once(play: Play) -> None:
 
 DROPPING = [
     (Step(Decline(DeclineCode.NOT_OWNER)), DeclinedError, "another host's"),
-    (Step(Decline(DeclineCode.QUOTA, "10 GiB")), DeclinedError, "used up its space there (10 GiB)"),
+    (Step(Decline(DeclineCode.QUOTA, "10 GiB")), DeclinedError, "raise the quota (10 GiB)"),
     (Step(Decline(99)), DeclinedError, "code 99"),
     (Step(Error(ErrorCode.NOT_ALLOWED)), RefusedError, "enroll it again"),
+    (Step(Error(ErrorCode.NOT_ALLOWED, "revoked")), RefusedError, "a:1 does not let this host in: revoked."),
     (Step(Error(ErrorCode.BAD_FIELD, "no")), SendError, "failed the connection with bad-field: no"),
     (Step(ImpostorError("who?"), dialled=False), ImpostorError, "who?"),
     (Step(RefusedError("go"), dialled=False), RefusedError, "go"),

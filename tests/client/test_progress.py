@@ -87,6 +87,16 @@ def test_plain_lines_at_their_interval(pipe: Pipe) -> None:
     assert pipe.text() == "netdump: at 100\nnetdump: at 105\nnetdump: at 110\n"
 
 
+def test_settings_that_come_later(pipe: Pipe) -> None:
+    clock = Clock()
+    console = Console(pipe.write_end, clock=clock)
+    console.configure(7, None)
+    for _ in range(8):
+        console.progress(lambda: f"at {clock.now:.0f}")
+        clock.now += 1
+    assert pipe.text() == "netdump: at 107\n"
+
+
 def test_text_is_made_only_when_it_is_due(pipe: Pipe) -> None:
     console = Console(pipe.write_end, clock=Clock())
     console.progress(lambda: "first")
