@@ -34,7 +34,10 @@ class ExcludeClass(IntEnum):
 
 
 class Run(NamedTuple):
-    """A stretch of image in one state. length: bytes, 1 or more. source: for ALIAS the image offset of the same bytes, else 0."""
+    """A stretch of image in one state.
+
+    length: bytes, 1 or more. source: for ALIAS the image offset of the same bytes, else 0.
+    """
 
     state: PageState
     length: int

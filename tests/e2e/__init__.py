@@ -1,0 +1,1 @@
+"""Tests with real processes, real dumps and the tools of the field."""

@@ -1,0 +1,104 @@
+"""A collector and its peers as real processes, driven through the command line as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+READY_TIMEOUT = 60
+COMMAND_TIMEOUT = 120
+POLL_PERIOD = 0.005
+
+
+def netdump(*arguments: str | Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one netdump command to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "netdump", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT,
+        env={**os.environ, **environment},
+    )
+    if check:
+        assert done.returncode == 0, (
+            f"netdump {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done
+
+
+def start(*arguments: str | Path, **streams: Any) -> subprocess.Popen[str]:
+    """Start one netdump command."""
+    return subprocess.Popen([sys.executable, "-m", "netdump", *map(str, arguments)], text=True, **streams)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Return as soon as the condition holds; fail if it does not within COMMAND_TIMEOUT."""
+    limit = time.monotonic() + COMMAND_TIMEOUT
+    while not condition():
+        assert time.monotonic() < limit, f"waited {COMMAND_TIMEOUT} s in vain for {what}"
+        time.sleep(POLL_PERIOD)
+
+
+class Collector:
+    """`netdump serve` on a folder, on ports that the kernel chooses at the first start and that it keeps afterwards."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ingest = "127.0.0.1:0"
+        self.api = "127.0.0.1:0"
+        self.process: subprocess.Popen[str] | None = None
+        self._log = folder.parent / "serve.log"
+        netdump("init", folder, "--name", "localhost,127.0.0.1")
+
+    def start(self) -> Self:
+        with self._log.open("a") as log:
+            self.process = start(
+                "serve", self.folder, "--ingest", self.ingest, "--api", self.api, stdout=subprocess.PIPE, stderr=log
+            )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()  # the one line that serve prints when it listens
+        assert ready, f"the collector did not start:\n{self._log.read_text()}"
+        facts = json.loads((self.folder / "serve.json").read_text())
+        self.ingest, self.api = facts["ingest"], facts["api"]
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL: what a power cut leaves of the process."""
+        assert self.process is not None
+        self.process.kill()
+        self._reap()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self._reap()
+
+    def _reap(self) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        status = self.process.wait(READY_TIMEOUT)
+        self.process.stdout.close()
+        return status
+
+    def enroll(self, role: str, name: str, *collectors: str) -> Path:
+        """A bundle for one host or analyst, made with a token through the API."""
+        token = json.loads(netdump("token", self.folder, f"--{role}", name, "--json").stdout)["token"]
+        out = self.folder.parent / f"{name}.toml"
+        options = [part for address in collectors for part in ("--collector", address)]
+        netdump("enroll", f"https://{self.api}", "--token", token, "--out", out, *options)
+        return out
+
+    def dumps(self) -> list[dict[str, Any]]:
+        dumps: list[dict[str, Any]] = json.loads(netdump("list", "--root", self.folder, "--json").stdout)["dumps"]
+        return dumps
