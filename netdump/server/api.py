@@ -138,13 +138,15 @@ def build_app(desk: Desk, endpoints: tuple[Endpoint, ...]) -> Starlette:
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(path, _frame(desk, methods), methods=list(methods), include_in_schema=False)
             for path, methods in by_path.items()
         ],
         exception_handlers={HTTPException: _http_error, Exception: _mistake},
     )
+    app.router.redirect_slashes = False  # there is one address for each thing
+    return app
 
 
 def _frame(desk: Desk, methods: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:

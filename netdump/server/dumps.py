@@ -13,6 +13,7 @@ import aiofiles
 from starlette.responses import Response, StreamingResponse
 
 from netdump.errors import BadRequestError, BusyError, DumpNotFoundError, StorageFaultError
+from netdump.index.catalog import PREFIX_DIGITS_MIN
 from netdump.index.reading import LIST_LIMIT_MAX, Query, list_json, plan_json
 from netdump.index.record import State, dump_json, parse_time
 from netdump.server.answers import HEADERS, json_answer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiofiles.threadpool.binary import AsyncBufferedReader
+    from starlette.types import Receive, Scope, Send
 
 LIST_DEFAULT: Final = 100
 PIECE_BYTES: Final = 1 << 20
@@ -95,7 +97,7 @@ async def read_segment(visit: Visit) -> Response:
     if visit.request.method == "HEAD":
         await file.close()
         return Response(status_code=200 if span is None else 206, headers=headers)
-    return StreamingResponse(_pieces(file, part), status_code=200 if span is None else 206, headers=headers)
+    return _FileResponse(file, part, status_code=200 if span is None else 206, headers=headers)
 
 
 async def verify_dump(visit: Visit) -> Response:
@@ -157,6 +159,8 @@ def _query(visit: Visit) -> Query:
 async def _open_segment(visit: Visit, name: str) -> AsyncBufferedReader:
     """The file of a segment whose name has the form of one. Raises DumpNotFoundError, StorageFaultError."""
     asked, store = _id(visit), visit.desk.store
+    if len(asked) < PREFIX_DIGITS_MIN:
+        raise DumpNotFoundError(f"that is too short: give at least {PREFIX_DIGITS_MIN} digits of the id")
     dump_id = asked if is_dump_id(asked) else await asyncio.to_thread(store.resolve, asked)
     path = store.root / checked_id(dump_id) / SEGMENTS / name
     try:
@@ -171,16 +175,27 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
+class _FileResponse(StreamingResponse):
+    """A span of a file, which is closed when the answer is over, however it ends."""
+
+    def __init__(self, file: AsyncBufferedReader, span: Span, *, status_code: int, headers: dict[str, str]) -> None:
+        super().__init__(_pieces(file, span), status_code=status_code, headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._file.close()
+
+
 async def _pieces(file: AsyncBufferedReader, span: Span) -> AsyncIterator[bytes]:
-    """The bytes of a span. The file is closed at the end, also when the client goes away in the middle."""
-    try:
-        await file.seek(span.start)
-        left = span.end - span.start
-        while left and (piece := await file.read(min(PIECE_BYTES, left))):
-            left -= len(piece)
-            yield piece
-    finally:
-        await file.close()
+    """The bytes of a span. A file that has become shorter ends the connection: the length was promised."""
+    await file.seek(span.start)
+    left = span.end - span.start
+    while left and (piece := await file.read(min(PIECE_BYTES, left))):
+        left -= len(piece)
+        yield piece
 
 
 ENDPOINTS = (

@@ -52,7 +52,7 @@ class HostConnection(asyncio.BufferedProtocol):
         visitor: Visitor,
         identity: Identity,
         settings: Ingest,
-        attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
+        attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
         on_lost: Callable[[HostConnection], None],
     ) -> None:
         self.identity: Final = identity
@@ -68,7 +68,6 @@ class HostConnection(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(STRANGER_BUFFER_BYTES))
         self._received_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
         self._taker: Taker | None = None
         self._over = False
         self._held = False
@@ -84,11 +83,6 @@ class HostConnection(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         """Messages can still be sent and received."""
         return not self._over
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """What attends to this connection since HELLO."""
-        return self._task
 
     def begin(self, resume: wire.Resume, taker: Taker) -> None:
         """Answer HELLO with RESUME; from now on messages go to taker."""
@@ -191,8 +185,7 @@ class HostConnection(asyncio.BufferedProtocol):
             case wire.Hello():
                 # Nothing is due from the client before the answer: reading on would only gather breaches of the rules.
                 self.hold()
-                self._task = self._loop.create_task(self._attend(self, message))
-                self._task.add_done_callback(self._attended)
+                self._attend(self, message).add_done_callback(self._attended)
             case wire.Headline() | wire.Chunk() | wire.Finish():
                 assert self._taker is not None, "the core lets these through only after RESUME"
                 self._taker.take(message)
@@ -296,6 +289,7 @@ class IngestService:
         self._attend = attend
         self._audit = audit
         self._connections: set[HostConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._all_lost = asyncio.Event()
         self._all_lost.set()
 
@@ -319,7 +313,7 @@ class IngestService:
         self._start(visitor, identity)
 
     def _start(self, visitor: Visitor, identity: Identity) -> HostConnection:
-        connection = HostConnection(visitor, identity, self._settings, self._attend, self._lost)
+        connection = HostConnection(visitor, identity, self._settings, self._begin, self._lost)
         self._connections.add(connection)
         self._all_lost.clear()
         connection.start()
@@ -337,16 +331,22 @@ class IngestService:
 
     async def close(self) -> None:
         """Tell all hosts that the collector stops, wait until what they sent is dealt with, and part."""
-        tasks = [connection.task for connection in self._connections if connection.task is not None]
         for connection in tuple(self._connections):
             connection.fail(wire.ErrorCode.SHUTTING_DOWN, "the collector stops; come back")
-        if tasks:
-            await asyncio.wait(tasks)
+        # Also of connections that are gone already: what they brought may still be on its way to the disk.
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
                 await self._all_lost.wait()
         for connection in tuple(self._connections):
             connection.abort()
+
+    def _begin(self, connection: HostConnection, hello: wire.Hello) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._attend(connection, hello))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
 
 BACKLOG = 256
+CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
 SHUTDOWN_S = 3.0  # for the peer's close_notify
 FAILURES_LOGGED_PER_MINUTE = 60
 
@@ -157,6 +158,7 @@ class Listener:
         self._handshake_s = handshake_s
         self._serve = serve
         self._audit = audit
+        self._closed = False
         self._servers: list[asyncio.Server] = []
         self._welcomes: set[asyncio.Task[asyncio.Transport | None]] = set()
         self._log_budget = Bucket(FAILURES_LOGGED_PER_MINUTE, asyncio.get_running_loop().time())
@@ -169,14 +171,20 @@ class Listener:
 
     async def close(self) -> None:
         """Accept no more, and drop those who are still in their handshake."""
+        self._closed = True
         for server in self._servers:
             server.close()
         for task in self._welcomes:
             task.cancel()
         await asyncio.gather(*self._welcomes, return_exceptions=True)
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
     def admit(self, transport: asyncio.Transport) -> None:
         """Decide on a TCP connection that was just accepted."""
+        if self._closed:
+            transport.abort()
+            return
         address = _peer_address(transport)
         source = source_of(address)
         reason = self._gate.enter(source)
@@ -184,6 +192,9 @@ class Listener:
             self._complain("connection-refused", address, reason)
             transport.abort()
             return
+        # asyncio does it only for sockets made with IPPROTO_TCP, which listening ones seldom are. Without it a write
+        # behind another waits 40 ms for the peer's delayed acknowledgement: ACKs of chunks, bodies behind HTTP heads.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         landing = _Landing()
         task = asyncio.create_task(self._shake_hands(transport, landing, address))
         self._welcomes.add(task)

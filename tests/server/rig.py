@@ -10,9 +10,10 @@ import socket
 import ssl
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from select import select
 from typing import TYPE_CHECKING, Any, Self
 
 import urllib3
@@ -23,6 +24,7 @@ from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
 from netdump.pki import Authority, Role, init_authority, make_token
 from netdump.pki.certificates import key_pem, new_key
+from netdump.pki.identity import fingerprint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server.collector import CONFIG_NAME, Collector, Surroundings
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from netdump.store.files import Files
     from netdump.testing.sample_dump import SampleDump
 
+HASTE_S = 0.05
 PATIENCE_S = 20.0  # nothing takes this long; whoever waits longer fails
 MIB = 1 << 20
 
@@ -95,8 +98,7 @@ def issue(folder: Path, role: Role, name: str) -> Papers:
     granted = authority.redeem(token.secret_text(), make_request(key))
     file = folder.parent / f"{folder.name}-{role}-{name}.pem"
     file.write_text(granted.certificate + key_pem(key))
-    (newest, *_) = authority.issued().certificates
-    return Papers(file, role, name, newest.fingerprint)
+    return Papers(file, role, name, fingerprint(key.public_key()))
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
@@ -142,7 +144,10 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.do(self.collector.stop())
+            stop = asyncio.run_coroutine_threadsafe(self.collector.stop(), self.loop)
+            while not wait([stop], HASTE_S).done:
+                self.skip(0.5)  # it need not wait for peers that do not say goodbye
+            stop.result()
         finally:
             self._end()
         assert not self.mistakes, self.mistakes
@@ -270,8 +275,10 @@ class Host:
         return self.wire.acked_offset
 
     def await_ack(self, offset: int) -> None:
-        """Wait until the image is acknowledged up to offset."""
+        """Wait until the image is acknowledged up to offset. What is less than a segment is due after some time."""
         while self.wire.acked_offset < offset:
+            while self.rig.is_running and not (self.socket.pending() or select([self.socket], [], [], HASTE_S)[0]):
+                self.rig.skip(0.5)
             answer = self.hear()
             assert isinstance(answer, wire.Ack), answer
 

@@ -239,8 +239,8 @@ def test_an_error_of_the_host_is_not_answered(folder: Path, web1: Papers) -> Non
     with Rig(folder) as rig, Host(rig, web1) as host:
         host.resume(DUMP)
         host.say(wire.Error(wire.ErrorCode.INTERNAL, "something \\ happened"))
-        assert host.ended()
         rig.events.wait("dump-interrupted")
+        assert host.ended()
 
 
 def test_a_host_that_goes_frees_its_place(folder: Path, web1: Papers) -> None:
@@ -293,7 +293,8 @@ class Stub:
 
 
 def connection(stub: Stub) -> HostConnection:
-    async def attend(_connection: HostConnection, _hello: wire.Hello) -> None: ...
+    def attend(_connection: HostConnection, _hello: wire.Hello) -> asyncio.Task[None]:
+        raise AssertionError
 
     nobody = Identity(Role.HOST, "web1", "")
     return HostConnection(cast("Visitor", stub), nobody, Ingest(), attend, lambda _: None)
@@ -337,9 +338,14 @@ async def test_nothing_is_said_after_the_last_word() -> None:
 
 @pytest.mark.asyncio
 async def test_a_mistake_of_ours_is_told_and_logged() -> None:
-    async def attend(_connection: HostConnection, _hello: wire.Hello) -> None:
+    async def fail() -> None:
         raise LookupError("a mistake")
 
+    def attend(_connection: HostConnection, _hello: wire.Hello) -> asyncio.Task[None]:
+        tasks.append(asyncio.create_task(fail()))
+        return tasks[0]
+
+    tasks: list[asyncio.Task[None]] = []
     stub, heard = Stub(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     nobody = Identity(Role.HOST, "web1", "")
@@ -347,8 +353,7 @@ async def test_a_mistake_of_ours_is_told_and_logged() -> None:
     hello = wire.pack(wire.Hello(bytes(16), 1, 4096, 0))
     subject.get_buffer(-1)[: len(hello)] = hello
     subject.buffer_updated(len(hello))
-    assert subject.task is not None
-    await asyncio.wait({subject.task})
+    await asyncio.wait(tasks)
     await asyncio.sleep(0)
     assert isinstance(heard[0]["exception"], LookupError)
     answer = wire.unpack(bytes(stub.written))

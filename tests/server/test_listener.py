@@ -229,6 +229,7 @@ def test_what_comes_right_behind_the_handshake_is_handed_over(folder: Path, web1
             visitor = await door.visitors.get()
             assert visitor.tls.selected_alpn_protocol() == wire.ALPN
             assert visitor.tls.getpeercert(binary_form=True)
+            assert visitor.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             await until(lambda: len(visitor.early) + len(door.rest.data) >= len(early))
             assert visitor.early
             assert visitor.early + bytes(door.rest.data) == early

@@ -231,13 +231,11 @@ def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: P
         host.resume(DUMP)
         host.headline(DUMP)
         host.chunks(DUMP.chunks[:4])
-        rig.skip(2.1)
         host.await_ack(ENDS[4])
         room[0] = Measure(40 * MIB, 1 << 41)  # low: new ones wait, this one goes on
         with Host(rig, web2) as newcomer:
             assert isinstance(newcomer.hello(OTHER), wire.Defer)
         host.chunks(DUMP.chunks[4:8])
-        rig.skip(2.1)
         host.await_ack(ENDS[8])
         room[0] = Measure(0, 1 << 41)  # none: it waits, alive
         host.chunks(DUMP.chunks[8:])
@@ -275,11 +273,9 @@ def test_a_full_disk_that_nobody_saw_coming(folder: Path, web1: Papers) -> None:
             host.resume(DUMP)
             host.headline(DUMP)
             host.chunks(DUMP.chunks[:4])
-            rig.skip(2.1)
             host.await_ack(ENDS[4])
             files.fill_up()
             host.chunks(DUMP.chunks[4:])
-            rig.skip(2.1)
             assert code_of(host.hear()) is wire.ErrorCode.STORAGE
         rig.events.wait("dump-interrupted")
         with Host(rig, web1) as host:
@@ -302,7 +298,6 @@ def test_a_newer_connection_fences_the_older(folder: Path, web1: Papers) -> None
         older.resume(DUMP)
         older.headline(DUMP)
         older.chunks(DUMP.chunks[:5])
-        rig.skip(2.1)
         older.await_ack(ENDS[5])
         with Host(rig, web1) as newer:
             resume = newer.resume(DUMP)

@@ -1,0 +1,177 @@
+"""Start and stop: one collector a folder, what it finds there, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump import wire
+from netdump.errors import AddressError, BusyError, ConfigError, NotACollectorError, PkiError, StorageFaultError
+from netdump.index.index import NAME, Index
+from netdump.index.record import State
+from netdump.server.collector import STATUS_NAME, Collector, Surroundings
+from netdump.server.config import build
+from netdump.store import Store, verify_chunk
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import Desk, Events, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.server.audit import Audit
+
+DUMP = SampleDump(seed=111, image_bytes=300_000)
+
+
+def test_it_says_where_it_listens_while_it_runs(folder: Path) -> None:
+    status = folder / STATUS_NAME
+    with Rig(folder) as rig:
+        assert json.loads(status.read_text()) == {"pid": os.getpid(), "ingest": str(rig.ingest), "api": str(rig.api)}
+        assert stat.S_IMODE(status.stat().st_mode) == 0o600
+        assert rig.ingest.port != rig.api.port != 0
+    assert not status.exists()
+    assert not status.with_suffix(".partial").exists()
+
+
+def test_what_a_killed_one_left_is_replaced(folder: Path) -> None:
+    (folder / STATUS_NAME).write_text("old")
+    (folder / STATUS_NAME).with_suffix(".partial").write_text("older")
+    with Rig(folder):
+        assert json.loads((folder / STATUS_NAME).read_text())["pid"] == os.getpid()
+
+
+def test_one_a_folder(folder: Path) -> None:
+    with Rig(folder) as rig:
+        with pytest.raises(BusyError, match="another collector runs on"), Rig(folder):
+            pass
+        with socket.create_connection((rig.ingest.host, rig.ingest.port)):
+            pass  # the first one is unharmed
+        assert (folder / STATUS_NAME).exists()
+    with Rig(folder):
+        pass
+
+
+def test_folders_that_are_no_collectors(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotACollectorError, match="netdump init"), Rig(tmp_path / "nothing"):
+        pass
+    (tmp_path / "half" / "dumps").mkdir(parents=True)
+    with pytest.raises(NotACollectorError), Rig(tmp_path / "half"):
+        pass
+    (folder / "pki" / "collector.key").unlink()
+    with pytest.raises(PkiError, match=r"collector\.key"), Rig(folder):
+        pass
+    with pytest.raises(PkiError), Rig(folder):  # not BusyError: a start that failed gives its lock back
+        pass
+
+
+def test_an_address_that_is_taken(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        taken = f"127.0.0.1:{sock.getsockname()[1]}"
+        for section in ("ingest", "api"):
+            with pytest.raises(AddressError, match=taken), Rig(folder, {section: {"listen": taken}}):
+                pass
+    with Rig(folder):  # nothing of the failed starts is in the way
+        pass
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / STATUS_NAME).mkdir()
+    with pytest.raises(StorageFaultError, match=STATUS_NAME), Rig(folder):
+        pass
+
+
+def test_sockets_of_the_service_manager_are_used(folder: Path, web1: Papers) -> None:
+    sockets = {role: socket.create_server(("127.0.0.1", 0)) for role in ("ingest", "api")}
+    ports = {role: sock.getsockname()[1] for role, sock in sockets.items()}
+    rig = Rig(folder)
+    audit: Audit = rig.events
+    rig.collector = Collector(folder, rig.config, Surroundings(audit, sockets))
+    with rig:
+        assert (rig.ingest.port, rig.api.port) == (ports["ingest"], ports["api"])
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Resume)
+
+
+def incomplete(folder: Path, chunks: int) -> None:
+    """What a collector that was killed in the middle has left."""
+    with Store(folder / "dumps").open_writer(DUMP.origin) as writer:
+        writer.put_headline(DUMP.headline)
+        for chunk in DUMP.chunks[:chunks]:
+            writer.append(chunk, len(verify_chunk(chunk)))
+        writer.publish()
+
+
+def test_the_index_learns_what_is_there(folder: Path, ann: Papers) -> None:
+    incomplete(folder, 5)
+    complete, gone = SampleDump(seed=112, image_bytes=10_000), SampleDump(seed=113, image_bytes=10_000)
+    for dump in (complete, gone):
+        with Store(folder / "dumps").open_writer(dump.origin) as writer:
+            for chunk in dump.chunks:
+                writer.append(chunk, len(verify_chunk(chunk)))
+            writer.finish(dump.root)
+    with Rig(folder) as rig:
+        rig.events.wait("dump-restored", 2)
+    with Index.open(folder / NAME) as index:
+        index.set_state(DUMP.origin.id, State.ARRIVING)  # as the collector would have left it
+    shutil.rmtree(folder / "dumps" / gone.origin.id)
+    trash = folder / "dumps" / f".trash-{gone.origin.id}-00"
+    trash.mkdir()
+    (trash / "lock").touch()
+    with Rig(folder) as rig, Desk(rig, ann) as desk:
+        states = {each["id"]: each["state"] for each in desk.get("/v1/dumps")["dumps"]}
+    assert states == {DUMP.origin.id: "interrupted", complete.origin.id: "complete"}
+    with Index.open(folder / NAME) as index:
+        assert index.ids() == set(states)
+    assert not trash.exists()
+
+
+def test_a_dump_goes_on_after_a_stop_in_the_middle(folder: Path, web1: Papers) -> None:
+    place = 9
+    with Rig(folder) as rig:
+        host = Host(rig, web1)
+        host.resume(DUMP)
+        host.headline(DUMP)
+        host.chunks(DUMP.chunks[:place])
+        # The last of them has arrived when the answer to something behind it is there.
+        host.say_raw(wire.pack(wire.Keepalive()))
+        host.await_ack(DUMP.chunks[place].offset)
+        host.chunks(DUMP.chunks[place : place + 3])
+    with host:
+        while isinstance(answer := host.hear(), wire.Ack):
+            pass
+        assert isinstance(answer, wire.Error)
+        assert answer.code is wire.ErrorCode.SHUTTING_DOWN
+    with Rig(folder) as rig:
+        with Host(rig, web1) as host:
+            resume = host.resume(DUMP)
+            assert DUMP.chunks[place].offset <= resume.offset <= DUMP.chunks[place + 3].offset
+            host.chunks(chunk for chunk in DUMP.chunks if chunk.offset >= resume.offset)
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+        rig.events.wait("dump-restored")
+    assert (folder / "dumps" / DUMP.origin.id / "vmcore").read_bytes() == DUMP.image
+
+
+def test_what_is_left_running_after_a_stop(folder: Path, web1: Papers, ann: Papers) -> None:
+    """Nothing: no thread of the collector, no descriptor."""
+    before_threads = {thread.ident for thread in threading.enumerate()}
+    before = len(os.listdir("/proc/self/fd"))
+    for seed in (114, 115):
+        with Rig(folder) as rig, Host(rig, web1) as host, Desk(rig, ann) as desk:
+            host.send_all(SampleDump(seed=seed, image_bytes=20_000))
+            desk.get("/v1/dumps")
+            rig.events.wait("dump-complete")
+    assert {thread.ident for thread in threading.enumerate()} <= before_threads
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_settings_are_checked_before_anything_is_done() -> None:
+    with pytest.raises(ConfigError):
+        build({"limits": {"active_dumps": 0}})
+    assert Events().all("x") == []

@@ -1,0 +1,114 @@
+"""Enrolment and renewal over HTTPS: what a stranger can do, and cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from netdump.pki import Role, make_token
+from netdump.pki.certificates import new_key
+from netdump.pki.request import make_request
+from netdump.pki.token import parse_token
+from netdump.server.api import BODY_MAX
+from tests.server.rig import Desk, Papers, Rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def secret(folder: Path, role: Role = Role.HOST, name: str = "new1") -> str:
+    return parse_token(make_token(folder, name, role)).secret_text()
+
+
+def body(**members: Any) -> dict[str, Any]:
+    return {"body": json.dumps(members)}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_token_buys_one_certificate(folder: Path, role: Role) -> None:
+    settings = {"ingest": {"listen": "127.0.0.1:0", "advertise": ["a.example:7461", "[2001:db8::1]:1"]}}
+    token, key = secret(folder, role), new_key()
+    with Rig(folder, settings) as rig, Desk(rig, None) as desk:
+        answer = desk.ask("POST", "/v1/enroll", **body(token=token, csr=make_request(key)))
+        assert answer.status == 200
+        issued = json.loads(answer.data)
+        assert set(issued) == {"name", "role", "certificate", "ca", "ingest_port", "advertise"}
+        assert (issued["name"], issued["role"]) == ("new1", role)
+        assert issued["ingest_port"] == rig.ingest.port
+        assert issued["advertise"] == ["a.example:7461", "[2001:db8::1]:1"]
+        assert issued["ca"].encode() == desk.ask("GET", "/v1/ca").data == (folder / "pki" / "ca.crt").read_bytes()
+        certificate = x509.load_pem_x509_certificate(issued["certificate"].encode())
+        assert certificate.public_key() == key.public_key()
+        assert desk.error("POST", "/v1/enroll", **body(token=token, csr=make_request(new_key()))) == (403, "token")
+        event = rig.events.wait("enrolled")
+        assert (event["enrolled"], event["as_role"]) == ("new1", str(role))
+        assert token not in str(rig.events._events)
+        # The log knows why, the stranger does not.
+        assert "used before" in str(rig.events.wait("request-failed")["reason"])
+
+
+NONSENSE = [
+    (b"", (400, "bad-request")),
+    (b"{", (400, "bad-request")),
+    (b"[]", (400, "bad-request")),
+    (b'"text"', (400, "bad-request")),
+    (b"[" * 10_000, (400, "bad-request")),
+    (b"{}", (400, "bad-request")),
+    (b'{"token": "x"}', (400, "bad-request")),
+    (b'{"token": 5, "csr": "x"}', (400, "bad-request")),
+    (b'{"token": null, "csr": {}}', (400, "bad-request")),
+    (b"\xff\xfe", (400, "bad-request")),
+    (b'{"token": "", "csr": ""}', (403, "token")),
+    (b'{"token": "AAAAAAAAAAAAAAAAAAAAAA", "csr": "x"}', (403, "token")),
+    (b'{"token": "' + b"a" * (BODY_MAX - 40) + b'", "csr": ""}', (403, "token")),
+    (b" " * BODY_MAX + b"{}", (400, "bad-request")),
+    (b"x" * (4 << 20), (400, "bad-request")),
+]
+
+
+def test_what_makes_no_sense_is_refused(folder: Path) -> None:
+    settings = {"api": {"listen": "127.0.0.1:0", "enrolments_per_minute_per_source": 100}}
+    with Rig(folder, settings) as rig:
+        for sent, expected in NONSENSE:
+            with Desk(rig, None) as desk:
+                assert desk.error("POST", "/v1/enroll", body=sent) == expected, sent[:40]
+
+
+def test_a_bad_request_leaves_the_token_good(folder: Path) -> None:
+    token = secret(folder)
+    with Rig(folder) as rig, Desk(rig, None) as desk:
+        assert desk.error("POST", "/v1/enroll", **body(token=token, csr="no")) == (400, "signing-request")
+        other = make_request(new_key(), "somebody-else")
+        assert desk.error("POST", "/v1/enroll", **body(token=token, csr=other)) == (403, "name-mismatch")
+        assert desk.ask("POST", "/v1/enroll", **body(token=token, csr=make_request(new_key()))).status == 200
+
+
+def test_guessing_is_slow(folder: Path) -> None:
+    settings = {"api": {"listen": "127.0.0.1:0", "enrolments_per_minute_per_source": 3}}
+    with Rig(folder, settings) as rig, Desk(rig, None) as desk:
+        guess = body(token="A" * 22, csr="x")
+        codes = [desk.error("POST", "/v1/enroll", **guess) for _ in range(5)]
+        assert codes == [(403, "token")] * 3 + [(429, "rate-limited")] * 2
+        assert desk.ask("POST", "/v1/enroll", **guess).headers["retry-after"] == "60"
+        rig.skip(20)
+        assert desk.error("POST", "/v1/enroll", **guess) == (403, "token")
+        assert desk.ask("GET", "/v1/ca").status == 200, "nothing else is limited"
+
+
+@pytest.mark.parametrize("who", ["web1", "ann", "olga"])
+def test_renewal(folder: Path, who: str, request: pytest.FixtureRequest) -> None:
+    papers: Papers = request.getfixturevalue(who)
+    key = new_key()
+    with Rig(folder) as rig, Desk(rig, papers) as desk:
+        answer = desk.ask("POST", "/v1/renew", **body(csr=make_request(key)))
+        assert answer.status == 200
+        issued = json.loads(answer.data)
+        assert (issued["name"], issued["role"]) == (papers.name, papers.role)
+        assert x509.load_pem_x509_certificate(issued["certificate"].encode()).public_key() == key.public_key()
+        other = make_request(new_key(), "somebody-else")
+        assert desk.error("POST", "/v1/renew", **body(csr=other)) == (403, "name-mismatch")
+        assert desk.error("POST", "/v1/renew", **body()) == (400, "bad-request")
+        assert rig.events.wait("renewed")["name"] == papers.name

@@ -1,0 +1,185 @@
+"""Connections of the API: deadlines from the first moment, limits, and a stop in the middle of answers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.index.catalog import LocalCatalog
+from netdump.server.https import HEAD_MAX, KEEP_ALIVE_S
+from tests.server.rig import PATIENCE_S, Desk, Papers, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netdump.index.reading import Query
+    from netdump.index.record import DumpRecord
+
+SEGMENT = f"{0:016x}-{9:016x}.seg"
+ID = "0" * 32
+
+
+@contextlib.contextmanager
+def connected(rig: Rig, papers: Papers | None = None, buffer_bytes: int = 0) -> Iterator[ssl.SSLSocket]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(rig.folder / "pki" / "ca.crt")
+    if papers is not None:
+        context.load_cert_chain(papers.file)
+    raw = socket.socket()
+    if buffer_bytes:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    raw.settimeout(PATIENCE_S)
+    raw.connect((rig.api.host, rig.api.port))
+    with context.wrap_socket(raw, server_hostname="localhost") as sock:
+        yield sock
+
+
+def rest(sock: ssl.SSLSocket) -> bytes:
+    """All that comes until the connection ends."""
+    data = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while piece := sock.recv(65536):
+            data += piece
+    return data
+
+
+def answered(sock: ssl.SSLSocket) -> bytes:
+    """Make one small request and read its answer; the connection stays open."""
+    sock.sendall(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\n\r\n")
+    data = b""
+    while b"END CERTIFICATE-----\n" not in data:
+        data += sock.recv(65536)
+    return data
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"G",
+        b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nX: ",
+        b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{",
+        b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+    ],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_request_must_be_there_in_time(folder: Path, sent: bytes, again: bool) -> None:
+    sent = sent or (b"GET" if again else b"")  # silence between requests is another matter
+    with Rig(folder) as rig, connected(rig) as sock:
+        if again:
+            answered(sock)
+        else:
+            # One answer from elsewhere: then this connection, made before, has been taken over.
+            with connected(rig) as other:
+                answered(other)
+        sock.sendall(sent)
+        with connected(rig) as other:
+            answered(other)
+        rig.skip(rig.config.api.request_s + 0.1)
+        assert rest(sock) == b""
+
+
+def test_silence_between_requests_ends_the_connection(folder: Path) -> None:
+    with Rig(folder) as rig, connected(rig) as sock:
+        for _ in range(3):
+            answered(sock)
+            rig.skip(KEEP_ALIVE_S - 5)
+        answered(sock)
+        rig.skip(KEEP_ALIVE_S + 0.1)
+        assert rest(sock) == b""
+
+
+def test_a_head_that_is_too_large(folder: Path) -> None:
+    with Rig(folder) as rig, connected(rig) as sock:
+        sock.sendall(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (HEAD_MAX + 100))
+        assert rest(sock).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"GET\r\n\r\n", b"\x16\x03\x01\r\n\r\n"])
+def test_what_is_not_http(folder: Path, garbage: bytes) -> None:
+    with Rig(folder) as rig, connected(rig) as sock:
+        sock.sendall(garbage)
+        answer = rest(sock)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Traceback" not in answer
+    assert not rig.mistakes
+
+
+def test_an_upgrade_is_not_taken(folder: Path) -> None:
+    with Rig(folder) as rig, connected(rig) as sock:
+        sock.sendall(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n")
+        assert rest(sock).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_reader_that_stops_reading_is_given_up(folder: Path, ann: Papers) -> None:
+    place = folder / "dumps" / ID / "segments"
+    place.mkdir(parents=True)
+    with (place / SEGMENT).open("wb") as file:
+        file.truncate(64 << 20)
+    with Rig(folder) as rig, connected(rig, ann, buffer_bytes=4096) as sock:
+        sock.sendall(f"GET /v1/dumps/{ID}/segments/{SEGMENT} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert sock.recv(10) == b"HTTP/1.1 2"
+        with Desk(rig, ann) as desk:
+            # Others are served meanwhile, and it takes many turns of the loop: the buffers are full by then.
+            for _ in range(30):
+                desk.get("/v1/dumps")
+        rig.skip(rig.config.api.stall_s + 0.1)
+        assert len(rest(sock)) < 32 << 20
+
+
+def test_the_number_of_connections_is_limited(folder: Path) -> None:
+    settings = {"api": {"listen": "127.0.0.1:0", "connections_per_source": 2}}
+    with Rig(folder, settings) as rig, connected(rig) as first, connected(rig) as second:
+        answered(first)
+        answered(second)
+        with pytest.raises((ssl.SSLError, ConnectionError)), connected(rig):
+            pass
+        assert rig.events.wait("connection-refused")["service"] == "api"
+        first.close()
+        while True:
+            try:
+                with connected(rig) as third:
+                    answered(third)
+            except (ssl.SSLError, ConnectionError):
+                continue
+            break
+
+
+def test_an_answer_under_way_is_finished_at_a_stop(folder: Path, ann: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    list_really = LocalCatalog.list
+
+    def slowly(self: LocalCatalog, query: Query) -> list[DumpRecord]:
+        if query.host == "slow":
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+        return list_really(self, query)
+
+    monkeypatch.setattr(LocalCatalog, "list", slowly)
+    answers: list[object] = []
+    with Rig(folder) as rig:
+        desk, idle = Desk(rig, ann), Desk(rig, ann)
+        idle.get("/v1/dumps")
+        thread = threading.Thread(target=lambda: answers.append(desk.get("/v1/dumps?host=slow")))
+        thread.start()
+        assert begun.wait(PATIENCE_S)
+        idle.pool.close()
+        rig.collector._closing.callback(go_on.set)  # first of all that is done at the stop
+    thread.join(PATIENCE_S)
+    desk.pool.close()
+    assert answers == [{"dumps": []}]
+
+
+def test_whoever_does_not_go_at_a_stop_is_dropped(folder: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        with Rig(folder) as rig:
+            sock = stack.enter_context(connected(rig))
+            answered(sock)
+            sock.sendall(b"GET /v1/ca HTTP/1.1\r\nX: ")
+        assert rest(sock) == b""
