@@ -81,8 +81,10 @@ def check_receipt(document: bytes, manifest: Manifest | None) -> None:
     members = unseal(document, RECEIPT_FORMAT, RECEIPT)
     if manifest is None:
         return
-    said = (members.text("id"), members.text("host"), members.number("image_bytes"), members.number("chunks"))
-    if said != (manifest.id, manifest.host, manifest.image_bytes, manifest.chunks):
-        raise members.wrong("id, host, image size or chunks are not those of the manifest")
+    if (members.text("id"), members.text("host")) != (manifest.id, manifest.host):
+        raise members.wrong("id or host are not those of the manifest")
+    numbers = (members.number("image_bytes"), members.number("chunks"), members.number("completed"))
+    if numbers != (manifest.image_bytes, manifest.chunks, manifest.completed):
+        raise members.wrong("image size, chunks or time are not those of the manifest")
     if members.octets("root", len(manifest.root)) != manifest.root:
         raise members.wrong("its root is not that of the manifest")

@@ -85,7 +85,7 @@ class Files(Protocol):
         """A new, empty file. FileExistsError if there is one."""
 
     def open(self, name: str) -> File:
-        """A file to read. FileNotFoundError if there is none."""
+        """A file to read. FileNotFoundError if there is none, or something else than a regular file."""
 
     def rename(self, old: str, new: str) -> None:
         """Give a file or folder another name; a file of the new name is replaced atomically."""
@@ -197,12 +197,17 @@ class LocalFiles:
             return LocalFile(os.open(last, _CREATE, 0o600, dir_fd=folder))
 
     def open(self, name: str) -> LocalFile:
-        """open(2) for reading; OSError for what is not a regular file."""
+        """open(2) for reading."""
         with self._place(name) as (folder, last):
-            descriptor = os.open(last, _READ, dir_fd=folder)
+            try:
+                descriptor = os.open(last, _READ, dir_fd=folder)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise FileNotFoundError(errno.ENOENT, "a symbolic link", name) from None
+                raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file", name)
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
         return LocalFile(descriptor)
 
     def rename(self, old: str, new: str) -> None:

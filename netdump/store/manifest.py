@@ -94,9 +94,8 @@ class Manifest:
         )
         if manifest.totals.image_bytes != manifest.image_bytes:
             raise members.wrong("the totals do not add up to the image")
-        # Classes that a later version has added are members that this one ignores, [S-12].
-        if sum(manifest.totals.excluded_by.values()) > manifest.totals.excluded:
-            raise members.wrong("the classes add up to more than is excluded")
+        if sum(manifest.totals.excluded_by.values()) != manifest.totals.excluded:
+            raise members.wrong("the classes do not add up to what is excluded")
         if sum(segment.chunks for segment in manifest.segments) != manifest.chunks:
             raise members.wrong("the chunks of the segments do not add up")
         if manifest.segments[-1].end != manifest.image_bytes:
@@ -106,6 +105,9 @@ class Manifest:
 
 def _parse_totals(members: Members) -> Totals:
     sums, classes = members.child("totals"), members.child("excluded")
+    unknown = [name for name in classes.names() if name not in _CLASSES]
+    if unknown:  # no chunk can hold such a class, [W-50]
+        raise members.wrong(f"unknown exclude class {unknown[0]!r}")
     return Totals(
         data=sums.number("data"),
         zero=sums.number("zero"),
@@ -113,7 +115,7 @@ def _parse_totals(members: Members) -> Totals:
         excluded=sums.number("excluded"),
         lost=sums.number("lost"),
         stored=sums.number("stored"),
-        excluded_by={_CLASSES[name]: classes.number(name, 1) for name in classes.names() if name in _CLASSES},
+        excluded_by={_CLASSES[name]: classes.number(name, 1) for name in classes.names()},
     )
 
 

@@ -114,12 +114,12 @@ def follow_manifest(files: Files, manifest: Manifest, *, tolerant: bool = False)
 def longest_run(links: Iterable[Link], start: Place, image_bytes: int) -> list[Link]:
     """The run of links from start that reaches furthest; where two reach as far, the one with the longer link earlier.
 
-    A link ends after it begins, so going through them from the last offset down sees every continuation before its
-    beginning.
+    A continuation begins at a higher offset, or at the same one behind more chunks: so going through the links from the
+    last down sees each before what it continues. Spec: [S-23].
     """
     best: dict[Place, Link] = {}  # where a run begins: its best first link
     reach: dict[Place, int] = {}  # where a run begins: the image offset its best run ends at
-    for link in sorted(links, key=lambda link: (-link.info.start, link.info.end)):
+    for link in sorted(links, key=lambda link: (-link.info.start, -link.first, link.info.end)):
         if link.info.end > image_bytes:
             continue
         begin, end = _begin(link), _end(link)

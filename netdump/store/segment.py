@@ -317,7 +317,7 @@ def _follow_entries(name: str, table: bytes, table_position: int, start: int, ch
     at_position, at_offset = SEGMENT_HEADER_BYTES, start
     for number, entry in enumerate(_ENTRY.iter_unpack(table)):
         position, frame_bytes, _, offset, length, reserved, digest = entry
-        if position != at_position or offset != at_offset or reserved or not frame_bytes or not length:
+        if position != at_position or offset != at_offset or reserved:
             raise _unsound(name, table_position + number * SEGMENT_ENTRY_BYTES, f"entry {number} does not follow")
         at_position += frame_bytes
         at_offset += length

@@ -184,7 +184,7 @@ class Store:
         for folder in (dump_id, f"{dump_id}/{SEGMENTS}"):
             for name in self._files.names(folder):
                 if name.endswith(PARTIAL):
-                    self._files.unlink(f"{folder}/{name}")
+                    self._remove_file(f"{folder}/{name}")
 
     def _remove_unused(self, origin: Origin, recovery: Recovery) -> None:
         """Remove the segments outside the durable run, [S-23]: their names must be free for what comes next."""
@@ -192,7 +192,13 @@ class Store:
         folder = f"{origin.id}/{SEGMENTS}"
         for name in self._files.names(folder):
             if segment_range(name) is not None and name not in used:
-                self._files.unlink(f"{folder}/{name}")
+                self._remove_file(f"{folder}/{name}")
+
+    def _remove_file(self, name: str) -> None:
+        """Remove what is not a folder: a folder is nothing that store.md names ([S-01])."""
+        status = self._files.status(name)
+        if status is not None and not status.is_folder:
+            self._files.unlink(name)
 
     def _remove_tree(self, name: str) -> None:
         """Remove a folder and all in it; that another one does the same at this moment is no error."""

@@ -155,7 +155,7 @@ class MemoryFiles:
         """A file that is there."""
         found = self._find(name)
         if isinstance(found, _Folder):
-            raise _error(errno.EINVAL, name)
+            raise _error(errno.ENOENT, name)
         return MemoryFile(found)
 
     def rename(self, old: str, new: str) -> None:

@@ -102,7 +102,7 @@ class SampleDump:
         """The root of a dump that was cut into these chunks."""
         return root_digest(self.chain_at(chunks), len(self.image), len(chunks))
 
-    def receipt(self, manifest: Manifest) -> bytes:
+    def receipt(self, manifest: Manifest, collector: str = "collector.example") -> bytes:
         """A receipt for it, signed by nobody."""
         return seal(
             {
@@ -113,7 +113,7 @@ class SampleDump:
                 "chunks": manifest.chunks,
                 "root": manifest.root.hex(),
                 "completed": manifest.completed,
-                "collector": "collector.example",
+                "collector": collector,
                 "certificate": "",
                 "signature": "",
             }

@@ -94,6 +94,7 @@ def test_the_receipt_is_of_the_same_dump() -> None:
         replace(manifest, host="other"),
         replace(manifest, image_bytes=1),
         replace(manifest, chunks=1),
+        replace(manifest, completed=1),
         replace(manifest, root=bytes(32)),
     ):
         with pytest.raises(DamageFoundError, match="not th"):

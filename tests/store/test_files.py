@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-LINK = r"symbolic links|[Dd]irectory"  # what the kernel says of a link where there may be none
+LINK = r"symbolic link|[Dd]irectory"  # what the kernel says of a link where there may be none
 
 
 @pytest.fixture
@@ -113,9 +113,8 @@ def test_only_regular_files_are_opened(files: LocalFiles, tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder"):
-        with pytest.raises(OSError, match="not a regular file") as error:
+        with pytest.raises(FileNotFoundError):
             files.open(name)
-        assert error.value.errno == errno.EINVAL
     with pytest.raises(FileNotFoundError):
         files.open("absent")
     with pytest.raises(FileNotFoundError):

@@ -67,7 +67,7 @@ LINKS = st.lists(
     st.builds(
         lambda start, length, first, before, after: link(start, start + length, (first, 1), (before, after)),
         st.integers(0, 6),
-        st.integers(1, 4),
+        st.integers(0, 4),
         st.integers(0, 3),
         st.sampled_from([b"0", b"1"]),
         st.sampled_from([b"0", b"1"]),

@@ -33,6 +33,24 @@ def test_canonical_text() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('"\\/', '\\"\\\\/'),
+        ("\b\f\n\r\t", "\\b\\f\\n\\r\\t"),
+        ("\0\x1f ~", "\\u0000\\u001f ~"),
+        ("\x7f\x80", "\x7f\\u0080"),
+        ("\\\x7f", "\\\\\x7f"),
+        ("\\u007f", "\\\\u007f"),
+        ("\\\\\x7f\x7f", "\\\\\\\\\x7f\x7f"),
+        ("ÿĀ\uffff\U0001f600", "\\u00ff\\u0100\\uffff\\ud83d\\ude00"),
+    ],
+)
+def test_strings_are_written_as_the_law_says(text: str, written: str) -> None:
+    assert canonical({"": text}).decode("ascii") == f'{{"":"{written}"}}\n'
+    assert unseal(seal({"format": FORMAT, "t": text}), FORMAT, "file.json").text("t") == text
+
+
 def test_the_seal_is_over_the_rest() -> None:
     rest = b'{"format":"netdump-test/1","n":1}\n'
     digest = hashlib.sha256(rest).hexdigest()
