@@ -9,9 +9,9 @@ A class stands for one kind of trouble. It carries
 ``retryable``
     whether the same request may succeed later without anybody's doing.
 
-The first line of a docstring is the general sentence; the message of an instance says what happened, to which file, host or
-dump, and what to do now. Statuses: 10-19 the core, 20-29 settings, 30-39 sending, 40-49 store and index, 50-59 certificates, 60-69 the
-remote API, 70-79 the collector process, 80-89 commands.
+The first line of a docstring is the general sentence; the message of an instance says what happened, to which file,
+host or dump, and what to do now. Statuses: 10-19 the core, 20-29 settings, 30-39 sending, 40-49 store and index, 50-59
+certificates, 60-69 the remote API, 70-79 the collector process, 80-89 commands, 90-99 the capture image and arming.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ class PkiError(NetdumpError):
 class TokenError(PkiError):
     """The enrolment token is not valid.
 
-    The message is the same whatever is wrong with the token, for it may go to a stranger; ``detail`` says what it really is, for the
-    collector's log alone ("" when there is nothing more to say).
+    The message is the same whatever is wrong with the token, for it may go to a stranger; ``detail`` says what it
+    really is, for the collector's log alone ("" when there is nothing more to say).
     """
 
     code = "token"
@@ -375,3 +375,38 @@ class DemoError(NetdumpError):
 
     code = "demo"
     exit_status = 80
+
+
+class ImageError(NetdumpError):
+    """The capture image cannot be built."""
+
+    code = "image"
+    exit_status = 90
+
+
+class DriverError(ImageError):
+    """A kernel module that the capture image needs is missing."""
+
+    code = "image-driver"
+    exit_status = 91
+
+
+class NetworkPlanError(ImageError):
+    """The network settings for the capture kernel cannot be used."""
+
+    code = "image-network"
+    exit_status = 92
+
+
+class ArmError(NetdumpError):
+    """The machine cannot be armed."""
+
+    code = "arm"
+    exit_status = 93
+
+
+class ReservationError(ArmError):
+    """The memory reserved for the capture kernel is missing or too small."""
+
+    code = "crashkernel"
+    exit_status = 94
