@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from netdump.server.audit import LogBridge, open_audit
+from netdump.server.audit import LineWriter, LogBridge, open_audit
 from netdump.server.collector import CONFIG_NAME, Collector, Surroundings, run
 from netdump.server.config import Config, load, parse_address
 from netdump.server.notify import Notifier, inherited_sockets
@@ -38,11 +38,14 @@ def command(directory: Path, ingest: str | None, api: str | None) -> None:
     See also: netdump init, docs/config.md.
     """
     config = _overridden(load(directory / CONFIG_NAME), ingest, api)
-    audit = open_audit(sys.stderr)
-    _route_logs(LogBridge(audit))
-    around = Surroundings(audit, inherited_sockets(os.environ))
-    collector = Collector(directory, config, around)
-    asyncio.run(run(collector, Notifier(os.environ), _announce))
+    log = LineWriter(sys.stderr)
+    try:
+        audit = open_audit(log)
+        _route_logs(LogBridge(audit))
+        collector = Collector(directory, config, Surroundings(audit, inherited_sockets(os.environ)))
+        asyncio.run(run(collector, Notifier(os.environ), _announce))
+    finally:
+        log.close()
 
 
 def _overridden(config: Config, ingest: str | None, api: str | None) -> Config:

@@ -6,15 +6,21 @@ are never logged.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import queue
+import threading
 import traceback
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, cast
 
 import structlog
 
 TEXT_MAX = 512
 TRACE_FRAMES = 8
+LINES_MAX = 10_000
+CLOSE_S = 2.0
 
 Field = str | int | float | bool | None
 
@@ -50,10 +56,55 @@ class LogBridge(logging.Handler):
         self._audit("library", **fields)
 
 
-def open_audit(stream: TextIO) -> Audit:
+class LineWriter:
+    """A stream for `open_audit` that never blocks: a thread writes the lines to the real one.
+
+    Where that one is stuck, a pipe that nobody reads for instance, lines beyond LINES_MAX are dropped and counted.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_MAX)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Take a piece of a line. From any thread."""
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Do nothing: the thread flushes."""
+
+    def close(self) -> None:
+        """Write what was taken, unless the stream is stuck."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=CLOSE_S)
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while (text := self._lines.get()) is not None:
+            try:
+                self._stream.write(text)
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self._stream.write(json.dumps({"event": "audit-dropped", "lines": dropped}) + "\n")
+                if self._lines.empty():
+                    self._stream.flush()
+            except (OSError, ValueError):
+                # Nobody is left to tell: the reader of the log has gone. Dumps go on.
+                self._dropped += 1
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def open_audit(stream: TextIO | LineWriter) -> Audit:
     """An audit that writes JSON lines {"time", "event", …} to stream; the times are UTC."""
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", stream)),
         processors=[
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.JSONRenderer(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from netdump import wire
-from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, StoreError
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.store import Dump, DumpWriter, Origin, Store
@@ -127,7 +127,7 @@ class Reception:
             await before.done.wait()
         try:
             return self._admission.image(hello.image_bytes) or await self._admit(origin)
-        except StoreError as error:
+        except (StoreError, PkiError) as error:
             if isinstance(error, DamagedError):
                 self._recorder.damaged(origin.id, str(error))
             self._note("dump-refused", connection, hello, reason=str(error))
@@ -184,7 +184,7 @@ class Reception:
         with self._store.open_writer(origin) as writer:
             return self._workshop.receipt(writer)
 
-    def _refusal(self, error: StoreError) -> wire.Decline | wire.Defer:
+    def _refusal(self, error: StoreError | PkiError) -> wire.Decline | wire.Defer:
         match error:
             case OwnerError():
                 return wire.Decline(wire.DeclineCode.NOT_OWNER)  # and not a word more [W-32]
@@ -195,7 +195,7 @@ class Reception:
             case BusyError():
                 return wire.Defer(SOON_S, "the collector is busy with this dump")
             case _:
-                return wire.Defer(self._limits.defer_s, "the collector cannot store just now")
+                return wire.Defer(self._limits.defer_s, "the collector cannot store, or sign, just now")
 
     async def _receive(self, connection: HostConnection, hello: wire.Hello, place: _Place) -> None:
         writer = place.writer

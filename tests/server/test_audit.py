@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.server.audit import TEXT_MAX, LogBridge, escaped, open_audit
+from netdump.server import audit as module
+from netdump.server.audit import TEXT_MAX, LineWriter, LogBridge, escaped, open_audit
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_one_line_an_event() -> None:
@@ -42,6 +49,43 @@ def test_what_libraries_log_becomes_events() -> None:
     assert "trace" not in first
     assert second["error"] == "KeyError: 'missing'"
     assert second["trace"].startswith("test_audit.py:")
+
+
+def test_lines_are_written_by_a_thread() -> None:
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    audit = open_audit(writer)
+    for number in range(100):
+        audit("event", number=number)
+    writer.close()
+    assert [json.loads(line)["number"] for line in stream.getvalue().splitlines()] == list(range(100))
+
+
+def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINES_MAX", 50)
+    monkeypatch.setattr(module, "CLOSE_S", 0.05)
+    reading, writing = os.pipe()
+    with open(reading) as reader, open(writing, "w") as stream:
+        writer = LineWriter(stream)
+        audit = open_audit(writer)
+        for _ in range(1000):
+            audit("event", text="x" * 500)
+        writer.close()  # does not wait for ever, either
+        lines = [reader.readline()]
+        while "audit-dropped" not in lines[-1]:
+            lines.append(reader.readline())
+        assert json.loads(lines[-1])["lines"] > 500
+        monkeypatch.setattr(module, "CLOSE_S", 20)
+        writer.close()
+
+
+def test_a_log_whose_reader_has_gone_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError), open(writing, "w") as stream:
+        writer = LineWriter(stream)
+        open_audit(writer)("event")
+        writer.close()
 
 
 @given(st.text())

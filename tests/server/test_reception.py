@@ -130,6 +130,23 @@ def test_a_receipt_that_was_never_made_is_made_later(folder: Path, web1: Papers)
         assert check_receipt(again.document, (folder / "pki" / "ca.crt").read_bytes())["id"] == OTHER.origin.id
 
 
+def test_a_receipt_that_cannot_be_signed_now(folder: Path, web1: Papers) -> None:
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        key = folder / "pki" / "collector.key"
+        key.rename(folder / "elsewhere")
+        with Host(rig, web1) as host:
+            host.resume(OTHER)
+            host.headline(OTHER)
+            host.chunks(OTHER.chunks)
+            assert code_of(host.finish(OTHER)) is wire.ErrorCode.INTERNAL
+        assert "collector.key" in str(rig.events.wait("dump-complete")["reason"])
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(OTHER), wire.Defer)
+        (folder / "elsewhere").rename(key)
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(OTHER), wire.Receipt)
+
+
 # Refusals
 
 
