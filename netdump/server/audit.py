@@ -66,6 +66,7 @@ class LineWriter:
         self._stream = stream
         self._lines: queue.Queue[str | None] = queue.Queue(LINES_MAX)
         self._dropped = 0
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
@@ -74,7 +75,8 @@ class LineWriter:
         try:
             self._lines.put_nowait(text)
         except queue.Full:
-            self._dropped += 1
+            with self._counting:
+                self._dropped += 1
 
     def flush(self) -> None:
         """Do nothing: the thread flushes."""
@@ -89,14 +91,14 @@ class LineWriter:
         while (text := self._lines.get()) is not None:
             try:
                 self._stream.write(text)
-                if self._dropped:
+                with self._counting:
                     dropped, self._dropped = self._dropped, 0
+                if dropped:
                     self._stream.write(json.dumps({"event": "audit-dropped", "lines": dropped}) + "\n")
                 if self._lines.empty():
                     self._stream.flush()
             except (OSError, ValueError):
-                # Nobody is left to tell: the reader of the log has gone. Dumps go on.
-                self._dropped += 1
+                continue  # nobody is left to tell: the reader of the log has gone; dumps go on
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
