@@ -14,7 +14,6 @@ from netdump.errors import (
     DumpNotFoundError,
     IndexFaultError,
     NotACollectorError,
-    StorageFaultError,
 )
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME
@@ -187,12 +186,12 @@ def test_nothing_but_segments_can_be_opened(store: Store, catalog: LocalCatalog,
         catalog.open_segment(dump_id, name)
 
 
-def test_a_segment_that_cannot_be_read(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+def test_what_is_no_file_is_no_segment(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
     plan = catalog.plan(Sample().store(store))
     path = tmp_path / "dumps" / plan.id / "segments" / plan.segments[0].name
     path.unlink()
     path.mkdir()
-    with pytest.raises(StorageFaultError):
+    with pytest.raises(DumpNotFoundError):
         list(catalog.read_segment(plan.id, plan.segments[0].name, 0))
 
 

@@ -1,0 +1,60 @@
+"""The demo does what README.md promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from netdump.cli import cmd_demo
+from netdump.errors import DemoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def demo(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "netdump", "demo", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+
+@pytest.mark.e2e
+def test_it_shows_the_main_job_and_cleans_up(tmp_path: Path) -> None:
+    done = demo(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is complete at" in done.stdout
+    assert "then cut" in done.stdout
+    assert "then finished" in done.stdout
+    digests = re.findall(r"SHA-256 ([0-9a-f]{64})", done.stdout)
+    assert len(digests) == 2
+    assert digests[0] == digests[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.e2e
+def test_it_leaves_the_folder_when_asked(tmp_path: Path) -> None:
+    assert demo(tmp_path, "--keep").returncode == 0
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "vmcore").stat().st_size == (folder / "core").stat().st_size
+
+
+def test_a_command_that_fails_is_shown_and_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(cmd_demo.tempfile, "tempdir", None)
+    monkeypatch.setattr(cmd_demo, "_command", lambda *_: [sys.executable, "-c", "import sys; sys.exit('no disk')"])
+    core = tmp_path / "core"
+    core.write_bytes(b"x")
+    done = CliRunner().invoke(cmd_demo.command, ["--core", str(core)])
+    assert isinstance(done.exception, DemoError)
+    assert "no disk" in done.output
+    assert list(tmp_path.iterdir()) == [core]
