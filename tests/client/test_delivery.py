@@ -260,6 +260,7 @@ def test_dropped_for_this_run(play: Play, step: Step, kind: type[NetdumpError], 
 
 @pytest.mark.parametrize(("step", "kind", "text"), DROPPING)
 def test_others_go_on_without_the_dropped(play: Play, step: Step, kind: type[NetdumpError], text: str) -> None:
+    # [W-39], [W-88]
     assert play.run(a=[step], b=[away(), away(), Step(DONE)]).address == B
     assert play.order == "abbb"
 

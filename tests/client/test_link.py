@@ -263,7 +263,7 @@ def test_another_authority_is_an_impostor(serve: Serve, context: ssl.SSLContext)
         dial(server.address, context)
 
 
-def test_another_name_is_an_impostor(serve: Serve, context: ssl.SSLContext, authority: Authority) -> None:
+def test_another_name_is_an_impostor(serve: Serve, context: ssl.SSLContext, authority: Authority) -> None:  # [W-03]
     with pytest.raises(ImpostorError, match="IP address mismatch"):
         dial(serve(pair=authority.collector("10.0.0.7")).address, context)
     address = serve(pair=authority.collector("other.example")).address
@@ -278,7 +278,7 @@ def test_a_host_certificate_does_not_make_a_collector(serve: Serve, authority: A
 
 
 @pytest.mark.parametrize("days", [-1, 36500])
-def test_dates_of_the_collector_do_not_matter(
+def test_dates_of_the_collector_do_not_matter(  # [W-03]
     serve: Serve, context: ssl.SSLContext, authority: Authority, days: int
 ) -> None:
     server = serve(pair=authority.collector(valid=dt.timedelta(days=days)))
@@ -310,7 +310,7 @@ def test_no_tls_there(context: ssl.SSLContext) -> None:
         thread.join(TIMEOUT)
 
 
-def test_an_older_tls_is_not_spoken(serve: Serve, context: ssl.SSLContext) -> None:
+def test_an_older_tls_is_not_spoken(serve: Serve, context: ssl.SSLContext) -> None:  # [W-01]
     def only_12(server: ssl.SSLContext) -> None:
         server.minimum_version = server.maximum_version = ssl.TLSVersion.TLSv1_2
 

@@ -123,7 +123,7 @@ def test_a_collector_of_another_authority(authority: Authority, tmp_path: Path) 
         assert code_of(caught) in {19, 20}  # the chain shown includes its own authority, or does not
 
 
-def test_an_expired_client(tmp_path: Path) -> None:
+def test_an_expired_client(tmp_path: Path) -> None:  # [W-04]
     then = time.time() - 3 * YEAR
     init_authority(tmp_path, NAMES, now=then)
     authority = Authority.load(tmp_path)
@@ -151,7 +151,7 @@ def test_an_expired_collector_is_refused_by_people_and_not_by_capture_kernels(tm
     assert Pair(sender(bundle), ingest_server_context(tmp_path)).shown_certificate()
 
 
-def test_a_revoked_host_is_out_at_the_next_accept(folder: Path, authority: Authority) -> None:
+def test_a_revoked_host_is_out_at_the_next_accept(folder: Path, authority: Authority) -> None:  # [W-04]
     bundle, server = papers.enrolled(authority, "web1"), ingest_server_context(folder)
     running = Authority.load(folder)
     running.admit(Pair(sender(bundle), server).shown_certificate())
@@ -160,7 +160,7 @@ def test_a_revoked_host_is_out_at_the_next_accept(folder: Path, authority: Autho
         running.admit(Pair(sender(bundle), server).shown_certificate())
 
 
-def test_older_versions_are_refused(folder: Path, authority: Authority) -> None:
+def test_older_versions_are_refused(folder: Path, authority: Authority) -> None:  # [W-01]
     client = client_context(papers.enrolled(authority, "web1"))
     client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_2
     for server in (ingest_server_context(folder), api_server_context(folder)):
@@ -177,7 +177,7 @@ def test_older_versions_are_refused(folder: Path, authority: Authority) -> None:
             Pair(context, server)
 
 
-def test_no_session_is_resumed(folder: Path, authority: Authority) -> None:
+def test_no_session_is_resumed(folder: Path, authority: Authority) -> None:  # [W-01]
     for server in (ingest_server_context(folder), api_server_context(folder)):
         assert server.num_tickets == 0
         pair = Pair(client_context(papers.enrolled(authority, "web1")), server)

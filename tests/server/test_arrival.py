@@ -180,7 +180,7 @@ async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_ack_means_durable(tmp_path: Path) -> None:
+async def test_an_ack_means_durable(tmp_path: Path) -> None:  # [W-55]
     # Half of the credit triggers: segments of about 1 MiB of raw data and cost.
     dump = SampleDump(seed=22, image_bytes=6 * MIB, chunk_bytes=65_536)
     ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)
@@ -207,7 +207,7 @@ async def test_an_ack_means_durable(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_time_publishes_what_size_does_not(tmp_path: Path) -> None:
+async def test_time_publishes_what_size_does_not(tmp_path: Path) -> None:  # [W-58]
     async with bench(tmp_path, storage=Storage(publish_s=1)) as it:
         work = asyncio.create_task(it.arrival.run())
         it.bring(DUMP.chunks[:3])

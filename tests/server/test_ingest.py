@@ -47,7 +47,7 @@ def test_without_the_protocol_there_is_no_conversation(folder: Path, web1: Paper
 
 
 @pytest.mark.parametrize("role", ["ann", "olga"])
-def test_only_hosts_may_send(folder: Path, template: Template, role: str) -> None:
+def test_only_hosts_may_send(folder: Path, template: Template, role: str) -> None:  # [W-05]
     with Rig(folder) as rig, Host(rig, getattr(template, role)) as host:
         answer = host.hear()
         assert error_of(answer) is wire.ErrorCode.NOT_ALLOWED

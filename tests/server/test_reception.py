@@ -151,7 +151,9 @@ def test_a_receipt_that_cannot_be_signed_now(folder: Path, web1: Papers) -> None
 
 
 @pytest.mark.parametrize("state", ["arriving", "interrupted", "complete"])
-def test_another_hosts_dump_is_not_touched_nor_told_of(folder: Path, web1: Papers, web2: Papers, state: str) -> None:
+def test_another_hosts_dump_is_not_touched_nor_told_of(
+    folder: Path, web1: Papers, web2: Papers, state: str
+) -> None:  # [W-32]
     with Rig(folder) as rig, Host(rig, web1) as owner:
         if state == "complete":
             owner.send_all(DUMP)
@@ -310,7 +312,7 @@ def test_a_full_disk_that_nobody_saw_coming(folder: Path, web1: Papers) -> None:
 # Fencing
 
 
-def test_a_newer_connection_fences_the_older(folder: Path, web1: Papers) -> None:
+def test_a_newer_connection_fences_the_older(folder: Path, web1: Papers) -> None:  # [W-77]
     with Rig(folder, {"store": {"publish_s": 1}}) as rig, Host(rig, web1) as older:
         older.resume(DUMP)
         older.headline(DUMP)
