@@ -2,8 +2,9 @@
 
 Owns the list of settings, their floors and ceilings, and which source wins: command line of the process, then kernel
 command line, then the [send] table of the bundle, then the default. Reads files; makes no TLS context (credentials)
-and opens no connection. An unknown or impossible setting is an error, never ignored: a capture kernel is a bad place
-to find out.
+and opens no connection. An unknown or impossible setting of the bundle or the process is an error, never ignored: it is
+found when the bundle is armed. One on the kernel command line is left out with a warning: in a capture kernel a dump is
+worth more than a complaint.
 """
 
 from __future__ import annotations
@@ -125,27 +126,33 @@ def load_config(path: str, words: Mapping[str, str], overrides: Mapping[str, obj
         raise ConfigError(
             f"{path} is a bundle of role {role!r}, which cannot send: enroll this host with a token of role host"
         )
-    collectors = _collectors(document.get("collectors"), path)
+    collectors = _counted(_collectors(document.get("collectors"), path), path)
     chosen: dict[str, Any] = dict(_table(document, "send", path))
     _refuse_unknown(chosen, SETTINGS, f"{path} [send]")
     chosen = {name: _checked(name, value, f"{path} [send]") for name, value in chosen.items()}
     for name, word in words.items():
-        if name == "collectors":
-            collectors = tuple(parse_address(part) for part in word.split(","))
-        else:
-            chosen[name] = _checked(name, _typed(name, word), f"kernel command line: {WORD_PREFIX}{name}")
+        try:
+            if name == "collectors":
+                collectors = _counted(tuple(parse_address(part) for part in word.split(",")), "kernel command line")
+            else:
+                _refuse_unknown((name,), ("collectors", *SETTINGS), "kernel command line", WORD_PREFIX)
+                chosen[name] = _checked(name, _typed(name, word), f"kernel command line: {WORD_PREFIX}{name}")
+        except ConfigError as error:
+            warnings += (f"{error} (the word is left out)",)
     chosen.update({name: _checked(name, value, f"--{name.replace('_', '-')}") for name, value in overrides.items()})
-    if not 1 <= len(collectors) <= COLLECTORS_MAX:
-        raise ConfigError(f"{path}: collectors must name 1 to {COLLECTORS_MAX} collectors, not {len(collectors)}")
     settings = Settings()._replace(**chosen)
     if settings.retry_min > settings.retry_max:
-        raise ConfigError(f"retry_min ({settings.retry_min:g} s) is more than retry_max ({settings.retry_max:g} s)")
+        problem = f"retry_min ({settings.retry_min:g} s) is more than retry_max ({settings.retry_max:g} s)"
+        if not {"retry_min", "retry_max"} & words.keys():
+            raise ConfigError(problem)
+        warnings += (f"kernel command line: {problem} (both are left at their defaults)",)
+        settings = settings._replace(retry_min=Settings().retry_min, retry_max=Settings().retry_max)
     name = document.get("name", "")
     return Config(name if isinstance(name, str) else "", collectors, _credentials(document, path), settings, warnings)
 
 
 def parse_words(command_line: str) -> dict[str, str]:
-    """Find the `netdump.NAME=VALUE` words of a kernel command line; the last of several wins. Raises ConfigError.
+    """Find the `netdump.NAME=VALUE` words of a kernel command line, known or not; the last of several wins.
 
     Double quotes protect blanks and are removed, as the kernel does (Linux lib/cmdline.c, next_arg); a bare
     `netdump.drill` means 1.
@@ -157,16 +164,14 @@ def parse_words(command_line: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not name.startswith(WORD_PREFIX):
             continue
-        name = name.removeprefix(WORD_PREFIX)
-        _refuse_unknown((name,), ("collectors", *SETTINGS), "kernel command line", WORD_PREFIX)
-        words[name] = value if equals else "1"
+        words[name.removeprefix(WORD_PREFIX)] = value if equals else "1"
     return words
 
 
 def read_words(path: str) -> dict[str, str]:
     """Read the words of a kernel command line, as at COMMAND_LINE.
 
-    A kernel that shows none (no /proc) has none. Raises ConfigError.
+    A kernel that shows none (no /proc) has none.
     """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -227,6 +232,12 @@ def _table(document: Mapping[str, object], name: str, path: str) -> Mapping[str,
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {name} must be a table, [{name}]")
     return table
+
+
+def _counted(collectors: tuple[Address, ...], where: str) -> tuple[Address, ...]:
+    if not 1 <= len(collectors) <= COLLECTORS_MAX:
+        raise ConfigError(f"{where}: collectors must name 1 to {COLLECTORS_MAX} collectors, not {len(collectors)}")
+    return collectors
 
 
 def _collectors(value: object, path: str) -> tuple[Address, ...]:

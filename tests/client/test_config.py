@@ -84,10 +84,12 @@ def test_words(words: str, found: dict[str, str]) -> None:
         ("netdump.=1", "unknown setting"),
     ],
 )
-def test_unknown_words_are_refused(words: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="kernel command line") as caught:
-        parse_words(words)
-    assert message in str(caught.value)
+def test_unknown_words_are_left_out_with_a_warning(tmp_path: Path, words: str, message: str) -> None:
+    config = load(tmp_path, BUNDLE, words)
+    (warning,) = config.warnings
+    assert warning.startswith("kernel command line: ")
+    assert message in warning
+    assert config.settings == load(tmp_path, BUNDLE).settings
 
 
 @pytest.mark.parametrize(
@@ -106,10 +108,11 @@ def test_unknown_words_are_refused(words: str, message: str) -> None:
         ("netdump.retry_min=40", "retry_min (40 s) is more than retry_max (30 s)"),
     ],
 )
-def test_values_of_words_are_checked(tmp_path: Path, words: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(tmp_path, BUNDLE, words)
-    assert message in str(caught.value)
+def test_impossible_words_are_left_out_with_a_warning(tmp_path: Path, words: str, message: str) -> None:
+    config = load(tmp_path, BUNDLE, words)
+    (warning,) = config.warnings
+    assert message in warning
+    assert config._replace(warnings=()) == load(tmp_path, BUNDLE)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +210,5 @@ def test_every_setting_has_a_place_and_a_legal_default() -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(alphabet=st.sampled_from('netdump.lv= "\n-1x'), max_size=60) | st.text(max_size=60))
-def test_any_command_line_yields_words_or_a_config_error(text: str) -> None:
-    try:
-        words = parse_words(text)
-    except ConfigError:
-        return
-    assert set(words) <= {"collectors", *SETTINGS}
+def test_any_command_line_yields_words(text: str) -> None:
+    assert all(isinstance(value, str) for value in parse_words(text).values())
