@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from netdump.server.config import Ingest, Storage
 
+FULL_CHUNK_COST: Final = wire.CHUNK_DATA_MAX + wire.CHUNK_COST_FLOOR
+
 Result = TypeVar("Result")
 
 
@@ -233,7 +235,8 @@ class Arrival:
 
     def _is_full(self, cost: int, size: int) -> bool:
         """Is this much a segment? By its size, or because the host must not be kept waiting for credit [W-58]."""
-        return size >= self._workshop.storage.publish_bytes or 2 * cost >= self._workshop.ingest.credit_bytes
+        credit = self._workshop.ingest.credit_bytes
+        return size >= self._workshop.storage.publish_bytes or 2 * cost >= credit or cost + FULL_CHUNK_COST > credit
 
     async def _publish(self) -> None:
         if self._writer.pending_bytes:

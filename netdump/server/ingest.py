@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from netdump import wire
 from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, RevokedError
 from netdump.pki import Authority, Identity, Role
+from netdump.server.arrival import FULL_CHUNK_COST
 from netdump.server.pace import Pace
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ BUFFER_BYTES: Final = 256 * 1024  # as much as asyncio's TLS takes from the sock
 LINGER_S: Final = 2.0
 UNREAD_MAX: Final = 256 * 1024  # bytes of ours that a host may leave unread; ACKs and KEEPALIVEs have some 20
 NOBODY: Final = Identity(Role.HOST, name="", fingerprint="")  # of a connection that is failed before it says a word
-FULL_CHUNK_COST: Final = wire.CHUNK_DATA_MAX + wire.CHUNK_COST_FLOOR
 
 
 class Taker(Protocol):

@@ -179,7 +179,7 @@ class Reception:
         """In a thread: the receipt of a complete dump [W-67]. It is made now if the collector ended before it could."""
         assert dump.durable.offset == origin.image_bytes, "else it raises DamagedError"
         manifest, document = dump.manifest, dump.receipt
-        if manifest is not None and document is not None:
+        if manifest is not None and document:
             return wire.Receipt(manifest.root, document)
         with self._store.open_writer(origin) as writer:
             return self._workshop.receipt(writer)

@@ -207,6 +207,23 @@ async def test_an_ack_means_durable(tmp_path: Path) -> None:  # [W-55]
 
 
 @pytest.mark.asyncio
+async def test_credit_that_is_too_little_for_a_full_chunk_publishes(tmp_path: Path) -> None:
+    """[W-58]: with the smallest credit, half of it is not all that can keep a host waiting."""
+    dump = SampleDump(seed=26, image_bytes=2 * MIB)
+    ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=2 * MIB, publish_s=4)
+    raw = bytes(range(250)) * 4_168
+    cost = len(raw) + wire.CHUNK_COST_FLOOR
+    assert 2 * cost < 2 * MIB < cost + wire.CHUNK_DATA_MAX + wire.CHUNK_COST_FLOOR
+    async with bench(tmp_path, dump, ingest=ingest, storage=storage) as it:
+        it.bring([received_chunk(0, [Run(PageState.DATA, len(raw))], raw)])
+        work = asyncio.create_task(it.arrival.run())
+        async with asyncio.timeout(2):  # before time alone would do it
+            await it.line.until(len(raw))
+        it.arrival.end()
+        await work
+
+
+@pytest.mark.asyncio
 async def test_time_publishes_what_size_does_not(tmp_path: Path) -> None:  # [W-58]
     async with bench(tmp_path, storage=Storage(publish_s=1)) as it:
         work = asyncio.create_task(it.arrival.run())
