@@ -59,6 +59,11 @@ def test_the_longer_one_counts() -> None:
     assert ends([link(0, 10), link(10, 20), link(0, 20), link(20, 30)]) == [20, 30]
 
 
+def test_a_segment_without_length_counts_as_any_other() -> None:
+    """No client can make one, but a table may say so, and every reader must recover the same ([S-23])."""
+    assert ends([link(0, 0, (0, 1)), link(0, 5, (0, 1)), link(0, 10, (1, 1))]) == [0, 10]
+
+
 def test_nothing_beyond_the_image_counts() -> None:
     assert ends([link(0, 10), link(10, 101)]) == [10]
 
