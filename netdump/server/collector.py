@@ -242,7 +242,7 @@ def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:
     """The receipt of a complete dump, signed and made durable now if there is none yet. Raises PkiError, StoreError."""
     manifest, document = writer.manifest, writer.receipt()
     assert manifest is not None
-    if document is None:
+    if not document:
         document = sign_receipt(
             directory,
             {

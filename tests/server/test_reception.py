@@ -118,12 +118,16 @@ def test_a_complete_dump_is_answered_with_its_receipt_at_once(folder: Path, web1
             assert host.ended()
 
 
-def test_a_receipt_that_was_never_made_is_made_later(folder: Path, web1: Papers) -> None:
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_receipt_that_was_never_made_is_made_later(folder: Path, web1: Papers, left: str) -> None:
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
         with Host(rig, web1) as host:
             host.send_all(OTHER)
         rig.events.wait("dump-complete")
-        (folder / "dumps" / OTHER.origin.id / "receipt.json").unlink()
+        receipt = folder / "dumps" / OTHER.origin.id / "receipt.json"
+        receipt.unlink()
+        if left == "an empty file":
+            receipt.touch(0o600)
         with Host(rig, web1) as host:
             again = host.hello(OTHER)
         assert isinstance(again, wire.Receipt)
