@@ -20,9 +20,9 @@ from netdump.vmcore.zones import read_zones
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.pageclasses import Tally
     from netdump.vmcore.pagerules import Refusals
-    from netdump.vmcore.struct_pages import StructPages
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
     from netdump.vmcore.zones import Zones
@@ -91,7 +91,7 @@ class Distrust:
             self.wanted = type(self.wanted)(*(False for _ in self.wanted))
             self.reasons.append(f"everything is sent: {reason}")
 
-    def check_free_lists(self, pages: StructPages, info: Vmcoreinfo, cpus: int) -> None:
+    def check_free_lists(self, pages: PageArray, info: Vmcoreinfo, cpus: int) -> None:
         """Compare free lists with what is classified as free. cpus: of the dead kernel."""
         if not self.wanted.free:
             return
@@ -106,14 +106,14 @@ class Distrust:
         if right * 10 < len(zones.blocks) * 9 or (not zones.blocks and zones.free_pages > _SLACK_PAGES):
             self.stop("free", f"of {len(zones.blocks)} blocks of the free lists only {right} look free")
 
-    def check_kernel_pages(self, pages: StructPages, addresses: Iterable[tuple[str, int]]) -> None:
+    def check_kernel_pages(self, pages: PageArray, addresses: Iterable[tuple[str, int]]) -> None:
         """Make sure that memory which is the kernel's own is kept. addresses: (what it is, physical address)."""
         for what, paddr in addresses:
             group = _GROUPS.get(pages.judge(paddr // pages.page_bytes, self.wanted).exclude)
             if group is not None:
                 self.stop(group, f"{what} would be among them")
 
-    def watch(self, tally: Tally, pages: StructPages, data: bytearray) -> bool:
+    def watch(self, tally: Tally, pages: PageArray, data: bytearray) -> bool:
         """Look at what one slab yielded, before it is answered. Returns whether all of it is believed."""
         before = self.wanted
         self._heads += tally.heads
@@ -129,7 +129,7 @@ class Distrust:
                 self._witness(group, pages, data, at)
         return self.wanted == before
 
-    def _witness(self, group: str, pages: StructPages, data: bytearray, page: int) -> None:
+    def _witness(self, group: str, pages: PageArray, data: bytearray, page: int) -> None:
         """Look closely at one page of a slab for each group that it has."""
         self._seen[group] += 1
         if not _plausible(group, pages, data, page * pages.rules.size):
@@ -148,7 +148,7 @@ class Distrust:
         return False
 
 
-def _count_right(pages: StructPages, zones: Zones, wanted: Wanted) -> int:
+def _count_right(pages: PageArray, zones: Zones, wanted: Wanted) -> int:
     """How many blocks of the free lists are classified as what they are."""
     right = 0
     size = pages.rules.size
@@ -163,7 +163,7 @@ def _count_right(pages: StructPages, zones: Zones, wanted: Wanted) -> int:
     return right
 
 
-def _plausible(group: str, pages: StructPages, data: bytearray, at: int) -> bool:
+def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:
     """Whether a struct page can be one of its group: free pages are not held, others are; pointers point."""
     rules = pages.rules
     held = rules.refcount is None or rules.uint(data, at + rules.refcount, 4) != 0

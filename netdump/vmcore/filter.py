@@ -20,10 +20,10 @@ from netdump.vmcore.distrust import Distrust
 from netdump.vmcore.framewalk import FrameWalk
 from netdump.vmcore.kernelpages import iter_kernel_pages
 from netdump.vmcore.memmap import open_memory_map
+from netdump.vmcore.pagearray import PageArray
 from netdump.vmcore.pagerules import Refusals, read_rules
 from netdump.vmcore.paging import PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
-from netdump.vmcore.struct_pages import StructPages
 from netdump.vmcore.structpage import Wanted
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
@@ -59,7 +59,7 @@ def open_filter(
     rules, refusals = read_rules(info, headers)
     space = open_address_space(physical, headers, info, facts.page_bytes)
     memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
-    pages = StructPages(space, memory_map, rules, facts.page_bytes)
+    pages = PageArray(space, memory_map, rules, facts.page_bytes)
     distrust = Distrust(wanted, refusals)
     distrust.check_free_lists(pages, info, facts.cpus)
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))

@@ -17,8 +17,8 @@ from netdump.vmcore.structpage import ORDER_MAX
 if TYPE_CHECKING:
     from netdump.pages import ExcludeClass
     from netdump.vmcore.distrust import Distrust
+    from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.pageclasses import Tally
-    from netdump.vmcore.struct_pages import StructPages
     from netdump.vmcore.structpage import Verdict
 
 
@@ -34,7 +34,7 @@ class FrameWalk:
 
     __slots__ = ("_block", "_buffer", "_classifier", "_distrust", "_next", "_pages", "_view")
 
-    def __init__(self, pages: StructPages, distrust: Distrust) -> None:
+    def __init__(self, pages: PageArray, distrust: Distrust) -> None:
         self._pages = pages
         self._distrust = distrust
         self._buffer = bytearray(SLAB_PAGES * pages.rules.size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.kernel import KernelFacts
-    from netdump.vmcore.struct_pages import StructPages
+    from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
 _SYMBOLS: Final = (
@@ -40,7 +40,7 @@ _SAMPLES_EACH: Final = 8
 
 
 def iter_kernel_pages(
-    pages: StructPages, headers: ElfHeaders, facts: KernelFacts, info: Vmcoreinfo
+    pages: PageArray, headers: ElfHeaders, facts: KernelFacts, info: Vmcoreinfo
 ) -> Iterator[tuple[str, int]]:
     """(what it is, physical address) of pages of the kernel; some of each kind. Raises nothing."""
     space = pages.space
@@ -53,7 +53,7 @@ def iter_kernel_pages(
 
 
 def _iter_addresses(
-    pages: StructPages, headers: ElfHeaders, facts: KernelFacts, info: Vmcoreinfo
+    pages: PageArray, headers: ElfHeaders, facts: KernelFacts, info: Vmcoreinfo
 ) -> Iterator[tuple[str, int]]:
     """The same by virtual address."""
     for what, name in _SYMBOLS:

@@ -30,8 +30,8 @@ class Wanted(NamedTuple):
 
     @classmethod
     def of_level(cls, level: int) -> Wanted:
-        """level: bits 2 cache, 4 cache with private data, 8 user, 16 free; any of them: poisoned and offline too."""
-        some = bool(level & 30)
+        """level: bits 2 cache, 4 cache with private data, 8 user, 16 free; any but 0: poisoned and offline too."""
+        some = bool(level & 31)
         return cls(bool(level & 2), bool(level & 4), bool(level & 8), bool(level & 16), some, some)
 
     @property

@@ -1,4 +1,4 @@
-"""Struct pages by page frame: read one, judge one, or fill a buffer with many.
+"""The array of struct pages: read one by its page frame, judge one, or fill a buffer with many.
 
 Owns reading them out of the dead kernel's memory. Must not decide on more than one page.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from netdump.vmcore.structpage import PageRules, Wanted
 
 
-class StructPages:
+class PageArray:
     """Reads struct pages. What is not mapped or not in the core reads as zeros, which say that a page is in use."""
 
     __slots__ = ("memory_map", "page_bytes", "rules", "space")
