@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from netdump.errors import StorageFaultError
+from netdump.errors import BusyError, StorageFaultError
+from netdump.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from tests.store.delivery import Delivery
 
 ROOT = Path("dumps")
-SAMPLE = SampleDump(seed=5, image_bytes=50_000, chunk_bytes=9_000)
+SAMPLE = SampleDump(seed=5, image_bytes=30_000, chunk_bytes=6_000)
 VMCORE = f"{SAMPLE.origin.id}/vmcore"
 
 
@@ -69,7 +72,7 @@ def test_stopped_at_any_operation(moment: Moment, power: str) -> None:
 
 
 def test_stopped_again_and_again() -> None:
-    for seed in range(150):
+    for seed in range(100):
         random = Random(seed)
         memory = MemoryFiles()
         delivery = Delivery(SAMPLE, ROOT, chunks_per_segment=random.randint(1, 4))
@@ -129,3 +132,36 @@ def test_no_space_from_any_operation_on() -> None:
         delivery.session(files)
         memory.cut_power(Random(number))
         finish(delivery, memory)
+
+
+DELIVER = """
+import sys
+from pathlib import Path
+from netdump.store import Store, verify_chunk
+from netdump.testing.sample_dump import SampleDump
+sample = SampleDump(seed=5, image_bytes=400_000, chunk_bytes=9_000)
+with Store(Path(sys.argv[1])).open_writer(sample.origin) as writer:
+    for chunk in sample.cut(writer.durable.offset, 1):
+        writer.append(chunk, len(verify_chunk(chunk)))
+        print(writer.publish().offset, flush=True)
+"""
+
+
+def test_a_process_that_is_really_killed(tmp_path: Path) -> None:
+    sample = SampleDump(seed=5, image_bytes=400_000, chunk_bytes=9_000)
+    store = Store(tmp_path / "dumps")
+    acknowledged = 0
+    for lines in (1, 5, 12):
+        command = [sys.executable, "-c", DELIVER, str(tmp_path / "dumps")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+            assert process.stdout is not None
+            for _ in range(lines):
+                acknowledged = int(process.stdout.readline())
+            with pytest.raises(BusyError):
+                store.open_writer(sample.origin)
+            process.kill()
+        with store.open_writer(sample.origin) as writer:
+            assert writer.durable.offset >= acknowledged
+        assert store.dump(sample.origin.id).verify().ok
+    restored = store.dump(sample.origin.id).reassemble(tmp_path / "image")
+    assert restored.path.read_bytes() == sample.image[: restored.bytes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -254,6 +255,21 @@ def test_aliases_come_last_and_in_order(tmp_path: Path, paths: list[Path]) -> No
         for segment in opened(paths[1:2]):
             with pytest.raises(AssertionError, match="order"):
                 restoration.write_aliases(segment)
+
+
+def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    mib = 1 << 20
+    chunks = [received_chunk(at * mib, [Run(PageState.DATA, mib)], bytes([at]) * mib) for at in range(24)]
+    chunks.append(received_chunk(24 * mib, [Run(PageState.ALIAS, 24 * mib, source=0)], b""))
+    store, wanted = store_chunks(tmp_path, chunks)
+    dump = store.dump(wanted.dump_id.hex())
+    tracemalloc.start()
+    try:
+        dump.reassemble()
+        assert dump.verify().ok
+        assert tracemalloc.get_traced_memory()[1] < 6 * mib
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_image_is_durable() -> None:
