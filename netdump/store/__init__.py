@@ -13,6 +13,7 @@ from netdump.store.manifest import Manifest
 from netdump.store.origin import Origin
 from netdump.store.recovery import Durable
 from netdump.store.restore import Restoration, Restored, Wanted, read_segment, restore
+from netdump.store.runtables import RunTable, read_run_tables
 from netdump.store.segment import SegmentInfo, SegmentReader
 from netdump.store.store import Store
 from netdump.store.totals import Totals
@@ -31,11 +32,13 @@ __all__ = [
     "Report",
     "Restoration",
     "Restored",
+    "RunTable",
     "SegmentInfo",
     "SegmentReader",
     "Store",
     "Totals",
     "Wanted",
+    "read_run_tables",
     "read_segment",
     "restore",
     "verify_chunk",

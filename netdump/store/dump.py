@@ -15,6 +15,7 @@ from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.layout import LOCK, SEGMENTS, VMCORE
 from netdump.store.recovery import follow_manifest, open_segment, recover
 from netdump.store.restore import Restoration, Restored, Wanted, restore
+from netdump.store.runtables import read_run_tables
 from netdump.store.verify import verify_dump
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from netdump.store.manifest import Manifest
     from netdump.store.origin import Origin
     from netdump.store.recovery import Durable, Recovery
+    from netdump.store.runtables import RunTable
     from netdump.store.segment import SegmentInfo, SegmentReader
     from netdump.store.verify import Report
     from netdump.wire import HeadlineDocument
@@ -137,6 +139,15 @@ class Dump:
             if info.name == name:
                 return self._open(info)
         raise StoreError(f"dump {self.id} has no segment {name!r}")
+
+    def run_tables(self) -> Generator[RunTable, None, None]:
+        """The run tables of all chunks in image order, from 0 to where the dump reaches. Nothing is decompressed.
+
+        Raises DamagedError while it goes on, when it comes to what is not sound.
+        """
+        for segment in self._open_all(self.segments()):
+            with self._reading():
+                yield from read_run_tables(segment)
 
     def reassemble(self, target: Path | None = None, progress: Callable[[int], None] | None = None) -> Restored:
         """Restore the image, every digest verified. Spec: store.md 7.

@@ -42,7 +42,7 @@ class Totals:
         Raises ValueError for a table that is cut or has an unknown state or class.
         """
         sums = [0] * len(PageState)
-        for state, reason, size in _runs(table):
+        for state, reason, size in iter_runs(table):
             if state >= len(sums):
                 raise ValueError(f"unknown page state {state}")
             sums[state] += size
@@ -75,11 +75,14 @@ class Totals:
 
 def data_bytes(table: bytes) -> int:
     """Bytes of raw data that a run table calls for. The table was checked."""
-    return sum(size for state, _, size in _runs(table) if state == _DATA)
+    return sum(size for state, _, size in iter_runs(table) if state == _DATA)
 
 
-def _runs(table: bytes) -> Iterator[tuple[int, int, int]]:
-    """(state, class, bytes) of each run."""
+def iter_runs(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """(state, class, bytes) of each run, as plain numbers: there may be millions.
+
+    Raises ValueError for a table that is cut.
+    """
     position, end = 0, len(table)
     while position < end:
         try:

@@ -139,12 +139,7 @@ def parse_headers(read: Read, size: int, name: str = "the core") -> ElfHeaders:
     if size > IMAGE_BYTES_MAX:
         raise BadHeadersError(f"{name} has {size} bytes; a core of more than {IMAGE_BYTES_MAX} cannot be sent")
     headers = decode_headers(read, size, name)
-    end = max((segment.offset + segment.filesz for segment in headers.segments if segment.filesz), default=0)
-    if end > size:
-        raise TruncatedCoreError(
-            f"{name} is truncated: it has {size} bytes, its headers describe {end}; "
-            "copy it again from where it was captured"
-        )
+    _check_extent(headers, name)
     return headers
 
 
@@ -172,10 +167,45 @@ def decode_headers(read: Read, size: int, name: str = "the core") -> ElfHeaders:
     if phoff < layout.ehdr_bytes:
         raise BadHeadersError(f"{name} has its program headers at {phoff}, inside the ELF header")
     phdrs = file.table(phoff, phnum * layout.phdr.size, "program header table")
+    return ElfHeaders(
+        layout.elf_class, layout.byteorder, machine, flags, size, ehdr, phdrs, _parse_segments(phdrs, layout, name)
+    )
+
+
+def join_headers(ehdr: bytes, phdrs: bytes, size: int, name: str = "the core") -> ElfHeaders:
+    """The headers from ELF header and program header table, wherever these stood in the image, of size bytes.
+
+    Raises as parse_headers.
+    """
+    layout = _recognise(ehdr[:_IDENT_BYTES], name)
+    count, rest = divmod(len(phdrs), layout.phdr.size)
+    if len(ehdr) != layout.ehdr_bytes or rest or not 1 <= count <= SEGMENTS_MAX:
+        raise BadHeadersError(
+            f"{name} has an ELF header of {len(ehdr)} bytes and {len(phdrs)} bytes of program headers, "
+            "which are no sizes that they can have"
+        )
+    _check_type(ehdr, layout, name)
+    fields = layout.ehdr.unpack_from(ehdr, _IDENT_BYTES)
+    segments = _parse_segments(phdrs, layout, name)
+    headers = ElfHeaders(layout.elf_class, layout.byteorder, fields[1], fields[6], size, ehdr, phdrs, segments)
+    _check_extent(headers, name)
+    return headers
+
+
+def _parse_segments(phdrs: bytes, layout: _Layout, name: str) -> tuple[Segment, ...]:
     segments = tuple(Segment(*(fields[i] for i in layout.order)) for fields in layout.phdr.iter_unpack(phdrs))
     for number, segment in enumerate(segments):
         _check_segment(segment, number, layout, name)
-    return ElfHeaders(layout.elf_class, layout.byteorder, machine, flags, size, ehdr, phdrs, segments)
+    return segments
+
+
+def _check_extent(headers: ElfHeaders, name: str) -> None:
+    end = max((segment.offset + segment.filesz for segment in headers.segments if segment.filesz), default=0)
+    if end > headers.image_bytes:
+        raise TruncatedCoreError(
+            f"{name} is truncated: it has {headers.image_bytes} bytes, its headers describe {end}; "
+            "copy it again from where it was captured"
+        )
 
 
 def _recognise(ident: bytes, name: str) -> _Layout:

@@ -73,6 +73,10 @@ class FirstRanges:
             return None
         return self._targets[at] + key - self._starts[at], self._ends[at] - key
 
+    def ranges(self) -> Iterator[tuple[int, int, int]]:
+        """(start, end, target) of each range, ascending. Neighbours may touch."""
+        return zip(self._starts, self._ends, self._targets, strict=True)
+
     def gap(self, key: int) -> int | None:
         """How many keys from key on (which no range has) until the next range; None if there is no further one."""
         at = bisect_right(self._ends, key)
@@ -135,6 +139,17 @@ class ImageMap:
             return None
         gap = self._first.gap(paddr)
         return Place(None, claimed[1] if gap is None else min(claimed[1], gap))
+
+    def memory(self) -> Iterator[tuple[int, int, int]]:
+        """(start, end, image offset) of the physical memory whose bytes are in the file: ascending, without overlaps.
+
+        image offset: the first one at which it stands.
+        """
+        return self._first.ranges()
+
+    def claimed(self) -> Iterator[tuple[int, int]]:
+        """(start, end) of the physical memory that the headers name, with bytes in the file or without, as memory()."""
+        return ((start, end) for start, end, _ in self._claimed.ranges())
 
     def translate(self, vaddr: int) -> tuple[int, int] | None:
         """Physical address of a virtual one and for how many bytes on it holds, by PT_LOAD. None: no segment has it."""

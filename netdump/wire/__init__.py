@@ -67,7 +67,7 @@ from netdump.wire._registry import (
     ErrorCode,
     MessageType,
 )
-from netdump.wire._runs import pack_runs, raw_bytes, unpack_runs
+from netdump.wire._runs import check_runs, pack_runs, raw_bytes, unpack_runs
 from netdump.wire._states import TRANSITIONS, Role, State, Transition
 
 __all__ = [
@@ -132,6 +132,7 @@ __all__ = [
     "Transition",
     "chain_link",
     "chain_start",
+    "check_runs",
     "chunk_digest",
     "dump_identity",
     "pack",

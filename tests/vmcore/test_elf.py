@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdump.errors import BadHeadersError, EmptyCoreError, NotElfError, TruncatedCoreError
-from netdump.testing.elf_writer import EM_386, NONE, ByteOrder, Core, Load, NoteSegment, counter_pages, note
+from netdump.testing.elf_writer import EM_386, EM_X86_64, NONE, ByteOrder, Core, Load, NoteSegment, counter_pages, note
 from netdump.vmcore.elf import (
     IMAGE_BYTES_MAX,
     PT_LOAD,
@@ -18,6 +18,7 @@ from netdump.vmcore.elf import (
     Segment,
     decode_headers,
     encode_headers,
+    join_headers,
     parse_headers,
 )
 from tests.vmcore.doubles import headers_of
@@ -218,3 +219,32 @@ def test_mutations_raise_what_is_declared(data: st.DataObject) -> None:
         return
     for segment in headers.segments:
         assert segment.filesz == 0 or segment.offset + segment.filesz <= len(image)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("byteorder", ["little", "big"])
+def test_joined_headers_are_those_of_the_file(bits: Literal[32, 64], byteorder: ByteOrder) -> None:
+    machine = EM_386 if bits == 32 else EM_X86_64
+    image = Core([Load(0x1000, 0x2000), Load(0x8000, 0x1000)], bits=bits, byteorder=byteorder, machine=machine).build()
+    headers = headers_of(image)
+    assert join_headers(headers.ehdr, headers.phdrs, len(image)) == headers
+    with pytest.raises(TruncatedCoreError):
+        join_headers(headers.ehdr, headers.phdrs, len(image) - 1)
+    for ehdr, phdrs in ((headers.ehdr[:-1], headers.phdrs), (headers.ehdr, headers.phdrs[:-1]), (headers.ehdr, b"")):
+        with pytest.raises(BadHeadersError, match="which are no sizes"):
+            join_headers(ehdr, phdrs, len(image))
+    with pytest.raises(NotElfError):
+        join_headers(b"", headers.phdrs, len(image))
+
+
+def test_joined_headers_are_checked_like_others() -> None:
+    image = Core([Load(0x1000, 0x2000, memsz=0x1000)]).build()
+    phdrs = image[64 : 64 + 56]
+    with pytest.raises(BadHeadersError, match="for 4096 bytes of memory"):
+        join_headers(image[:64], phdrs, len(image))
+
+
+def test_more_joined_headers_than_e_phnum_can_say() -> None:
+    image = Core([Load(0x1000 * number, 0) for number in range(0x10000)], extended_count=True).build()
+    headers = headers_of(image)
+    assert join_headers(headers.ehdr, headers.phdrs, len(image)) == headers

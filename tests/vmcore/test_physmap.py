@@ -208,3 +208,15 @@ def check_source(stretch: Stretch) -> None:
     if stretch.source is not None:
         assert stretch.source >= 0
         assert stretch.source + stretch.end - stretch.start <= stretch.start
+
+
+def test_memory_is_listed_by_address() -> None:
+    of = image_map(Load(0x50000, 0x2000), Load(0x10000, 0x1000, memsz=0x3000), Load(0x4F000, 0x4000))
+    assert list(of.memory()) == [
+        (0x10000, 0x11000, 0x3000),
+        (0x4F000, 0x50000, 0x4000),
+        (0x50000, 0x52000, 0x1000),
+        (0x52000, 0x53000, 0x7000),
+    ]
+    claimed = sorted(address for start, end in of.claimed() for address in range(start, end, 0x1000))
+    assert claimed == [*range(0x10000, 0x13000, 0x1000), *range(0x4F000, 0x53000, 0x1000)]
