@@ -47,7 +47,7 @@ class Commands(click.Group):
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, token, revoke. On a host: enroll, send. For the analyst: enroll, list, show, log,
+    On the collector: init, serve, token, revoke. On a host: enroll, send. For the analyst: enroll, list, show, log, pages,
     fetch, verify.
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.

@@ -19,11 +19,12 @@ from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from types import TracebackType
 
     from netdump.store.files import LocalFile
+    from netdump.store.runtables import RunTable
     from netdump.store.verify import Report
 
 STORE_NAME: Final = "dumps"
@@ -110,8 +111,12 @@ class LocalCatalog:
         return self._store.dump(self._resolve(dump_id)).read_log()
 
     def headline(self, dump_id: str) -> bytes | None:
-        """The raw headline document, None if there is none."""
+        """Implements Catalog.headline."""
         return self._store.dump(self._resolve(dump_id)).headline_bytes
+
+    def run_tables(self, dump_id: str) -> Generator[RunTable, None, None]:
+        """Implements Catalog.run_tables."""
+        return self._store.dump(self._resolve(dump_id)).run_tables()
 
     def receipt(self, dump_id: str) -> bytes | None:
         """Implements Catalog.receipt."""

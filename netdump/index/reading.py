@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
+    from netdump.store.runtables import RunTable
     from netdump.store.verify import Report
 
 LIST_LIMIT_MAX: Final = 1000
@@ -84,6 +85,17 @@ class Catalog(Protocol):
 
     def log(self, dump_id: str) -> bytes:
         """The kernel log, UTF-8 as the host sent it, empty if there is none."""
+        ...
+
+    def headline(self, dump_id: str) -> bytes | None:
+        """The raw headline document, None if there is none."""
+        ...
+
+    def run_tables(self, dump_id: str) -> Generator[RunTable, None, None]:
+        """The run tables of all chunks in image order, without gaps from 0 to where the dump reaches.
+
+        For one thread, and to be exhausted or closed. Errors may come while it goes on.
+        """
         ...
 
     def receipt(self, dump_id: str) -> bytes | None:

@@ -20,6 +20,7 @@ from netdump import __version__
 from netdump.errors import DumpNotFoundError, NetdumpError, RemoteError
 from netdump.index.reading import LIST_LIMIT_MAX
 from netdump.index.record import parse_record, time_text
+from netdump.index.runstream import unpack_stream
 from netdump.pki.tls import client_context
 from netdump.remote.answers import parse_list, parse_object, parse_plan, parse_report
 from netdump.remote.faults import ERROR_BYTES_MAX, answered_error, connection_error
@@ -28,7 +29,7 @@ from netdump.wire import HEADLINE_RAW_MAX, RECEIPT_MAX
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
     from urllib3.response import BaseHTTPResponse
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from netdump.index.record import DumpRecord
     from netdump.pki.bundle import Bundle
     from netdump.pki.endpoint import Endpoint
+    from netdump.store.runtables import RunTable
     from netdump.store.verify import Report
 
 CONNECT_SECONDS: Final = 10.0
@@ -124,6 +126,25 @@ class ApiClient:
     def log(self, dump_id: str) -> bytes:
         """Implements Catalog.log."""
         return self._get(_path(dump_id, "/log"), HEADLINE_RAW_MAX)
+
+    def headline(self, dump_id: str) -> bytes | None:
+        """Implements Catalog.headline."""
+        whole = self.show(dump_id).id
+        try:
+            return self._get(_path(whole, "/headline"), HEADLINE_RAW_MAX)
+        except DumpNotFoundError:
+            return None  # the dump was there a moment ago
+
+    def run_tables(self, dump_id: str) -> Generator[RunTable, None, None]:
+        """Implements Catalog.run_tables. One try."""
+        response = self._request("GET", _path(dump_id, "/runs"))
+        try:
+            pieces = response.stream(PIECE_BYTES, decode_content=False)
+            yield from unpack_stream(pieces, lambda body: answered_error(self._url, response.status, body))
+        except HTTPError as error:
+            raise connection_error(self._url, error, proven=self._proven) from error
+        finally:
+            response.close()
 
     def receipt(self, dump_id: str) -> bytes | None:
         """Implements Catalog.receipt."""

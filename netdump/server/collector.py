@@ -22,7 +22,7 @@ from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.rebuild import SERVE_LOCK_NAME
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
-from netdump.server import dumps, enrolment
+from netdump.server import dumps, enrolment, runs
 from netdump.server.api import Desk, build_app
 from netdump.server.arrival import Workshop
 from netdump.server.https import ApiService
@@ -127,7 +127,7 @@ class Collector:
             ),
             verifications=asyncio.Semaphore(config.api.verifications),
         )
-        api = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS), config.api)
+        api = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS + runs.ENDPOINTS), config.api)
         self._closing.push_async_callback(api.close)
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)

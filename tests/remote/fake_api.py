@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from netdump.errors import DumpNotFoundError, NetdumpError
 from netdump.index.reading import Query, list_json, plan_json
 from netdump.index.record import State, dump_json, parse_time
+from netdump.index.runstream import pack_stream
 from netdump.pki import Role, api_server_context
 from netdump.pki.endpoint import Endpoint
 
@@ -117,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/dumps":
             self._json(list_json(catalog.list(self._query())))
             return
-        match = re.fullmatch(r"/v1/dumps/([0-9a-f]+)(?:/(log|receipt|plan|verify|segments/([0-9a-f.-]+seg)))?", path)
+        rest = "log|headline|runs|receipt|plan|verify|segments/([0-9a-f.-]+seg)"
+        match = re.fullmatch(rf"/v1/dumps/([0-9a-f]+)(?:/({rest}))?", path)
         assert match is not None, path
         dump_id, what, name = match.groups()
         if self.command == "DELETE":
@@ -127,6 +129,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(dump_json(catalog.show(dump_id)))
         elif what == "log":
             self._answer(200, catalog.log(dump_id))
+        elif what == "runs":
+            self._answer(200, b"".join(pack_stream(catalog.run_tables(dump_id))))
+        elif what == "headline":
+            headline = catalog.headline(dump_id)
+            if headline is None:
+                raise DumpNotFoundError("the dump has no headline")
+            self._answer(200, headline)
         elif what == "plan":
             self._json(plan_json(catalog.plan(dump_id)))
         elif what == "verify":

@@ -16,6 +16,7 @@ from netdump.errors import (
     AmbiguousIdError,
     BadRequestError,
     BusyError,
+    DamagedError,
     DumpNotFoundError,
     ForbiddenError,
     ImpostorError,
@@ -27,6 +28,7 @@ from netdump.errors import (
 )
 from netdump.index.reading import Query
 from netdump.index.record import State
+from netdump.index.runstream import pack_stream
 from netdump.pki import Authority, Role, client_context, init_authority
 from netdump.pki.endpoint import Endpoint
 from netdump.remote.api import ApiClient
@@ -214,6 +216,37 @@ def test_who_answers_does_not_speak_tls(api: FakeApi) -> None:
             client.show("abcd")
 
 
+def test_run_tables_and_headline(store: Store, client: ApiClient, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    assert list(client.run_tables(dump_id[:8])) == list(catalog.run_tables(dump_id))
+    assert client.headline(dump_id) == Sample().headline()
+    with pytest.raises(DumpNotFoundError):
+        list(client.run_tables("ffff"))
+
+
+def test_run_tables_that_are_cut_or_go_wrong(store: Store, api: FakeApi, client: ApiClient) -> None:
+    dump_id = Sample().store(store)
+    whole = b"".join(pack_stream(api.catalog.run_tables(dump_id)))
+    path = f"/v1/dumps/{dump_id}/runs"
+    api.answers[path] = 200, whole[:-1]
+    with pytest.raises(UnreachableError, match="before their end"):
+        list(client.run_tables(dump_id))
+    trouble = b'{"error":{"code":"damaged","message":"a disk died"}}'
+    api.answers[path] = 200, whole[:-4] + len(trouble).to_bytes(4, "big") + trouble
+    with pytest.raises(DamagedError, match="a disk died"):
+        list(client.run_tables(dump_id))
+    api.answers[path] = 200, b"x" * 100
+    with pytest.raises(RemoteError):
+        list(client.run_tables(dump_id))
+
+
+def test_no_headline(store: Store, client: ApiClient) -> None:
+    sample = Sample()
+    with sample.open(store):
+        pass
+    assert client.headline(sample.id) is None
+
+
 def test_an_impostor(api: FakeApi, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -247,7 +280,7 @@ def test_threads_share_a_client(store: Store, client: ApiClient) -> None:
 def test_reading_from_afar_needs_none_of_the_collectors_libraries() -> None:
     script = (
         "import sys, netdump.remote.api, netdump.remote.fetch, netdump.cli.main\n"
-        "from netdump.cli import cmd_list, cmd_show, cmd_log, cmd_fetch, cmd_verify, cmd_delete\n"
+        "from netdump.cli import cmd_list, cmd_show, cmd_log, cmd_fetch, cmd_verify, cmd_delete, cmd_pages\n"
         "names = {'sqlalchemy', 'alembic', 'starlette', 'uvicorn', 'structlog', 'aiofiles', 'asyncio'}\n"
         "print(sorted(names & set(sys.modules)))"
     )
