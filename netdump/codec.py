@@ -18,6 +18,7 @@ from netdump.errors import CodecError
 from netdump.wire import ZSTD_WINDOW_MAX, CodecId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 Buffer = bytes | bytearray | memoryview
@@ -25,6 +26,11 @@ Buffer = bytes | bytearray | memoryview
 LEVEL_MIN: Final = -50
 """The lowest level that a Compressor takes. Below about -7 the ratio falls and the speed hardly grows."""
 LEVEL_MAX: Final = zstandard.MAX_COMPRESSION_LEVEL
+
+SHRINK_LEVEL_MAX: Final = 19
+"""The highest level whose files need no more than 8 MiB to be read."""
+
+_PIECE_BYTES: Final = 1 << 20
 
 _MAGIC: Final = zstandard.FRAME_HEADER
 
@@ -94,6 +100,28 @@ def expand(source: BinaryIO, target: BinaryIO, window_max: int) -> int:
         return zstandard.ZstdDecompressor(max_window_size=window_max).copy_stream(source, target)[1]
     except zstandard.ZstdError as error:
         raise CodecError(f"the zstd file does not decode: {error}") from None
+
+
+def shrink(
+    source: BinaryIO, target: BinaryIO, raw_bytes: int, level: int, progress: Callable[[int], None] | None = None
+) -> int:
+    """Write a zstd file of raw_bytes bytes of source and return its bytes: with content size and checksum.
+
+    `zstd -d` needs no option for it. level: 1 .. 19. progress: called with bytes read, every MiB; may raise to stop.
+    Uses all CPUs; memory: some MiB for each. Raises CodecError if source ends early.
+    """
+    assert 1 <= level <= SHRINK_LEVEL_MAX, level
+    stream = zstandard.ZstdCompressor(level=level, threads=-1, write_checksum=True).compressobj(size=raw_bytes)
+    done = written = 0
+    while done < raw_bytes:
+        piece = source.read(min(_PIECE_BYTES, raw_bytes - done))
+        if not piece:
+            raise CodecError(f"{raw_bytes} bytes were to be compressed, there are {done}")
+        written += target.write(stream.compress(piece))
+        done += len(piece)
+        if progress is not None:
+            progress(done)
+    return written + target.write(stream.flush())
 
 
 def _check_header(data: Buffer, raw_bytes: int, window_max: int) -> None:

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.codec import LEVEL_MAX, LEVEL_MIN, Compressor, decode, decompress, expand
+from netdump.codec import LEVEL_MAX, LEVEL_MIN, SHRINK_LEVEL_MAX, Compressor, decode, decompress, expand, shrink
 from netdump.errors import CodecError
 from netdump.wire import CHUNK_DATA_MAX, HEADLINE_RAW_MAX, ZSTD_WINDOW_MAX, CodecId
 
@@ -186,3 +186,25 @@ def test_expand_refuses_what_is_no_zstd_file_or_asks_for_too_much() -> None:
     frame = compressor.compress(memory_like(1 << 16)) + compressor.flush()
     with pytest.raises(CodecError, match="does not decode"):
         expand(io.BytesIO(frame), io.BytesIO(), 1 << 20)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, 5_000_001])
+@pytest.mark.parametrize("level", [1, 3, SHRINK_LEVEL_MAX])
+def test_a_file_shrinks_and_comes_back(size: int, level: int) -> None:
+    raw = memory_like(size)
+    packed, told = io.BytesIO(), [0]
+    assert shrink(io.BytesIO(raw + b"what follows"), packed, size, level, told.append) == len(packed.getvalue())
+    header = zstandard.get_frame_parameters(packed.getvalue())
+    assert (header.content_size, header.has_checksum) == (size, True)
+    assert header.window_size <= 1 << 23  # what every decoder grants without being asked (RFC 8878)
+    assert told[-1] == size
+    assert told == sorted(told)
+    packed.seek(0)
+    target = io.BytesIO()
+    assert expand(packed, target, 1 << 23) == size
+    assert target.getvalue() == raw
+
+
+def test_a_file_that_ends_too_early_does_not_shrink() -> None:
+    with pytest.raises(CodecError, match="5 bytes were to be compressed, there are 4"):
+        shrink(io.BytesIO(b"abcd"), io.BytesIO(), 5, 1)

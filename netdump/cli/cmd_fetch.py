@@ -18,6 +18,8 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, default_name, fetch
+from netdump.remote.formats import Format, Output
+from netdump.remote.kdump_file import Compression
 
 if TYPE_CHECKING:
     from netdump.cli.reading import Source
@@ -36,7 +38,22 @@ if TYPE_CHECKING:
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to write it; in a folder, under the default name.  [default: vmcore-HOST-ID.elf here]",
+    help="Where to write it; in a folder, under the default name.  [default: vmcore-HOST-ID and a suffix here]",
+)
+@click.option(
+    "--format",
+    "file_format",
+    metavar="FORMAT",
+    type=click.Choice([each.value for each in Format]),
+    default=Format.ELF.value,
+    show_default=True,
+    help="elf, kdump or zst; see below.",
+)
+@click.option(
+    "--compression",
+    metavar="NAME",
+    type=click.Choice([each.value for each in Compression]),
+    help="Of the pages of a kdump: zlib, zstd or none.  [default: zlib]",
 )
 @click.option(
     "--jobs",
@@ -48,8 +65,24 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @reading_options
-def command(*, source: Source, dump_id: str, output: Path | None, jobs: int, force: bool, as_json: bool) -> int:
-    """Bring the dump ID to this machine as a sparse ELF core, ready for crash, drgn and gdb.
+def command(
+    *,
+    source: Source,
+    dump_id: str,
+    output: Path | None,
+    file_format: str,
+    compression: str | None,
+    jobs: int,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Bring the dump ID to this machine as a sparse ELF core, ready for crash, drgn and gdb, or in another format.
+
+    \b
+      elf    sparse ELF core: what the host had, byte for byte but for pages that were excluded or lost, which are zeros
+      kdump  kdump-compressed, for crash, drgn and makedumpfile: the pages that there are, by frame number; excluded and
+             lost ones are marked, and not taken for zeros. zlib is for the widest set of readers, zstd is faster
+      zst    the ELF core as one zstd file; `zstd -d` makes it
 
     Compressed segments come in parallel; each page is verified by its digest, and all of them by the root digest of the
     dump, before the file gets its name. There is never a FILE that is not whole.
@@ -61,61 +94,67 @@ def command(*, source: Source, dump_id: str, output: Path | None, jobs: int, for
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
     exit status is then 44. The memory of a machine is secret: files are made for you alone to read (0600).
 
-    With --json the object has the members `id`, `host`, `path`, `complete`, `bytes` (of the file), `image_bytes`,
-    `transferred_bytes`, `seconds` and `root`.
+    With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
+    `image_bytes`, `transferred_bytes`, `seconds` and `root`.
 
     \b
     Examples:
       netdump fetch 3f2a
       netdump fetch 3f2a -o /var/crash/web1.elf --jobs 8
+      netdump fetch 3f2a --format kdump --compression zstd
       crash /usr/lib/debug/boot/vmlinux-6.1.0-56-cloud-amd64 vmcore-web1-3f2a9c01b7d4.elf
     """
+    if compression is not None and file_format != Format.KDUMP:
+        raise click.UsageError("--compression goes with --format kdump only")
+    wanted = Output(Format(file_format), Compression(compression or Compression.ZLIB))
     with source.open(jobs) as catalog:
         record = catalog.show(dump_id)
-        target = choose_target(output, record)
+        target = choose_target(output, record, wanted.format)
         with fetch_progress() as progress:
-            fetched = fetch(catalog, record, target, progress, jobs=jobs, force=force)
+            fetched = fetch(catalog, record, target, progress, jobs=jobs, force=force, output=wanted)
     if as_json:
-        print_json(fetched_json(fetched, record))
+        print_json(fetched_json(fetched, record, wanted.format))
     else:
-        click.echo(summary(fetched))
+        click.echo(summary(fetched, wanted.format))
     if fetched.plan.complete:
         return 0
     warn(
-        f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {printable(str(fetched.path))} ends at byte "
-        f"{fetched.bytes:,} of {fetched.plan.image_bytes:,}; what follows was never received"
+        f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {printable(str(fetched.path))} holds the image up to "
+        f"byte {fetched.plan.offset:,} of {fetched.plan.image_bytes:,}; what follows was never received"
     )
     return IncompleteDumpError.exit_status
 
 
-def choose_target(output: Path | None, record: DumpRecord) -> Path:
+def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Path:
     """The file to write. Raises click.BadParameter when its folder is not there."""
-    target = Path(default_name(record)) if output is None else output
+    target = Path(default_name(record, wanted)) if output is None else output
     if target.is_dir():
-        target /= default_name(record)
+        target /= default_name(record, wanted)
     target = target.absolute()
     if not target.parent.is_dir():
         raise click.BadParameter(f"the folder {target.parent} is not there", param_hint="-o")
     return target
 
 
-def summary(fetched: Fetched) -> str:
+def summary(fetched: Fetched, wanted: Format) -> str:
     """One line: size, time, rate, root, path, and how to open it."""
     rate = size_text(int(fetched.bytes / max(fetched.seconds, 0.001)))
     root = f"root {fetched.plan.root}" if fetched.plan.root is not None else "not complete, so without root"
+    path = printable(shlex.quote(str(fetched.path)))
+    use = f"unpack it with: zstd -d {path}" if wanted is Format.ZST else f"open it with: crash VMLINUX {path}"
     return (
         f"{exact_size_text(fetched.bytes)} in {duration_text(fetched.seconds)} ({rate}/s, "
-        f"{size_text(fetched.transferred)} transferred), verified, {root}: {printable(str(fetched.path))}; "
-        f"open it with: crash VMLINUX {printable(shlex.quote(str(fetched.path)))}"
+        f"{size_text(fetched.transferred)} transferred), verified, {root}: {printable(str(fetched.path))}; {use}"
     )
 
 
-def fetched_json(fetched: Fetched, record: DumpRecord) -> dict[str, object]:
+def fetched_json(fetched: Fetched, record: DumpRecord, wanted: Format) -> dict[str, object]:
     """The public object."""
     return {
         "id": record.id,
         "host": record.host,
         "path": str(fetched.path),
+        "format": wanted.value,
         "complete": fetched.plan.complete,
         "bytes": fetched.bytes,
         "image_bytes": fetched.plan.image_bytes,

@@ -122,7 +122,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 class FetchProgress:
     """Tells of a download on standard error: a bar on a terminal, a line now and then elsewhere.
 
-    Implements netdump.remote.fetch.Progress. Safe for several threads.
+    Implements netdump.remote.progress.Progress. Safe for several threads.
     """
 
     def __init__(self, bar: Bar | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -133,16 +133,16 @@ class FetchProgress:
         self._total = self._done = self._at_start = 0
         self._started = self._told = 0.0
 
-    def begin(self, total: int, done: int) -> None:
+    def begin(self, total: int, done: int, what: str = "fetching") -> None:
         """Implements Progress.begin."""
         self._total, self._done, self._at_start = total, done, done
         self._started = self._told = self._clock()
         if self._bar is not None:
-            self._task = self._bar.add_task("fetching", total=total, completed=done)
+            self._task = self._bar.add_task(what, total=total, completed=done)
         elif done:
             warn(f"going on: {size_text(done)} of {size_text(total)} are here already")
         else:
-            warn(f"fetching {size_text(total)}")
+            warn(f"{what} {size_text(total)}")
 
     def advance(self, count: int) -> None:
         """Implements Progress.advance."""

@@ -4,6 +4,8 @@ Owns the order of work and what an interruption may leave behind: segments and a
 never a file with its final name that is not whole. Running it again goes on with the segments that are there; they are
 verified like those that have just come, and fetched again if they are not sound.
 
+Another format than ELF is written from the image when it is whole, and gets the final name in its place.
+
 Every byte of the image is covered: each chunk by its digest, the chunks of a segment by the chain values in its table,
 the segments by the chain from the dump's id to the root that the plan names.
 """
@@ -15,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import (
     DamagedError,
@@ -25,6 +27,7 @@ from netdump.errors import (
     StorageFaultError,
     UnreachableError,
 )
+from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from netdump.index.reading import Catalog, FetchPlan, PlannedSegment
     from netdump.index.record import DumpRecord
+    from netdump.remote.progress import Progress
     from netdump.store.restore import Restored
 
 JOBS_MAX: Final = 16
@@ -50,16 +54,6 @@ _LEAVE_SECONDS: Final = 1.0  # for threads to notice that they should stop; more
 _HOST_CHARS_MAX: Final = 64
 
 
-class Progress(Protocol):
-    """Is told of progress, from several threads. Bytes are compressed ones."""
-
-    def begin(self, total: int, done: int) -> None:
-        """So much is to be fetched, and so much of it is there already."""
-
-    def advance(self, count: int) -> None:
-        """More has come; less than 0 if something must be fetched again."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What was fetched. bytes: of the file. transferred: compressed bytes that came now."""
@@ -71,10 +65,10 @@ class Fetched:
     seconds: float
 
 
-def default_name(record: DumpRecord) -> str:
-    """vmcore-HOST-IDPREFIX.elf, of characters that are harmless everywhere."""
+def default_name(record: DumpRecord, wanted: Format = Format.ELF) -> str:
+    """vmcore-HOST-IDPREFIX and the format's suffix, of characters that are harmless everywhere."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", record.host).strip(".-_")[:_HOST_CHARS_MAX] or "unknown"
-    return f"vmcore-{host}-{record.id[:12]}.elf"
+    return f"vmcore-{host}-{record.id[:12]}{SUFFIXES[wanted]}"
 
 
 def fetch(
@@ -86,15 +80,16 @@ def fetch(
     jobs: int = JOBS_DEFAULT,
     force: bool = False,
     patience: Patience = LONG,
+    output: Output = ELF,
 ) -> Fetched:
-    """Fetch a dump into a sparse ELF file, all of it verified.
+    """Fetch a dump into a sparse ELF file or another format, all of it verified.
 
     record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
     `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target.
 
     Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
     target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
-    of trying again.
+    of trying again; CoreError for a core that cannot be written in that format.
     """
     started = time.monotonic()
     plan = catalog.plan(record.id)
@@ -109,29 +104,32 @@ def fetch(
     restoration = Restoration.to(staging.image, Wanted(bytes.fromhex(plan.id), plan.image_bytes, root))
     crew = _Crew(catalog, plan, staging=staging, restoration=restoration, progress=progress, patience=patience)
     try:
-        _check_space(staging, plan, record)
+        _check_space(staging, plan, record, output)
         crew.work(min(jobs, len(plan.segments)))
         restored = _finish(restoration, plan, staging)
+        # While the restoration is open nobody else works in this folder.
+        path, size = output.write(staging, restored, plan, record, progress)
     finally:
         # A thread that still writes must not find its file closed and the number given to another.
         if crew.stop():
             restoration.close()
             staging.remove_if_empty()
-    staging.place(restored.path, final, replace=force or not plan.complete)
+    staging.place(path, final, replace=force or not plan.complete)
     staging.remove()
-    return Fetched(final, plan, restored.bytes, crew.transferred, time.monotonic() - started)
+    return Fetched(final, plan, size, crew.transferred, time.monotonic() - started)
 
 
-def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord) -> None:
+def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: Output) -> None:
     missing = sum(segment.bytes - min(segment.bytes, staging.size(segment.name)) for segment in plan.segments)
     totals = record.totals if plan.complete else None
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
     image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
+    written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
     free = staging.free_bytes()
-    if missing + image > free:
+    if missing + image + written > free:
         raise StorageFaultError(
-            f"dump {plan.id} needs {missing + image:,} bytes more, and {free:,} are free on the file system of "
-            f"{staging.image.parent.parent}: make room, or fetch to another place with -o"
+            f"dump {plan.id} needs {missing + image + written:,} bytes more, and {free:,} are free on the file system "
+            f"of {staging.image.parent.parent}: make room, or fetch to another place with -o"
         )
 
 

@@ -39,6 +39,11 @@ class Staging:
         """What the image is called until it gets its final name."""
         return self._folder / "image"
 
+    @property
+    def output(self) -> Path:
+        """What a file of another format, made of the image, is called until it gets its final name."""
+        return self._folder / "output"
+
     def make(self) -> None:
         """Make the folder, or take over the one that an interruption left."""
         with disk_faults(self._folder):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError
+from netdump.codec import expand
+from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError, NotElfError
 from netdump.store import Store
+from tests.analyze.test_frames import DUMP
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import Sample
 
@@ -51,6 +53,7 @@ def test_json(shell: Shell, folder: Path, here: Path) -> None:
         "id": WHOLE.id,
         "host": "web1",
         "path": str(here / "core"),
+        "format": "elf",
         "complete": True,
         "bytes": len(WHOLE.image),
         "image_bytes": len(WHOLE.image),
@@ -71,7 +74,7 @@ def test_an_interrupted_dump_is_told_of_loudly(shell: Shell, folder: Path, here:
     assert os.listdir(here) == ["core.incomplete"]
     assert (here / "core.incomplete").read_bytes() == HALF.image[:163_840]
     assert "THE DUMP IS NOT COMPLETE (it is interrupted)" in done.err
-    assert "ends at byte 163,840 of 262,144" in done.err
+    assert "holds the image up to byte 163,840 of 262,144" in done.err
     assert (done.object["complete"], done.object["bytes"], done.object["root"]) == (False, 163_840, None)
     assert "not complete" in shell.run("fetch", HALF.id, "--root", folder, "-o", "core").out
 
@@ -108,3 +111,38 @@ def test_a_folder_that_is_not_there(shell: Shell, folder: Path, here: Path) -> N
     fill(folder)
     done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "nowhere/core")
     assert (done.status, "nowhere" in done.err) == (2, True)
+
+
+def test_other_formats(shell: Shell, folder: Path, here: Path) -> None:
+    DUMP.store(Store(folder / "dumps"))
+    done = shell.run("fetch", DUMP.id, "--root", folder, "--format", "kdump", "--json")
+    kdump = here / f"vmcore-web1-{DUMP.id[:12]}.kdump"
+    assert (done.object["path"], done.object["format"]) == (str(kdump), "kdump")
+    assert done.object["bytes"] == kdump.stat().st_size
+    assert "netdump: writing pages" in done.err
+    assert kdump.read_bytes()[:8] == b"KDUMP   "
+    done = shell.run("fetch", DUMP.id, "--root", folder, "--format", "zst")
+    packed = here / f"vmcore-web1-{DUMP.id[:12]}.elf.zst"
+    assert done.out.endswith(f"unpack it with: zstd -d {packed}\n")
+    with packed.open("rb") as source, (here / "core").open("xb") as core:
+        expand(source, core, 1 << 23)
+    assert (here / "core").read_bytes() == DUMP.image
+    assert {path.stat().st_mode & 0o777 for path in (kdump, packed)} == {0o600}
+    assert len(os.listdir(here)) == 3
+
+
+def test_compression_is_of_kdump(shell: Shell, folder: Path, here: Path) -> None:
+    DUMP.store(Store(folder / "dumps"))
+    options = ("fetch", DUMP.id, "--root", folder, "-o", "x", "--compression", "zstd")
+    assert shell.run(*options).status == 2
+    assert shell.run(*options, "--format", "zst").status == 2
+    assert shell.run(*options, "--format", "kdump").status == 0
+
+
+def test_a_core_that_is_none_has_no_pages(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core", "--format", "kdump")
+    assert (done.status, "is not an ELF core" in done.err) == (NotElfError.exit_status, True)
+    assert os.listdir(here) == ["core.netdump-partial"]
+    assert shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core").status == 0
+    assert os.listdir(here) == ["core"]

@@ -52,10 +52,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.total = self.done = self.present = 0
+        self.stages: list[str] = []
         self._guard = threading.Lock()
 
-    def begin(self, total: int, done: int) -> None:
+    def begin(self, total: int, done: int, what: str = "fetching") -> None:
         self.total, self.done, self.present = total, done, done
+        self.stages.append(what)
 
     def advance(self, count: int) -> None:
         with self._guard:
