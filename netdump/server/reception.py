@@ -161,12 +161,7 @@ class Reception:
 
     def _look_up(self, origin: Origin) -> _Facts:
         """In a thread."""
-        try:
-            dump = self._store.dump(origin.id)
-        except DumpNotFoundError:
-            dump = None
-        if dump is not None:
-            _check_known(dump.origin, origin)
+        dump = self._find(origin)
         return _Facts(
             dump,
             complete=dump is not None and dump.complete,
@@ -174,6 +169,24 @@ class Reception:
             usage=self._recorder.usage(origin.host, origin.created),
             room=self._workshop.space.look(),
         )
+
+    def _find(self, offered: Origin) -> Dump | None:
+        """The dump that is offered, which is this host's; None if it is new.
+
+        Raises OwnerError, MismatchError, StoreError.
+        """
+        try:
+            dump = self._store.dump(offered.id)
+            known = dump.origin
+        except DumpNotFoundError:
+            # Also of a folder without origin, as a collector that was killed, or found the disk full, has left it.
+            return None
+        except DamagedError as error:
+            self._recorder.damaged(offered.id, str(error))
+            # Whose dump it is cannot be told, so not even its owner may be told that it is here [W-32].
+            raise StoreError(f"whose dump {offered.id} is cannot be told: {error}") from error
+        _check_known(known, offered)
+        return dump
 
     def _receipt_of(self, dump: Dump, origin: Origin) -> wire.Receipt:
         """In a thread: the receipt of a complete dump [W-67]. It is made now if the collector ended before it could."""

@@ -113,19 +113,24 @@ class Store:
                 raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
             lock = self._take_lock(dump_id)
             try:
-                trash = f"{TRASH}{dump_id}-{secrets.token_hex(8)}"
-                self._files.rename(dump_id, trash)
-                self._files.sync_folder("")
+                trash = self._throw_away(dump_id)
             finally:
                 lock.release()
             self._remove_tree(trash)
 
     def empty_trash(self) -> None:
-        """Remove what deletions cut short have left. Harmless at any time, also beside a deletion that is going on."""
+        """Remove what deletions cut short have left, and folders of dumps that never came to be.
+
+        Harmless at any time, also beside a deletion that is going on.
+        """
         with storage_faults(f"emptying the trash of {self.root}"):
             for name in self._files.names(""):
                 if name.startswith(TRASH):
                     self._remove_tree(name)
+                elif is_dump_id(name):
+                    # What cannot be looked at or locked now is tried again at the next start; it is in nobody's way.
+                    with suppress(OSError, BusyError):
+                        self._remove_stillborn(name)
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""
@@ -178,6 +183,36 @@ class Store:
             receipt=read_receipt(files, dump_id),
             clock=self._clock,
         )
+
+    def _throw_away(self, dump_id: str) -> str:
+        """Take a folder out of the store in one step. The caller holds the lock. Returns what is to be removed now."""
+        trash = f"{TRASH}{dump_id}-{secrets.token_hex(8)}"
+        self._files.rename(dump_id, trash)
+        self._files.sync_folder("")
+        return trash
+
+    def _remove_stillborn(self, name: str) -> None:
+        """Remove the folder of a dump whose origin never became durable, if nothing of value is in it.
+
+        Segments without origin are no such thing: the origin was lost then. Raises OSError, BusyError.
+        """
+        if not self._is_stillborn(name):
+            return
+        lock = self._take_lock(name)
+        try:
+            if not self._is_stillborn(name):
+                return  # born since
+            trash = self._throw_away(name)
+        finally:
+            lock.release()
+        self._remove_tree(trash)
+
+    def _is_stillborn(self, name: str) -> bool:
+        found = set(self._files.names(name)) - {LOCK}
+        if SEGMENTS in found:
+            found.remove(SEGMENTS)
+            found.update(self._files.names(f"{name}/{SEGMENTS}"))
+        return all(each.endswith(PARTIAL) for each in found)
 
     def _remove_partials(self, dump_id: str) -> None:
         """Remove what is worthless by its name, [S-02]. The caller holds the lock."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump import wire
+from netdump.errors import DumpNotFoundError
 from netdump.pki import check_receipt
 from netdump.server.reception import ANSWER_S
 from netdump.server.space import Measure
@@ -197,7 +198,7 @@ def test_too_large_an_image(folder: Path, web1: Papers) -> None:
     assert not list((folder / "dumps").iterdir())
 
 
-@pytest.mark.parametrize("what", ["origin.json", "manifest.json", "segment"])
+@pytest.mark.parametrize("what", ["manifest.json", "segment"])
 def test_a_damaged_dump(folder: Path, web1: Papers, what: str) -> None:
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
         with Host(rig, web1) as host:
@@ -208,6 +209,67 @@ def test_a_damaged_dump(folder: Path, web1: Papers, what: str) -> None:
         victim.write_bytes(victim.read_bytes()[:-1])
         with Host(rig, web1) as host:
             assert code_of(host.hello(DUMP)) is wire.DeclineCode.DAMAGED
+
+
+def test_a_dump_whose_owner_cannot_be_read(folder: Path, web1: Papers, web2: Papers) -> None:  # [W-32]
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        rig.events.wait("dump-complete")
+        origin = folder / "dumps" / DUMP.origin.id / "origin.json"
+        origin.write_bytes(origin.read_bytes()[:-1])
+        answers = []
+        for papers in (web1, web2):
+            with Host(rig, papers) as host:
+                answers.append(host.hello(DUMP))
+        assert isinstance(answers[0], wire.Defer)
+        assert answers[0] == answers[1]
+        assert not {"damage", "origin", "owner"} & set(answers[0].text.split())
+        assert "origin.json" in str(rig.events.wait("dump-refused")["reason"])
+
+
+# Left by a collector that did not live to write the origin
+
+
+@pytest.mark.parametrize("left", ["nothing", "segments", "half an origin"])
+def test_a_folder_without_origin_is_a_new_dump(folder: Path, web1: Papers, left: str) -> None:
+    place = folder / "dumps" / DUMP.origin.id
+    with Rig(folder) as rig:
+        place.mkdir()
+        if left != "nothing":
+            (place / "segments").mkdir()
+            (place / "lock").touch(0o600)
+        if left == "half an origin":
+            (place / "origin.json.partial").write_bytes(b'{"age')
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        rig.events.wait("dump-restored")
+    assert vmcore(folder, DUMP) == DUMP.image
+
+
+def test_a_disk_that_is_full_before_the_origin_is_written(folder: Path, web1: Papers) -> None:
+    files = FaultyFiles(LocalFiles(folder / "dumps"))
+    with Rig(folder, {"store": {"keep_vmcore": False}}, files=files) as rig:
+        # Room for the folder and what is in it, none for what follows.
+        files.fill_up(at=1 + [kind for kind, _ in _opening(folder.parent / "other")].index("lock"))
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Defer)
+        assert (folder / "dumps" / DUMP.origin.id).is_dir()
+        assert not (folder / "dumps" / DUMP.origin.id / "origin.json").exists()
+        files.make_room()
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+
+
+def _opening(root: Path) -> list[tuple[str, str]]:
+    """What the store does for HELLO of a new dump: it looks for it, then makes it."""
+    root.mkdir()
+    files = FaultyFiles(LocalFiles(root))
+    store = Store(root, files)
+    with pytest.raises(DumpNotFoundError):
+        store.dump(DUMP.origin.id)
+    store.open_writer(DUMP.origin).close()
+    return list(files.operations)
 
 
 def test_seats(folder: Path, web1: Papers, web2: Papers) -> None:

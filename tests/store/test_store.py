@@ -11,6 +11,7 @@ import pytest
 
 from netdump.errors import BusyError, DamagedError, StorageFaultError
 from netdump.store import Store
+from netdump.store.files import LocalFiles
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
@@ -111,6 +112,39 @@ def test_a_folder_without_origin_is_not_a_dump_yet(tmp_path: Path) -> None:
     assert store.ids() == []
     deliver(store, SAMPLE, 1)
     assert store.ids() == [ID]
+
+
+def test_folders_of_dumps_that_never_came_to_be_are_removed(tmp_path: Path) -> None:
+    root = tmp_path / "dumps"
+    store = Store(root)
+    stillborn = ("a" * 32, "segments/"), ("b" * 32, "lock"), ("c" * 32, "origin.json.partial")
+    robbed = ("d" * 32, "segments/0000000000000000-0000000000001000.seg"), ("e" * 32, "vmcore")
+    for dump_id, inside in (*stillborn, *robbed):
+        path = root / dump_id / inside
+        path.parent.mkdir(parents=True)
+        path.mkdir() if inside.endswith("/") else path.touch()
+    (root / "not-a-dump").mkdir()
+    deliver(store, SAMPLE, 1)
+    store.empty_trash()
+    assert sorted(path.name for path in root.iterdir()) == sorted([ID, "d" * 32, "e" * 32, "not-a-dump"])
+
+
+def test_a_dump_that_is_being_born_is_left_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps")
+    (tmp_path / "dumps" / ID / "segments").mkdir(parents=True)
+    lock = LocalFiles(tmp_path / "dumps").lock(f"{ID}/lock")
+    store.empty_trash()
+    assert (tmp_path / "dumps" / ID).is_dir()
+    lock.release()
+    store.empty_trash()
+    assert os.listdir(tmp_path / "dumps") == []
+
+
+def test_a_full_disk_does_not_keep_the_trash_from_being_emptied(tmp_path: Path) -> None:
+    (tmp_path / "dumps" / ID).mkdir(parents=True)
+    files = FaultyFiles(LocalFiles(tmp_path / "dumps"))
+    files.fill_up()
+    Store(tmp_path / "dumps", files).empty_trash()
 
 
 @pytest.mark.parametrize("name", ["", "segments", "origin.json", "lock", "segments/0000000000000000.seg.partial"])
