@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from netdump.errors import AlreadyExistsError, CertificateError, DamagedError, RevokedError, SigningRequestError
+from netdump.errors import (
+    AlreadyExistsError,
+    CertificateError,
+    DamagedError,
+    RevokedError,
+    SigningRequestError,
+    TokenError,
+)
 from netdump.pki import durable
 from netdump.pki.certificates import (
     Issuer,
@@ -161,7 +168,7 @@ class Authority:
         """Give a stranger a certificate for its token and its request.
 
         secret: the token's secret in base64url, request: PEM, both as they came from the network, any length or
-        content. The token is used up just before the certificate is made; a bad request leaves it good. Raises
+        content. The token is used up once the certificate is on record; a bad request leaves it good. Raises
         TokenError (tell its detail to nobody but the log), SigningRequestError, NameMismatchError, RevokedError; and,
         with nothing issued, CertificateError, StorageFaultError, PkiError.
         """
@@ -171,8 +178,15 @@ class Authority:
         self._refuse_revoked(fingerprint(key))
         # Signed before the token is used up: an authority that cannot sign must not cost a token.
         certificate = build_client(grant.role, grant.name, key, self._issuer(), moment)
-        self._tokens.consume(grant)
-        return self._issue(grant.role, grant.name, certificate, moment)
+        # On record before the token is used up: who withdraws tokens and then revokes the name's keys either finds the
+        # token still there, or this key.
+        issue = self._issue(grant.role, grant.name, certificate, moment)
+        try:
+            self._tokens.consume(grant)
+        except TokenError:
+            self._ledger.forget(certificate)
+            raise
+        return issue
 
     def renew(self, certificate: bytes, request: str, now: float | None = None) -> Issue:
         """Give the holder of a valid certificate another one for the same name and role and a new key. The old one
@@ -193,7 +207,12 @@ class Authority:
             raise SigningRequestError(f"{holder.name} must renew with a new key, not the one it has")
         self._refuse_revoked(fingerprint(key))
         renewed = build_client(holder.role, holder.name, key, self._issuer(), moment)
-        return self._issue(holder.role, holder.name, renewed, moment)
+        issue = self._issue(holder.role, holder.name, renewed, moment)
+        if self._ledger.is_revoked(holder.fingerprint):
+            # Revoked since it was admitted, by somebody who may not have seen the new key.
+            self._ledger.revoke(fingerprint(key), int(moment.timestamp()))
+            self._refuse_revoked(holder.fingerprint)
+        return issue
 
     def admit(self, certificate: bytes | None) -> Identity:
         """Say who a peer is, from the certificate that TLS has verified (DER; None if it showed none), or refuse it.
@@ -229,10 +248,17 @@ class Authority:
         Raises DamagedError, after revoking what it found, if a record cannot be read and so might have been one of
         them.
         """
-        survey = self._ledger.survey()
         moment = int(_moment(now).timestamp())
-        mine = [each for each in survey.certificates if (each.role, each.name) == (role, name)]
-        revoked = [each for each in mine if self._ledger.revoke(each.fingerprint, moment)]
+        revoked: list[IssuedCertificate] = []
+        while True:
+            survey = self._ledger.survey()
+            mine = [each for each in survey.certificates if (each.role, each.name) == (role, name)]
+            found = [each for each in mine if self._ledger.revoke(each.fingerprint, moment)]
+            revoked += found
+            # Once more after each find: a renewal under way puts its key on record, then looks whether the old one is
+            # revoked. If it saw that it was not, its key is on record by now.
+            if not found:
+                break
         if survey.damaged:
             raise DamagedError(
                 f"{len(revoked)} keys of {name} are revoked now, but {len(survey.damaged)} records are damaged and "

@@ -81,7 +81,6 @@ class Ledger:
 
     def record(self, role: Role, name: str, certificate: x509.Certificate, now: int) -> None:
         """Put a certificate on record, durably. now: seconds since 1970. Raises StorageFaultError, PkiError."""
-        serial = f"{certificate.serial_number:x}"
         fields = {
             "role": str(role),
             "name": name,
@@ -90,8 +89,18 @@ class Ledger:
             "not_after": _seconds(certificate.not_valid_after_utc),
             "certificate": certificate_pem(certificate),
         }
-        path = self._issued / f"{fingerprint(certificate.public_key())}.{serial}{ISSUED_SUFFIX}"
-        durable.write(path, record.pack(ISSUED_FORMAT, fields))
+        durable.write(self._path(certificate), record.pack(ISSUED_FORMAT, fields))
+
+    def forget(self, certificate: x509.Certificate) -> None:
+        """Take a certificate off the record: nobody was given it. Not made durable. Raises StorageFaultError, PkiError.
+
+        Should it come back after a power cut, one more certificate is on record than was handed out.
+        """
+        path = self._path(certificate)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise durable.fault(error, "remove", path) from error
 
     def survey(self) -> Survey:
         """Read all records: some milliseconds per hundred. Raises StorageFaultError, PkiError."""
@@ -137,6 +146,10 @@ class Ledger:
         except OSError as error:
             raise durable.fault(error, "read", path) from error
         return True
+
+    def _path(self, certificate: x509.Certificate) -> Path:
+        serial = f"{certificate.serial_number:x}"
+        return self._issued / f"{fingerprint(certificate.public_key())}.{serial}{ISSUED_SUFFIX}"
 
     def _read(self, path: Path) -> IssuedCertificate:
         fields = record.read(path, ISSUED_FORMAT)

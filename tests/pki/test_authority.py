@@ -7,6 +7,8 @@ import os
 import stat
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,12 +33,14 @@ from netdump.errors import (
 from netdump.pki import Authority, Issue, Role, init_authority, make_token, peer_identity, reissue_collector
 from netdump.pki.certificates import load_certificate, load_key, new_key
 from netdump.pki.identity import certificate_digest, fingerprint
+from netdump.pki.ledger import Ledger
 from netdump.pki.request import make_request
-from netdump.pki.token import parse_token
+from netdump.pki.token import TokenBook, parse_token
 from tests.pki import papers
 from tests.pki.conftest import NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 YEAR = 365 * 86400
@@ -314,6 +318,75 @@ def test_renewal(authority: Authority) -> None:
     assert identity.fingerprint == fingerprint(key.public_key())
     assert authority.admit(papers.der(old.certificate)).name == "web1"
     assert len(authority.issued().certificates) == 2
+
+
+def test_no_renewal_gets_past_a_revocation(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is revoked at each step of a renewal: no key of it is welcome afterwards."""
+    steps = [(Ledger, "is_revoked"), (Ledger, "record")]
+    for number, (owner, name) in enumerate((*steps, *steps)):
+        host, old = f"web{number}", papers.enrolled(authority, f"web{number}")
+        with monkeypatch.context() as patch:
+            deed = partial(authority.revoke_name, host, Role.HOST)
+            _intrude(patch, owner, name, after=number >= len(steps), deed=deed)
+            with suppress(RevokedError):
+                authority.renew(papers.der(old.certificate), make_request(new_key()))
+        mine = [each for each in authority.issued().certificates if each.name == host]
+        assert mine
+        assert all(each.revoked for each in mine)
+
+
+def test_no_revocation_misses_a_renewal(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = papers.enrolled(authority, "web1")
+    renewed: list[Issue] = []
+
+    def renew() -> None:
+        renewed.append(authority.renew(papers.der(old.certificate), make_request(new_key())))
+
+    with monkeypatch.context() as patch:
+        _intrude(patch, Ledger, "survey", after=True, deed=renew)  # it has not revoked a key yet
+        revoked = authority.revoke_name("web1", Role.HOST)
+    assert len(renewed) == 1
+    assert len(revoked) == 2
+    with pytest.raises(RevokedError):
+        authority.admit(papers.der(renewed[0].certificate))
+
+
+def test_no_redemption_gets_past_a_withdrawal(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `netdump revoke --tokens` does, at each step of a redemption."""
+    steps = [(TokenBook, "find"), (TokenBook, "consume"), (Ledger, "record")]
+    for number, (owner, name) in enumerate((*steps, *steps)):
+        host = f"web{number}"
+        secret = papers.secret_of(authority.make_token(host, Role.HOST))
+
+        def withdraw(host: str = host) -> None:
+            authority.withdraw_tokens(host, Role.HOST)
+            authority.revoke_name(host, Role.HOST)
+
+        issue = None
+        with monkeypatch.context() as patch:
+            _intrude(patch, owner, name, after=number >= len(steps), deed=withdraw)
+            with suppress(TokenError):
+                issue = authority.redeem(secret, make_request(new_key()))
+        if issue is not None:
+            with pytest.raises(RevokedError):
+                authority.admit(papers.der(issue.certificate))
+        assert not [each for each in authority.issued().certificates if each.name == host and not each.revoked]
+
+
+def _intrude(patch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool, deed: Callable[[], object]) -> None:
+    """Let somebody else do a deed before or after the first call of a method."""
+    method = getattr(owner, name)
+
+    def watched(*arguments: object) -> object:
+        patch.setattr(owner, name, method)
+        if not after:
+            deed()
+        found = method(*arguments)
+        if after:
+            deed()
+        return found
+
+    patch.setattr(owner, name, watched)
 
 
 def test_renewal_is_for_the_same_name_and_another_key(authority: Authority) -> None:
