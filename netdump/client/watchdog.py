@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from netdump.errors import DeadlineError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GRACE = 5.0  # seconds after the deadline
+LAST_WORD_PATIENCE = 1.0  # seconds that stderr gets to take the last word
 
 
 class Watchdog:
@@ -37,6 +39,21 @@ class Watchdog:
 
 
 def end_process() -> None:
-    """Say why and end at once, with the status of a missed deadline. Nothing is flushed: what may hang is not asked."""
-    os.write(2, b"\nnetdump: the deadline has passed and the sender hangs, probably in reading the core; ending it\n")
-    os._exit(DeadlineError.exit_status)
+    """Say why and end at once, with the status of a missed deadline. Nothing is flushed: what may hang is not asked.
+
+    A stderr that takes nothing (a full pipe, a console that stands still) does not hold up the end: the last word is
+    written by a thread that is not waited for longer than LAST_WORD_PATIENCE.
+    """
+    try:
+        speaker = threading.Thread(target=_say_last_word, daemon=True, name="last-word")
+        speaker.start()
+        speaker.join(LAST_WORD_PATIENCE)
+    finally:  # also without memory for a thread
+        os._exit(DeadlineError.exit_status)
+
+
+def _say_last_word() -> None:
+    with suppress(OSError):  # nobody reads any more
+        os.write(
+            2, b"\nnetdump: the deadline has passed and the sender hangs, probably in reading the core; ending it\n"
+        )

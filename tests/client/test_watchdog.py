@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from netdump.client.watchdog import Watchdog
 from netdump.errors import DeadlineError
 
@@ -28,3 +30,25 @@ def test_it_ends_a_process_that_hangs() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, cwd=os.getcwd())
     assert done.returncode == DeadlineError.exit_status
     assert b"the deadline has passed" in done.stderr
+
+
+FILL = """
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, bytes(4096))
+except BlockingIOError:
+    os.set_blocking(2, True)
+"""
+
+
+@pytest.mark.parametrize("prepare", [FILL, "os.close(2)"])
+def test_a_stderr_that_takes_nothing_does_not_hold_up_the_end(prepare: str) -> None:
+    program = f"import os; from netdump.client.watchdog import end_process\n{prepare}\nend_process()"
+    read_end, write_end = os.pipe()
+    try:
+        done = subprocess.run([sys.executable, "-c", program], stderr=write_end, timeout=20, cwd=os.getcwd())
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert done.returncode == DeadlineError.exit_status
