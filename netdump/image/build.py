@@ -1,0 +1,232 @@
+"""Puts the capture image together.
+
+Owns what is in it and where, and the report of sizes. The image is two archives, one after the other, which the
+kernel unpacks in turn: `programs` is the same on every machine with this software, `machine` holds kernel modules,
+settings and the key. Everything that can be wrong is found here, before the panic.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from netdump.client.config import load_config
+from netdump.errors import ConfigError, ImageError
+from netdump.image.closure import PYTHON_PATH, add_closure, find_closure
+from netdump.image.compression import LEVEL, choose, compress
+from netdump.image.cpio import Archive
+from netdump.image.devices import network_modules, watchdog_modules
+from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
+from netdump.image.kernel import find_kernel
+from netdump.image.kmodules import ModuleTree
+from netdump.image.network import plan_from, plan_given, resolve, take_snapshot
+from netdump.image.savetarget import find_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from netdump.client.config import Config
+    from netdump.image.kernel import Kernel
+    from netdump.image.network import NetworkPlan
+    from netdump.image.savetarget import SaveTarget
+
+PROGRAMS_BUDGET: Final = 8 << 20
+"""Bytes of the programs, compressed (DESIGN section 6)."""
+FIRMWARE: Final = "lib/firmware"
+INIT: Final = f"""\
+#!/{PYTHON_PATH} -ISB
+from netdump.image.init.supervisor import supervise
+
+supervise()
+"""
+NSSWITCH: Final = "hosts: dns files\n"  # files hold what the names were when the image was built
+FOLDERS: Final = ("proc", "sys", "dev", "mnt", "tmp", "run", "root")
+DEVICES: Final = (("console", 5, 1), ("null", 1, 3), ("kmsg", 1, 11))
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the administrator wants. None and empty mean: as is best.
+
+    bundle: of this host. kernel: release. drivers: more kernel modules. network: as network.SYNTAX. save: a folder.
+    compression, level: see compression. deadline: seconds.
+    """
+
+    bundle: Path
+    kernel: str | None = None
+    drivers: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    save: Path | None = None
+    deadline: float = DEADLINE
+    final: str = "reboot"
+    failure: str = "reboot"
+    watchdog: bool = True
+    compression: str | None = None
+    level: int = LEVEL
+    strip: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One line of the report. raw_bytes: as it lies in memory after unpacking."""
+
+    name: str
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureImage:
+    """A finished image. programs_bytes: its compressed part beyond the machine's own. raw_bytes: unpacked."""
+
+    data: bytes
+    kernel: Kernel
+    plan: Plan
+    parts: tuple[Part, ...]
+    compression: str
+    programs_bytes: int
+    raw_bytes: int
+
+
+def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
+    """Build. root: where kernels, /sys and firmware lie.
+
+    Raises ImageError, DriverError, NetworkPlanError, ConfigError, BundleError.
+    """
+    kernel = find_kernel(wishes.kernel, root)
+    method = choose(kernel, wishes.compression)
+    config = load_config(str(wishes.bundle), {}, {})
+    known = resolve(config.collectors)
+    snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
+    network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
+    target = find_target(wishes.save) if wishes.save else None
+    sizes: dict[str, int] = {}
+
+    programs = Archive()
+    sizes.update(add_closure(find_closure(wishes.bundle), programs, strip=wishes.strip))
+    _add_skeleton(programs)
+
+    machine = Archive()
+    modules = _add_modules(machine, kernel, _drivers(wishes, network, target, root / "sys"), sizes)
+    plan = _plan(wishes, config, network, target, modules)
+    _add_settings(machine, wishes.bundle, plan, known, sizes)
+
+    packed_programs, raw_programs = _pack(programs, method, wishes.level)
+    packed_machine, raw_machine = _pack(machine, method, wishes.level)
+    parts = tuple(Part(name, sizes[name]) for name in sorted(sizes, key=lambda name: -sizes[name]))
+    return CaptureImage(
+        packed_programs + packed_machine, kernel, plan, parts, method, len(packed_programs), raw_programs + raw_machine
+    )
+
+
+def write_image(image: CaptureImage, path: Path) -> None:
+    """Write an image for its owner alone: it holds a private key. A half-written one never has its name."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(image.data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _add_skeleton(archive: Archive) -> None:
+    archive.add_file("init", INIT.encode(), 0o755)
+    for folder in FOLDERS:
+        archive.add_folder(folder)
+    for name, major, minor in DEVICES:
+        archive.add_device(f"dev/{name}", major, minor)
+    archive.add_file("etc/nsswitch.conf", NSSWITCH.encode())
+
+
+def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sys: Path) -> dict[str, bool]:
+    """The modules to have, in order, and whether they may be missing."""
+    wanted: dict[str, bool] = {}
+    for interface in network.devices:
+        wanted.update(dict.fromkeys(network_modules(interface, sys), False))
+    for kind, name in (("bond", "bonding"), ("vlan", "8021q")):
+        if any(link.kind == kind for link in network.links):
+            wanted[name] = False
+    if target:
+        wanted.update(dict.fromkeys(target.modules, False))
+    wanted.update(dict.fromkeys(wishes.drivers, False))
+    if wishes.watchdog:
+        wanted.update({name: True for name in watchdog_modules(sys) if name not in wanted})
+    return wanted
+
+
+def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], sizes: dict[str, int]) -> list[str]:
+    """Add modules with what they need, and their firmware. Returns their paths in load order."""
+    if not wanted:
+        return []  # everything is built in
+    tree = ModuleTree(kernel)
+    names = tree.load_order(name for name, optional in wanted.items() if not optional or name in tree)
+    paths = []
+    for name in names:
+        module = tree.read(name)
+        archive.add_file(module.target, module.content)
+        sizes["kernel modules"] = sizes.get("kernel modules", 0) + len(module.content)
+        paths.append("/" + module.target)
+        _add_firmware(archive, kernel.root / FIRMWARE, module.firmware, sizes)
+    return paths
+
+
+def _add_firmware(archive: Archive, folder: Path, names: Iterable[str], sizes: dict[str, int]) -> None:
+    """Add what is installed of it; modules name files for devices that this machine does not have."""
+    for name in names:
+        for suffix in ("", ".xz", ".zst"):
+            path = folder / f"{name}{suffix}"
+            target = f"{FIRMWARE}/{name}{suffix}"
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()) and target not in archive:
+                content = path.read_bytes()
+                archive.add_file(target, content)
+                sizes["firmware"] = sizes.get("firmware", 0) + len(content)
+
+
+def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[str]) -> Plan:
+    return Plan(
+        deadline=wishes.deadline,
+        final=wishes.final,
+        failure=wishes.failure,
+        watchdog=WATCHDOG_SECONDS if wishes.watchdog else 0,
+        modules=tuple(modules),
+        links=network.links,
+        ways=network.ways,
+        collectors=tuple((each.host, each.port) for each in config.collectors),
+        save=target.save if target else None,
+    )
+
+
+def _add_settings(
+    archive: Archive, bundle: Path, plan: Plan, known: Mapping[str, list[str]], sizes: dict[str, int]
+) -> None:
+    try:
+        secret = bundle.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{bundle} cannot be read: {error.strerror}") from error
+    hosts = "127.0.0.1 localhost\n" + "".join(
+        f"{address} {name}\n" for name, addresses in sorted(known.items()) for address in addresses if address != name
+    )
+    files = (
+        (BUNDLE_PATH, secret, 0o600),
+        (PLAN_PATH, pack_plan(plan).encode(), 0o644),
+        ("etc/hosts", hosts.encode(), 0o644),
+    )
+    archive.add_folder("etc/netdump", 0o700)
+    for path, content, permissions in files:
+        archive.add_file(path, content, permissions)
+        sizes["settings"] = sizes.get("settings", 0) + len(content)
+
+
+def _pack(archive: Archive, method: str, level: int) -> tuple[bytes, int]:
+    raw = archive.pack()
+    packed = compress(method, raw, level)
+    return packed + bytes(-len(packed) % 4), len(raw)

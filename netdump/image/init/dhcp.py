@@ -1,0 +1,148 @@
+"""A DHCP client that asks for one lease and forgets about it: the capture kernel lives shorter than any lease.
+
+Owns the messages (RFC 2131, RFC 2132) and one exchange on one interface. What a server says is checked: lengths,
+transaction, hardware address. Sets nothing up; the caller does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+SERVER_PORT, CLIENT_PORT = 67, 68
+MESSAGE_BYTES_MAX = 1500
+SERVERS_MAX = 3  # resolv.conf takes no more
+WAIT_MIN, WAIT_MAX = 1.0, 8.0  # seconds for an answer; doubles
+
+_HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
+_COOKIE = b"\x63\x82\x53\x63"
+_BROADCAST = 0x8000
+_DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
+_MASK, _ROUTER, _SERVERS, _WISH, _TYPE, _SERVER, _PARAMETERS, _STATIC_ROUTES = 1, 3, 6, 50, 53, 54, 55, 121
+
+
+class Lease(NamedTuple):
+    """What a server grants. prefix: bits. gateway: "" for none. servers: name servers."""
+
+    address: str
+    prefix: int
+    gateway: str
+    servers: tuple[str, ...]
+
+
+class Reply(NamedTuple):
+    """A message from a server. type: of DHCP. server: its identifier, 4 bytes or empty."""
+
+    type: int
+    address: bytes
+    server: bytes
+    lease: Lease
+
+
+def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
+    """Ask on an interface that is up until deadline (of time.monotonic). None if no server grants anything.
+
+    Raises OSError if the interface cannot be used.
+    """
+    transaction = int.from_bytes(os.urandom(4), "big")
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        link.bind(("", CLIENT_PORT))
+        wait = WAIT_MIN
+        while time.monotonic() < deadline:
+            until = min(deadline, time.monotonic() + wait)
+            wait = min(WAIT_MAX, 2 * wait)
+            _send(link, pack_message(_DISCOVER, transaction, hardware))
+            offer = _receive(link, transaction, hardware, (_OFFER,), until)
+            if offer is None:
+                continue
+            _send(link, pack_message(_REQUEST, transaction, hardware, offer.address, offer.server))
+            answer = _receive(link, transaction, hardware, (_ACK, _NAK), min(deadline, time.monotonic() + wait))
+            if answer is not None and answer.type == _ACK:
+                return answer.lease
+    return None
+
+
+def pack_message(kind: int, transaction: int, hardware: bytes, wish: bytes = b"", server: bytes = b"") -> bytes:
+    """A message to servers. hardware: 6 bytes. wish: the address that was offered, by server."""
+    head = _HEAD.pack(
+        1, 1, len(hardware), 0, transaction, 0, _BROADCAST, b"", b"", b"", b"", hardware, b"", b"", _COOKIE
+    )
+    options = bytes((_TYPE, 1, kind))
+    options += bytes((_PARAMETERS, 4, _MASK, _ROUTER, _SERVERS, _STATIC_ROUTES))
+    options += bytes((_WISH, 4)) + wish if wish else b""
+    options += bytes((_SERVER, 4)) + server if server else b""
+    return (head + options + b"\xff").ljust(300, b"\0")  # BOOTP relays drop shorter ones
+
+
+def parse_message(data: bytes, transaction: int, hardware: bytes) -> Reply | None:
+    """Read what came in; None if it is not a sound answer to us."""
+    if len(data) < _HEAD.size:
+        return None
+    fields = _HEAD.unpack_from(data)
+    if fields[0] != 2 or fields[4] != transaction or fields[11][: len(hardware)] != hardware or fields[14] != _COOKIE:
+        return None
+    options = _options(data[_HEAD.size :])
+    kind, mask, address = options.get(_TYPE, b""), options.get(_MASK, b"\xff\xff\xff\0"), fields[8]
+    if len(kind) != 1 or len(mask) != 4 or (kind[0] != _NAK and not any(address)):
+        return None
+    lease = Lease(
+        socket.inet_ntoa(address),
+        int.from_bytes(mask, "big").bit_count(),
+        _gateway(options),
+        tuple(_addresses(options.get(_SERVERS, b""))[:SERVERS_MAX]),
+    )
+    return Reply(kind[0], address, options.get(_SERVER, b"")[:4], lease)
+
+
+def _send(link: socket.socket, message: bytes) -> None:
+    link.sendto(message, ("255.255.255.255", SERVER_PORT))
+
+
+def _receive(
+    link: socket.socket, transaction: int, hardware: bytes, kinds: tuple[int, ...], until: float
+) -> Reply | None:
+    while (left := until - time.monotonic()) > 0:
+        link.settimeout(left)
+        try:
+            reply = parse_message(link.recv(MESSAGE_BYTES_MAX), transaction, hardware)
+        except TimeoutError:
+            return None
+        if reply is not None and reply.type in kinds:
+            return reply
+    return None
+
+
+def _options(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 1 < len(data) and data[at] != 255:
+        if data[at] == 0:
+            at += 1
+            continue
+        length = data[at + 1]
+        found[data[at]] = found.get(data[at], b"") + data[at + 2 : at + 2 + length]  # RFC 3396: long ones are split
+        at += 2 + length
+    return found
+
+
+def _gateway(options: dict[int, bytes]) -> str:
+    """The default route; classless routes (RFC 3442) win over the router option."""
+    routes = options.get(_STATIC_ROUTES, b"")
+    at = 0
+    while at < len(routes):
+        used = (routes[at] + 7) // 8
+        if routes[at] == 0 and at + 5 <= len(routes):
+            return socket.inet_ntoa(routes[at + 1 : at + 5])
+        at += 5 + used
+    return next(iter(_addresses(options.get(_ROUTER, b""))), "")
+
+
+def _addresses(data: bytes) -> list[str]:
+    return [socket.inet_ntoa(data[at : at + 4]) for at in range(0, len(data) - 3, 4)]

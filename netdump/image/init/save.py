@@ -1,0 +1,129 @@
+"""The stage that keeps the dump on a local disk when no collector can be reached.
+
+Finds the file system by its UUID, because disks have other names in the capture kernel, writes the image as a sparse
+file under a temporary name, syncs it and gives it its name. `netdump send FILE` sends it after the reboot: it is the
+same dump, and a collector that has a part of it goes on there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from netdump.errors import NetdumpError
+from netdump.image.init.console import say
+from netdump.image.init.kernelcalls import mount, unmount
+from netdump.vmcore.source import open_source
+
+if TYPE_CHECKING:
+    from netdump.image.init.plan import Plan
+    from netdump.vmcore.source import Source
+
+VMCORE = "/proc/vmcore"
+MOUNT_POINT = "/mnt"
+DEVICE_SECONDS = 30.0
+BLOCK_BYTES = 1 << 20
+PAGE_BYTES = 4096
+FREE_BYTES_MIN = 64 << 20  # left to the machine's own life after the reboot
+# Offsets of the 16 bytes of UUID: ext4 (Linux fs/ext4/ext4.h, s_uuid), xfs (sb_uuid), btrfs (fsid).
+UUID_OFFSETS = {"ext2": 0x468, "ext3": 0x468, "ext4": 0x468, "xfs": 0x20, "btrfs": 0x10020}
+
+
+def save_image(plan: Plan) -> int:
+    """Save as the plan says. Returns 0 when the dump is safely on the disk."""
+    if plan.save is None:
+        return 2
+    try:
+        device = find_device(plan.save.kind, plan.save.uuid, time.monotonic() + DEVICE_SECONDS)
+        if not device:
+            say(f"no disk holds the {plan.save.kind} file system {plan.save.uuid}; is its driver in the image?")
+            return 1
+        os.makedirs(MOUNT_POINT, exist_ok=True)
+        mount(device, MOUNT_POINT, plan.save.kind)
+        try:
+            source = open_source(VMCORE)
+            folder = MOUNT_POINT + plan.save.folder
+            os.makedirs(folder, 0o700, exist_ok=True)
+            name = f"{folder.rstrip('/')}/{time.strftime('netdump-%Y%m%dT%H%M%S.vmcore', time.gmtime())}"
+            written = write_core(source, name)
+        finally:
+            unmount(MOUNT_POINT)
+    except (OSError, NetdumpError) as error:
+        say(f"the dump cannot be saved: {error}")
+        return 1
+    say(
+        f"the dump is saved: {name.removeprefix(MOUNT_POINT)} on {device}, {written >> 20} MiB; "
+        "send it after the reboot: netdump send FILE"
+    )
+    return 0
+
+
+def find_device(kind: str, uuid: str, until: float) -> str:
+    """The block device that holds a file system, "" if none appears until then (of time.monotonic)."""
+    while True:
+        for name in sorted(os.listdir("/sys/class/block")):
+            if read_uuid(f"/dev/{name}", kind) == uuid:
+                return f"/dev/{name}"
+        if time.monotonic() > until:
+            return ""
+        time.sleep(0.5)
+
+
+def read_uuid(device: str, kind: str) -> str:
+    """The UUID of a file system of this kind, 32 hex digits; "" if the device cannot be read."""
+    try:
+        with open(device, "rb") as file:
+            file.seek(UUID_OFFSETS[kind])
+            return file.read(16).hex()
+    except OSError:
+        return ""
+
+
+def write_core(source: Source, path: str) -> int:
+    """Write an image as a sparse file, durably. Returns the bytes that take room. Raises OSError."""
+    partial = f"{path}.partial"
+    buffer, zero = bytearray(BLOCK_BYTES), bytes(PAGE_BYTES)
+    written, lost_bytes = 0, 0
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, source.size)
+        offset = source.next_data(0)
+        while offset < source.size:
+            view = memoryview(buffer)[: min(BLOCK_BYTES, source.size - offset)]
+            for start, length in source.read_into(offset, view):
+                view[start : start + length] = bytes(length)
+                lost_bytes += length
+            for at in range(0, len(view), PAGE_BYTES):
+                page = view[at : at + PAGE_BYTES]
+                if page != zero[: len(page)]:
+                    os.pwrite(descriptor, page, offset + at)
+                    written += len(page)
+            _check_room(descriptor)
+            offset = source.next_data(offset + len(view))
+        os.fsync(descriptor)
+        os.rename(partial, path)
+    except BaseException:
+        os.unlink(partial)  # half a dump would only fill the disk
+        raise
+    finally:
+        os.close(descriptor)
+    _sync_folder(path.rpartition("/")[0])
+    if lost_bytes:
+        say(f"{lost_bytes} bytes could not be read and are zero in the saved dump")
+    return written
+
+
+def _check_room(descriptor: int) -> None:
+    room = os.fstatvfs(descriptor)
+    if room.f_bavail * room.f_frsize < FREE_BYTES_MIN:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""The stages of the init, by name: each is a process of its own, started by `supervisor`.
+
+Owns which function a stage is.
+"""
+
+from __future__ import annotations
+
+
+def main(argv: list[str]) -> int:
+    """Run one stage and return its exit status. Imports are inside, so that a stage loads only what it needs."""
+    if argv[0] == "finish":
+        from netdump.image.init.finish import finish  # noqa: PLC0415
+
+        return finish(argv[1])
+    from netdump.image.init.supervisor import read_plan  # noqa: PLC0415
+
+    plan = read_plan()
+    if argv[0] == "prepare":
+        from netdump.image.init.prepare import prepare  # noqa: PLC0415
+
+        return prepare(plan)
+    if argv[0] == "network":
+        from netdump.image.init.network import bring_up  # noqa: PLC0415
+
+        return bring_up(plan)
+    assert argv[0] == "save", argv
+    from netdump.image.init.save import save_image  # noqa: PLC0415
+
+    return save_image(plan)

@@ -1,0 +1,314 @@
+"""Process 1 of the capture kernel: holds the deadline, and brings the machine back.
+
+Owns the order of the stages, the absolute deadline, the hardware watchdog, and the ways to end. Does nothing by itself
+that may hang: every stage is a child with a time limit, and a child that cannot even be killed is left behind. Imports
+little, for it stays in memory beside the client.
+
+    prepare -> [ network -> client ] until delivered, hopeless or late -> save, if not delivered -> finish
+"""
+
+from __future__ import annotations
+
+import os
+import resource  # os.wait4 imports it by itself when it is first called: here the closure finds it
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.image.init.console import say
+from netdump.image.init.hardware import HardwareWatchdog
+from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# By -c, because -m would load runpy and importlib.util: 0.7 MiB of memory and more files in the image.
+PYTHON = ("/usr/bin/python3", "-I", "-S", "-B", "-c")
+CLIENT = (*PYTHON, "import sys; from netdump.client.command import main; sys.exit(main(sys.argv[1:]))")
+STAGE = (*PYTHON, "import sys; from netdump.image.init.stages import main; sys.exit(main(sys.argv[1:]))")
+SYSRQ = "/proc/sysrq-trigger"
+SYSRQ_KEYS = {"reboot": b"b", "poweroff": b"o", "halt": b"o", "shell": b"b"}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin:/sbin", "HOME": "/", "TERM": "linux", "MALLOC_ARENA_MAX": "1"}
+
+SIGTERM, SIGKILL = 15, 9
+PREPARE_SECONDS = 120.0
+NETWORK_SECONDS = 300.0
+FINISH_SECONDS = 30.0
+TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again after SIGKILL
+TICK = 0.2
+PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
+DEATHS_MAX = 20  # of the client in a row, without any bytes sent between them
+MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
+STILL_SECONDS = 60.0  # without movement, after which the network is looked at again
+TELL_SECONDS = 15.0  # between two lines of progress
+CLIENT_GRACE = 20.0  # seconds: the client's own deadline comes that much earlier
+
+# Exit statuses of the client (netdump/errors.py) after which trying again is no use: the core, the settings, and
+# collectors that refuse for good.
+HOPELESS = frozenset((*range(10, 30), 32, 33, 34))
+
+
+class Ended(NamedTuple):
+    """How a child ended. status: as an exit status, negative for a signal, None if it had to be left behind.
+
+    peak_kib: its largest resident set, but no less than process 1 had when it started it (Linux fs/exec.c, exec_mmap).
+    """
+
+    status: int | None
+    peak_kib: int
+
+
+def supervise() -> int:
+    """Run as process 1. Returns only in tests: process 1 ends with the machine."""
+    try:
+        plan = read_plan()
+    except (OSError, PlanError) as error:
+        say(f"cannot use the plan: {error}; the failure action follows")
+        plan = Plan()
+        Supervisor(plan).give_up()
+        return 1
+    Supervisor(plan).run()
+    return 1
+
+
+def read_plan(path: str = PLAN_PATH) -> Plan:
+    """Read the plan of the image. Raises OSError, PlanError."""
+    with open(path, encoding="utf-8") as file:
+        return parse_plan(file.read())
+
+
+class Supervisor:
+    """One life of the capture kernel. System calls go through `system`, time through `clock`."""
+
+    def __init__(self, plan: Plan, system: System | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan = plan
+        self._system = system or System()
+        self._clock = clock
+        self._deadline = clock() + plan.deadline
+        self._watchdog = HardwareWatchdog(0)
+        self._least_free = 1 << 62
+        self._moved_bytes = 0
+        self._moved_at = self._tell_at = clock()
+
+    def run(self) -> None:
+        """Deliver the dump and end the machine, delivered or not."""
+        delivered = False
+        try:
+            self._stage("prepare", PREPARE_SECONDS)
+            self._watchdog = self._system.open_watchdog(self._plan.watchdog)
+            delivered = self._deliver()
+            if not delivered and self._plan.save:
+                say("the dump is not delivered: saving it on this machine")
+                self._stage("save", self._plan.save_deadline)
+        except Exception as error:  # whatever it is, the machine must come back
+            say(f"the init itself failed: {type(error).__name__}: {error}")
+        if delivered:
+            self._end(self._plan.final)
+        else:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """The failure action."""
+        say(f"the dump is not delivered: {self._plan.failure} follows")
+        self._end(self._plan.failure)
+
+    # Delivery
+
+    def _deliver(self) -> bool:
+        deaths, pause = 0, PAUSE_MIN
+        while self._left() > 0:
+            if self._stage("network", min(NETWORK_SECONDS, self._left())).status != 0:
+                self._wait(min(pause, self._left()))
+                pause = min(PAUSE_MAX, 2 * pause)
+                continue
+            pause, before = PAUSE_MIN, self._moved_bytes
+            ended = self._client()
+            if ended.status == 0:
+                return True
+            if ended.status in HOPELESS:
+                say("trying again is of no use")
+                return False
+            deaths = 1 if self._moved_bytes != before else deaths + 1
+            if deaths >= DEATHS_MAX:
+                say(f"the client ended {deaths} times without sending anything")
+                return False
+            self._wait(min(PAUSE_MIN, self._left()))
+        say(f"the deadline of {self._plan.deadline:g} s has passed")
+        return False
+
+    def _client(self) -> Ended:
+        seconds = max(5.0, self._left() - CLIENT_GRACE)
+        # -q, because what matters goes to the kernel's log anyway, and a progress bar is nothing for a serial line.
+        command = [*CLIENT, "-q", "--config", BUNDLE_PATH, "--deadline", f"{seconds:.0f}"]
+        self._moved_at = self._clock()
+        self._tell_at = self._moved_at + TELL_SECONDS
+        ended = self._run("the client", command, self._left(), self._look_at_network)
+        say(
+            f"the client ended {_how(ended.status)}; its peak memory was {ended.peak_kib / 1024:.1f} MiB, "
+            f"the least free memory {self._least_free / 1024:.1f} MiB"
+        )
+        return ended
+
+    def _look_at_network(self) -> None:
+        """Beside the client: if no bytes move, make the network work again. It changes nothing if that is not it."""
+        now = self._clock()
+        sent = self._system.sent_bytes()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_SECONDS
+            say(f"{sent >> 20} MiB sent, {self._left():.0f} s left until the deadline")
+        if abs(sent - self._moved_bytes) >= MOVEMENT_BYTES:
+            self._moved_bytes, self._moved_at = sent, now
+        elif now - self._moved_at >= STILL_SECONDS:
+            say(f"nothing was sent for {STILL_SECONDS:g} s: looking at the network")
+            self._stage("network", min(NETWORK_SECONDS, self._left()))
+            self._moved_at = self._clock()
+
+    # Children
+
+    def _stage(self, name: str, seconds: float, *words: str) -> Ended:
+        ended = self._run(name, [*STAGE, name, *words], seconds)
+        if ended.status:
+            say(f"{name} ended {_how(ended.status)}")
+        return ended
+
+    def _run(self, name: str, command: list[str], seconds: float, tick: Callable[[], None] | None = None) -> Ended:
+        """Run a child to its end, or to its time limit, or to SIGKILL, or leave it behind."""
+        try:
+            child = self._system.spawn(command)
+        except OSError as error:
+            say(f"cannot start {name}: {error.strerror}")
+            return Ended(1, 0)
+        limits = ((seconds, 0), (TERM_SECONDS, SIGTERM), (TERM_SECONDS, SIGKILL))
+        for limit, number in limits:
+            if number:
+                say(f"{name} is late: signal {number}")
+                self._system.kill(child, number)
+            until = self._clock() + limit
+            while True:
+                ended = self._system.reap(child)
+                if ended is not None:
+                    return ended
+                if self._clock() >= until:
+                    break
+                self._breathe()
+                if tick and not number:
+                    tick()
+        say(f"{name} does not end: leaving it behind")
+        return Ended(None, 0)
+
+    def _wait(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        while self._clock() < until:
+            self._breathe()
+
+    def _breathe(self) -> None:
+        """A moment of waiting: the machine is alive."""
+        self._watchdog.pet()
+        self._least_free = min(self._least_free, self._system.free_kib())
+        self._system.sleep(TICK)
+
+    def _left(self) -> float:
+        return self._deadline - self._clock()
+
+    # The end
+
+    def _end(self, action: str) -> None:
+        if action == "shell":
+            self._shell()
+            action = "reboot"
+        say(f"{action}")
+        if action != "reboot":
+            self._watchdog.release()
+        try:
+            self._stage("finish", FINISH_SECONDS, action)
+        except Exception as error:  # whatever it is, there are other ways
+            say(f"cannot {action}: {type(error).__name__}: {error}")
+        say(f"{action} has no effect: asking the kernel in another way")
+        self._system.sysrq(SYSRQ_KEYS[action])
+        self._system.sleep(TERM_SECONDS)  # process 1 ends now, which the kernel answers with panic=
+
+    def _shell(self) -> None:
+        self._watchdog.release()
+        command = self._system.shell_command()
+        say(f"a shell as asked for: {' '.join(command)}; the machine reboots when it ends")
+        if command:
+            self._run("the shell", command, float("inf"))
+
+
+class System:
+    """What process 1 asks of the kernel. None of it waits for long."""
+
+    def spawn(self, command: list[str]) -> int:
+        """Start a program. Returns its process id. Raises OSError."""
+        return os.posix_spawn(command[0], command, ENVIRONMENT)
+
+    def reap(self, child: int) -> Ended | None:
+        """How child ended; None while it runs. Collects orphans on the way."""
+        while True:
+            try:
+                found, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return Ended(None, 0)
+            if found == 0:
+                return None
+            if found == child:
+                assert isinstance(usage, resource.struct_rusage)
+                return Ended(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+
+    def kill(self, child: int, number: int) -> None:
+        """Send a signal."""
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(child, number)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def free_kib(self) -> int:
+        """MemAvailable of /proc/meminfo, in KiB."""
+        try:
+            with open("/proc/meminfo", "rb") as file:
+                for line in file:
+                    if line.startswith(b"MemAvailable:"):
+                        return int(line.split()[1])
+        except (OSError, ValueError):
+            pass  # no /proc: nothing is known
+        return 1 << 62
+
+    def sent_bytes(self) -> int:
+        """Bytes that all interfaces but the loopback have sent."""
+        total = 0
+        try:
+            with open("/proc/net/dev", "rb") as file:
+                for line in file:
+                    name, colon, counters = line.partition(b":")
+                    if colon and name.strip() != b"lo":
+                        total += int(counters.split()[8])
+        except (OSError, ValueError, IndexError):
+            pass  # no /proc: nothing moves
+        return total
+
+    def open_watchdog(self, seconds: int) -> HardwareWatchdog:
+        """The hardware watchdog."""
+        return HardwareWatchdog(seconds)
+
+    def shell_command(self) -> list[str]:
+        """The command line of a shell."""
+        from netdump.image.init.finish import shell_command  # noqa: PLC0415 - loads ctypes
+
+        return shell_command()
+
+    def sysrq(self, key: bytes) -> None:
+        """Ask the kernel directly, without memory or other processes."""
+        try:
+            descriptor = os.open(SYSRQ, os.O_WRONLY)
+            os.write(descriptor, key)
+            os.close(descriptor)
+        except OSError as error:
+            say(f"{SYSRQ}: {error.strerror}")
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "not at all"
+    return f"by signal {-status}" if status < 0 else f"with status {status}"

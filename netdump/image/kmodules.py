@@ -1,0 +1,153 @@
+"""Kernel modules: which files a driver needs, in the order in which they must be loaded.
+
+Owns the reading of modules.dep, modules.softdep, modules.alias-like names and modules.builtin (depmod's text files, see
+modules.dep(5)), decompression, and the firmware that modules name. Names are compared with `-` and `_` alike.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from netdump.codec import expand
+from netdump.errors import CodecError, DriverError
+from netdump.image.elfobject import is_elf, read_modinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from netdump.image.kernel import Kernel
+
+WINDOW_MAX = 1 << 27  # of a module that was packed by zstd --ultra
+SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module. name: with underscores. content: as the kernel loads it. firmware: names below /lib/firmware."""
+
+    name: str
+    content: bytes
+    firmware: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        """Its path in the image."""
+        return f"lib/modules/{self.name}.ko"
+
+
+class ModuleTree:
+    """The modules of one installed kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Read depmod's files. Raises DriverError."""
+        self._kernel = kernel
+        dependencies = self._lines("modules.dep", required=True)
+        self._needs: dict[str, list[str]] = {}
+        self._paths: dict[str, str] = {}
+        for line in dependencies:
+            path, _, needs = line.partition(":")
+            name = module_name(path)
+            self._paths[name] = path
+            self._needs[name] = [module_name(each) for each in needs.split()]
+        self._builtin = {module_name(line) for line in self._lines("modules.builtin")}
+        self._soft = dict(_softdep(line) for line in self._lines("modules.softdep") if line.startswith("softdep "))
+
+    def __contains__(self, name: str) -> bool:
+        return canonical(name) in self._paths or canonical(name) in self._builtin
+
+    def is_builtin(self, name: str) -> bool:
+        """Whether the kernel holds it itself."""
+        return canonical(name) in self._builtin
+
+    def load_order(self, names: Iterable[str]) -> list[str]:
+        """The modules that names need, dependencies first, each once. Raises DriverError for one that is not there."""
+        order: list[str] = []
+        for name in names:
+            self._visit(canonical(name), order, set())
+        return order
+
+    def read(self, name: str) -> Module:
+        """Read and decompress a module. Raises DriverError."""
+        path = self._kernel.modules / self._paths[name]
+        try:
+            content = _decompress(path)
+        except (OSError, EOFError, lzma.LZMAError, CodecError) as error:
+            raise DriverError(
+                f"{path} cannot be read ({error}): install kernel {self._kernel.release} again"
+            ) from error
+        if not is_elf(content):
+            raise DriverError(f"{path} is not a kernel module: install kernel {self._kernel.release} again")
+        firmware = read_modinfo(content, str(path)).get("firmware", [])
+        return Module(name, content, tuple(dict.fromkeys(firmware)))
+
+    def _visit(self, name: str, order: list[str], above: set[str]) -> None:
+        if name in order or name in above or (name in self._builtin and name not in self._paths):
+            return
+        if name not in self._paths:
+            raise DriverError(
+                f"kernel {self._kernel.release} has no module {name}: run `depmod {self._kernel.release}` if it is "
+                "installed, else install it, or build for another kernel with --kernel"
+            )
+        before, after = self._soft.get(name, ([], []))
+        inner = above | {name}
+        for need in [each for each in before if each in self] + self._needs[name]:
+            self._visit(need, order, inner)
+        order.append(name)
+        for need in after:
+            if need in self:
+                self._visit(need, order, inner)
+
+    def _lines(self, file: str, *, required: bool = False) -> list[str]:
+        path = self._kernel.modules / file
+        try:
+            return path.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            if required:
+                raise DriverError(f"{path} is missing: run `depmod {self._kernel.release}`") from None
+            return []
+        except OSError as error:
+            raise DriverError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def canonical(name: str) -> str:
+    """The form in which names are compared."""
+    return name.replace("-", "_")
+
+
+def module_name(path: str) -> str:
+    """The name of the module in a file."""
+    name = path.rpartition("/")[2]
+    for suffix in reversed(SUFFIXES):
+        name = name.removesuffix(suffix)
+    return canonical(name)
+
+
+def _softdep(line: str) -> tuple[str, tuple[list[str], list[str]]]:
+    _, name, *words = line.split()
+    found: dict[str, list[str]] = {"pre:": [], "post:": []}
+    current = "pre:"
+    for word in words:
+        if word in found:
+            current = word
+        else:
+            found[current].append(canonical(word))
+    return canonical(name), (found["pre:"], found["post:"])
+
+
+def _decompress(path: Path) -> bytes:
+    raw = path.read_bytes()
+    match path.suffix:
+        case ".gz":
+            return gzip.decompress(raw)
+        case ".xz":
+            return lzma.decompress(raw)
+        case ".zst":
+            target = io.BytesIO()
+            expand(io.BytesIO(raw), target, WINDOW_MAX)
+            return target.getvalue()
+    return raw

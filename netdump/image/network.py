@@ -1,0 +1,285 @@
+"""The network settings that the capture kernel gets: what this machine uses now, or what the administrator writes.
+
+Owns the choice of interfaces and their order: first those over which this machine would send to its collectors, then
+every other one that has an address. Bridges are left out (their port is used, with the bridge's address); VLANs and
+bonds are made again. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netdump.errors import NetworkPlanError
+from netdump.image.devices import has_hardware
+from netdump.image.init.netlink import ARPHRD_LOOPBACK, SCOPE_UNIVERSE, Netlink
+from netdump.image.init.plan import Link, Route, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from netdump.client.address import Address
+    from netdump.image.init.netlink import AddressState, LinkState, RouteState
+
+BOND_OPTIONS = (  # in the order in which the bonding driver takes them; mode first
+    "mode", "miimon", "updelay", "downdelay", "arp_interval", "arp_ip_target", "lacp_rate", "xmit_hash_policy",
+    "primary", "primary_reselect", "fail_over_mac", "ad_select", "min_links",
+)  # fmt: skip
+RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+SERVERS_MAX = 3
+MTU_DEFAULT = 1500
+SYNTAX = (
+    "write IFACE dhcp, IFACE auto, or IFACE ADDRESS/PREFIX … [via GATEWAY] [dns SERVER] [vlan ID], "
+    "as in --network 'eth0 192.0.2.7/24 via 192.0.2.1'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The network of this machine as it is. targets: the collectors' literal addresses and how each is reached."""
+
+    links: tuple[LinkState, ...]
+    addresses: tuple[AddressState, ...]
+    targets: tuple[tuple[str, RouteState], ...]
+    servers: tuple[str, ...] = ()
+    sys: Path = Path("/sys")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """links and ways for the init. devices: names of the interfaces whose drivers the image needs."""
+
+    links: tuple[Link, ...]
+    ways: tuple[Way, ...]
+    devices: tuple[str, ...] = field(default=())
+
+
+def take_snapshot(targets: Iterable[str], sys: Path = Path("/sys")) -> Snapshot:
+    """Ask the kernel. targets: literal addresses. Raises NetworkPlanError."""
+    try:
+        netlink = Netlink()
+        try:
+            links, addresses = netlink.links(), netlink.addresses()
+            routes = []
+            for target in targets:
+                try:
+                    routes.append((target, netlink.route_to(target)))
+                except OSError:
+                    continue  # not reachable now; another one may be
+        finally:
+            netlink.close()
+    except OSError as error:
+        raise NetworkPlanError(f"the kernel does not tell its network settings: {error.strerror}") from error
+    return Snapshot(tuple(links), tuple(addresses), tuple(routes), read_servers(), sys)
+
+
+def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
+    """Look up the collectors' names now: the addresses stand in for a name server that may be away later."""
+    found: dict[str, list[str]] = {}
+    for collector in collectors:
+        try:
+            answers = socket.getaddrinfo(collector.host, collector.port, type=socket.SOCK_STREAM)
+        except OSError:
+            found[collector.host] = []
+            continue
+        found[collector.host] = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+    return found
+
+
+def plan_from(snapshot: Snapshot) -> NetworkPlan:
+    """Plan what this machine uses now. Raises NetworkPlanError if that is nothing."""
+    by_index = {link.ifindex: link for link in snapshot.links}
+    order: list[int] = []
+    for _, route in snapshot.targets:
+        if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK:
+            order.append(route.ifindex)
+    order += [address.ifindex for address in snapshot.addresses if address.scope == SCOPE_UNIVERSE]
+    links: dict[str, Link] = {}
+    ways: list[Way] = []
+    for index in dict.fromkeys(order):
+        state = by_index.get(index)
+        if state is None or state.hardware == ARPHRD_LOOPBACK:
+            continue
+        name = _describe(snapshot, state, links)
+        if name:
+            ways += [way for way in _ways(snapshot, state, name) if way not in ways]
+    if not ways:
+        raise NetworkPlanError(
+            f"no network interface with an address and a device below it was found: bring one up, or {SYNTAX}"
+        )
+    devices = tuple(name for name, link in links.items() if link.kind == "ether")
+    return NetworkPlan(tuple(links.values()), tuple(ways), devices)
+
+
+def plan_given(settings: Sequence[str], snapshot: Snapshot) -> NetworkPlan:
+    """Plan what the administrator wrote: SYNTAX. Raises NetworkPlanError."""
+    links: dict[str, Link] = {}
+    ways = [_parse_way(setting, snapshot, links) for setting in settings]
+    devices = tuple(name for name, link in links.items() if link.kind == "ether")
+    return NetworkPlan(tuple(links.values()), tuple(ways), devices)
+
+
+def read_servers(paths: Sequence[Path] = RESOLV_CONFS) -> tuple[str, ...]:
+    """The name servers in use, without those on this machine's own loopback, which will not run there."""
+    for path in paths:
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        words = [line.split() for line in lines if line.startswith("nameserver")]
+        servers = [word[1] for word in words if len(word) > 1 and _is_remote(word[1])]
+        if servers:
+            return tuple(servers[:SERVERS_MAX])
+    return ()
+
+
+def _is_remote(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return not address.is_loopback and "%" not in text
+
+
+def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> str:
+    """Add a link, with all that it stands on, to links. Returns the name to configure, "" if it has no device."""
+    mtu = state.mtu if state.mtu != MTU_DEFAULT else 0
+    if state.kind == "bridge":
+        ports = [each for each in snapshot.links if each.master == state.ifindex]
+        names = [name for each in ports if (name := _describe(snapshot, each, links))]
+        return names[0] if names else ""
+    if state.kind == "vlan":
+        lower = next((each for each in snapshot.links if each.ifindex == state.lower), None)
+        below = _describe(snapshot, lower, links) if lower else ""
+        if not below:
+            return ""
+        links[state.name] = Link(state.name, "vlan", lower=(below,), vlan=state.vlan, mtu=mtu)
+    elif state.kind == "bond":
+        ports = [each for each in snapshot.links if each.master == state.ifindex]
+        names = [name for each in ports if (name := _describe(snapshot, each, links))]
+        if not names:
+            return ""
+        options = _bond_options(snapshot.sys, state.name)
+        links[state.name] = Link(state.name, "bond", lower=tuple(names), options=options, mtu=mtu)
+    elif has_hardware(state.name, snapshot.sys):
+        links[state.name] = Link(state.name, "ether", mac=state.permanent_mac, mtu=mtu)
+    else:
+        return ""
+    return state.name
+
+
+def _bond_options(sys: Path, name: str) -> tuple[str, ...]:
+    found = []
+    for option in BOND_OPTIONS:
+        try:
+            words = (sys / "class/net" / name / "bonding" / option).read_text().split()
+        except OSError:
+            continue
+        if words and words[0] not in {"0", "none", "any"}:
+            found.append(f"{option}={words[0]}")
+    return tuple(found)
+
+
+def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
+    """How this interface got its addresses, as ways: one for what was set or leased, one for advertised ones."""
+    own = [each for each in snapshot.addresses if each.ifindex == state.ifindex and each.scope == SCOPE_UNIVERSE]
+    own.sort(key=lambda each: ":" in each.address)
+    v4 = [each for each in own if ":" not in each.address]
+    fixed = [each for each in own if each.permanent]
+    gateways = [route for _, route in snapshot.targets if route.ifindex == state.ifindex]
+    routes = tuple(dict.fromkeys(_routes(snapshot, state.ifindex)))
+    if v4 and not all(each.permanent for each in v4):
+        addresses = tuple(f"{each.address}/{each.prefix}" for each in v4)
+        return [Way(name, "dhcp", addresses, routes, snapshot.servers)]
+    ways = []
+    if fixed:
+        addresses = tuple(f"{each.address}/{each.prefix}" for each in fixed)
+        ways.append(Way(name, "static", addresses, routes, snapshot.servers))
+    if any(":" in each.address and not each.permanent for each in own) and (gateways or not fixed):
+        ways.append(Way(name, "auto", servers=snapshot.servers))
+    return ways
+
+
+def _routes(snapshot: Snapshot, index: int) -> list[Route]:
+    """The routes to the collectors, each to its own gateway; the first of each family is the default too."""
+    found: list[Route] = []
+    families: set[bool] = set()
+    for target, route in snapshot.targets:
+        if route.ifindex != index or not route.gateway:
+            continue
+        wide = ":" in target
+        if wide not in families:
+            families.add(wide)
+            found.append(Route("::/0" if wide else "default", route.gateway))
+        else:
+            found.append(Route(f"{target}/{128 if wide else 32}", route.gateway))
+    return found
+
+
+def _parse_way(setting: str, snapshot: Snapshot, links: dict[str, Link]) -> Way:
+    words = setting.split()
+    if len(words) < 2:
+        raise NetworkPlanError(f"--network {setting!r}: {SYNTAX}")
+    name, rest = words[0], words[1:]
+    addresses: list[str] = []
+    routes: list[Route] = []
+    servers: list[str] = []
+    vlan = 0
+    method = "static"
+    while rest:
+        word = rest.pop(0)
+        if word in {"dhcp", "auto"}:
+            method = word
+        elif word in {"via", "dns", "vlan"} and rest:
+            value = rest.pop(0)
+            if word == "vlan":
+                vlan = _vlan(value, setting)
+            elif word == "via":
+                wide = ":" in _literal(value, setting)
+                routes.append(Route("::/0" if wide else "default", value))
+            else:
+                servers.append(_literal(value, setting))
+        else:
+            addresses.append(_interface_address(word, setting))
+    if method == "static" and not addresses:
+        raise NetworkPlanError(f"--network {setting!r} has no address: {SYNTAX}")
+    target = _given_link(name, vlan, snapshot, links)
+    return Way(target, method, tuple(addresses), tuple(routes), tuple(servers) or snapshot.servers)
+
+
+def _given_link(name: str, vlan: int, snapshot: Snapshot, links: dict[str, Link]) -> str:
+    state = next((each for each in snapshot.links if each.name == name), None)
+    below = _describe(snapshot, state, links) if state else ""
+    if not below:
+        devices = ", ".join(each.name for each in snapshot.links if has_hardware(each.name, snapshot.sys))
+        raise NetworkPlanError(f"there is no network device {name} (there is: {devices or 'none'})")
+    if not vlan:
+        return below
+    upper = f"{below}.{vlan}"
+    links[upper] = Link(upper, "vlan", lower=(below,), vlan=vlan)
+    return upper
+
+
+def _vlan(text: str, setting: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 4094:
+        raise NetworkPlanError(f"--network {setting!r}: a VLAN id is a number from 1 to 4094, not {text!r}")
+    return int(text)
+
+
+def _literal(text: str, setting: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise NetworkPlanError(f"--network {setting!r}: {text!r} is not an IP address: {SYNTAX}") from None
+
+
+def _interface_address(text: str, setting: str) -> str:
+    try:
+        if "/" in text:
+            return str(ipaddress.ip_interface(text))
+    except ValueError:
+        pass  # refused below
+    raise NetworkPlanError(f"--network {setting!r}: {text!r} is not ADDRESS/PREFIX: {SYNTAX}")

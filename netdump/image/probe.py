@@ -1,0 +1,122 @@
+"""Runs in a bare interpreter: imports what the image must be able to import, and tells what that loaded.
+
+Started as a program (`python -I -S probe.py`), one JSON object on stdin and one on stdout. Owns the answer to "which
+modules and shared objects does the client use": it looks at sys.modules and at the memory map of its own process after
+doing what the client does up to its first packet. Imports nothing at the top that would then be found.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+OWN = ("__main__", "netdump.image.rehearsal")  # not for the image
+
+
+def load(roots: list[str]) -> None:
+    """Import every root, and what the functions of netdump's modules import when they run, until nothing is new."""
+    from importlib import import_module  # noqa: PLC0415
+
+    wanted, done = set(roots), set[str]()
+    while wanted:
+        for name in sorted(wanted):
+            import_module(name)
+        done |= wanted
+        wanted = nested() - done
+
+
+def nested() -> set[str]:
+    """The modules that functions of loaded modules of netdump import."""
+    found: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if name.startswith("netdump.") and path and path.endswith(".py"):
+            with open(path, "rb") as file:
+                found |= _imported_by_functions(file.read())
+    return found
+
+
+def _imported_by_functions(source: bytes) -> set[str]:
+    before = set(sys.modules)
+    import ast  # noqa: PLC0415 - forgotten again, unless the client has loaded it
+
+    names: set[str] = set()
+    for function in ast.walk(ast.parse(source)):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    names.update(alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names.add(node.module)
+    forget(before)
+    return names
+
+
+def forget(before: set[str]) -> None:
+    """Take modules out again that this program loaded for itself."""
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def modules() -> list[dict[str, str]]:
+    """Every loaded module that has a file: name, path, kind (source, extension, other), package ("" or "1")."""
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if not path or name in OWN:
+            continue
+        package = "1" if hasattr(module, "__path__") else ""
+        found.append({"name": name, "path": path, "kind": _kind(module, path), "package": package})
+    return found
+
+
+def _kind(module: ModuleType, path: str) -> str:
+    origin = getattr(getattr(module, "__spec__", None), "origin", "")
+    if origin == "frozen":
+        return "frozen"
+    loader = type(getattr(module, "__loader__", None)).__name__
+    if loader == "ExtensionFileLoader":
+        return "extension"
+    return "source" if path.endswith(".py") else "other"
+
+
+def libraries() -> list[str]:
+    """Every shared object that is mapped into this process, by its real path."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        fields = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+    mapped = {line[5] for line in fields if len(line) == 6 and "x" in line[1] and line[5].startswith("/")}
+    return sorted(mapped)
+
+
+def main() -> None:
+    """Answer the one request."""
+    before = set(sys.modules)
+    import json  # noqa: PLC0415 - taken out again below if the client did not load it
+
+    request = json.load(sys.stdin)
+    forget(before)
+    sys.path.extend(request["path"])
+    answer: dict[str, object] = {}
+    try:
+        load(request["roots"])
+        if request["bundle"]:
+            from netdump.image.rehearsal import rehearse  # noqa: PLC0415
+
+            rehearse(request["bundle"])
+    except Exception as error:  # whatever it is, the builder turns it into the sentence that the user reads
+        answer["error"] = {
+            "type": type(error).__name__,
+            "status": getattr(error, "exit_status", 0),
+            "text": str(error),
+            "name": getattr(error, "name", None) or "",
+        }
+    answer["modules"] = modules()
+    answer["libraries"] = libraries()
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The file system on which the capture kernel keeps a dump that no collector took.
+
+Owns finding it in the healthy system: which device, which kind, which modules. Refuses what the init cannot open (LVM,
+encryption, RAID, network file systems) now rather than after a panic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from netdump.errors import ImageError
+from netdump.image.devices import block_modules
+from netdump.image.init.plan import Save
+from netdump.image.init.save import UUID_OFFSETS, read_uuid
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+SYS = Path("/sys")
+
+
+@dataclass(frozen=True, slots=True)
+class SaveTarget:
+    """save: for the plan. modules: what the disk and the file system need, also what may be built in."""
+
+    save: Save
+    modules: tuple[str, ...]
+
+
+def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> SaveTarget:
+    """Find where a folder of this machine lies. Raises ImageError."""
+    if not folder.is_dir():
+        raise ImageError(f"--save {folder}: there is no such folder: make it first")
+    real = folder.resolve()
+    mount = _mount_of(real, mountinfo)
+    if mount is None:
+        raise ImageError(f"--save {folder}: the file system that it lies on is not known")
+    number, root, point, kind = mount
+    if kind not in UUID_OFFSETS:
+        raise ImageError(
+            f"--save {folder} lies on {kind}, which the capture image cannot use: choose a folder on "
+            f"{', '.join(sorted(UUID_OFFSETS))}"
+        )
+    entry = (sys / "dev/block" / number).resolve()
+    if not entry.exists() or (entry / "dm").exists() or (entry / "md").exists():
+        raise ImageError(
+            f"--save {folder} lies on {entry.name}, not on a plain disk or partition: the capture image has no LVM, "
+            "RAID or encryption"
+        )
+    uuid = read_uuid(f"/dev/{entry.name}", kind)
+    if len(uuid) != 32:
+        raise ImageError(f"--save {folder}: /dev/{entry.name} cannot be read: run this as root")
+    inside = str(Path(root) / real.relative_to(point))
+    if len(inside.split()) != 1:
+        raise ImageError(f"--save {folder}: the path must not hold blanks")
+    return SaveTarget(Save(kind, uuid, inside), (*block_modules(entry.name, sys), kind))
+
+
+def _mount_of(path: Path, mountinfo: Path) -> tuple[str, str, Path, str] | None:
+    """major:minor, root in the file system, mount point and kind of the last mount above path (proc(5))."""
+    best: tuple[str, str, Path, str] | None = None
+    for line in mountinfo.read_text(errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        point = Path(fields[4].encode().decode("unicode_escape"))
+        if path.is_relative_to(point) and (best is None or len(point.parts) >= len(best[2].parts)):
+            best = (fields[2], fields[3], point, right.split()[0])
+    return best

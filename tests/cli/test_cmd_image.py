@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.cli import cmd_image
+from netdump.errors import ConfigMissingError, DriverError
+from tests.cli.test_image_options import IMAGE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.image.build import CaptureImage, Wishes
+    from tests.cli.commands import Shell
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Wishes]:
+    """Instead of building: what would be built."""
+    found: list[Wishes] = []
+
+    def build(wishes: Wishes) -> CaptureImage:
+        found.append(wishes)
+        return IMAGE
+
+    monkeypatch.setattr(cmd_image, "build_image", build)
+    return found
+
+
+def test_building(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
+    out = tmp_path / "capture.img"
+    options = ("--add-driver", "a", "--add-driver", "b", "--network", "eth0 dhcp", "--final", "halt", "--level", "3")
+    done = shell.run("image", "build", "--config", "x.toml", "--out", out, *options)
+    assert done.status == 0
+    assert out.read_bytes() == IMAGE.data
+    (wishes,) = asked
+    assert (wishes.drivers, wishes.network, wishes.final, wishes.level) == (("a", "b"), ("eth0 dhcp",), "halt", 3)
+    assert done.out.startswith(f"{out}: for Linux 6.1, over eth0\n")
+
+
+def test_json(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
+    out = tmp_path / "capture.img"
+    done = shell.run("image", "build", "--out", out, "--json")
+    assert done.object["image"] == str(out)
+    assert done.object["packed_bytes"] == 7 << 20
+
+
+def test_errors(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(_: Wishes) -> None:
+        raise DriverError("kernel 6.1 has no module x")
+
+    monkeypatch.setattr(cmd_image, "build_image", refuse)
+    done = shell.run("image", "build", "--out", tmp_path / "x", "--json")
+    assert (done.status, done.object["error"]["code"]) == (DriverError.exit_status, "image-driver")
+    assert shell.run("image", "build", "--deadline", "1").status == 2
+    assert shell.run("image", "build", "--final", "explode").status == 2
+
+
+def test_a_bundle_that_is_not_there(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.image.build.find_kernel", lambda *_: IMAGE.kernel)
+    done = shell.run("image", "build", "--config", tmp_path / "absent.toml", "--out", tmp_path / "x")
+    assert done.status == ConfigMissingError.exit_status
+    assert not (tmp_path / "x").exists()

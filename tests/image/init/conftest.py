@@ -1,0 +1,15 @@
+"""What the init says goes to a list instead of this machine's kernel log."""
+
+from __future__ import annotations
+
+import pytest
+
+MODULES = ("supervisor", "prepare", "network", "hardware", "finish", "save")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    for module in MODULES:
+        monkeypatch.setattr(f"netdump.image.init.{module}.say", lines.append)
+    return lines

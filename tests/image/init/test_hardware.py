@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from netdump.image.init.hardware import HardwareWatchdog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_petting_and_releasing(tmp_path: Path, said: list[str]) -> None:
+    device = tmp_path / "watchdog0"
+    device.touch()
+    watchdog = HardwareWatchdog(60, (str(tmp_path / "absent"), str(device)))
+    before = watchdog.active
+    watchdog.pet()
+    watchdog.pet()
+    watchdog.release()
+    watchdog.pet()
+    assert (before, watchdog.active) == (True, False)
+    assert device.read_bytes() == b"\0\0V"  # the V stops it; nothing after that
+    assert said[0].startswith("the watchdog keeps its own time")  # a file takes no ioctl
+    assert said[1] == f"{device} resets this machine if the init stops for about 60 s"
+
+
+def test_there_may_be_none(tmp_path: Path, said: list[str]) -> None:
+    device = tmp_path / "watchdog0"
+    device.touch()
+    for watchdog in (HardwareWatchdog(60, (str(tmp_path / "absent"),)), HardwareWatchdog(0, (str(device),))):
+        assert not watchdog.active
+        watchdog.pet()
+        watchdog.release()
+    assert device.read_bytes() == b""
+    assert said == []
+
+
+def test_one_that_breaks_is_left_alone(said: list[str]) -> None:
+    watchdog = HardwareWatchdog(60, ("/dev/full",))
+    assert os.path.exists("/dev/full")
+    watchdog.pet()
+    assert not watchdog.active
+    assert said[-1].startswith("the watchdog does not listen")

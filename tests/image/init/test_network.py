@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.image.init import network
+from netdump.image.init.dhcp import Lease
+from netdump.image.init.netlink import AddressState, LinkState
+from netdump.image.init.plan import Link, Plan, Route, Way
+from tests.image.init.namespace import run_in_namespace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAC = "52:54:00:00:00:0{}"
+
+
+class FakeNetlink:
+    """Devices eth5 (1) and eth6 (2) under other names than in the healthy system; eth6 has no carrier."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[object, ...]] = []
+        self.states = [
+            LinkState(1, "eth5", MAC.format(1), MAC.format(1), 1, False, True, 1500, "", 0, 0, 0),
+            LinkState(2, "eth6", MAC.format(2), MAC.format(2), 1, False, False, 1500, "", 0, 0, 0),
+            LinkState(9, "lo", "", "", 772, False, False, 65536, "", 0, 0, 0),
+        ]
+        self.known: list[AddressState] = []
+
+    def links(self) -> list[LinkState]:
+        return self.states
+
+    def addresses(self) -> list[AddressState]:
+        return self.known
+
+    def add_link(self, name: str, kind: str, *, lower: int = 0, vlan: int = 0) -> None:
+        self.done.append(("add_link", name, kind, lower, vlan))
+        number = len(self.states) + 10
+        self.states.append(LinkState(number, name, MAC.format(1), "", 1, False, True, 1500, kind, lower, 0, vlan))
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *words, **named: self.done.append((name, *words, *named.values()))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNetlink:
+    fake = FakeNetlink()
+    monkeypatch.setattr(network, "Netlink", lambda: fake)
+    monkeypatch.setattr(network, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    for name in ("DEVICE_SECONDS", "CARRIER_SECONDS", "ADVERTISEMENT_SECONDS"):
+        monkeypatch.setattr(network, name, 0.0)
+    monkeypatch.setattr(network, "STEP", 0.0)
+    return fake
+
+
+def reachable(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """What one look after the other finds; the last one stays."""
+    left = list(answers)
+    monkeypatch.setattr(network, "reach", lambda _: left.pop(0) if len(left) > 1 else left[0])
+
+
+ETH0, ETH1 = Link("eth0", "ether", MAC.format(1), mtu=1400), Link("eth1", "ether", MAC.format(2))
+STATIC = Way(
+    "eth0", "static", ("192.0.2.7/24",), (Route("default", "192.0.2.1"), Route("192.0.2.1/32", "")), ("192.0.2.5",)
+)
+
+
+def test_nothing_changes_while_a_collector_is_reachable(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    reachable(monkeypatch, "c:1")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 0
+    assert kernel.done == []
+    assert said == ["c:1 is reachable"]
+
+
+def test_a_static_way(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], tmp_path: Path) -> None:
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 0
+    assert kernel.done == [
+        ("set_up", 9),
+        ("set_up", 1, 1400),
+        ("add_address", 1, "192.0.2.7", 24),
+        ("add_route", 1, "192.0.2.1/32", ""),
+        ("add_route", 1, "default", "192.0.2.1"),
+    ]
+    assert said == ["eth0 (static): 192.0.2.7/24; c:1 is reachable"]
+    assert (tmp_path / "resolv.conf").read_text().startswith("nameserver 192.0.2.5\n")
+
+
+def test_the_next_way_is_tried_and_the_earlier_one_forgotten(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    reachable(monkeypatch, "", "c:1")
+    kernel.known = [AddressState(2, "198.51.100.7", 24, 0, True, False)]
+    ways = (Way("eth1", "dhcp"), Way("absent", "dhcp"), STATIC)
+    absent = Link("absent", "ether", MAC.format(7))
+    assert network.bring_up(Plan(links=(ETH0, ETH1, absent), ways=ways)) == 0
+    assert said[0] == "eth1 (dhcp): no carrier after 0 s; is the cable in?"
+    assert "there is no device 52:54:00:00:00:07 (there is: eth5, eth6)" in said[1]
+    assert ("remove_address", kernel.known[0]) in kernel.done
+
+
+def test_no_way_leads_anywhere(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    reachable(monkeypatch, "")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 1
+    assert said == ["eth0 (static): 192.0.2.7/24; no collector answers there"]
+
+
+@pytest.mark.parametrize(
+    ("lease", "fallback", "expected"),
+    [
+        (Lease("192.0.2.8", 25, "192.0.2.1", ()), (), ("192.0.2.8", 25)),
+        (None, ("192.0.2.7/24",), ("192.0.2.7", 24)),
+        (None, (), None),
+    ],
+)
+def test_dhcp_and_the_address_it_had(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], *, lease: Lease | None,
+    fallback: tuple[str, ...], expected: tuple[str, int] | None,
+) -> None:  # fmt: skip
+    reachable(monkeypatch, "", "c:1" if expected else "")
+    monkeypatch.setattr(network, "obtain_lease", lambda *_: lease)
+    way = Way("eth0", "dhcp", fallback)
+    assert network.bring_up(Plan(links=(ETH0,), ways=(way,))) == (0 if expected else 1)
+    added = [words[2:] for words in kernel.done if words[0] == "add_address"]
+    assert added == ([expected] if expected else [])
+    assert any("no DHCP server answers" in line for line in said) == (lease is None)
+
+
+def test_a_vlan_on_a_bond(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], tmp_path: Path
+) -> None:
+    reachable(monkeypatch, "", "c:1")
+    monkeypatch.setattr(network, "BONDING", str(tmp_path / "{}-{}"))
+    bond = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
+    vlan = Link("bond0.5", "vlan", lower=("bond0",), vlan=5)
+    way = Way("bond0.5", "static", ("192.0.2.7/24",))
+    assert network.bring_up(Plan(links=(ETH0, ETH1, bond, vlan), ways=(way,))) == 0
+    assert (tmp_path / "bond0-mode").read_text() == "active-backup"
+    names = [words[:3] for words in kernel.done]
+    made = names.index(("add_link", "bond0", "bond"))
+    assert made < names.index(("set_master", 1, 13)) < names.index(("set_master", 2, 13))
+    assert ("add_link", "bond0.5", "vlan", 13, 5) in kernel.done
+    assert ("add_address", 14, "192.0.2.7", 24) in kernel.done
+
+
+def test_an_advertised_address(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    reachable(monkeypatch, "", "")
+    plan = Plan(links=(ETH0,), ways=(Way("eth0", "auto"),))
+    kernel.known = [AddressState(1, "2001:db8::7", 64, 0, False, True)]
+    assert network.bring_up(plan) == 1
+    assert said == ["eth0 (auto): no router advertises a prefix"]
+    kernel.known = [AddressState(1, "2001:db8::7", 64, 0, False, False)]
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(plan) == 0
+
+
+def test_reaching() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port, closed = server.getsockname()[1], nobody.getsockname()[1]
+        collectors = (("nothing.invalid", 1), ("127.0.0.1", closed), ("127.0.0.1", port))
+        assert network.reach(Plan(collectors=collectors)) == f"127.0.0.1:{port}"
+        assert network.reach(Plan(collectors=collectors[:2])) == ""
+
+
+def test_on_a_real_cable() -> None:
+    """DHCP over a real link, from a server that is as simple as one can be."""
+    out = run_in_namespace("""
+v0, v1 = link("v0"), link("v1")
+for name in ("v0", "v1"):
+    netlink.set_up(link(name).ifindex)
+netlink.add_address(v1.ifindex, "192.0.2.1", 24)
+for name in ("v0", "v1"):
+    open(f"/proc/sys/net/ipv4/conf/{name}/accept_local", "w").write("1")
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"v1")
+server.bind(("", 67))
+def serve():
+    for kind in (2, 5):
+        asked = server.recv(2000)
+        reply = bytearray(asked[:240]); reply[0] = 2; reply[16:20] = socket.inet_aton("192.0.2.7")
+        options = bytes((53, 1, kind, 54, 4, 192, 0, 2, 1, 1, 4, 255, 255, 255, 0, 3, 4, 192, 0, 2, 1, 255))
+        server.sendto(bytes(reply) + options, ("255.255.255.255", 68))
+threading.Thread(target=serve, daemon=True).start()
+print(obtain_lease("v0", v0.mac, time.monotonic() + 20))
+""")
+    assert out.strip() == "Lease(address='192.0.2.7', prefix=24, gateway='192.0.2.1', servers=())"

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.image.init import save
+from netdump.image.init.plan import Plan, Save
+from netdump.image.rehearsal import tiny_core
+from netdump.vmcore.source import open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UUID = "00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Path:
+    path = tmp_path / "core"
+    path.write_bytes(tiny_core() + bytes(1 << 20) + b"end".ljust(4096, b"\0"))
+    return path
+
+
+def test_the_same_bytes_with_holes(core: Path, tmp_path: Path) -> None:
+    target = tmp_path / "saved"
+    source = open_source(str(core), "file")
+    written = save.write_core(source, str(target))
+    source.close()
+    assert target.read_bytes() == core.read_bytes()
+    assert written == 9 * 4096  # header, seven pages that are not zero, the last one
+    assert target.stat().st_blocks * 512 < 1 << 20
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_leaves_nothing(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "saved"
+    monkeypatch.setattr(save, "FREE_BYTES_MIN", 1 << 62)
+    source = open_source(str(core), "file")
+    with pytest.raises(OSError, match="the disk is full"):
+        save.write_core(source, str(target))
+    source.close()
+    assert sorted(tmp_path.iterdir()) == [core]
+
+
+@pytest.mark.parametrize(("kind", "offset"), [("ext4", 0x468), ("xfs", 0x20), ("btrfs", 0x10020)])
+def test_uuids(tmp_path: Path, kind: str, offset: int) -> None:
+    device = tmp_path / "device"
+    device.write_bytes(bytes(offset) + bytes.fromhex(UUID) + bytes(9))
+    assert save.read_uuid(str(device), kind) == UUID
+    assert save.read_uuid(str(tmp_path / "absent"), kind) == ""
+
+
+def test_the_whole_stage(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    mounted: list[tuple[str, ...]] = []
+    monkeypatch.setattr(save, "VMCORE", str(core))
+    monkeypatch.setattr(save, "MOUNT_POINT", str(tmp_path / "mnt"))
+    monkeypatch.setattr(save, "find_device", lambda *_: "/dev/vda1")
+    monkeypatch.setattr(save, "mount", lambda *words: mounted.append(words))
+    monkeypatch.setattr(save, "unmount", lambda *words: mounted.append(words))
+    monkeypatch.setattr(save, "FREE_BYTES_MIN", 0)
+    assert save.save_image(Plan(save=Save("ext4", UUID, "/crash"))) == 0
+    (saved,) = os.listdir(tmp_path / "mnt/crash")
+    assert saved.startswith("netdump-")
+    assert saved.endswith(".vmcore")
+    assert mounted == [("/dev/vda1", str(tmp_path / "mnt"), "ext4"), (str(tmp_path / "mnt"),)]
+    assert f"/crash/{saved} on /dev/vda1" in said[-1]
+
+
+def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    plan = Plan(save=Save("ext4", UUID, "/crash"))
+    assert save.save_image(Plan()) == 2
+    monkeypatch.setattr(save, "find_device", lambda *_: "")
+    assert save.save_image(plan) == 1
+    assert "is its driver in the image?" in said[-1]
+    monkeypatch.setattr(save, "find_device", lambda *_: "/dev/vda1")
+    monkeypatch.setattr(save, "MOUNT_POINT", str(tmp_path / "mnt"))
+
+    def refuse(*_: str) -> None:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(save, "mount", refuse)
+    assert save.save_image(plan) == 1
+    assert said[-1] == "the dump cannot be saved: [Errno 19] No such device"
+
+
+def test_finding_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.listdir", lambda _: ["vdb", "vda"])
+    monkeypatch.setattr(save, "read_uuid", lambda device, _: UUID if device == "/dev/vdb" else "")
+    assert save.find_device("ext4", UUID, 0) == "/dev/vdb"
+    assert save.find_device("ext4", "ff" * 16, 0) == ""

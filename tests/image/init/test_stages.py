@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from netdump.image.init import stages, supervisor
+from netdump.image.init.plan import Plan
+
+
+@pytest.mark.parametrize(
+    ("stage", "function"),
+    [("prepare", "prepare.prepare"), ("network", "network.bring_up"), ("save", "save.save_image")],
+)
+def test_every_stage_gets_the_plan(stage: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, got = Plan(deadline=77), list[Plan]()
+
+    def run(it: Plan) -> int:
+        got.append(it)
+        return 5
+
+    monkeypatch.setattr(supervisor, "read_plan", lambda: plan)
+    monkeypatch.setattr(f"netdump.image.init.{function}", run)
+    assert stages.main([stage]) == 5
+    assert got == [plan]
+
+
+def test_finish_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.image.init.finish.finish", len)
+    assert stages.main(["finish", "halt"]) == 4

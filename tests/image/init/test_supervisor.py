@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import (
+    BundleError,
+    ConfigError,
+    CoreError,
+    DeadlineError,
+    DeclinedError,
+    ImpostorError,
+    RefusedError,
+    UnreachableError,
+)
+from netdump.image.init import supervisor
+from netdump.image.init.hardware import HardwareWatchdog
+from netdump.image.init.plan import Plan, Save, parse_plan
+from netdump.image.init.supervisor import CLIENT, DEATHS_MAX, HOPELESS, STAGE, Ended, Supervisor, System
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIGKILLED = -9
+
+
+class Watchdog(HardwareWatchdog):
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.pets = 0
+        self.released = False
+
+    def pet(self) -> None:
+        self.pets += 1
+
+    def release(self) -> None:
+        self.released = True
+
+
+class Child:
+    """status: None never ends; a dead one that ignores SIGKILL stays."""
+
+    def __init__(self, status: int | None, seconds: float = 0.0, *, stubborn: bool = False) -> None:
+        self.status = status
+        self.seconds = seconds
+        self.stubborn = stubborn
+        self.signals: list[int] = []
+        self.ends_at = 0.0
+
+
+class Machine(System):
+    """Time passes in sleep only. script: for each kind of child, how its runs end, one after the other."""
+
+    def __init__(self, **script: list[Child]) -> None:
+        self.now = 0.0
+        self.script: dict[str, Iterator[Child]] = {name: iter(runs) for name, runs in script.items()}
+        self.started: list[str] = []
+        self.children: list[Child] = []
+        self.watchdog = Watchdog()
+        self.sent = 0
+        self.per_second = 0
+        self.keys: list[bytes] = []
+
+    def spawn(self, command: list[str]) -> int:
+        start = tuple(command[: len(STAGE)])
+        words = command[len(STAGE) :] if start == STAGE else ["client"] if start == CLIENT else command
+        name = words[0]
+        self.started.append(" ".join(words))
+        child = next(self.script.get(name, iter(())), Child(0))
+        child.ends_at = self.now + child.seconds
+        self.children.append(child)
+        return len(self.children) - 1
+
+    def reap(self, child: int) -> Ended | None:
+        it = self.children[child]
+        if it.signals and not it.stubborn:
+            return Ended(-it.signals[-1], 0)
+        if it.status is None or self.now < it.ends_at:
+            return None
+        return Ended(it.status, 23 << 10)
+
+    def kill(self, child: int, number: int) -> None:
+        self.children[child].signals.append(number)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.sent += int(self.per_second * seconds)
+
+    def free_kib(self) -> int:
+        return 40 << 10
+
+    def sent_bytes(self) -> int:
+        return self.sent
+
+    def open_watchdog(self, seconds: int) -> HardwareWatchdog:
+        return self.watchdog
+
+    def shell_command(self) -> list[str]:
+        return ["sh"]
+
+    def sysrq(self, key: bytes) -> None:
+        self.keys.append(key)
+
+
+def run(machine: Machine, **plan: object) -> Machine:
+    Supervisor(Plan(**plan), machine, lambda: machine.now).run()  # type: ignore[arg-type]
+    return machine
+
+
+def test_a_delivered_dump(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(0, 30)]), final="poweroff")
+    assert machine.started == ["prepare", "network", "client", "finish poweroff"]
+    assert machine.keys == [b"o"]  # finish came back, so the kernel is asked directly
+    assert "its peak memory was 23.0 MiB, the least free memory 40.0 MiB" in "".join(said)
+    assert machine.watchdog.pets > 100
+    assert machine.watchdog.released  # after a power-off nothing shall start the machine again
+
+
+def test_a_killed_client_starts_again(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(SIGKILLED, 5), Child(SIGKILLED, 5), Child(0, 5)]))
+    assert machine.started.count("client") == 3
+    assert machine.started[-1] == "finish reboot"
+    assert machine.started[-2] == "client"
+    assert any("by signal 9" in line for line in said)
+    assert not machine.watchdog.released  # a reboot that hangs is ended by the hardware
+
+
+def test_a_client_that_cannot_live_is_given_up(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(1, 1) for _ in range(99)]), failure="halt")
+    assert machine.started.count("client") == DEATHS_MAX
+    assert machine.started[-1] == "finish halt"
+
+
+def test_one_that_moves_bytes_between_its_deaths_is_not(said: list[str]) -> None:
+    machine = Machine(client=[Child(SIGKILLED, 5) for _ in range(50)] + [Child(0, 5)])
+    machine.per_second = 1 << 20
+    run(machine)
+    assert machine.started.count("client") == 51
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [
+        (CoreError, True), (ConfigError, True), (BundleError, True), (ImpostorError, True), (RefusedError, True),
+        (DeclinedError, True), (UnreachableError, False), (DeadlineError, False),
+    ],
+)  # fmt: skip
+def test_which_ends_are_final(error: type[CoreError], hopeless: bool, said: list[str]) -> None:
+    assert (error.exit_status in HOPELESS) == hopeless
+    machine = run(Machine(client=[Child(error.exit_status, 1), Child(0, 1)]), failure="halt")
+    assert machine.started.count("client") == (1 if hopeless else 2)
+    assert machine.started[-1] == ("finish halt" if hopeless else "finish reboot")
+
+
+def test_the_deadline_is_held_outside_the_client(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(None)]), deadline=600.0, failure="poweroff")
+    client = machine.children[machine.started.index("client")]
+    assert client.signals == [15]
+    assert 600 <= machine.now < 700
+    assert machine.started[-1] == "finish poweroff"
+    assert "the deadline of 600 s has passed" in said
+
+
+def test_what_cannot_be_killed_is_left_behind(said: list[str]) -> None:
+    machine = run(Machine(prepare=[Child(None, stubborn=True)], client=[Child(0, 1)]))
+    assert machine.children[0].signals == [15, 9]
+    assert "prepare does not end: leaving it behind" in said
+    assert machine.started[-1] == "finish reboot"
+
+
+def test_no_network_until_the_deadline(said: list[str]) -> None:
+    machine = run(Machine(network=[Child(1, 3) for _ in range(999)]), deadline=300.0)
+    assert "client" not in machine.started
+    assert 5 < machine.started.count("network") < 30  # with growing pauses
+    assert 300 <= machine.now < 400
+
+
+@pytest.mark.parametrize("status", [0, 1, None])
+def test_saving_after_the_deadline(said: list[str], status: int | None) -> None:
+    machine = Machine(client=[Child(None)], save=[Child(status, 20)])
+    run(machine, deadline=100.0, save=Save("ext4", "0" * 32, "/crash"), save_deadline=200.0)
+    assert machine.started[-2:] == ["save", "finish reboot"]
+    assert machine.now < 400
+
+
+def test_the_network_is_looked_at_when_nothing_moves(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(0, 150)]))
+    assert machine.started.count("network") == 3  # once before, twice in 150 s beside the client
+    moving = Machine(client=[Child(0, 150)])
+    moving.per_second = 1 << 20
+    assert run(moving).started.count("network") == 1
+
+
+def test_a_child_that_cannot_be_started(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+
+    def refuse(_: list[str]) -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(machine, "spawn", refuse)
+    run(machine, deadline=100.0)
+    assert machine.keys == [b"b"]
+    assert "cannot start prepare: Cannot allocate memory" in said
+    assert machine.now < 200
+
+
+def test_even_a_bug_brings_the_machine_back(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr(machine, "open_watchdog", lambda _: 1 / 0)
+    run(machine, failure="poweroff")
+    assert machine.started[-1] == "finish poweroff"
+    assert "the init itself failed: ZeroDivisionError: division by zero" in said
+
+
+def test_a_shell_and_then_a_reboot(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(20, 1)], sh=[Child(0, 5000)]), failure="shell")
+    assert machine.started[-2:] == ["sh", "finish reboot"]
+    assert machine.watchdog.released
+
+
+def test_a_damaged_plan(said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "plan"
+    path.write_text("nonsense")
+    ends: list[str] = []
+    monkeypatch.setattr(supervisor, "read_plan", lambda: parse_plan(path.read_text()))
+    monkeypatch.setattr(Supervisor, "_end", lambda _, action: ends.append(action))
+    assert supervisor.supervise() == 1
+    assert ends == ["reboot"]
+    assert said[0].startswith("cannot use the plan: /etc/netdump/plan does not begin with")
+
+
+def test_the_real_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System()
+    waited = wait(system, system.spawn([sys.executable, "-c", "import sys; sys.exit(7)"]))
+    assert waited.status == 7
+    assert waited.peak_kib > 4 << 10
+    sleeper = system.spawn([sys.executable, "-c", "import time; time.sleep(99)"])
+    assert system.reap(sleeper) is None
+    system.kill(sleeper, 9)
+    assert wait(system, sleeper).status == -9
+    system.kill(sleeper, 9)  # too late, and no harm
+    assert system.free_kib() < 1 << 40
+    assert system.sent_bytes() >= 0
+    assert os.path.exists("/proc/net/dev")
+
+
+def wait(system: System, child: int) -> Ended:
+    limit = time.monotonic() + 20
+    while (ended := system.reap(child)) is None:
+        assert time.monotonic() < limit
+        system.sleep(0.01)
+    return ended

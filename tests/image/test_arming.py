@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netdump.errors import ArmError, ReservationError
+from netdump.image.arming import (
+    ADDITIONS,
+    COMMAND_LINE_MAX,
+    Loading,
+    check_reservation,
+    command_line,
+    is_loaded,
+    load,
+    needed_bytes,
+    reserved_bytes,
+    split_words,
+    unload,
+)
+
+MIB = 1 << 20
+
+
+def test_what_the_capture_kernel_inherits() -> None:
+    line = command_line(
+        'BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro quiet console=ttyS0,115200 crashkernel=128M hugepages=9 "dyndbg=a b" '
+        "systemd.unit=x intel_iommu=on netdump.deadline=9 cma=64M rd.lvm=0",
+        ["earlyprintk=ttyS0"],
+    )
+    words = split_words(line)
+    assert words[:3] == ["console=ttyS0,115200", '"dyndbg=a b"', "intel_iommu=on"]
+    assert words[-1] == "earlyprintk=ttyS0"
+    assert set(ADDITIONS) <= set(words)
+    assert not [word for word in words if word.startswith(("root", "ro", "crashkernel", "systemd", "netdump", "rd."))]
+    assert [word for word in words if word.startswith("cma")] == ["cma=0"]
+
+
+def test_a_line_that_is_too_long() -> None:
+    with pytest.raises(ArmError, match=f"at most {COMMAND_LINE_MAX} are possible"):
+        command_line("x=" + "y" * 2000)
+
+
+def test_memory() -> None:
+    needed = needed_bytes(7 * MIB, 20 * MIB)
+    assert 90 * MIB < needed <= 112 * MIB  # DESIGN section 6: 112M must do
+    check_reservation(112 * MIB, needed)
+    with pytest.raises(
+        ReservationError, match=r"no memory is reserved .* put crashkernel=112M on the kernel command line"
+    ):
+        check_reservation(0, needed)
+    with pytest.raises(ReservationError, match=r"64 MiB are reserved .* needs 106 MiB"):
+        check_reservation(64 * MIB, needed)
+
+
+def test_what_the_kernel_says(tmp_path: Path) -> None:
+    with pytest.raises(ArmError, match="has no kexec for crashes"):
+        reserved_bytes(tmp_path)
+    (tmp_path / "kexec_crash_size").write_text("117440512\n")
+    assert reserved_bytes(tmp_path) == 112 * MIB
+    assert not is_loaded(tmp_path)
+    (tmp_path / "kexec_crash_loaded").write_text("1\n")
+    assert is_loaded(tmp_path)
+
+
+@pytest.fixture
+def fake_kexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `kexec` that notes its arguments, refuses what REFUSE holds, and says that it has loaded or unloaded."""
+    program = tmp_path / "bin/kexec"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >> {tmp_path}/calls\n'
+        'if [ -n "$REFUSE" ] && [ "$1" = "$REFUSE" ]; then echo "kexec_load failed: no" >&2; exit 1; fi\n'
+        f'case "$*" in *" -u") echo 0;; *) echo 1;; esac > {tmp_path}/kexec_crash_loaded\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    return tmp_path
+
+
+LOADING = Loading(Path("/boot/vmlinuz"), Path("/tmp/image"), "irqpoll x=1")
+
+
+def test_loading_and_unloading(fake_kexec: Path) -> None:
+    load(LOADING, fake_kexec)
+    assert is_loaded(fake_kexec)
+    assert unload(fake_kexec)
+    assert not is_loaded(fake_kexec)
+    assert not unload(fake_kexec)
+    calls = (fake_kexec / "calls").read_text().splitlines()
+    assert calls == ["-c -p /boot/vmlinuz --initrd=/tmp/image --command-line=irqpoll x=1", "-c -p -u"]
+
+
+def test_the_other_system_call_is_tried(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUSE", "-c")
+    load(LOADING, fake_kexec)
+    assert [line[:2] for line in (fake_kexec / "calls").read_text().splitlines()] == ["-c", "-s"]
+
+
+def test_a_locked_down_kernel_only_takes_signed_ones(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake_kexec / "security").mkdir()
+    (fake_kexec / "security/lockdown").write_text("none [integrity] confidentiality\n")
+    monkeypatch.setenv("REFUSE", "-s")
+    with pytest.raises(ArmError, match="kexec cannot load /boot/vmlinuz: kexec_load failed: no"):
+        load(LOADING, fake_kexec)
+    assert [line[:2] for line in (fake_kexec / "calls").read_text().splitlines()] == ["-s"]
+
+
+def test_without_kexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.image.arming.shutil.which", lambda *_, **__: None)
+    with pytest.raises(ArmError, match="install kexec-tools"):
+        load(LOADING, tmp_path)

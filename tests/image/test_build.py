@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import ConfigMissingError, DriverError, ImageError
+from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes, build_image, write_image
+from netdump.image.init.plan import FIRST_LINE, Link, Way, parse_plan
+from netdump.image.init.supervisor import CLIENT, STAGE
+from tests.image.archives import unpack, write
+from tests.image.conftest import MAC, RELEASE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = 'root=$1; shift; mount -t proc proc $root/proc; exec chroot $root "$@"'
+
+
+def wishes(bundle: Path, **more: object) -> Wishes:
+    return Wishes(bundle, kernel=RELEASE, level=1, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def image(bundle: Path, machine: Path) -> CaptureImage:
+    return build_image(wishes(bundle), machine)
+
+
+def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
+    entries = unpack(image.data)
+    assert entries["etc/netdump/client.toml"] == (0o100600, bundle.read_bytes())
+    assert entries["etc/netdump"].mode == 0o40700
+    assert entries["init"].content.startswith(b"#!/usr/bin/python3 -")
+    assert entries["init"].mode == 0o100755
+    assert entries["etc/nsswitch.conf"].content == b"hosts: dns files\n"
+    assert {"dev/console", "dev/kmsg", "proc", "sys", "usr/bin/python3"} <= entries.keys()
+    plan = parse_plan(entries["etc/netdump/plan"].content.decode())
+    assert plan == image.plan
+    assert plan.modules == ("/lib/modules/virtio.ko", "/lib/modules/virtio_net.ko")
+    assert all(path[1:] in entries for path in plan.modules)
+    assert plan.links == (Link("eth0", "ether", MAC),)
+    assert plan.ways == (Way("eth0", "static", ("192.0.2.7/24",)),)
+    assert plan.collectors == (("192.0.2.9", 7461), ("collector.invalid", 7461))
+
+
+def test_byte_for_byte_the_same(image: CaptureImage, bundle: Path, machine: Path) -> None:
+    assert build_image(wishes(bundle), machine).data == image.data
+
+
+@pytest.mark.skipif(shutil.which("strip") is None, reason="binutils")
+def test_the_budget_holds(image: CaptureImage) -> None:
+    assert image.programs_bytes <= PROGRAMS_BUDGET  # at level 1; higher ones make less
+    assert image.raw_bytes < 24 << 20
+
+
+def test_more_drivers(bundle: Path, machine: Path) -> None:
+    image = build_image(wishes(bundle, drivers=("bonding",)), machine)
+    assert image.plan.modules[-1] == "/lib/modules/bonding.ko"
+    with pytest.raises(DriverError, match="no module mlx5_core"):
+        build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
+
+
+def test_what_cannot_be_built(bundle: Path, machine: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigMissingError, match=r"absent\.toml does not exist"):
+        build_image(wishes(tmp_path / "absent.toml"), machine)
+    with pytest.raises(ImageError, match=r"no modules of kernel 9\.9"):
+        build_image(Wishes(bundle, kernel="9.9"), machine)
+
+
+def test_the_file_is_for_its_owner(image: CaptureImage, tmp_path: Path) -> None:
+    path = tmp_path / "capture.img"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    write_image(image, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == image.data
+    assert [each.name for each in tmp_path.iterdir() if "capture" in each.name] == ["capture.img"]
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_image(image, tmp_path / "absent" / "capture.img")
+
+
+def test_client_and_stages_start_with_nothing_but_the_image(image: CaptureImage, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write(unpack(image.data), root)
+    (root / "etc/netdump/plan").write_text(FIRST_LINE + "\ncollector 127.0.0.1 1\n")
+    if subprocess.run(
+        ["unshare", "-mn", "sh", "-c", f"mount -t proc proc {root}/proc"], capture_output=True
+    ).returncode:
+        pytest.skip("no permission to make name spaces")
+    for command, status, expected in (
+        ((*CLIENT, "/nothing", "--config", "/etc/netdump/client.toml"), 15, "/nothing cannot be opened"),
+        ((*STAGE, "network"), 1, ""),
+    ):
+        done = subprocess.run(
+            ["unshare", "-mn", "sh", "-c", RUN, "sh", str(root), *command], capture_output=True, text=True, timeout=60
+        )
+        assert expected in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == status, done.stderr

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netdump.image.devices import block_modules, has_hardware, network_modules, watchdog_modules
+from tests.image.sysfs import add_disk, add_network_device, add_watchdog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_bus_comes_before_the_device(tmp_path: Path) -> None:
+    add_network_device(tmp_path, "eth0", ("virtio_pci", "virtio_net"))
+    assert network_modules("eth0", tmp_path) == ["virtio_pci", "virtio_net"]
+    assert has_hardware("eth0", tmp_path)
+
+
+def test_a_virtual_interface_has_none(tmp_path: Path) -> None:
+    (tmp_path / "class/net/br0").mkdir(parents=True)
+    assert network_modules("br0", tmp_path) == []
+    assert not has_hardware("br0", tmp_path)
+
+
+def test_a_driver_that_is_built_in(tmp_path: Path) -> None:
+    add_network_device(tmp_path, "eth0", ("", "e1000"))
+    assert network_modules("eth0", tmp_path) == ["e1000"]
+
+
+def test_a_partition_has_the_modules_of_its_disk(tmp_path: Path) -> None:
+    add_disk(tmp_path, "vda", "vda1", ("virtio_pci", "virtio_blk"))
+    assert block_modules("vda1", tmp_path) == ["virtio_pci", "virtio_blk"]
+    assert block_modules("vda", tmp_path) == ["virtio_pci", "virtio_blk"]
+
+
+def test_watchdogs(tmp_path: Path) -> None:
+    assert watchdog_modules(tmp_path) == []
+    add_watchdog(tmp_path, "watchdog0", ("i6300esb",))
+    assert watchdog_modules(tmp_path) == ["i6300esb"]

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import gzip
+import lzma
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.codec import Compressor
+from netdump.errors import DriverError
+from netdump.image.kernel import find_kernel
+from netdump.image.kmodules import ModuleTree, module_name
+from tests.image.modules import kernel_module, write_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RELEASE = "6.1.0-test"
+TREE = {
+    "virtio_ring": (),
+    "virtio": ("virtio_ring",),
+    "virtio-pci": ("virtio_ring", "virtio"),
+    "failover": (),
+    "net_failover": ("failover",),
+    "virtio_net": ("net_failover", "virtio_ring", "virtio", "failover"),
+    "crc_helper": (),
+    "late_helper": (),
+}
+SOFT = "# comment\nsoftdep virtio_net pre: crc-helper nowhere post: late-helper\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ModuleTree:
+    write_tree(tmp_path, RELEASE, TREE, SOFT, "kernel/net/packet/af_packet.ko\n")
+    return ModuleTree(find_kernel(RELEASE, tmp_path))
+
+
+def test_what_a_module_needs_is_loaded_before_it(tree: ModuleTree) -> None:
+    order = tree.load_order(["virtio_pci", "virtio-net"])
+    assert len(order) == len(set(order))
+    for name, needs in TREE.items():
+        if module_name(name) in order:
+            assert all(order.index(need) < order.index(module_name(name)) for need in needs)
+    assert order.index("crc_helper") < order.index("virtio_net") < order.index("late_helper")
+
+
+def test_what_is_built_in_is_not_loaded(tree: ModuleTree) -> None:
+    assert tree.load_order(["af_packet"]) == []
+    assert tree.is_builtin("af-packet")
+    assert "af_packet" in tree
+
+
+def test_a_missing_module_is_named(tree: ModuleTree) -> None:
+    with pytest.raises(DriverError, match=r"no module mlx5_core: run `depmod 6\.1\.0-test`"):
+        tree.load_order(["mlx5_core"])
+
+
+def test_a_circle_ends(tmp_path: Path) -> None:
+    write_tree(tmp_path, RELEASE, {"a": ("b",), "b": ("a",)})
+    assert sorted(ModuleTree(find_kernel(RELEASE, tmp_path)).load_order(["a"])) == ["a", "b"]
+
+
+def test_without_depmod(tmp_path: Path) -> None:
+    (tmp_path / "lib/modules" / RELEASE).mkdir(parents=True)
+    with pytest.raises(DriverError, match=r"modules\.dep is missing: run `depmod"):
+        ModuleTree(find_kernel(RELEASE, tmp_path))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_compressed_modules(tmp_path: Path, suffix: str) -> None:
+    write_tree(tmp_path, RELEASE, {"a": ()})
+    folder = tmp_path / "lib/modules" / RELEASE
+    raw = kernel_module({"name": "a"}, ["a/fw.bin"])
+    packers: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
+    pack = packers.get(suffix, Compressor(3).compress if suffix else bytes)
+    (folder / "kernel/a.ko").unlink()
+    (folder / f"kernel/a.ko{suffix}").write_bytes(pack(raw))
+    (folder / "modules.dep").write_text(f"kernel/a.ko{suffix}:\n")
+    module = ModuleTree(find_kernel(RELEASE, tmp_path)).read("a")
+    assert (module.content, module.firmware, module.target) == (raw, ("a/fw.bin",), "lib/modules/a.ko")
+
+
+@pytest.mark.parametrize(("suffix", "content"), [(".xz", b"junk"), (".zst", b"junk"), (".gz", b"junk"), ("", b"junk")])
+def test_damaged_modules(tmp_path: Path, suffix: str, content: bytes) -> None:
+    write_tree(tmp_path, RELEASE, {"a": ()})
+    folder = tmp_path / "lib/modules" / RELEASE
+    (folder / f"kernel/a.ko{suffix}").write_bytes(content)
+    (folder / "modules.dep").write_text(f"kernel/a.ko{suffix}:\n")
+    with pytest.raises(DriverError, match=r"install kernel 6\.1\.0-test again"):
+        ModuleTree(find_kernel(RELEASE, tmp_path)).read("a")

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.client.address import Address
+from netdump.errors import NetworkPlanError
+from netdump.image.init.netlink import AddressState, LinkState, RouteState
+from netdump.image.init.plan import Link, Route, Way
+from netdump.image.network import Snapshot, plan_from, plan_given, read_servers, resolve, take_snapshot
+from tests.image.sysfs import add_network_device
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAC = "52:54:00:00:00:0{}"
+COLLECTOR = "198.51.100.9"
+
+
+def link(number: int, name: str, kind: str = "", **more: int) -> LinkState:
+    mac = MAC.format(number)
+    hardware, lower, master, vlan = (more.get(key, 0) for key in ("hardware", "lower", "master", "vlan"))
+    return LinkState(number, name, mac, mac, hardware or 1, True, True, 1500, kind, lower, master, vlan)
+
+
+def address(number: int, text: str, prefix: int, *, permanent: bool = True, scope: int = 0) -> AddressState:
+    return AddressState(number, text, prefix, scope, permanent, False)
+
+
+@pytest.fixture
+def sys(tmp_path: Path) -> Path:
+    for name in ("eth0", "eth1"):
+        add_network_device(tmp_path, name, ("virtio_net",))
+    return tmp_path
+
+
+def test_a_static_address_and_its_gateway(sys: Path) -> None:
+    snapshot = Snapshot(
+        (link(1, "eth0"),),
+        (address(1, "192.0.2.7", 24), address(1, "fe80::1", 64, scope=253)),
+        ((COLLECTOR, RouteState(1, "192.0.2.1", "192.0.2.7")),),
+        ("192.0.2.53",),
+        sys,
+    )
+    plan = plan_from(snapshot)
+    assert plan.links == (Link("eth0", "ether", MAC.format(1)),)
+    assert plan.ways == (Way("eth0", "static", ("192.0.2.7/24",), (Route("default", "192.0.2.1"),), ("192.0.2.53",)),)
+    assert plan.devices == ("eth0",)
+
+
+def test_the_way_to_the_collector_comes_first(sys: Path) -> None:
+    snapshot = Snapshot(
+        (link(1, "eth0"), link(2, "eth1")),
+        (address(1, "192.0.2.7", 24), address(2, "198.51.100.7", 24)),
+        ((COLLECTOR, RouteState(2, "", "198.51.100.7")),),
+        sys=sys,
+    )
+    assert [way.link for way in plan_from(snapshot).ways] == ["eth1", "eth0"]
+
+
+def test_a_leased_address_is_asked_for_again_and_kept_for_need(sys: Path) -> None:
+    snapshot = Snapshot((link(1, "eth0"),), (address(1, "192.0.2.7", 24, permanent=False),), (), sys=sys)
+    (way,) = plan_from(snapshot).ways
+    assert (way.method, way.addresses) == ("dhcp", ("192.0.2.7/24",))
+
+
+def test_an_advertised_address(sys: Path) -> None:
+    snapshot = Snapshot((link(1, "eth0"),), (address(1, "2001:db8::7", 64, permanent=False),), (), sys=sys)
+    assert [way.method for way in plan_from(snapshot).ways] == ["auto"]
+
+
+def test_gateways_of_both_families(sys: Path) -> None:
+    snapshot = Snapshot(
+        (link(1, "eth0"),),
+        (address(1, "2001:db8::7", 64), address(1, "192.0.2.7", 24)),
+        (
+            (COLLECTOR, RouteState(1, "192.0.2.1", "")),
+            ("198.51.100.10", RouteState(1, "192.0.2.2", "")),
+            ("2001:db8:1::9", RouteState(1, "2001:db8::1", "")),
+        ),
+        sys=sys,
+    )
+    (way,) = plan_from(snapshot).ways
+    assert way.addresses == ("192.0.2.7/24", "2001:db8::7/64")
+    assert way.routes == (
+        Route("default", "192.0.2.1"),
+        Route("198.51.100.10/32", "192.0.2.2"),
+        Route("::/0", "2001:db8::1"),
+    )
+
+
+def test_a_vlan_on_a_bond(sys: Path) -> None:
+    bonding = sys / "class/net/bond0/bonding"
+    bonding.mkdir(parents=True)
+    (bonding / "mode").write_text("active-backup 1\n")
+    (bonding / "miimon").write_text("100\n")
+    (bonding / "updelay").write_text("0\n")
+    snapshot = Snapshot(
+        (
+            link(1, "eth0", master=3),
+            link(2, "eth1", master=3),
+            link(3, "bond0", "bond"),
+            link(4, "bond0.5", "vlan", lower=3, vlan=5),
+        ),
+        (address(4, "192.0.2.7", 24),),
+        (),
+        sys=sys,
+    )
+    plan = plan_from(snapshot)
+    assert plan.links == (
+        Link("eth0", "ether", MAC.format(1)),
+        Link("eth1", "ether", MAC.format(2)),
+        Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup", "miimon=100")),
+        Link("bond0.5", "vlan", lower=("bond0",), vlan=5),
+    )
+    assert [way.link for way in plan.ways] == ["bond0.5"]
+    assert plan.devices == ("eth0", "eth1")
+
+
+def test_a_bridge_is_left_out_and_its_port_gets_the_address(sys: Path) -> None:
+    links = (link(1, "eth0", master=5), link(5, "br0", "bridge"), link(6, "tap0", "tun", master=5))
+    snapshot = Snapshot(links, (address(5, "192.0.2.7", 24),), (), sys=sys)
+    plan = plan_from(snapshot)
+    assert [each.name for each in plan.links] == ["eth0"]
+    assert [(way.link, way.addresses) for way in plan.ways] == [("eth0", ("192.0.2.7/24",))]
+
+
+def test_a_machine_without_a_network(sys: Path) -> None:
+    loopback = link(1, "lo", hardware=772)
+    snapshot = Snapshot((loopback, link(9, "docker0", "bridge")), (address(9, "172.17.0.1", 16),), (), sys=sys)
+    with pytest.raises(NetworkPlanError, match="no network interface with an address and a device below it"):
+        plan_from(snapshot)
+
+
+def test_given_settings(sys: Path) -> None:
+    snapshot = Snapshot((link(1, "eth0"), link(2, "eth1")), (), (), ("192.0.2.53",), sys)
+    plan = plan_given(["eth1 192.0.2.7/24 2001:db8::7/64 via 192.0.2.1 dns 192.0.2.2", "eth0 dhcp vlan 7"], snapshot)
+    assert plan.ways == (
+        Way("eth1", "static", ("192.0.2.7/24", "2001:db8::7/64"), (Route("default", "192.0.2.1"),), ("192.0.2.2",)),
+        Way("eth0.7", "dhcp", servers=("192.0.2.53",)),
+    )
+    assert plan.links[-1] == Link("eth0.7", "vlan", lower=("eth0",), vlan=7)
+    assert plan.devices == ("eth1", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("eth0", "write IFACE dhcp"),
+        ("eth0 192.0.2.7", "is not ADDRESS/PREFIX"),
+        ("eth0 192.0.2.7/99", "is not ADDRESS/PREFIX"),
+        ("eth0 via 192.0.2.1", "has no address"),
+        ("eth0 192.0.2.7/24 via here", "'here' is not an IP address"),
+        ("eth0 dhcp vlan 5000", "a VLAN id is a number from 1 to 4094"),
+        ("eth9 dhcp", r"there is no network device eth9 \(there is: eth0\)"),
+    ],
+)
+def test_settings_that_cannot_be(sys: Path, setting: str, message: str) -> None:
+    with pytest.raises(NetworkPlanError, match=message):
+        plan_given([setting], Snapshot((link(1, "eth0"),), (), (), (), sys))
+
+
+def test_name_servers_on_the_loopback_are_of_no_use(tmp_path: Path) -> None:
+    stub, real = tmp_path / "stub", tmp_path / "real"
+    stub.write_text("nameserver 127.0.0.53\noptions edns0\n")
+    real.write_text("# x\nnameserver 192.0.2.53\nnameserver nonsense\nnameserver 2001:db8::53\n")
+    assert read_servers([tmp_path / "absent", stub, real]) == ("192.0.2.53", "2001:db8::53")
+    assert read_servers([stub]) == ()
+
+
+def test_names_are_looked_up() -> None:
+    found = resolve([Address("127.0.0.1", 7461), Address("nothing.invalid", 7461)])
+    assert found == {"127.0.0.1": ["127.0.0.1"], "nothing.invalid": []}
+
+
+def test_this_machine_can_be_asked() -> None:
+    snapshot = take_snapshot(["127.0.0.1"])
+    (loopback,) = (each for each in snapshot.links if each.name == "lo")
+    assert snapshot.targets[0][1].ifindex == loopback.ifindex

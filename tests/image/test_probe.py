@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import netdump
+from netdump.image import probe
+from netdump.image.closure import bare_interpreter
+
+FOLDER = Path(netdump.__file__).parents[1]
+
+
+def ask(**request: Any) -> dict[str, Any]:
+    asked = {"path": [str(FOLDER)], "roots": [], "bundle": "", **request}
+    done = subprocess.run(
+        [*bare_interpreter(), probe.__file__], input=json.dumps(asked), capture_output=True, text=True, check=True
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def names(answer: dict[str, Any]) -> set[str]:
+    return {module["name"] for module in answer["modules"]}
+
+
+def test_only_what_was_asked_for_is_found() -> None:
+    bare = names(ask())
+    assert "json" not in bare
+    assert "ast" not in bare
+    assert names(ask(roots=["netdump.pages"])) - bare > {"netdump.pages", "netdump"}
+
+
+def test_imports_inside_functions_are_followed() -> None:
+    found = names(ask(roots=["netdump.image.init.stages"]))
+    assert {"netdump.image.init.network", "netdump.image.init.save", "ctypes", "socket"} <= found
+    assert "ast" not in found
+
+
+def test_kinds_and_libraries() -> None:
+    answer = ask(roots=["ssl"])
+    kinds = {module["name"]: module["kind"] for module in answer["modules"]}
+    assert kinds["ssl"] == "source"
+    assert kinds["_ssl"] == "extension"
+    assert any("libssl" in path for path in answer["libraries"])
+    assert all(Path(path).exists() for path in answer["libraries"])
+
+
+def test_what_cannot_be_imported_is_told() -> None:
+    error = ask(roots=["no_such_module"])["error"]
+    assert (error["type"], error["name"]) == ("ModuleNotFoundError", "no_such_module")

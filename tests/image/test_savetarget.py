@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netdump.errors import ImageError
+from netdump.image import savetarget
+from netdump.image.init.plan import Save
+from netdump.image.savetarget import find_target
+from tests.image.sysfs import add_disk
+
+UUID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `crash` on vda1, mounted at tmp_path."""
+    (tmp_path / "crash").mkdir()
+    add_disk(tmp_path / "sys", "vda", "vda1", ("virtio_blk",))
+    (tmp_path / "sys/dev/block").mkdir(parents=True)
+    (tmp_path / "sys/dev/block/254:1").symlink_to((tmp_path / "sys/class/block/vda1").resolve())
+    (tmp_path / "mountinfo").write_text(
+        f"20 1 0:1 / / rw - overlay overlay rw\n29 1 254:1 /sub {tmp_path} rw,noatime shared:1 - ext4 /dev/vda1 rw\n"
+    )
+    monkeypatch.setattr(savetarget, "read_uuid", lambda device, kind: UUID if device == "/dev/vda1" else "")
+    return tmp_path
+
+
+def find(machine: Path, folder: Path) -> savetarget.SaveTarget:
+    return find_target(folder, machine / "mountinfo", machine / "sys")
+
+
+def test_a_folder_on_a_partition(machine: Path) -> None:
+    target = find(machine, machine / "crash")
+    assert target.save == Save("ext4", UUID, "/sub/crash")
+    assert target.modules == ("virtio_blk", "ext4")
+
+
+def test_a_folder_that_is_not_there(machine: Path) -> None:
+    with pytest.raises(ImageError, match="there is no such folder: make it first"):
+        find(machine, machine / "absent")
+
+
+def test_a_file_system_that_the_image_cannot_use(machine: Path) -> None:
+    with pytest.raises(ImageError, match="lies on overlay, which the capture image cannot use"):
+        find(machine, Path("/"))
+
+
+def test_device_mapper_is_refused(machine: Path) -> None:
+    ((machine / "sys/class/block/vda1").resolve() / "dm").mkdir()
+    with pytest.raises(ImageError, match="no LVM, RAID or encryption"):
+        find(machine, machine / "crash")
+
+
+def test_a_device_that_cannot_be_read(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(savetarget, "read_uuid", lambda *_: "")
+    with pytest.raises(ImageError, match="/dev/vda1 cannot be read: run this as root"):
+        find(machine, machine / "crash")
