@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.cli import cmd_arm
+from netdump.errors import ArmError, ReservationError
+from tests.cli.test_image_options import IMAGE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.image.arming import Loading
+    from tests.cli.commands import Shell
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Loading]:
+    """A machine with 112 MiB reserved, where loading only notes what is loaded."""
+    found: list[Loading] = []
+
+    def load(loading: Loading) -> None:
+        assert loading.initrd.read_bytes() == IMAGE.data
+        assert loading.initrd.stat().st_mode & 0o777 == 0o600
+        found.append(loading)
+
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/vmlinuz-6.1").touch()
+    kernel = type(IMAGE.kernel)("6.1", tmp_path, tmp_path, {})
+    image = type(IMAGE)(IMAGE.data, kernel, IMAGE.plan, IMAGE.parts, "zstd", 1, 20 << 20)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda: 112 << 20)
+    monkeypatch.setattr(cmd_arm, "build_image", lambda _: image)
+    monkeypatch.setattr(cmd_arm, "running_command_line", lambda: "console=ttyS0 root=/dev/vda")
+    monkeypatch.setattr(cmd_arm, "load", load)
+    return found
+
+
+def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
+    done = shell.run("arm", "--append", "x=1")
+    assert done.status == 0, done.err
+    (loading,) = loaded
+    assert loading.kernel == tmp_path / "boot/vmlinuz-6.1"
+    assert loading.command_line.startswith("console=ttyS0 irqpoll nr_cpus=1 ")
+    assert loading.command_line.endswith(" x=1")
+    assert not loading.initrd.exists()  # the kernel has it; it holds a key
+    assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
+
+
+def test_json_and_a_line_of_ones_own(shell: Shell, loaded: list[Loading]) -> None:
+    done = shell.run("arm", "--command-line", "console=hvc0", "--json")
+    assert done.object["command_line"] == "console=hvc0" == loaded[0].command_line
+    assert done.object["reserved_bytes"] == 112 << 20
+    assert done.object["needed_bytes"] <= 112 << 20
+
+
+def test_too_little_memory(shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch) -> None:
+    for reserved, sentence in ((0, "no memory is reserved"), (64 << 20, "64 MiB are reserved")):
+        monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda reserved=reserved: reserved)
+        done = shell.run("arm")
+        assert done.status == ReservationError.exit_status
+        assert sentence in done.err
+        assert "crashkernel=112M" in done.err
+    assert loaded == []
+
+
+def test_root_only(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    done = shell.run("arm")
+    assert done.status == ArmError.exit_status
+    assert "run it as root" in done.err

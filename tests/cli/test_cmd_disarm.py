@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netdump.cli import cmd_disarm
+from netdump.errors import ArmError
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.cli.commands import Shell
+
+
+def test_disarming(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for was_loaded, words in ((True, "Disarmed.\n"), (False, "No capture kernel was loaded.\n")):
+        monkeypatch.setattr(cmd_disarm, "unload", lambda was_loaded=was_loaded: was_loaded)
+        done = shell.run("disarm")
+        assert (done.status, done.out) == (0, words)
+
+
+def test_root_only(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert shell.run("disarm").status == ArmError.exit_status
