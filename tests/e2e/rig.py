@@ -51,13 +51,13 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 class Collector:
     """`netdump serve` on a folder, on ports that the kernel chooses at the first start and that it keeps afterwards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: str = "localhost,127.0.0.1") -> None:
         self.folder = folder
         self.ingest = "127.0.0.1:0"
         self.api = "127.0.0.1:0"
         self.process: subprocess.Popen[str] | None = None
         self._log = folder.parent / "serve.log"
-        netdump("init", folder, "--name", "localhost,127.0.0.1")
+        netdump("init", folder, "--name", names)
 
     def start(self) -> Self:
         with self._log.open("a") as log:

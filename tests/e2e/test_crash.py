@@ -1,0 +1,102 @@
+"""The real thing: a Debian kernel enrols, arms itself and panics; its capture kernel sends; crash reads the dump."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import vm
+from tests.e2e.rig import netdump
+from tests.e2e.test_tools import symbols, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netdump.image.kernel import Kernel
+
+__all__ = ["symbols"]
+pytestmark = pytest.mark.e2e
+
+MEMORY = "416M"
+CRASHKERNEL = "crashkernel=112M"
+NONCE = "netdump crash test: last words 4711"
+CLIENT_PEAK_MAX = 32.0  # MiB (DESIGN section 6)
+ARM_AND_CRASH = f"""\
+{vm.STATIC_NETWORK}
+netdump enroll {{url}} --token {{token}} --out /root/client.toml || exit
+netdump arm --config /root/client.toml --level 1 {{options}} || exit
+echo '{NONCE}' > /dev/kmsg
+echo c > /proc/sysrq-trigger
+"""
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Kernel:
+    return vm.kernel()
+
+
+@pytest.fixture(scope="session")
+def root(kernel: Kernel) -> bytes:
+    return vm.build_root(kernel)
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[vm.GuestCollector]:
+    running = vm.GuestCollector(tmp_path / "collector")
+    running.start()
+    yield running
+    running.stop()
+
+
+def token(collector: vm.GuestCollector) -> str:
+    made: str = json.loads(netdump("token", collector.folder, "--host", "crashy", "--json").stdout)["token"]
+    return made
+
+
+def test_a_panic_ends_up_in_the_collector(
+    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    script = ARM_AND_CRASH.format(url=collector.guest_url, token=token(collector), options="--final poweroff")
+    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
+    console = vm.boot(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL)
+
+    dumps = collector.dumps()
+    assert len(dumps) == 1, console[-4000:]
+    (dump,) = dumps
+    assert (dump["state"], dump["host"], dump["kernel_release"]) == ("complete", "crashy", vm.RELEASE), console[-4000:]
+    assert dump["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
+    assert dump["totals"]["lost"] == 0
+
+    target = tmp_path / "vmcore"
+    analyst = collector.enroll("analyst", "ann")
+    netdump("fetch", dump["id"], "-o", target, NETDUMP_CONFIG=str(analyst))
+    log = netdump("log", dump["id"], NETDUMP_CONFIG=str(analyst)).stdout
+    assert NONCE in log
+    assert log == dumped_log(target, tmp_path)
+
+    peak = float(re.findall(r"its peak memory was ([0-9.]+) MiB", console)[-1])
+    assert 10 < peak <= CLIENT_PEAK_MAX
+    assert "netdump-init: poweroff" in console  # the final action that was asked for, and it happened:
+    assert "reboot: Power down" in console
+    check_stack(target, request.getfixturevalue("symbols"))
+
+
+def dumped_log(core: Path, folder: Path) -> str:
+    """The kernel log as makedumpfile reads it."""
+    text = folder / "dmesg"
+    subprocess.run([tool("makedumpfile"), "--dump-dmesg", core, text], check=True, capture_output=True, timeout=120)
+    return text.read_text(errors="replace")
+
+
+def check_stack(core: Path, symbols: Path) -> None:
+    done = subprocess.run(
+        [tool("crash"), "-s", symbols, core], input="bt\nquit\n", capture_output=True, text=True, timeout=300
+    )
+    stack = [line.split()[2] for line in done.stdout.splitlines() if line.lstrip().startswith("#")]
+    assert stack[:4] == ["machine_kexec", "__crash_kexec", "panic", "sysrq_handle_crash"], done.stdout + done.stderr
+    assert 'COMMAND: "init"' in done.stdout  # the script, process 1, that wrote the c

@@ -1,0 +1,227 @@
+"""A machine that can panic: QEMU (TCG) with a real Debian kernel, and a root file system in memory.
+
+Owns how a guest is put together: busybox, this interpreter with netdump's dependencies, kexec, the kernel's own files.
+Nothing in it is prepared for the crash; the guest enrols and arms itself with the commands that a user types.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import netdump
+from netdump.image.closure import read_binary
+from netdump.image.cpio import Archive
+from netdump.image.elfobject import is_elf, read_object
+from netdump.image.kernel import Kernel, find_kernel
+from netdump.image.kmodules import ModuleTree
+from tests.e2e.rig import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+RELEASE = "6.1.0-56-cloud-amd64"
+HOST = "10.0.2.2"  # this machine's loopback, as a guest of QEMU's user network sees it
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "8021q", "bonding", "softdog")
+LOADED = ("virtio_pci", "virtio_net", "virtio_blk")
+PACKAGES = ("click", "cryptography", "urllib3", "zstandard")  # beside _cffi_backend, which cryptography brings
+UNUSED = frozenset(
+    (
+        "__pycache__", "config-3", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "samples", "test",
+        "tests", "testing", "tkinter", "turtledemo", "unittest", "distutils", "_cffi", "_tkinter", "_sqlite3",
+        "_curses", "_curses_panel", "_decimal", "readline", "_dbm", "_gdbm",
+    )
+)  # fmt: skip
+BOOT_TIMEOUT = 600.0
+
+INIT = """\
+#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp
+cat /proc/uptime > /dev/null; hostname crashy
+for m in {modules}; do insmod $m; done
+echo 1 > /proc/sys/kernel/sysrq
+ip link set lo up
+{script}
+echo GUEST-SCRIPT-ENDED
+poweroff -f
+"""
+STATIC_NETWORK = "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.2.2"
+
+
+class GuestCollector(Collector):
+    """A collector that guests know as 10.0.2.2."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, f"{HOST},localhost,127.0.0.1")
+
+    @property
+    def guest_url(self) -> str:
+        return f"https://{HOST}:{self.api.rpartition(':')[2]}"
+
+
+def kernel() -> Kernel:
+    """The unpacked kernel package, which `./run e2e` fetches."""
+    root = Path(os.environ.get("NETDUMP_KERNEL_ROOT", "/nonexistent"))
+    if not (root / "boot" / f"vmlinuz-{RELEASE}").exists():
+        pytest.skip(f"kernel {RELEASE} is not at hand (NETDUMP_KERNEL_ROOT); ./run e2e fetches it")
+    for tool in ("qemu-system-x86_64", "kexec", "busybox"):
+        if find(tool) is None:
+            pytest.skip(f"{tool} is missing; ./run e2e installs it")
+    return find_kernel(RELEASE, root)
+
+
+def find(tool: str) -> str | None:
+    return shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")
+
+
+def build_root(kernel: Kernel) -> bytes:
+    """The archive with everything but the script; the same for all guests of a session."""
+    archive = Archive()
+    for folder in ("proc", "sys", "dev", "tmp", "root", "mnt"):
+        archive.add_folder(folder)
+    for name, major, minor in (("console", 5, 1), ("null", 1, 3)):
+        archive.add_device(f"dev/{name}", major, minor)
+    for tool in ("busybox", "kexec"):
+        path = find(tool)
+        assert path is not None
+        add_program(archive, Path(path), f"bin/{tool}" if tool == "busybox" else f"usr/sbin/{tool}")
+    archive.add_link("bin/sh", "busybox")
+    _add_python(archive)
+    _add_kernel(archive, kernel)
+    return archive.pack()
+
+
+def script_archive(kernel: Kernel, script: str) -> bytes:
+    """The archive with /init, unpacked over the other one."""
+    archive = Archive()
+    names = ModuleTree(kernel).load_order(LOADED)
+    modules = " ".join(str(_module_path(kernel, name)) for name in names)
+    archive.add_file("init", INIT.format(modules=modules, script=script).encode(), 0o755)
+    return archive.pack()
+
+
+def boot(
+    kernel: Kernel, initrd: Path, log: Path, *, memory: str = "512M", append: str = "crashkernel=128M",
+    options: Sequence[str] = (), timeout: float = BOOT_TIMEOUT,
+) -> str:  # fmt: skip
+    """Run a guest to its end and return what stood on its console."""
+    try:
+        subprocess.run(qemu(kernel, initrd, log, memory=memory, append=append, options=options), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        tail = "\n".join(read_console(log).splitlines()[-60:])
+        pytest.fail(f"the guest did not end within {timeout:g} s:\n{tail}")
+    return read_console(log)
+
+
+def qemu(
+    kernel: Kernel, initrd: Path, log: Path, *, memory: str = "512M", append: str = "crashkernel=128M",
+    options: Sequence[str] = (),
+) -> list[str]:  # fmt: skip
+    """The command line of a guest. It ends when the guest powers off or reboots."""
+    return [
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-m", memory, "-smp", "2",
+        "-display", "none", "-monitor", "none", "-serial", f"file:{log}", "-no-reboot",
+        "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56",
+        "-kernel", str(kernel.image()), "-initrd", str(initrd),
+        "-append", f"console=ttyS0 panic=1 {append}", *options,
+    ]  # fmt: skip
+
+
+def read_console(log: Path) -> str:
+    return log.read_bytes().decode(errors="replace").replace("\r", "") if log.exists() else ""
+
+
+def add_program(archive: Archive, path: Path, target: str) -> None:
+    """Add a program or extension, and the shared libraries that ldd names, each where it lies here."""
+    content = path.read_bytes()
+    archive.add_file(target, stripped(path), 0o755)
+    if not is_elf(content) or not read_object(content, str(path)).needed:
+        return
+    listed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
+    for word in listed.split():
+        if word.startswith("/") and word not in archive:
+            archive.add_file(word, stripped(Path(word)), 0o755)
+
+
+def stripped(path: Path) -> bytes:
+    """What a distribution ships: without symbols."""
+    return read_binary(path, shutil.which("strip"))
+
+
+def _add_python(archive: Archive) -> None:
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = f"usr/lib/{version}"
+    add_program(archive, base, f"usr/bin/{version}")
+    archive.add_link("usr/bin/python3", version)
+    _add_tree(archive, Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix})), library)
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        _add_tree(archive, Path(spec.origin).parent, f"{library}/{name}")
+    backend = importlib.util.find_spec("_cffi_backend")
+    assert backend is not None
+    assert backend.origin is not None
+    archive.add_file(f"{library}/{Path(backend.origin).name}", stripped(Path(backend.origin)), 0o755)
+    _add_tree(archive, Path(netdump.__file__).parent, f"{library}/netdump")
+    archive.add_file(
+        "usr/bin/netdump",
+        b"#!/usr/bin/python3\nimport sys\nfrom netdump.__main__ import main\nsys.exit(main())\n",
+        0o755,
+    )
+
+
+def _add_tree(archive: Archive, source: Path, target: str) -> None:
+    """Add a folder of Python files, with the bytecode that this machine has made of them."""
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if path.is_dir() or any(
+            part.partition(".")[0] in UNUSED or part.startswith("_test") for part in relative.parts
+        ):
+            continue
+        if path.suffix == ".so" or ".so." in path.name:
+            add_program(archive, path, f"{target}/{relative}")
+        elif path.suffix in {".py", ".pyi", ".toml"} and path.stat().st_size < 1 << 20:
+            archive.add_file(f"{target}/{relative}", path.read_bytes())
+            _add_bytecode(archive, path, f"{target}/{relative.parent}")
+
+
+def _add_bytecode(archive: Archive, path: Path, folder: str) -> None:
+    """As a .pyc that is valid without times, which the archive does not keep (PEP 552)."""
+    cached = Path(importlib.util.cache_from_source(str(path)))
+    if path.suffix == ".py" and cached.exists():
+        head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(path.read_bytes())
+        archive.add_file(f"{folder}/__pycache__/{cached.name}".replace("/./", "/"), head + cached.read_bytes()[16:])
+
+
+def _add_kernel(archive: Archive, kernel: Kernel) -> None:
+    for path in (kernel.image(), kernel.root / "boot" / f"config-{kernel.release}"):
+        archive.add_file(f"boot/{path.name}", path.read_bytes())
+    for path in sorted(kernel.modules.glob("modules.*")):
+        if not path.name.endswith((".bin", ".symbols", ".alias")):
+            archive.add_file(f"lib/modules/{kernel.release}/{path.name}", path.read_bytes())
+    for name in ModuleTree(kernel).load_order(MODULES):
+        archive.add_file(
+            str(_module_path(kernel, name)), (kernel.root / str(_module_path(kernel, name))[1:]).read_bytes()
+        )
+
+
+def _module_path(kernel: Kernel, name: str) -> Path:
+    found = next(path for path in kernel.modules.rglob("*.ko") if path.stem.replace("-", "_") == name)
+    return Path("/") / found.relative_to(kernel.root)
+
+
+def write_initrd(path: Path, parts: Iterable[bytes]) -> Path:
+    path.write_bytes(b"".join(part + bytes(-len(part) % 4) for part in parts))
+    return path
