@@ -299,6 +299,7 @@ def arm64(
     kernel.lines["NUMBER(kimage_voffset)"] = f"0x{image - paddr:x}"
     kernel.lines["NUMBER(PHYS_OFFSET)"] = f"0x{ram_start:x}"
     frames = Frames(era, 8, "little", vmemmap - ram_start // page_bytes * 64)
+    frames.page_bytes = page_bytes
     machine = Machine(EM_AARCH64, era, ram_bytes, 8, page_bytes, kernel, tables, frames, direct_map, 27, ram_start)
     machine.section_bits = 29 if shift == 16 else 27
     machine.map_shift = shift

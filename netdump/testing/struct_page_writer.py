@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from netdump.testing.elf_writer import ByteOrder
 
-Order = Literal["word", "u32", "u16", "u8", "folio", "flags"]
+Order = Literal["word", "u32", "u8", "folio", "flags"]
 """Where the order of a compound page stands in the second struct page, and as what."""
 
 Huge = Literal["pointer", "id", "folio", "bit", "type"]
@@ -23,14 +23,27 @@ Huge = Literal["pointer", "id", "folio", "bit", "type"]
 FREE_HUGE_PAGE: Final = 0xFFFFFFFF81123450
 HUGETLB_DTOR: Final = 2
 
-_FLAGS_OLD: Final = {"lru": 5, "slab": 7, "private": 11, "head": 14, "swapcache": 16, "swapbacked": 18, "hwpoison": 21}
-_FLAGS_61: Final = {"lru": 4, "slab": 9, "swapcache": 10, "private": 13, "head": 16, "swapbacked": 19, "hwpoison": 23}
-_FLAGS_612: Final = {"lru": 5, "head": 6, "swapcache": 10, "private": 14, "swapbacked": 17, "hwpoison": 20}
+_FLAGS_4_0: Final = {"lru": 5, "slab": 7, "private": 11, "head": 14, "swapcache": 15, "hwpoison": 22}
+_FLAGS_4_10: Final = {"lru": 5, "slab": 8, "swapcache": 9, "private": 12, "head": 15, "swapbacked": 18, "hwpoison": 22}
+_FLAGS_5: Final = {"lru": 4, "slab": 9, "swapcache": 10, "private": 13, "head": 16, "swapbacked": 19, "hwpoison": 23}
+_FLAGS_6_6: Final = {"lru": 5, "slab": 11, "swapcache": 12, "private": 15, "head": 6, "swapbacked": 19, "hwpoison": 23}
+_FLAGS_6_10: Final = {"lru": 5, "swapcache": 11, "private": 14, "head": 6, "swapbacked": 18, "hwpoison": 22}
+_FLAGS_6_12: Final = {"lru": 5, "swapcache": 10, "private": 14, "head": 6, "swapbacked": 17, "hwpoison": 20}
+_FLAGS_6_16: Final = _FLAGS_6_12 | {"hwpoison": 21}
+
+_TYPES_4_18: Final = {"BUDDY": -129, "OFFLINE": -257}
+_TYPES_6_9: Final = _TYPES_4_18 | {"HUGETLB": -2049}
+_TYPES_6_11: Final = {"BUDDY": ~0x40000000, "OFFLINE": ~0x20000000, "HUGETLB": ~0x4000000, "SLAB": ~0x2000000}
+_TYPES_6_12: Final = {"BUDDY": -268435456, "OFFLINE": -251658240, "HUGETLB": -201326592, "SLAB": -184549376}
+_TYPES_6_16: Final = _TYPES_6_12 | {"UNACCEPTED": -150994944}
 
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """One layout. flags: bit numbers; types: page types as _mapcount has them, signed; tail: name of the key."""
+    """One layout. flags: bit numbers; types: page types as _mapcount has them, signed; tail, refcount: names of keys.
+
+    old_layout: lru comes behind _mapcount.
+    """
 
     name: str
     release: str
@@ -40,72 +53,37 @@ class Era:
     huge: Huge
     tail: str | None = "compound_head"
     refcount: str = "_refcount"
+    old_layout: bool = False
 
 
 ERAS: Final = {
     era.name: era
     for era in (
-        Era("4.1", "4.1.0-test", _FLAGS_OLD, {"BUDDY": -128}, "word", "pointer", tail=None, refcount="_count"),
-        Era("4.4", "4.4.0-test", _FLAGS_OLD, {"BUDDY": -128}, "u32", "id", tail=None, refcount="_count"),
-        Era("4.9", "4.9.0-test", _FLAGS_OLD, {"BUDDY": -128}, "u32", "id"),
-        Era("5.4", "5.4.0-test", _FLAGS_OLD, {"BUDDY": -129, "OFFLINE": -257}, "u8", "id"),
-        Era("6.1", "6.1.0-test", _FLAGS_61, {"BUDDY": -129, "OFFLINE": -257}, "u8", "id"),
-        Era("6.3", "6.3.0-test", _FLAGS_61, {"BUDDY": -129, "OFFLINE": -257}, "folio", "folio"),
-        Era("6.6", "6.6.0-test", _FLAGS_61, {"BUDDY": -129, "OFFLINE": -257}, "flags", "bit"),
-        Era("6.9", "6.9.0-test", _FLAGS_61, {"BUDDY": -129, "OFFLINE": -257, "HUGETLB": -2049}, "flags", "type"),
         Era(
-            "6.10",
-            "6.10.0-test",
-            _FLAGS_612,
-            {"BUDDY": -129, "OFFLINE": -257, "HUGETLB": -2049, "SLAB": -4097},
-            "flags",
-            "type",
+            "4.1",
+            "4.1.0",
+            _FLAGS_4_0 | {"swapcache": 16},
+            {"BUDDY": -128},
+            "word",
+            "pointer",
+            None,
+            "_count",
+            old_layout=True,
         ),
-        Era(
-            "6.11",
-            "6.11.0-test",
-            _FLAGS_612,
-            {"BUDDY": ~0x40000000, "OFFLINE": ~0x20000000, "HUGETLB": ~0x4000000, "SLAB": ~0x2000000},
-            "flags",
-            "type",
-        ),
-        Era(
-            "6.12",
-            "6.12.0-test",
-            _FLAGS_612,
-            {"BUDDY": -268435456, "OFFLINE": -251658240, "HUGETLB": -201326592, "SLAB": -184549376},
-            "flags",
-            "type",
-        ),
-        Era(
-            "6.16",
-            "6.16.0-test",
-            _FLAGS_612,
-            {
-                "BUDDY": -268435456,
-                "OFFLINE": -251658240,
-                "HUGETLB": -201326592,
-                "SLAB": -184549376,
-                "UNACCEPTED": -150994944,
-            },
-            "flags",
-            "type",
-        ),
-        Era(
-            "7.1",
-            "7.1.0-test",
-            _FLAGS_612,
-            {
-                "BUDDY": -268435456,
-                "OFFLINE": -251658240,
-                "HUGETLB": -201326592,
-                "SLAB": -184549376,
-                "UNACCEPTED": -150994944,
-            },
-            "flags",
-            "type",
-            tail="compound_info",
-        ),
+        Era("4.4", "4.4.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", None, "_count", old_layout=True),
+        Era("4.9", "4.9.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", old_layout=True),
+        Era("4.14", "4.14.0", _FLAGS_4_10, {"BUDDY": -128}, "u32", "id", old_layout=True),
+        Era("4.19", "4.19.0", _FLAGS_4_10, {"BUDDY": -129}, "u8", "id"),
+        Era("5.4", "5.4.0", _FLAGS_5, _TYPES_4_18, "u8", "id"),
+        Era("6.1", "6.1.0", _FLAGS_5, _TYPES_4_18, "u8", "id"),
+        Era("6.3", "6.3.0", _FLAGS_5, _TYPES_4_18, "folio", "folio"),
+        Era("6.6", "6.6.0", _FLAGS_6_6, _TYPES_4_18, "flags", "bit"),
+        Era("6.9", "6.9.0", _FLAGS_6_6, _TYPES_6_9, "flags", "type"),
+        Era("6.10", "6.10.0", _FLAGS_6_10, _TYPES_6_9 | {"SLAB": -4097}, "flags", "type"),
+        Era("6.11", "6.11.0", _FLAGS_6_10, _TYPES_6_11, "flags", "type"),
+        Era("6.12", "6.12.0", _FLAGS_6_12, _TYPES_6_12, "flags", "type"),
+        Era("6.16", "6.16.0", _FLAGS_6_16, _TYPES_6_16, "flags", "type"),
+        Era("7.1", "7.1.0", _FLAGS_6_16, _TYPES_6_16, "flags", "type", "compound_info"),
     )
 }
 
@@ -126,12 +104,20 @@ class Layout:
 
 
 def layout(era: Era, word: int) -> Layout:
-    """Where the members stand. Source: Linux include/linux/mm_types.h of the time."""
-    if word == 8:
-        dtor, order = {"word": (8, 16), "u32": (16, 20), "folio": (80, 81)}.get(era.order, (16, 17))
-        return Layout(64, 8, 24, 40, 48, 52, dtor, order, word)
-    dtor, order = {"word": (4, 8), "u32": (8, 10), "folio": (48, 49)}.get(era.order, (8, 9))
-    return Layout(40, 4, 12, 20, 24, 28, dtor, order, word)
+    """Where the members stand. Source: Linux include/linux/mm_types.h of the time; v4.18 put lru first."""
+    if era.old_layout:
+        lru, mapping, private, mapcount = 3 * word + 8, word, 5 * word + 8, 3 * word
+        size = 64 if word == 8 else 32
+    else:
+        lru, mapping, private, mapcount = word, 3 * word, 5 * word, 6 * word
+        size = 64 if word == 8 else 40
+    second = lru + word
+    dtor, order = {
+        "word": (lru, second),
+        "u32": (second, second + word // 2),
+        "folio": (size + second, size + second + 1),
+    }.get(era.order, (second, second + 1))
+    return Layout(size, lru, mapping, private, mapcount, mapcount + 4, dtor, order, word)
 
 
 class Frames:
@@ -148,7 +134,9 @@ class Frames:
         self.layout = layout(era, word)
         self.pages: dict[int, bytearray] = {}
         self.kinds: dict[int, tuple[str, bool]] = {}  # frame -> kind, whether the cache page is private
+        self.poisoned: set[int] = set()
         self.orders = 11
+        self.page_bytes = 4096
 
     def describe(self, lines: dict[str, str]) -> None:
         """Add the keys of VMCOREINFO."""
@@ -164,7 +152,7 @@ class Frames:
             ("private", at.private),
         ):
             lines[f"OFFSET(page.{name})"] = str(offset)
-        if era.order in {"word", "u32", "u16", "u8"}:
+        if era.order in {"word", "u32", "u8"}:
             lines["OFFSET(page.compound_dtor)"] = str(at.dtor)
             lines["OFFSET(page.compound_order)"] = str(at.order)
         if era.order == "folio":
@@ -215,26 +203,28 @@ class Frames:
         """Page cache on a list."""
         self._plain(pfn, 1 << order, "cache", private=private)
         self._flag(pfn, "lru")
-        self._put(pfn, self.layout.mapping, 0x88_0000_1000)
+        self._put(pfn, self.layout.mapping, self._pointer(1, 0))
         if private:
             self._flag(pfn, "private")
-            self._put(pfn, self.layout.private, 0x88_0000_2000)
+            self._put(pfn, self.layout.private, self._pointer(2, 0))
         self._compound(pfn, order)
 
     def anon(self, pfn: int, order: int = 0) -> None:
         """Memory of a process, on a list, swap-backed."""
         self._plain(pfn, 1 << order, "user")
-        for name in ("lru", "swapbacked"):
-            self._flag(pfn, name)
-        self._put(pfn, self.layout.mapping, 0x88_0000_3001)
+        self._flag(pfn, "lru")
+        if "swapbacked" in self.era.flags:
+            self._flag(pfn, "swapbacked")
+        self._put(pfn, self.layout.mapping, self._pointer(3, 1))
         self._put(pfn, self.layout.mapcount, 126 if order == 0 else -1, 4)  # +1: 127 users, 0x7f of a free page of old
         self._compound(pfn, order)
 
     def swapcache(self, pfn: int, *, backed: bool = True) -> None:
-        """A page off its list that is in the swap cache; without backing the flag is its owner's."""
-        self._plain(pfn, 1, "cache" if backed else "kernel")
+        """A page off its list that is in the swap cache; without backing the flag is its owner's, since v4.10."""
+        shared = "swapbacked" in self.era.flags
+        self._plain(pfn, 1, "cache" if backed or not shared else "kernel")
         self._flag(pfn, "swapcache")
-        if backed:
+        if backed and shared:
             self._flag(pfn, "swapbacked")
 
     def kernel(self, pfn: int, order: int = 0) -> None:
@@ -257,7 +247,7 @@ class Frames:
         else:
             self._flag(pfn, "slab")
             self._put(pfn, self.layout.mapcount, self.era.types["BUDDY"], 4)
-        self._put(pfn, self.layout.mapping, 0x88_0000_4001)
+        self._put(pfn, self.layout.mapping, self._pointer(4, 1))
         self._compound(pfn, order)
 
     def hugetlb(self, pfn: int, order: int, *, shared_tables: bool = False) -> None:
@@ -266,7 +256,7 @@ class Frames:
         if self.era.huge == "type":
             self._put(pfn, self.layout.mapcount, self.era.types["HUGETLB"], 4)
         self._compound(pfn, order, hugetlb=True)
-        per_page = 4096 // self.layout.size
+        per_page = self.page_bytes // self.layout.size
         if shared_tables:
             for other in range(pfn + per_page, pfn + (1 << order)):
                 self.pages[other] = bytearray(self.pages[pfn + (other - pfn) % per_page])
@@ -279,9 +269,8 @@ class Frames:
     def poison(self, pfn: int) -> None:
         """Broken memory, on top of what the frame is; it matters only where nothing else leaves the frame out."""
         if pfn not in self.pages:
-            self._plain(pfn, 1, "poison")
-        elif self.kinds[pfn][0] == "kernel":
-            self.kinds[pfn] = "poison", False
+            self._plain(pfn, 1, "kernel")
+        self.poisoned.add(pfn)
         self._flag(pfn, "hwpoison")
 
     # What a filter must make of them.
@@ -294,7 +283,7 @@ class Frames:
                 classes[pfn] = "cache_private" if private else "cache"
             elif (kind == "user" and level & 8) or (kind in {"free", "unaccepted"} and level & 16):
                 classes[pfn] = kind
-            elif kind == "poison" and level:
+            elif level and pfn in self.poisoned:
                 classes[pfn] = "hwpoison"
             elif kind == "offline" and level:
                 classes[pfn] = kind
@@ -348,6 +337,10 @@ class Frames:
             self._put(second, at.order - shift, order, size)
         else:
             self._or_flags(self.pages[second], order | (1 << 8 if era.huge == "bit" and hugetlb else 0))
+
+    def _pointer(self, number: int, low_bits: int) -> int:
+        """An address that every kernel may have, with bits below it."""
+        return -(1 << 30) + number * 0x1000 + low_bits
 
     def _new(self, refcount: int) -> bytearray:
         page = bytearray(self.layout.size)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
+from netdump.vmcore.structpage import Verdict
 from netdump.vmcore.zones import read_zones
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from netdump.vmcore.pagerules import Refusals
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
-    from netdump.vmcore.zones import Zones
+    from netdump.vmcore.zones import FreeBlock, Zones
 
 # Free pages beyond what the zones count. Blocks that are being taken out of use (memory going offline, contiguous
 # allocation) are on free lists but not counted; each processor keeps back up to 125 for each zone, signed.
@@ -92,19 +93,36 @@ class Distrust:
             self.reasons.append(f"everything is sent: {reason}")
 
     def check_free_lists(self, pages: PageArray, info: Vmcoreinfo, cpus: int) -> None:
-        """Compare free lists with what is classified as free. cpus: of the dead kernel."""
-        if not self.wanted.free:
-            return
+        """Compare free lists with what is classified as free. cpus: of the dead kernel.
+
+        Free blocks are the only pages known without struct pages, so they speak for the memory map and for page types,
+        whether free pages are wanted or not.
+        """
         try:
             zones = read_zones(pages.space, info, pages.rules.word)
         except KernelDataError as error:
-            self.stop("free", f"the zones cannot be read ({error})")
+            self._stop_types(pages, f"the zones cannot be read ({error})")
             return
         slack = zones.free_pages // _SLACK_PART + _SLACK_PAGES + cpus * zones.number * _SLACK_CPU
         self._free_limit = zones.free_pages + slack
-        right = _count_right(pages, zones, self.wanted)
-        if right * 10 < len(zones.blocks) * 9 or (not zones.blocks and zones.free_pages > _SLACK_PAGES):
-            self.stop("free", f"of {len(zones.blocks)} blocks of the free lists only {right} look free")
+        blocks = len(zones.blocks)
+        placed = sum(_is_placed(pages, block) for block in zones.blocks)
+        if _too_few(placed, blocks):
+            self.stop_all(f"of {blocks} free blocks only {placed} lie where the memory map says")
+            return
+        if not _flags_agree(pages, zones):
+            self.stop_all("free pages of one zone have flags of several")
+            return
+        right = sum(_is_block(pages, block, self.wanted._replace(free=True)) for block in zones.blocks)
+        if _too_few(right, blocks) or (not blocks and zones.free_pages > _SLACK_PAGES):
+            self._stop_types(pages, f"of {blocks} blocks of the free lists only {right} look free")
+
+    def _stop_types(self, pages: PageArray, reason: str) -> None:
+        """Stop what rests on page types."""
+        self.stop("free", reason)
+        self.stop("offline", reason)
+        if pages.rules.types.slab is not None or pages.rules.types.hugetlb is not None:
+            self.stop("user", reason)
 
     def check_kernel_pages(self, pages: PageArray, addresses: Iterable[tuple[str, int]]) -> None:
         """Make sure that memory which is the kernel's own is kept. addresses: (what it is, physical address)."""
@@ -148,19 +166,39 @@ class Distrust:
         return False
 
 
-def _count_right(pages: PageArray, zones: Zones, wanted: Wanted) -> int:
-    """How many blocks of the free lists are classified as what they are."""
-    right = 0
-    size = pages.rules.size
+def _too_few(right: int, count: int) -> bool:
+    """A crash may catch some blocks half way: nine of ten must be right."""
+    return right * 10 < count * 9
+
+
+def _is_placed(pages: PageArray, block: FreeBlock) -> bool:
+    """Whether a block of a free list begins with the struct page of a frame, one that such a block may begin with."""
+    pfn = pages.memory_map.frame(block.vaddr)
+    return pfn is not None and not pfn & (1 << block.order) - 1
+
+
+def _flags_agree(pages: PageArray, zones: Zones) -> bool:
+    """Whether the free pages of a zone agree on what the upper half of the flags says: node and zone.
+
+    Only with vmemmap does the upper half say no more than that; what else stands there is cleared in free pages.
+    """
+    if pages.rules.word < 8 or not pages.memory_map.uniform:
+        return True
+    seen: dict[int, list[int]] = {}
     for block in zones.blocks:
-        data = bytearray(size)
-        if pages.space.fill(block.vaddr, memoryview(data)):
-            continue
-        pfn = pages.memory_map.frame(block.vaddr)
-        verdict = pages.rules.judge(data, 0, pfn or 0, wanted)
-        placed = pfn is None or not pfn & (1 << block.order) - 1
-        right += verdict.exclude == ExcludeClass.FREE and verdict.order == block.order and placed
-    return right
+        data = bytearray(pages.rules.size)
+        if not pages.space.fill(block.vaddr, memoryview(data)):
+            seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
+    agreeing = sum(max(map(flags.count, flags)) for flags in seen.values())
+    return not _too_few(agreeing, sum(map(len, seen.values())))
+
+
+def _is_block(pages: PageArray, block: FreeBlock, wanted: Wanted) -> bool:
+    """Whether a block of a free list is classified as what it is."""
+    data = bytearray(pages.rules.size)
+    if pages.space.fill(block.vaddr, memoryview(data)):
+        return False
+    return pages.rules.judge(data, 0, 0, wanted) == Verdict(ExcludeClass.FREE, block.order)
 
 
 def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:

@@ -68,10 +68,10 @@ class FrameWalk:
                     break
                 block = None
                 continue
-            vaddr, span = self._pages.locate(pfn + done)
-            span = min(span, pages - done, SLAB_PAGES - (pfn + done) % SLAB_PAGES)
+            vaddr, there = self._pages.locate(pfn + done)
+            span = min(there, pages - done, SLAB_PAGES - (pfn + done) % SLAB_PAGES)
             if vaddr is not None:
-                tally = self._slab(pfn + done, span, vaddr)
+                tally = self._slab(pfn + done, span, min(there, span + 1), vaddr)
                 classes[done : done + span] = tally.classes
                 if tally.beyond is not None:
                     block = _Block(*tally.beyond)
@@ -79,9 +79,13 @@ class FrameWalk:
         self._next, self._block = pfn + pages, block
         return classes
 
-    def _slab(self, pfn: int, span: int, vaddr: int) -> Tally:
-        """Classify frames whose struct pages stand one after the other."""
-        length = span * self._pages.rules.size
+    def _slab(self, pfn: int, span: int, there: int, vaddr: int) -> Tally:
+        """Classify frames whose struct pages stand one after the other.
+
+        there: how many there are, for the second struct page of a compound page tells its order. In a whole slab no
+        such page begins with the last frame.
+        """
+        length = min(there, SLAB_PAGES) * self._pages.rules.size
         self._pages.fill(vaddr, self._view[:length])
         data = self._buffer if span == SLAB_PAGES else self._buffer[:length]
         tally = self._classifier.classify(data, span, pfn)

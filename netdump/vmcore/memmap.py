@@ -33,7 +33,13 @@ _NODES_MAX: Final = 4096
 
 
 class MemoryMap(Protocol):
-    """Page frame number <-> struct page. Raises nothing."""
+    """Page frame number <-> struct page. Raises nothing.
+
+    uniform: whether a frame is found from the address of its struct page alone; else its flags name its section.
+    """
+
+    @property
+    def uniform(self) -> bool: ...  # noqa: D102 - see the class
 
     def locate(self, pfn: int) -> tuple[int | None, int]:
         """Virtual address of a struct page, None if there is none, and for how many frames on that holds."""
@@ -93,6 +99,11 @@ class _SpanMap:
     def __init__(self, spans: list[_Span], page_struct_bytes: int) -> None:
         self._spans = sorted(spans)
         self._page_struct_bytes = page_struct_bytes
+
+    @property
+    def uniform(self) -> bool:
+        """See MemoryMap."""
+        return True
 
     def locate(self, pfn: int) -> tuple[int | None, int]:
         """See MemoryMap."""
@@ -193,7 +204,8 @@ def _layouts(
     length = info.length("mem_section")
     for bits in _section_bits(headers, info, shape.page_bytes):
         physmem_bits = info.number("MAX_PHYSMEM_BITS")
-        static = length is not None and physmem_bits is not None and length == 1 << max(0, physmem_bits - bits)
+        known = length is not None and physmem_bits is not None and bits <= physmem_bits <= 64
+        static = known and length == 1 << (physmem_bits or 0) - bits
         if static and per_root > 1:
             yield _Layout(symbol, 0, bits)
             continue
@@ -252,6 +264,11 @@ class _SectionMap:
                 break
         return mapped > 0 and mapped * 8 >= tried * 7
 
+    @property
+    def uniform(self) -> bool:
+        """See MemoryMap. With vmemmap all sections are encoded alike."""
+        return len(set(self._encoded.values())) == 1
+
     def locate(self, pfn: int) -> tuple[int | None, int]:
         """See MemoryMap."""
         number, index = divmod(pfn, self._pages)
@@ -262,7 +279,7 @@ class _SectionMap:
         return encoded + pfn * self._shape.page_struct_bytes, left
 
     def frame(self, vaddr: int) -> int | None:
-        """See MemoryMap. With vmemmap all sections are encoded alike; else those that were tried are known."""
+        """See MemoryMap. Without vmemmap only sections that were tried are known."""
         for encoded in dict.fromkeys(self._encoded.values()):
             pfn, rest = divmod(vaddr - encoded, self._shape.page_struct_bytes)
             if rest == 0 and pfn >= 0 and self._entry(pfn // self._pages) == encoded:

@@ -111,7 +111,7 @@ class Classifier:
         self._specials = tuple(sorted({action for action in self._actions if action >= _CLOSER}))
 
     def classify(self, data: bytearray, pages: int, pfn: int) -> Tally:
-        """Classes of 1 .. SLAB_PAGES pages. data: exactly their struct pages, from that of frame pfn on.
+        """Classes of 1 .. SLAB_PAGES pages. data: their struct pages, from that of frame pfn on, and one more if any.
 
         They must not cross a multiple of SLAB_PAGES.
         """

@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.errors import KernelDataError
+from netdump.vmcore.pageflags import mask, read_flag_bits
 from netdump.vmcore.structpage import Compound, PageRules, PageTypes
 
 if TYPE_CHECKING:
     from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.pageflags import FlagBits
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
@@ -26,6 +28,8 @@ PAGE_STRUCT_BYTES: Final = range(24, 257)
 
 ORDERS: Final = range(1, 33)
 """Numbers of buddy orders that a kernel may have; 11 nearly everywhere, 14 with 64 KiB pages."""
+
+_HUGETLB_PAGE_DTOR: Final = 2  # in every kernel that had it: 1 is any compound page's
 
 _U32: Final = (1 << 32) - 1
 
@@ -82,6 +86,7 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
     tail = info.offset("page.compound_head")
     if tail is None:  # renamed in v7.1; before v4.6 not exported, but always where lru.next is
         tail = info.offset("page.compound_info")
+    bits = read_flag_bits(info)
     types, odd = _read_types(info)
     orders = info.length("zone.free_area") or 0
     rules = PageRules(
@@ -95,8 +100,14 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
         refcount=_first(info.offset("page._refcount"), info.offset("page._count")),
         lru=lru,
         tail=lru if tail is None else tail,
-        **_flag_masks(info, word),
-        tail_mask=_tail_mask(info),
+        lru_mask=mask(bits.lru),
+        private_mask=mask(bits.private),
+        swapcache_mask=mask(bits.swapcache),
+        swapbacked_mask=mask(bits.swapbacked),
+        slab_mask=mask(bits.slab),
+        poison_mask=mask(bits.hwpoison),
+        head_mask=mask(bits.head),
+        tail_mask=_tail_mask(info, bits),
         types=types,
         compound=_read_compound(info, size, word),
         orders=orders if orders in ORDERS else 0,
@@ -109,39 +120,14 @@ def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
-def _flag_masks(info: Vmcoreinfo, word: int) -> dict[str, int]:
-    """Masks of the flags word, 0 where VMCOREINFO has none. Raises KernelDataError if two are the same bit."""
-    masks = {
-        "lru_mask": _bit(info, "PG_lru", word),
-        "private_mask": _bit(info, "PG_private", word),
-        "swapcache_mask": _bit(info, "PG_swapcache", word),
-        "swapbacked_mask": _bit(info, "PG_swapbacked", word),
-        "slab_mask": _bit(info, "PG_slab", word),
-        "poison_mask": _bit(info, "PG_hwpoison", word),
-        "head_mask": info.number("PG_head_mask") or 0,
-    }
-    head = masks["head_mask"]
-    if not 0 <= head < 1 << 8 * word or head & head - 1:
-        raise KernelDataError(f"PG_head_mask {head:#x} is not one bit of the page flags")
-    known = [mask for mask in masks.values() if mask]
-    if len(set(known)) < len(known):
-        raise KernelDataError("VMCOREINFO gives two page flags the same bit")
-    return masks
+def _tail_mask(info: Vmcoreinfo, bits: FlagBits) -> int:
+    """PG_tail, which came right after PG_head and went in v4.4; those kernels told hugetlb pages by a pointer.
 
-
-def _bit(info: Vmcoreinfo, name: str, word: int) -> int:
-    number = info.number(name)
-    if number is None:
-        return 0
-    if not 0 <= number < min(32, 8 * word):  # flags are in the low half, zone and node in the high one
-        raise KernelDataError(f"{name} {number} is not a bit of the page flags")
-    return 1 << number
-
-
-def _tail_mask(info: Vmcoreinfo) -> int:
-    """PG_tail, which came right after PG_head and went in v4.4; those kernels told hugetlb pages by a pointer."""
-    if info.number("HUGETLB_PAGE_DTOR") is None and info.symbol("free_huge_page") is not None:
-        return (info.number("PG_head_mask") or 0) << 1
+    With 32 bits PG_swapcache stood there instead, and tails were told by two flags: not worth it, they are kept.
+    """
+    old = info.number("HUGETLB_PAGE_DTOR") is None and info.symbol("free_huge_page") is not None
+    if old and bits.head is not None and bits.swapcache != bits.head + 1:
+        return 2 << bits.head
     return 0
 
 
@@ -179,6 +165,8 @@ def _read_compound(info: Vmcoreinfo, size: int, word: int) -> Compound | None:
             raise KernelDataError(f"PG_hugetlb {bit} is not a bit of the page flags")
         return Compound(low_byte, 1, size + flags, word, 1 << bit, 1 << bit)
     dtor = info.number("HUGETLB_PAGE_DTOR")
+    if dtor not in {None, _HUGETLB_PAGE_DTOR}:
+        raise KernelDataError(f"HUGETLB_PAGE_DTOR {dtor} is not known")
     order_at, dtor_at = info.offset("folio._folio_order"), info.offset("folio._folio_dtor")
     if order_at is not None:  # v6.3, commit 1c5509be58f6
         if dtor is None or dtor_at is None:
@@ -201,13 +189,20 @@ def _read_compound(info: Vmcoreinfo, size: int, word: int) -> Compound | None:
 
 
 def _check_offsets(rules: PageRules) -> None:
-    """Every member must lie within its struct page."""
-    members = [(rules.flags, rules.word), (rules.mapcount, 4), (rules.lru, 2 * rules.word), (rules.tail, rules.word)]
-    members += [(at, rules.word) for at in (rules.mapping, rules.private) if at is not None]
-    if rules.refcount is not None:
-        members.append((rules.refcount, 4))
-    if any(at + length > rules.size for at, length in members):
-        raise KernelDataError(f"members of struct page lie outside its {rules.size} bytes")
+    """The members must lie as in some kernel: flags first, then either of two orders.
+
+    Since v4.18 (Linux commit 4da1984edbbe ("mm: combine LRU and main union in struct page")): lru, mapping, index,
+    private, _mapcount, _refcount. Before: mapping, index, _mapcount, _refcount, lru, private.
+    """
+    word = rules.word
+    new = rules.lru == word and rules.mapping in {None, 3 * word} and rules.private in {None, 5 * word}
+    new = new and rules.mapcount == 6 * word
+    old = rules.mapping in {None, word} and rules.mapcount == 3 * word and rules.lru == 3 * word + 8
+    old = old and rules.private in {None, rules.lru + 2 * word}
+    if rules.flags or not (new or old) or rules.refcount not in {None, rules.mapcount + 4} or rules.tail != rules.lru:
+        raise KernelDataError("the members of struct page lie as in no kernel that is known")
+    if max(rules.mapcount + 8, rules.lru + 2 * word, (rules.private or 0) + word) > rules.size:
+        raise KernelDataError(f"the members of struct page lie outside its {rules.size} bytes")
     rule = rules.compound
     if rule is not None:
         places = [(rule.order_at, rule.order_bytes)]
@@ -227,14 +222,16 @@ def _refusals(rules: PageRules, odd: tuple[str, ...]) -> Refusals:
     if not rules.private_mask:
         private = "VMCOREINFO does not say which cache pages are private (PG_private)"
     if not rules.slab_mask and rules.types.slab is None:
-        user = user or "VMCOREINFO does not say which pages are slab"
+        free = offline = "VMCOREINFO does not say which pages are slab"
+        user = user or free
     if rules.types.buddy is None:
         free = "VMCOREINFO does not say which pages are free"
     elif rules.private is None or not rules.orders:
         free = "VMCOREINFO does not say how large a free block is"
     if odd:
-        text = f"the page types of this kernel are not known (PAGE_{odd[0].upper()}_MAPCOUNT_VALUE)"
-        free, offline = free and text, text
-        if "slab" in odd or "hugetlb" in odd or rules.types.buddy is None:
-            user = text
+        offline = f"the page types of this kernel are not known (PAGE_{odd[0].upper()}_MAPCOUNT_VALUE)"
+        if rules.types.buddy is None:
+            free = offline
+        if rules.types.buddy is None or "slab" in odd or "hugetlb" in odd:
+            user = offline
     return Refusals(cache or private, cache or private, user, free, None, offline)

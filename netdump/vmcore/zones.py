@@ -25,10 +25,11 @@ _ENTRIES_EACH: Final = 3  # of a list
 
 
 class FreeBlock(NamedTuple):
-    """What a free list holds. vaddr: of the first struct page of the block; order: of the list."""
+    """What a free list holds. vaddr: of the first struct page of the block; order: of the list; zone: whose it is."""
 
     vaddr: int
     order: int
+    zone: int
 
 
 class Zones(NamedTuple):
@@ -108,12 +109,12 @@ def _read_layout(info: Vmcoreinfo, word: int) -> _Layout:
 def _iter_blocks(space: AddressSpace, layout: _Layout, zones: list[int]) -> Iterator[FreeBlock]:
     """The first entries of the free lists, of as many lists as are looked at; high orders first."""
     places = (
-        (order, zone + layout.free_area + order * layout.area_bytes + layout.free_list + kind * layout.list_bytes)
+        (zone, order, zone + layout.free_area + order * layout.area_bytes + layout.free_list + kind * layout.list_bytes)
         for zone in zones
         for order in reversed(range(layout.areas))
         for kind in range(layout.lists)
     )
-    for order, head in islice(places, _LISTS_MAX):
+    for zone, order, head in islice(places, _LISTS_MAX):
         entry = head
         for _ in range(_ENTRIES_EACH):
             try:
@@ -122,4 +123,4 @@ def _iter_blocks(space: AddressSpace, layout: _Layout, zones: list[int]) -> Iter
                 break
             if entry == head:
                 break
-            yield FreeBlock(entry - layout.lru, order)
+            yield FreeBlock(entry - layout.lru, order, zone)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.errors import KernelDataError
+from netdump.pages import ExcludeClass
+from netdump.testing.memmap_writer import arm64, i386, riscv64, x86_64
+from netdump.testing.struct_page_writer import ERAS
+from tests.vmcore.made_up import Opened, ground, populate
+
+if TYPE_CHECKING:
+    from netdump.testing.memmap_writer import Machine
+
+LEVELS = (0, 1, 2, 4, 6, 8, 16, 31)
+
+
+@pytest.fixture(scope="module")
+def opened() -> Opened:
+    return Opened.of(populate(x86_64(ERAS["6.12"])))
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_every_kernel_at_every_level(era: str) -> None:
+    machine = populate(x86_64(ERAS[era]))
+    core = Opened.of(machine)
+    for level in LEVELS:
+        page_filter = core.filter(level)
+        assert core.classify(page_filter) == machine.frames.expected(level)
+        assert page_filter.remark is None
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        x86_64(ERAS["6.1"], levels=5, kaslr=0x1200_0000, paddr=0x100_0000),
+        x86_64(ERAS["6.12"], direct_map=0xFFFF_9A40_0000_0000, vmemmap=0xFFFF_F2C4_C000_0000, kaslr=0x3E0_0000),
+        i386(ERAS["6.1"]),
+        i386(ERAS["6.1"], pae=True, sparse=True),
+        arm64(ERAS["6.1"]),
+        arm64(ERAS["4.9"], va_bits=39, flipped=False),
+        arm64(ERAS["6.12"], ram_bytes=512 << 20, page_bytes=65536, va_bits=52, actual=48),
+        riscv64(ERAS["6.12"]),
+    ],
+    ids=["x86_64-5", "x86_64-kaslr", "i386", "i386-pae", "arm64", "arm64-39", "arm64-64k", "riscv64"],
+)
+def test_every_machine(machine: Machine) -> None:
+    populate(machine)
+    core = Opened.of(machine)
+    for level in (2, 31):
+        page_filter = core.filter(level)
+        assert core.classify(page_filter) == machine.frames.expected(level)
+        assert page_filter.remark is None
+
+
+def test_counts_have_each_frame_once(opened: Opened) -> None:
+    page_filter = opened.filter(31)
+    first = opened.classify(page_filter)
+    counts = dict(page_filter.counts)
+    assert opened.classify(page_filter) == first
+    assert page_filter.counts == counts
+    for exclude in ExcludeClass:
+        if exclude != ExcludeClass.NONE:
+            assert counts[exclude] == sum(name == exclude.name.lower() for name in first.values())
+    loads = opened.headers.segments[1:]
+    frames = {pfn for load in loads for pfn in range(load.paddr >> 12, -(-(load.paddr + load.memsz) // 4096))}
+    assert sum(counts.values()) == len(frames)
+
+
+def test_counts_with_overlapping_questions(opened: Opened) -> None:
+    page_filter = opened.filter(31)
+    base = 0x3000
+    for start, pages in ((1024, 16), (1040, 8), (1030, 30), (0, 4096), (1000, 100)):
+        page_filter.classify((base + start) * 4096, pages)
+    assert sum(page_filter.counts.values()) == 4096
+
+
+def test_any_stretch_anywhere(opened: Opened) -> None:
+    """Whatever order pages are asked for in, the answer is the same: streams start in the middle."""
+    whole = opened.classify(opened.filter(31))
+    generator = random.Random(4)
+    page_filter = opened.filter(31)
+    for _ in range(300):
+        pfn = 0x3000 + generator.randrange(4096)
+        pages = min(generator.choice((1, 2, 7, 300, 4096)), 0x4000 - pfn)
+        page = pfn
+        for exclude, length in page_filter.classify(pfn * 4096, pages):
+            for number in range(page, page + length):
+                assert whole.get(number, "none") == exclude.name.lower(), hex(number)
+            page += length
+        assert page == pfn + pages
+
+
+def test_blocks_that_span_slabs_and_sections() -> None:
+    machine = x86_64(ERAS["6.12"], ram_bytes=640 << 20)
+    frames = machine.frames
+    frames.hugetlb(1 << 16, 16, shared_tables=True)  # two sections of 2^15 pages
+    core = Opened.of(machine)
+    assert core.classify(core.filter(31)) == frames.expected(31)
+    for pfn in ((1 << 16) + 1, (1 << 16) + 64, (1 << 16) + 4096 + 63, (3 << 15) + 17, (1 << 17) - 1):
+        assert core.filter(8).classify(pfn * 4096, 1) == [(ExcludeClass.USER, 1)]
+    assert core.filter(16).classify(((1 << 16) + 64) * 4096, 1) == [(ExcludeClass.NONE, 1)]
+
+
+def test_level_0_asks_for_nothing(opened: Opened) -> None:
+    before = len(opened.source.reads)
+    page_filter = opened.filter(0)
+    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+    assert len(opened.source.reads) == before
+    assert page_filter.remark is None
+
+
+def test_without_vmcoreinfo(opened: Opened) -> None:
+    core = Opened(opened.source.image.replace(b"VMCOREINFO", b"VMCOREINF0", 1))
+    with pytest.raises(KernelDataError, match="no VMCOREINFO"):
+        core.filter(31)
+
+
+def test_more_free_pages_than_the_zones_count() -> None:
+    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
+    first = ground(machine)
+    for block in range(32):
+        machine.frames.free(first + block * 1024, 10)
+    machine.free_pages = 100
+    core = Opened.of(machine)
+    page_filter = core.filter(31)
+    found = core.classify(page_filter)
+    assert 0 < len(found) <= 100 + 100 // 16 + 4096 + 3 * 125
+    assert page_filter.remark is not None
+    assert "more than the zones count" in page_filter.remark
+    assert page_filter.classify(first << 12, 1024) == [(ExcludeClass.NONE, 1024)]
+
+
+def test_a_fault_of_the_filter_itself_keeps_everything(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    page_filter = opened.filter(31)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr("netdump.vmcore.framewalk.FrameWalk.classes", fail)
+    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+    assert page_filter.remark is not None
+    assert "ZeroDivisionError: on purpose" in page_filter.remark
+    monkeypatch.undo()
+    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
