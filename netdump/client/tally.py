@@ -14,7 +14,7 @@ class Tally:
     """Figures of one run, over all connections and collectors. Bytes unless the name says otherwise.
 
     wire_bytes: sent, TLS included. raw_bytes: data before compression. data_bytes: the same after it. resent_bytes:
-    raw data of chunks that begin before the furthest image offset sent earlier. states: bytes of image by page state,
+    raw data that lies before the furthest image offset sent earlier, high_water. states: bytes of image by page state,
     each counted once.
     """
 
@@ -45,11 +45,13 @@ class Tally:
         self.chunks += 1
         self.raw_bytes += prepared.raw_bytes
         self.data_bytes += len(chunk.data)
-        if chunk.offset < self.high_water:
-            self.resent_bytes += prepared.raw_bytes
-        else:
-            for run in prepared.runs:
-                self.states[run.state] += run.length
+        position = chunk.offset
+        for run in prepared.runs:
+            again = min(run.length, max(0, self.high_water - position))
+            if run.state == PageState.DATA:
+                self.resent_bytes += again
+            self.states[run.state] += run.length - again
+            position += run.length
         self.high_water = max(self.high_water, chunk.offset + chunk.length)
 
     @property

@@ -33,3 +33,14 @@ def test_what_is_sent_again_counts_once_in_the_states() -> None:
     assert tally.states[PageState.DATA] == 4000
     assert tally.image_bytes == 4000
     assert tally.high_water == 4000
+
+
+def test_of_a_chunk_that_goes_beyond_what_was_sent_only_the_first_part_is_sent_again() -> None:
+    """After a cut chunks need not be cut where they were before."""
+    tally = Tally()
+    tally.add(prepared(0, 1000))
+    tally.add(prepared(600, 500, 96))
+    assert tally.resent_bytes == 400
+    assert tally.states[PageState.DATA] == 1100
+    assert tally.states[PageState.ZERO] == 96
+    assert tally.image_bytes == tally.high_water == 1196
