@@ -24,7 +24,7 @@ class Stretch(NamedTuple):
     """A part of the image in which file offset and physical address advance together.
 
     start, end: image offsets. paddr: physical address at start; None where the image shows no memory (headers, notes,
-    gaps). source: image offset at which the same physical memory stood before, None if this is the first time.
+    gaps). source: image offset at which the same physical memory was shown before, None if this is the first time.
     """
 
     start: int
@@ -173,6 +173,14 @@ class ImageMap:
         if position < self.image_bytes:
             yield Stretch(position, self.image_bytes, None, None)
 
+    def _shows(self, start: int, end: int, paddr: int) -> bool:
+        """Whether the image from start to end shows the memory at paddr and nothing else.
+
+        It may not where segments overlap in the file: another segment that starts before decides what is sent there.
+        """
+        at = bisect_right(self._ends, start)
+        return end <= self._ends[at] and self.paddr_at(start) == paddr
+
     def _memory_stretches(self, start: int, end: int, shift: int, page_bytes: int) -> Iterator[Stretch]:
         """Stretches of one region. shift: what turns an image offset of it into a physical address."""
         fresh = position = start  # fresh: where the part begins that did not stand before
@@ -180,7 +188,7 @@ class ImageMap:
             found = self._first.find(position + shift)
             assert found is not None, "every segment was laid"
             source, part_end = found[0], min(end, position + found[1])
-            if source != position:
+            if source != position and self._shows(source, source + part_end - position, position + shift):
                 alias = position if position == start else _page_up(position + shift, page_bytes) - shift
                 stop = part_end if part_end == end else (part_end + shift) // page_bytes * page_bytes - shift
                 if alias < stop:

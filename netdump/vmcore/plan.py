@@ -76,7 +76,7 @@ def iter_chunks(
     """Plan the image from offset start to its end.
 
     page_bytes: of the dead kernel; runs inside a segment change at page boundaries of the memory it shows. start: 0
-    or the end of a chunk.
+    or the end of a chunk; pages whose memory stood before it too are sent as data, not as aliases.
 
     classify(paddr, pages) -> (class, pages)...: the page filter. It is asked about whole pages of physical memory, at
     most CLASSIFY_PAGES_MAX at a time and never across a multiple of that, right before they are streamed; its answer
@@ -146,6 +146,7 @@ class _Planner:
         self._page_bytes = page_bytes
         self._pool = pool
         self._limits = limits
+        self._walk_start = start
         self._draft = _Draft(start, pool.take())
         self._handed_over = False  # the draft's buffer is the caller's
         self._other: memoryview | None = None  # for comparing; most images need none
@@ -252,11 +253,13 @@ class _Planner:
     def _compare(self, stretch: Stretch, position: int, at: int, length: int) -> None:
         """Add a run of data, which stands in the buffer at a position, as ALIAS where it equals what stood before.
 
-        An alias of what was lost would be read as zeros by those who restore it: such pages stay data.
+        An alias of what was sent as lost would be read as zeros by those who restore it: such pages stay data, and so
+        do those whose source stands before the start of the walk, as it is not known what that was sent as ([W-49]).
         """
         assert stretch.source is not None
         source = stretch.source + position - stretch.start
-        if self._forgot or any(start < source + length and source < end for start, end in self._lost):
+        unknown = self._forgot or source < self._walk_start
+        if unknown or any(start < source + length and source < end for start, end in self._lost):
             self._draft.keep(at, length)
             return
         if self._other is None:

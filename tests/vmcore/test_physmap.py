@@ -199,6 +199,7 @@ def test_stretches_tile_the_image_and_tell_the_truth(loads: list[Load], start: i
             assert of.paddr_at(offset) == paddr
             if paddr is not None and stretch.source is not None:
                 assert of.image_offset(paddr) == stretch.source + offset - stretch.start
+                assert of.paddr_at(stretch.source + offset - stretch.start) == paddr, "a filter judges both alike"
         check_source(stretch)
     assert position == of.image_bytes
 

@@ -144,9 +144,24 @@ def test_what_cannot_be_compared_is_data() -> None:
     text = counter_pages(1, 2)
     image = Core([Load(0, 2 * PAGE, {0: text}), Load(0, 2 * PAGE, {0: text})]).build()
     source = BytesSource(image)
-    chunks = iter_chunks(source, ImageMap(headers_of(image)), PAGE, 3 * PAGE)  # the source was sent by another run
-    source.bad.append((PAGE, 2 * PAGE))
-    assert [run for chunk in chunks for run in chunk.runs] == [Run(DATA, PAGE), Run(ALIAS, PAGE, source=2 * PAGE)]
+    real = source.read_into
+
+    def fail(offset: int, buffer: memoryview) -> list[tuple[int, int]]:
+        lost = real(offset, buffer)
+        source.bad[:] = [(PAGE, 2 * PAGE)] if offset == PAGE else source.bad  # once it was sent
+        return lost
+
+    source.read_into = fail  # type: ignore[method-assign]
+    (chunk,) = iter_chunks(source, ImageMap(headers_of(image)), PAGE)
+    assert list(chunk.runs) == [Run(DATA, 4 * PAGE), Run(ALIAS, PAGE, source=2 * PAGE)]
+
+
+def test_what_an_earlier_walk_sent_is_no_source() -> None:
+    """It may have been lost then, although it can be read now; an alias of it would be restored as zeros."""
+    text = counter_pages(1, 2)
+    image = Core([Load(0, 2 * PAGE, {0: text}), Load(0, 2 * PAGE, {0: text})]).build()
+    (chunk,) = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, 3 * PAGE)
+    assert list(chunk.runs) == [Run(DATA, 2 * PAGE)]
 
 
 def planned(core: Core, limits: Limits = LIMITS) -> list[PlannedChunk]:
@@ -497,3 +512,20 @@ def test_what_cannot_be_read_is_lost_and_the_rest_comes_back(
     assert all(restored[offset] == 0 for offset in lost)
     near = {near for start, end in source.bad for near in range(start - SMALL, end + SMALL)}
     assert lost <= near, "no page is lost that could be read"
+
+
+@settings(derandomize=True, deadline=None, max_examples=120)
+@given(cores(), LIMIT_SETS, st.lists(st.integers(0, 3000), max_size=5), st.integers(0, 100))
+def test_what_a_cut_walk_has_lost_does_not_spread(core: Core, limits: Limits, bad: list[int], cut: int) -> None:
+    """The pages that were lost before a cut can be read after it: everything from the cut on must come back whole."""
+    image = readable(core)
+    if image is None:
+        return
+    image_map = ImageMap(headers_of(image))
+    pool = BufferPool(limits.data, 10_000)
+    failing = BytesSource(image, [(start, start + 1) for start in sorted(set(bad)) if start < len(image)])
+    before = list(iter_chunks(failing, image_map, SMALL, pool=pool, limits=limits))
+    before = before[: cut * len(before) // 100]
+    start = sum(chunk.length for chunk in before)
+    after = iter_chunks(BytesSource(image), image_map, SMALL, start, pool=pool, limits=limits)
+    assert restore([*before, *after])[start:] == image[start:]
