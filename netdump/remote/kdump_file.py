@@ -56,7 +56,7 @@ _ZERO_DESCS: Final = 4096  # written at once
 
 
 class Compression(StrEnum):
-    """Of pages. Every reader knows zlib; zstd needs crash 8, makedumpfile 1.7.1, libkdumpfile 0.5."""
+    """Of pages. Every reader knows zlib; zstd needs crash 8, libkdumpfile 0.5, makedumpfile built with USEZSTD."""
 
     ZLIB = "zlib"
     ZSTD = "zstd"
