@@ -234,10 +234,18 @@ class StorageFaultError(StoreError):
 
 
 class IndexFaultError(StoreError):
-    """The index cannot be used."""
+    """The index cannot be used.
+
+    ``damaged``: its content makes no sense, so that a new one can only be better. It may otherwise be foreign, of a
+    newer version, or out of reach.
+    """
 
     code = "index"
     exit_status = 47
+
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.damaged = damaged
 
 
 class OwnerError(StoreError):

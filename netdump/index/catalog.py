@@ -6,14 +6,16 @@ index makes lists cheap. Works beside a running collector and without one. Metho
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeGuard
 
 from netdump.errors import DumpNotFoundError, NotACollectorError, StorageFaultError
-from netdump.index.gather import REMARK_CHARS_MAX, gather, is_held
+from netdump.index.gather import REMARK_CHARS_MAX, gather, gather_anyway, is_held
 from netdump.index.index import NAME, Index
 from netdump.index.reading import FetchPlan, PlannedSegment, Query
-from netdump.index.record import DumpRecord, State
+from netdump.index.record import DumpRecord, State, was_unreadable
 from netdump.store.files import LocalFiles
 from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
 from netdump.store.store import Store
@@ -89,21 +91,22 @@ class LocalCatalog:
         """Bring the index up to what the store holds: for the start of a collector.
 
         Adds dumps it does not know, forgets those that are gone, settles what an earlier collector left as arriving.
+        Reads every row, so that damage in the index is found now.
         """
         present = self._add_missing()
         for dump_id in self._index.ids() - present:
             self._index.remove(dump_id)
-        self.list(Query(state=State.ARRIVING))
+        self.list(Query(limit=sys.maxsize))
 
     def show(self, dump_id: str) -> DumpRecord:
         """Implements Catalog.show."""
         record = gather(self._store, self._resolve(dump_id))
         row = self._index.get(record.id)
-        if row is not None and row.state is State.DAMAGED and record.state is State.COMPLETE:
+        if _is_verdict(row) and record.state is State.COMPLETE:
             # Verification has found what a look at the documents does not show.
             record = replace(record, state=State.DAMAGED, remark=row.remark)
         if record.state not in _UNSETTLED and record != row:
-            self._index.put(record)
+            self._index.renew(record)
         return record
 
     def log(self, dump_id: str) -> bytes:
@@ -199,7 +202,7 @@ class LocalCatalog:
         records = []
         for dump_id in present - self._index.ids():
             try:
-                records.append(gather(self._store, dump_id))
+                records.append(gather_anyway(self._store, dump_id))
             except DumpNotFoundError:
                 present.discard(dump_id)  # deleted since it was listed
         if records:
@@ -209,16 +212,31 @@ class LocalCatalog:
     def _reconciled(self, row: DumpRecord) -> DumpRecord | None:
         """What a row must say now; None if the dump went away meanwhile. Writes only what nobody else will."""
         folder = self._store.root / row.id
-        if row.state not in _UNSETTLED:
-            return replace(row, vmcore=(folder / VMCORE).exists())
-        if is_held(folder):
-            return replace(row, state=State.ARRIVING)
-        if row.state is State.INTERRUPTED and not (folder / MANIFEST).exists():
-            return row
-        # The collector that wrote this row did not live to write the next.
+        if row.state is State.COMPLETE or _is_verdict(row):
+            return replace(row, vmcore=os.path.lexists(folder / VMCORE))
+        if row.state in _UNSETTLED and (held := _look(row, folder)) is not None:
+            return held
+        # The collector that wrote this row did not live to write the next; or the dump could not be read then.
         try:
-            record = gather(self._store, row.id)
+            record = gather_anyway(self._store, row.id)
         except DumpNotFoundError:
             return None
+        if record.state is State.DAMAGED and was_unreadable(record.remark):
+            return replace(row, state=State.DAMAGED, remark=record.remark)
         self._index.put(record)
         return record
+
+
+def _look(row: DumpRecord, folder: Path) -> DumpRecord | None:
+    """What becomes of the row of an unsettled dump without a look at its documents; None: look at them."""
+    try:
+        if is_held(folder):
+            return replace(row, state=State.ARRIVING)
+    except OSError:
+        return None  # they will say what is wrong
+    return row if row.state is State.INTERRUPTED and not os.path.lexists(folder / MANIFEST) else None
+
+
+def _is_verdict(row: DumpRecord | None) -> TypeGuard[DumpRecord]:
+    """Whether a row says that what is stored is bad. Only verification takes that back."""
+    return row is not None and row.state is State.DAMAGED and not was_unreadable(row.remark)

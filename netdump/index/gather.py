@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netdump.analyze.panic import panic_line
-from netdump.errors import DamagedError
-from netdump.index.record import INTEGER_MAX, TIME_MAX, DumpRecord, State
+from netdump.errors import DamagedError, StorageFaultError
+from netdump.index.record import INTEGER_MAX, TIME_MAX, UNREADABLE, DumpRecord, State
 from netdump.store.layout import HEADLINE, LOCK, ORIGIN, SEGMENTS, VMCORE
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def gather(store: Store, dump_id: str) -> DumpRecord:
 
     An incomplete dump is arriving if somebody holds its lock, else interrupted. A dump whose documents are damaged, or
     that lacks a segment of its manifest, is damaged, and the remark says how; damage inside segments is for verify.
-    Raises DumpNotFoundError, StorageFaultError.
+    Raises DumpNotFoundError, StorageFaultError, OSError.
     """
     folder = store.root / dump_id
     order_ns = _modified_ns(folder / ORIGIN)
@@ -61,6 +61,18 @@ def gather(store: Store, dump_id: str) -> DumpRecord:
         order_ns=order_ns,
     )
     return _look_inside(record, dump, folder)
+
+
+def gather_anyway(store: Store, dump_id: str) -> DumpRecord:
+    """As gather; but a dump that cannot be read now is damaged, and was_unreadable(remark).
+
+    For lists: the fault of one dump must not hide the others. Raises DumpNotFoundError.
+    """
+    try:
+        return gather(store, dump_id)
+    except (StorageFaultError, OSError) as error:
+        remark = f"{UNREADABLE}{error}"[:REMARK_CHARS_MAX]
+        return DumpRecord(dump_id, "", State.DAMAGED, 0, 0, 0, 0, 0, remark=remark)
 
 
 def is_held(folder: Path) -> bool:

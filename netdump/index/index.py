@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_, update
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
 from netdump.index.reading import LIST_LIMIT_MAX, Query
-from netdump.index.record import DumpRecord, State, dump_json
+from netdump.index.record import DumpRecord, State, dump_json, was_unreadable
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
 
 if TYPE_CHECKING:
@@ -100,6 +100,20 @@ class Index:
     def put(self, record: DumpRecord) -> None:
         """Write the whole row of a dump, new or not."""
         with self._write() as connection:
+            connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
+            connection.execute(insert(DUMPS).values(_row(record)))
+
+    def renew(self, record: DumpRecord) -> None:
+        """As put; but a dump that was found damaged does not become complete by a look at its documents.
+
+        Whoever found the damage may have done so while the record was gathered.
+        """
+        with self._write() as connection:
+            damage = connection.execute(
+                select(DUMPS.c.remark).where(DUMPS.c.id == record.id, DUMPS.c.state == State.DAMAGED.value)
+            ).first()
+            if damage is not None and record.state is State.COMPLETE and not was_unreadable(damage.remark):
+                record = replace(record, state=State.DAMAGED, remark=damage.remark)
             connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
             connection.execute(insert(DUMPS).values(_row(record)))
 
@@ -291,7 +305,7 @@ def _faults(path: Path) -> Iterator[None]:
         ) from error
     except (SQLAlchemyError, ValueError, TypeError) as error:
         # A row whose JSON, state or type is not what the schema promises: the file was changed by something else.
-        raise IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}") from error
+        raise IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True) from error
 
 
 def _fault(path: Path, error: BaseException | None) -> StoreError:
@@ -302,7 +316,7 @@ def _fault(path: Path, error: BaseException | None) -> StoreError:
         return StorageFaultError(f"the index {path} cannot be written ({error}); check the disk and its free space")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
         return IndexFaultError(f"the index {path} cannot be opened for writing ({error}); run this as its owner")
-    return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}")
+    return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True)
 
 
 def _row(record: DumpRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import STORE_NAME
-from netdump.index.gather import gather
+from netdump.index.gather import gather_anyway
 from netdump.index.index import NAME, Index, open_own, take_lock
 from netdump.store.store import Store
 
@@ -29,6 +29,7 @@ SERVE_LOCK_NAME: Final = "serve.lock"
 _FOLDER: Final = "index.rebuild"
 _REBUILT: Final = "index.sqlite.partial"
 _REPLACED: Final = "index.sqlite.replaced"
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _BATCH: Final = 500
 
 
@@ -52,6 +53,30 @@ def reindex(directory: Path, progress: Callable[[DumpRecord], None] | None = Non
             os.close(lock)
 
 
+def set_aside(directory: Path) -> Path:
+    """Take a damaged index out of the way and return where it is now, for who wants to look at it.
+
+    The next to open the index makes a new one. For the collector, which holds its folder. Raises BusyError while
+    anything else has the index open, IndexFaultError.
+    """
+    path = directory / NAME
+    lock = take_lock(path, fcntl.LOCK_EX, "is damaged, and in use by another netdump command")
+    try:
+        number = 1
+        while os.path.lexists(aside := path.with_name(f"{NAME}.damaged-{number}")):
+            number += 1
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+        for suffix in _COMPANIONS:
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise IndexFaultError(f"the damaged index {path} cannot be set aside: {error.strerror or error}") from error
+    finally:
+        os.close(lock)
+    return aside
+
+
 def _rebuild(directory: Path, path: Path, progress: Callable[[DumpRecord], None] | None) -> int:
     folder = directory / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +96,7 @@ def _fill(path: Path, store: Store, progress: Callable[[DumpRecord], None] | Non
         batch: list[DumpRecord] = []
         for dump_id in store.ids():
             try:
-                record = gather(store, dump_id)
+                record = gather_anyway(store, dump_id)
             except DumpNotFoundError:
                 continue  # deleted since it was listed
             batch.append(record)
@@ -94,7 +119,7 @@ def _swap(new: Path, path: Path) -> None:
     replaced = path.with_name(_REPLACED)
     with suppress(FileNotFoundError):
         path.rename(replaced)
-    for suffix in ("-wal", "-shm", "-journal"):
+    for suffix in _COMPANIONS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     new.rename(path)
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -23,6 +23,9 @@ TIME_MAX: Final = 253_402_300_799
 
 TEXT_CHARS_MAX: Final = 1024
 
+UNREADABLE: Final = "cannot be read: "
+"""How the remark of a dump begins that is damaged only in that the disk, or its rights, would not let it be read."""
+
 JsonObject = dict[str, Any]
 
 
@@ -76,6 +79,11 @@ class DumpRecord:
     vmcore: bool = False
     remark: str | None = None
     order_ns: int = 0
+
+
+def was_unreadable(remark: str | None) -> bool:
+    """Whether the remark of a damaged dump says that it could not be read, which may be over; not that it is bad."""
+    return remark is not None and remark.startswith(UNREADABLE)
 
 
 _TIMES: Final = ("crash_time", "first_seen", "updated", "completed")

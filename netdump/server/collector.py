@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
-from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
+from netdump.errors import BusyError, IndexFaultError, NotACollectorError, ServeError, StorageFaultError
 from netdump.index.catalog import STORE_NAME, LocalCatalog
 from netdump.index.reading import LIST_LIMIT_MAX, Query
-from netdump.index.rebuild import SERVE_LOCK_NAME
+from netdump.index.rebuild import SERVE_LOCK_NAME, set_aside
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
 from netdump.server import dumps, enrolment, runs
@@ -101,11 +101,10 @@ class Collector:
             ThreadPoolExecutor(DESK_THREADS + config.api.verifications, thread_name_prefix="desk")
         )
         authority = Authority.load(directory)
-        catalog = await asyncio.to_thread(LocalCatalog, directory)
-        self._closing.callback(catalog.close)
         store = Store(directory / STORE_NAME, self._around.files)
         await asyncio.to_thread(store.empty_trash)
-        await asyncio.to_thread(catalog.refresh)
+        catalog = await asyncio.to_thread(_open_catalog, directory, audit)
+        self._closing.callback(catalog.close)
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
         recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
@@ -236,6 +235,31 @@ class Collector:
         except OSError as error:
             raise StorageFaultError(f"{path} cannot be written: {error.strerror}") from error
         self._closing.callback(path.unlink, missing_ok=True)
+
+
+def _open_catalog(directory: Path, audit: Audit) -> LocalCatalog:
+    """The catalog, its index brought up to date. A damaged index is set aside: it is a view [S-05].
+
+    Raises StoreError.
+    """
+    try:
+        return _fresh_catalog(directory)
+    except IndexFaultError as error:
+        if not error.damaged:
+            raise
+        aside = set_aside(directory)
+        audit("index-rebuilt", reason=str(error), damaged=aside.name)
+    return _fresh_catalog(directory)
+
+
+def _fresh_catalog(directory: Path) -> LocalCatalog:
+    catalog = LocalCatalog(directory)
+    try:
+        catalog.refresh()
+    except BaseException:
+        catalog.close()
+        raise
+    return catalog
 
 
 def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:

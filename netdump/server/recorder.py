@@ -64,7 +64,7 @@ class Recorder:
             except DumpNotFoundError:
                 self._index.remove(dump_id)
             else:
-                self._index.put(record)
+                self._index.renew(record)
 
         return self._submit(work)
 
@@ -110,7 +110,7 @@ class Recorder:
         def guarded() -> None:
             try:
                 work()
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 self._audit("index-failed", reason=str(error))
 
         return self._pool.submit(guarded)

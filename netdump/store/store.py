@@ -59,13 +59,9 @@ class Store:
                 LocalFiles(root.parent).sync_folder("")
 
     def ids(self) -> list[str]:
-        """The ids of all dumps, sorted. A folder without origin is not one yet."""
+        """The ids of all dumps, sorted. A folder without origin is not one yet; one that cannot be looked at is."""
         with storage_faults(f"listing the dumps in {self.root}"):
-            return [
-                name
-                for name in self._files.names("")
-                if is_dump_id(name) and self._files.status(f"{name}/{ORIGIN}") is not None
-            ]
+            return [name for name in self._files.names("") if is_dump_id(name) and self._is_dump(name)]
 
     def resolve(self, prefix: str) -> str:
         """The id that begins with prefix (case does not matter). Raises DumpNotFoundError, AmbiguousIdError."""
@@ -183,6 +179,12 @@ class Store:
             receipt=read_receipt(files, dump_id),
             clock=self._clock,
         )
+
+    def _is_dump(self, name: str) -> bool:
+        try:
+            return self._files.status(f"{name}/{ORIGIN}") is not None
+        except OSError:
+            return True  # what is wrong with it comes out when it is opened; the other dumps are not to blame
 
     def _throw_away(self, dump_id: str) -> str:
         """Take a folder out of the store in one step. The caller holds the lock. Returns what is to be removed now."""

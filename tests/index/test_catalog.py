@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -14,17 +15,19 @@ from netdump.errors import (
     DumpNotFoundError,
     IndexFaultError,
     NotACollectorError,
+    StorageFaultError,
 )
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME
 from netdump.index.reading import Query
 from netdump.index.record import State
 from netdump.store import Restoration, Store, Wanted
+from netdump.store.files import LocalFiles
 from netdump.store.restore import read_segment
 from tests.index.stored import LOG, PANIC, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -204,7 +207,7 @@ def test_dumps_that_go_away_meanwhile(store: Store, catalog: LocalCatalog, monke
     def gone(_store: Store, dump_id: str) -> None:
         raise DumpNotFoundError(dump_id)
 
-    monkeypatch.setattr("netdump.index.catalog.gather", gone)
+    monkeypatch.setattr("netdump.index.gather.gather", gone)
     assert listed(catalog) == []
 
 
@@ -264,6 +267,63 @@ def test_a_damaged_index_names_the_remedy(tmp_path: Path, store: Store) -> None:
     (tmp_path / NAME).write_bytes(b"x" * 5000)
     with pytest.raises(IndexFaultError, match="netdump reindex"):
         LocalCatalog(tmp_path)
+
+
+def _unreadable(monkeypatch: pytest.MonkeyPatch, dump_id: str) -> None:
+    """The disk fails under one dump."""
+    status, opened = LocalFiles.status, LocalFiles.open
+
+    def refuse(method: Callable[[LocalFiles, str], object]) -> Callable[[LocalFiles, str], object]:
+        def guarded(files: LocalFiles, name: str) -> object:
+            if name.startswith(dump_id):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+            return method(files, name)
+
+        return guarded
+
+    monkeypatch.setattr(LocalFiles, "status", refuse(status))
+    monkeypatch.setattr(LocalFiles, "open", refuse(opened))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_dump_that_cannot_be_read_hides_no_other(
+    store: Store, catalog: LocalCatalog, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = Sample(number=1), Sample(number=2)
+    good.store(store)
+    if known:
+        with bad.open(store) as writer:
+            listed(catalog)
+            bad.write(writer)
+    else:
+        bad.store(store)
+    with monkeypatch.context() as patch:
+        _unreadable(patch, bad.id)
+        catalog.refresh()
+        by_id = {record.id: record for record in catalog.list(Query())}
+        assert by_id[good.id].state is State.COMPLETE
+        assert by_id[bad.id].state is State.DAMAGED
+        assert (by_id[bad.id].remark or "").startswith("cannot be read: ")
+        assert by_id[bad.id].host == ("web1" if known else "")
+        with pytest.raises(StorageFaultError):
+            catalog.show(bad.id)
+    # The disk is in order again: nobody has to say so.
+    by_id = {record.id: record for record in catalog.list(Query())}
+    assert (by_id[bad.id].state, by_id[bad.id].remark) == (State.COMPLETE, catalog.show(bad.id).remark)
+    row = catalog.index.get(bad.id)
+    assert row is not None
+    assert row.state is State.COMPLETE
+
+
+def test_a_lock_that_cannot_be_looked_at(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    sample = Sample()
+    sample.store(store, chunks=2)
+    assert len(listed(catalog)) == 1
+    lock = tmp_path / "dumps" / sample.id / "lock"
+    lock.unlink()
+    lock.symlink_to("nowhere")
+    (record,) = catalog.list(Query())
+    assert record.state is State.DAMAGED
 
 
 def test_a_folder_that_is_no_collectors(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from netdump.errors import BusyError, IndexFaultError, StorageFaultError
 from netdump.index import index as index_module
 from netdump.index.index import LOCK_NAME, NAME, Index, take_lock
 from netdump.index.reading import Query
-from netdump.index.record import DumpRecord, State
+from netdump.index.record import UNREADABLE, DumpRecord, State
 from tests.index.test_record import FULL
 
 if TYPE_CHECKING:
@@ -55,6 +55,28 @@ def test_put_replaces_the_row(index: Index) -> None:
     index.put(FULL)
     index.put(replace(FULL, panic=None, totals=None, remark="x"))
     assert index.list() == [replace(FULL, panic=None, totals=None, remark="x")]
+
+
+@pytest.mark.parametrize(
+    ("remark", "found", "expected"),
+    [
+        ("segment 3: bad digest", State.COMPLETE, (State.DAMAGED, "segment 3: bad digest")),
+        ("segment 3: bad digest", State.ARRIVING, (State.ARRIVING, None)),
+        (f"{UNREADABLE}input/output error", State.COMPLETE, (State.COMPLETE, None)),
+    ],
+)
+def test_damage_that_was_found_meanwhile_stays(
+    index: Index, remark: str, found: State, expected: tuple[State, str | None]
+) -> None:
+    gathered = record(1, state=found, vmcore=True)
+    index.put(record(1, state=State.DAMAGED, remark=remark))
+    index.renew(gathered)
+    row = index.get(gathered.id)
+    assert row is not None
+    assert (row.state, row.remark) == expected
+    assert row.vmcore
+    index.renew(record(2))
+    assert len(index.ids()) == 2
 
 
 def test_add_leaves_known_dumps_alone(index: Index) -> None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BusyError, NotACollectorError
+from netdump.errors import BusyError, NotACollectorError, StorageFaultError
 from netdump.index import rebuild
 from netdump.index.catalog import LocalCatalog
+from netdump.index.gather import gather
 from netdump.index.index import NAME, Index
 from netdump.index.reading import Query
-from netdump.index.rebuild import SERVE_LOCK_NAME, reindex
+from netdump.index.rebuild import SERVE_LOCK_NAME, reindex, set_aside
+from netdump.index.record import State, was_unreadable
 from netdump.store import Store
 from tests.index.stored import Sample
 
@@ -183,3 +185,42 @@ def test_what_root_makes_belongs_to_the_collector(directory: Path) -> None:
     reindex(directory)
     made = [directory / name for name in (NAME, "index.lock", SERVE_LOCK_NAME)]
     assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in made] == [(1234, 0o600)] * 3
+
+
+def test_a_dump_that_cannot_be_read_hides_no_other(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Sample(number=2).id
+
+    def refuse(store: Store, dump_id: str) -> DumpRecord:
+        if dump_id == bad:
+            raise StorageFaultError("reading: input/output error")
+        return gather(store, dump_id)
+
+    monkeypatch.setattr("netdump.index.gather.gather", refuse)
+    assert reindex(directory) == 5
+    states = {record.id: record.state for record in rows(directory)}
+    assert [dump_id for dump_id in states if was_unreadable(record_of(directory, dump_id).remark)] == [bad]
+    assert states[bad] is State.DAMAGED
+
+
+def record_of(directory: Path, dump_id: str) -> DumpRecord:
+    return next(record for record in rows(directory) if record.id == dump_id)
+
+
+def test_a_damaged_index_is_set_aside(directory: Path) -> None:
+    path = directory / NAME
+    for number in (1, 2):
+        path.write_bytes(b"x" * 9000)
+        path.with_name(f"{NAME}-wal").write_bytes(b"y")
+        aside = set_aside(directory)
+        assert aside == directory / f"{NAME}.damaged-{number}"
+        assert aside.read_bytes() == b"x" * 9000
+        assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"y"
+        assert not path.exists()
+        with LocalCatalog(directory) as catalog:
+            assert len(catalog.list(Query())) == 5
+
+
+def test_an_index_in_use_is_not_set_aside(directory: Path) -> None:
+    with Index.open(directory / NAME), pytest.raises(BusyError, match="in use"):
+        set_aside(directory)
+    assert len(rows(directory)) == 5

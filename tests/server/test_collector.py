@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump import wire
-from netdump.errors import AddressError, BusyError, ConfigError, NotACollectorError, PkiError, StorageFaultError
+from netdump.errors import (
+    AddressError,
+    BusyError,
+    ConfigError,
+    IndexFaultError,
+    NotACollectorError,
+    PkiError,
+    StorageFaultError,
+)
 from netdump.index.index import NAME, Index
 from netdump.index.record import State
 from netdump.server.collector import STATUS_NAME, Collector, Surroundings
@@ -130,6 +139,58 @@ def test_the_index_learns_what_is_there(folder: Path, ann: Papers) -> None:
     with Index.open(folder / NAME) as index:
         assert index.ids() == set(states)
     assert not trash.exists()
+
+
+@pytest.mark.parametrize("damage", ["the header", "a page", "a row"])
+def test_a_damaged_index_does_not_keep_it_from_starting(folder: Path, ann: Papers, damage: str) -> None:
+    incomplete(folder, 5)
+    with Rig(folder):
+        pass
+    path = folder / NAME
+    if damage == "a row":
+        database = sqlite3.connect(path)
+        database.execute("UPDATE dumps SET state = 'nonsense'")
+        database.commit()
+        database.close()
+    else:
+        content = bytearray(path.read_bytes())
+        start = 0 if damage == "the header" else 4096
+        content[start:] = b"\xff" * (len(content) - start)
+        path.write_bytes(content)
+    with Rig(folder) as rig, Desk(rig, ann) as desk:
+        assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["interrupted"]
+        (event,) = rig.events.all("index-rebuilt")
+    assert event["damaged"] == f"{NAME}.damaged-1"
+    assert (folder / f"{NAME}.damaged-1").exists()
+    with Rig(folder) as rig:
+        assert not rig.events.all("index-rebuilt")
+
+
+def test_an_index_of_another_program_is_not_touched(folder: Path) -> None:
+    database = sqlite3.connect(folder / NAME)
+    database.execute("PRAGMA application_id = 7")
+    database.commit()
+    database.close()
+    with pytest.raises(IndexFaultError, match="another program"), Rig(folder):
+        pass
+    assert not list(folder.glob("*.damaged-*"))
+
+
+def test_a_dump_that_cannot_be_read_does_not_keep_it_from_starting(
+    folder: Path, ann: Papers, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incomplete(folder, 5)
+
+    def refuse(_store: Store, dump_id: str) -> None:
+        raise StorageFaultError(f"reading dump {dump_id}: input/output error")
+
+    monkeypatch.setattr("netdump.index.gather.gather", refuse)
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
+        with Host(rig, web1) as host:
+            host.send_all(SampleDump(seed=116, image_bytes=10_000))
+        (shown,) = (each for each in desk.get("/v1/dumps")["dumps"] if each["id"] == DUMP.origin.id)
+    assert shown["state"] == "damaged"
+    assert "input/output error" in shown["remark"]
 
 
 def test_a_dump_goes_on_after_a_stop_in_the_middle(folder: Path, web1: Papers) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump import wire
+from netdump.index.gather import gather
 from netdump.index.index import NAME, Index
 from netdump.index.record import DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage
 from netdump.server.recorder import Recorder
-from netdump.store import Store
+from netdump.store import Store, verify_chunk
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 
@@ -147,3 +148,25 @@ def test_damage_is_noted(recorder: Recorder) -> None:
     assert record is not None
     assert record.state is State.DAMAGED
     assert record.remark == "x" * 500
+
+
+def test_damage_found_while_a_row_is_written_stays(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(folder / "dumps")
+    with store.open_writer(DUMP.origin) as writer:
+        for chunk in DUMP.chunks:
+            writer.append(chunk, len(verify_chunk(chunk)))
+        writer.finish(DUMP.root)
+    recorder.refresh(DUMP.origin.id).result()
+    assert row(folder).state is State.COMPLETE
+
+    def gathered(store: Store, dump_id: str) -> DumpRecord:
+        record = gather(store, dump_id)
+        with Index.open(folder / NAME) as index:  # a verification ends at this moment
+            index.set_state(dump_id, State.DAMAGED, "bad digest")
+        return record
+
+    monkeypatch.setattr(module, "gather", gathered)
+    recorder.refresh(DUMP.origin.id).result()
+    assert (row(folder).state, row(folder).remark) == (State.DAMAGED, "bad digest")
