@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdump.testing.elf_writer import NONE, Core, Load
+from netdump.vmcore.elf import SEGMENTS_MAX
 from netdump.vmcore.physmap import FirstRanges, ImageMap, Place, Stretch
 from tests.vmcore.doubles import headers_of
 
@@ -156,10 +158,9 @@ RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(RANGES)
 def test_first_ranges_are_a_dictionary_that_keeps_the_first(laid: list[tuple[int, int, int]]) -> None:
-    ranges = FirstRanges()
+    ranges = FirstRanges((start, start + length, target) for start, length, target in laid)
     model: dict[int, int] = {}
     for start, length, target in laid:
-        ranges.lay(start, start + length, target)
         for key in range(start, start + length):
             model.setdefault(key, target + key - start)
     for key in range(90):
@@ -170,6 +171,38 @@ def test_first_ranges_are_a_dictionary_that_keeps_the_first(laid: list[tuple[int
             assert gap == min((other - key for other in model if other > key), default=None)
         else:
             assert [model.get(key + step) for step in range(found[1])] == [found[0] + step for step in range(found[1])]
+
+
+def laid_one_by_one(laid: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The simple way, quadratic: each range fills the gaps that are left."""
+    ranges: list[tuple[int, int, int]] = []
+    for begin, end, target in laid:
+        start, gaps = begin, []
+        for taken_start, taken_end, _ in ranges:
+            if start < min(end, taken_start):
+                gaps.append((start, min(end, taken_start), target + start - begin))
+            start = max(start, taken_end)
+        if start < end:
+            gaps.append((start, end, target + start - begin))
+        ranges = sorted(ranges + gaps)
+    return ranges
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(RANGES)
+def test_first_ranges_are_those_of_the_simple_way(laid: list[tuple[int, int, int]]) -> None:
+    wanted = [(start, start + length, target) for start, length, target in laid]
+    assert list(FirstRanges(wanted).ranges()) == laid_one_by_one(wanted)
+
+
+def test_any_number_of_hostile_headers_is_read_in_a_moment() -> None:
+    """As many as a core may have, of which every one covers all that were laid before it."""
+    count = SEGMENTS_MAX
+    nested = [(count - number, count + number + 1, 0) for number in range(count)]
+    start = time.process_time()
+    ranges = list(FirstRanges(nested).ranges())
+    assert len(ranges) == 2 * count - 1
+    assert time.process_time() - start < 10  # takes about one second; laying one by one, many minutes
 
 
 LOADS = st.lists(
