@@ -127,6 +127,7 @@ class HostConnection(asyncio.BufferedProtocol):
         if self._over:
             return
         self._held = False
+        self._wire.pardon(self._loop.time())
         self._transport.resume_reading()
         self._watch_pace(self._loop.time())
         self._arm()
@@ -244,6 +245,8 @@ class HostConnection(asyncio.BufferedProtocol):
         if self._over:
             return
         now = self._loop.time()
+        if self._held:
+            self._wire.pardon(now)  # the host may well have spoken
         try:
             self._write(self._wire.on_time(now))
         except RemoteProtocolError as error:

@@ -236,6 +236,13 @@ class Connection:
         keepalive = self._timers.keepalive
         return self._timers.deadline if keepalive is None else min(keepalive, self._timers.deadline)
 
+    def pardon(self, now: float) -> None:
+        """Do not count the peer's silence until now: this end was not listening. Changes nothing before RESUME [W-75].
+
+        Spec: [W-61] is about a peer of which nothing was received although it was read from.
+        """
+        self._timers.received(now)
+
     def on_time(self, now: float) -> bytes:
         """What the time demands: a KEEPALIVE frame to send, or nothing. Call it after what has arrived was fed.
 

@@ -24,6 +24,7 @@ from tests.server.rig import Host, Papers, Rig, headline_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.server.ingest import Taker
     from netdump.server.listener import Visitor
     from tests.server.conftest import Template
 
@@ -194,6 +195,36 @@ def test_a_silent_host_is_dropped(folder: Path, web1: Papers) -> None:
         assert error_of(host.hear()) is wire.ErrorCode.IDLE_TIMEOUT
         assert host.ended()
         assert rig.events.wait("dump-interrupted")["offset"] == 0
+
+
+def test_a_host_that_is_not_listened_to_is_not_silent(folder: Path, web1: Papers) -> None:  # [W-61]
+    begun: list[HostConnection] = []
+    begin = HostConnection.begin
+
+    def watched(connection: HostConnection, resume: wire.Resume, taker: Taker) -> None:
+        begin(connection, resume, taker)
+        begun.append(connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HostConnection, "begin", watched)
+        with Rig(folder) as rig, Host(rig, web1) as host:
+            resume = host.resume(DUMP)
+            rig.call(begun[0].hold)
+            for _ in range(2):
+                rig.skip(resume.idle + 0.1)
+                assert isinstance(host.hear_any(), wire.Keepalive)
+            rig.skip(resume.idle - 0.1)
+            rig.call(begun[0].release)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks)
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+        with Rig(folder) as rig, Host(rig, web1) as host:  # once it is listened to again, silence counts
+            resume = host.resume(SampleDump(seed=12, image_bytes=5_000))
+            rig.call(begun[1].hold)
+            rig.skip(resume.idle + 0.1)
+            rig.call(begun[1].release)
+            rig.skip(resume.idle + 0.1)
+            assert error_of(host.hear()) is wire.ErrorCode.IDLE_TIMEOUT
 
 
 SLOW = {"ingest": {"idle_s": 600, "keepalive_s": 60, "rate_window_s": 5, "rate_bytes": 10_000}}

@@ -409,6 +409,18 @@ def test_opening_time() -> None:
         assert end.next_timer() == 60.0
 
 
+def test_silence_while_nobody_listens_does_not_count() -> None:
+    collector = Connection(Role.COLLECTOR, 0.0)
+    collector.pardon(9.0)
+    assert collector.next_timer() == 10.0, "before RESUME nothing is pardoned"  # [W-75]
+    collector = reached(State.STREAMING, 50.0)[Role.COLLECTOR]
+    collector.pardon(64.0)
+    assert collector.on_time(78.9) == pack(Keepalive())
+    collector.pardon(78.9)
+    with pytest.raises(RemoteProtocolError, match="silent"):
+        collector.on_time(93.9)
+
+
 def test_keepalive_and_idle() -> None:
     """[W-60], [W-61]"""
     for role in Role:
