@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from netdump.errors import StoreError
 from netdump.pages import ExcludeClass
 from netdump.store.layout import MANIFEST
 from netdump.store.origin import HOST_MAX
@@ -18,7 +19,7 @@ from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX
 
 MANIFEST_FORMAT: Final = "netdump-manifest/1"
 MANIFEST_BYTES_MAX: Final = 256 << 20
-"""Over a million segments, which is more than any image that fits on a disk."""
+"""Over a million segments, which as the collector's settings are by default hold 8 MiB stored or 16 MiB raw each."""
 
 _DIGEST_BYTES: Final = 32
 _TOTALS: Final = ("data", "zero", "alias", "excluded", "lost", "stored")
@@ -43,10 +44,10 @@ class Manifest:
     segments: tuple[SegmentInfo, ...]
 
     def pack(self) -> bytes:
-        """The sealed file."""
+        """The sealed file. Raises StoreError for one that no reader would take."""
         totals: dict[str, object] = {name: getattr(self.totals, name) for name in _TOTALS}
         excluded: dict[str, object] = {reason.name.lower(): size for reason, size in self.totals.excluded_by.items()}
-        return seal(
+        sealed = seal(
             {
                 FORMAT: MANIFEST_FORMAT,
                 "id": self.id,
@@ -71,6 +72,13 @@ class Manifest:
                 ],
             }
         )
+        if len(sealed) > MANIFEST_BYTES_MAX:
+            raise StoreError(
+                f"the manifest of dump {self.id} would have {len(sealed)} bytes, allowed are {MANIFEST_BYTES_MAX}: it "
+                f"came in {len(self.segments)} segments; it stays incomplete, and `netdump fetch` restores all of it. "
+                "Raise credit_bytes and publish_bytes in the settings of the collector"
+            )
+        return sealed
 
     @classmethod
     def parse(cls, data: bytes, dump_id: str) -> Manifest:

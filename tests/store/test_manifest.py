@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from netdump.errors import StoreError
 from netdump.pages import ExcludeClass
 from netdump.store import Manifest, Store
 from netdump.store.findings import Damage, DamageFoundError
@@ -117,3 +118,19 @@ def test_segments_must_reach_the_end() -> None:
     found["chunks"] -= last["chunks"]
     with pytest.raises(DamageFoundError, match="do not end where the image does"):
         Manifest.parse(seal(found), MANIFEST.id)
+
+
+def test_what_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(MANIFEST.pack())
+    monkeypatch.setattr("netdump.store.manifest.MANIFEST_BYTES_MAX", size)
+    assert len(MANIFEST.pack()) == size
+    monkeypatch.setattr("netdump.store.manifest.MANIFEST_BYTES_MAX", size - 1)
+    with pytest.raises(StoreError, match="segments"):
+        MANIFEST.pack()
+    files = MemoryFiles()
+    store = Store(Path("dumps"), files, clock=lambda: CLOCK)
+    with pytest.raises(StoreError, match=SAMPLE.origin.id):
+        deliver(store, SAMPLE)
+    dump = store.dump(SAMPLE.origin.id)
+    assert not dump.complete
+    assert dump.durable.offset == len(SAMPLE.image), "all of it stays"
