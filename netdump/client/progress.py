@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ class Console:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._descriptor = descriptor
+        self._writable, self._ours = _open_non_blocking(descriptor)
         self._clock = clock
         self._verbosity = verbosity
         self._terminal = os.isatty(descriptor)
@@ -110,9 +112,12 @@ class Console:
         self._kmsg = KernelLog(kmsg, self._clock) if kmsg else None
 
     def close(self) -> None:
-        """Give the kernel log back. The descriptor is the caller's."""
+        """Give the kernel log back. The descriptor is the caller's. Nothing may be said afterwards."""
         if self._kmsg:
             self._kmsg.close()
+        if self._ours:
+            os.close(self._writable)
+            self._ours = False
 
     def _line(self, text: str) -> None:
         line = f"netdump: {printable(text)}"
@@ -129,17 +134,33 @@ class Console:
         return columns - 1 if columns > 1 else LINE_MAX
 
     def _write(self, text: str, patience: float) -> None:
-        """Write if the descriptor takes it within patience seconds.
-
-        Lines are shorter than what a writable tty or pipe must take.
-        """
+        """Write what the descriptor takes within patience seconds, and drop the rest."""
+        left = text.encode(errors="replace")
+        limit = time.monotonic() + patience
         poller = select.poll()
-        poller.register(self._descriptor, select.POLLOUT)
+        poller.register(self._writable, select.POLLOUT)
         try:
-            if poller.poll(patience * 1000):
-                os.write(self._descriptor, text.encode(errors="replace"))
+            while left and poller.poll(max(0.0, limit - time.monotonic()) * 1000):
+                left = left[os.write(self._writable, left) :]
         except OSError:
-            pass  # nobody reads any more; the dump goes on
+            pass  # nobody reads any more, or not enough room in a pipe; the dump goes on
+
+
+def _open_non_blocking(descriptor: int) -> tuple[int, bool]:
+    """Open the terminal or pipe behind a descriptor anew, so that a write to it never waits, and say whether it worked.
+
+    A terminal that polls as writable may have less room than a line takes, and then a write would wait. Making the
+    descriptor itself non-blocking would do so for everybody who shares it. Anything else is used as it is: a file
+    never waits, and a socket that polls as writable takes a line.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return os.open(f"/proc/self/fd/{descriptor}", flags), True
+    except OSError:
+        pass  # no /proc, not our terminal, nobody reads the pipe any more
+    return descriptor, False
 
 
 class KernelLog:

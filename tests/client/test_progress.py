@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import pty
+import select
+import threading
+import tty
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,6 +157,55 @@ def test_a_console_that_takes_nothing_costs_lines_not_time(pipe: Pipe) -> None:
     for _ in range(100):
         console.progress(lambda: "x" * 100)  # would block for ever
         clock.now += 10
+
+
+def write_in_time(console: Console, text: str) -> None:
+    """Say something in a thread, so that a write which waits for ever does not stop the tests."""
+    thread = threading.Thread(target=console.say, args=(text,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_terminal_with_less_room_than_a_line_costs_the_line_not_time() -> None:
+    """It polls as writable, but a blocking write of the line would wait for the reader."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    fill(slave)
+    poller = select.poll()
+    poller.register(slave, select.POLLOUT)
+    while not poller.poll(10):
+        os.read(master, 50)
+    console = Console(slave)
+    write_in_time(console, "\U0001f600" * LINE_MAX)  # 4,000 bytes; the kernel has room for about 3,500
+    assert os.get_blocking(slave), "whoever shares the terminal is not disturbed"
+    console.close()
+    os.close(slave)
+    os.close(master)
+
+
+def test_a_file_is_written_on_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"before\n")
+    console = Console(descriptor)
+    console.say("a")
+    os.write(descriptor, b"between\n")
+    console.say("b")
+    console.close()
+    os.close(descriptor)
+    assert path.read_text() == "before\nnetdump: a\nbetween\nnetdump: b\n"
+
+
+def test_closing_leaves_the_descriptor_to_its_owner(pipe: Pipe) -> None:
+    before = os.listdir("/proc/self/fd")
+    console = Console(pipe.write_end)
+    console.say("x")
+    console.close()
+    console.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    os.write(pipe.write_end, b"y")
+    assert pipe.text() == "netdump: x\ny"
 
 
 def test_a_console_that_is_gone_is_no_error() -> None:
