@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e import vm
-from tests.e2e.rig import netdump
+from tests.e2e.rig import netdump, wait_until
 from tests.e2e.test_tools import symbols, tool
 
 if TYPE_CHECKING:
@@ -84,6 +84,72 @@ def test_a_panic_ends_up_in_the_collector(
     assert "netdump-init: poweroff" in console  # the final action that was asked for, and it happened:
     assert "reboot: Power down" in console
     check_stack(target, request.getfixturevalue("symbols"))
+
+
+def test_collector_and_client_are_killed_in_mid_dump(
+    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
+) -> None:
+    """The collector by SIGKILL, then the client by the kernel's OOM killer (sysrq-f), as when memory runs out."""
+    options = "--final poweroff --append sysrq_always_enabled"
+    script = ARM_AND_CRASH.format(url=collector.guest_url, token=token(collector), options=options)
+    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
+    command = vm.qemu(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL)
+    with vm.Guest(command, tmp_path / "console") as guest:
+        wait_for_bytes(collector, guest, 1)
+        collector.kill()
+        collector.start()
+        (before,) = collector.dumps()
+        wait_for_bytes(collector, guest, before["durable_bytes"] + 1)
+        guest.press("alt-sysrq-f")
+        console = guest.wait()
+    (dump,) = collector.dumps()
+    assert dump["state"] == "complete", console[-4000:]
+    assert "netdump-init: the client ended by signal 9" in console
+    assert console.count("its peak memory was") == 2
+    assert "reboot: Power down" in console
+
+
+def test_without_a_collector_the_dump_is_saved_and_sent_later(
+    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
+) -> None:
+    """No collector answers until the deadline; the network comes by DHCP; the dump is kept on a disk."""
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(512 << 20)
+    subprocess.run([vm.find("mke2fs") or "mke2fs", "-q", "-t", "ext4", disk], check=True)
+    drive = ["-drive", f"file={disk},if=none,format=raw,id=d0", "-device", "virtio-blk-pci,drive=d0"]
+    options = "--deadline 60 --network 'eth0 dhcp' --save /mnt/crash --failure poweroff"
+    script = "mount -t ext4 /dev/vda /mnt || exit; mkdir -p /mnt/crash\n" + ARM_AND_CRASH.format(
+        url=collector.guest_url, token=token(collector) + f" --collector {vm.HOST}:9", options=options
+    )
+    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
+    console = vm.boot(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL, options=drive)
+    assert "eth0 (dhcp): 10.0.2.15/24; no collector answers there" in console, console[-4000:]
+    assert "the deadline of 60 s has passed" in console
+    assert "the dump is saved: /crash/netdump-" in console
+    assert "reboot: Power down" in console
+    assert collector.dumps() == []
+
+    script = (
+        f"{vm.STATIC_NETWORK}\nmount -t ext4 /dev/vda /mnt\n"
+        f"netdump enroll {collector.guest_url} --token {token(collector)} --out /root/client.toml\n"
+        "netdump send --config /root/client.toml /mnt/crash/netdump-*.vmcore"
+    )
+    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
+    console = vm.boot(kernel, initrd, tmp_path / "console2", append="", options=drive)
+    (dump,) = collector.dumps()
+    assert (dump["state"], dump["panic"]) == ("complete", "Kernel panic - not syncing: sysrq triggered crash"), console
+
+
+def wait_for_bytes(collector: vm.GuestCollector, guest: vm.Guest, count: int) -> None:
+    """Until the collector has that many bytes of the one dump on disk."""
+
+    def arrived() -> bool:
+        assert guest.runs, guest.console[-4000:]
+        dumps = collector.dumps()
+        return bool(dumps) and dumps[0]["durable_bytes"] >= count
+
+    wait_until(arrived, f"{count} bytes of the dump")
 
 
 def dumped_log(core: Path, folder: Path) -> str:

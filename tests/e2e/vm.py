@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -115,12 +116,53 @@ def boot(
     options: Sequence[str] = (), timeout: float = BOOT_TIMEOUT,
 ) -> str:  # fmt: skip
     """Run a guest to its end and return what stood on its console."""
-    try:
-        subprocess.run(qemu(kernel, initrd, log, memory=memory, append=append, options=options), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        tail = "\n".join(read_console(log).splitlines()[-60:])
-        pytest.fail(f"the guest did not end within {timeout:g} s:\n{tail}")
-    return read_console(log)
+    with Guest(qemu(kernel, initrd, log, memory=memory, append=append, options=options), log) as guest:
+        return guest.wait(timeout)
+
+
+class Guest:
+    """A running guest; ended at the latest with the block."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._log = log
+        self._monitor = log.with_suffix(".monitor")
+        options = ["-monitor", f"unix:{self._monitor},server=on,wait=off"]
+        self._process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def console(self) -> str:
+        return self._log.read_bytes().decode(errors="replace").replace("\r", "") if self._log.exists() else ""
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, timeout: float = BOOT_TIMEOUT) -> str:
+        """Until it powers off or reboots. Returns its console."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the guest did not end within {timeout:g} s:\n{self.console[-4000:]}")
+        return self.console
+
+    def press(self, keys: str) -> None:
+        """Press keys on its keyboard, as QEMU's sendkey names them."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(10)
+            monitor.connect(str(self._monitor))
+            answer = b""
+            while b"(qemu) " not in answer:
+                answer += monitor.recv(4096)
+            monitor.sendall(f"sendkey {keys}\n".encode())
+            while answer.count(b"(qemu) ") < 2:
+                answer += monitor.recv(4096)
 
 
 def qemu(
@@ -130,15 +172,11 @@ def qemu(
     """The command line of a guest. It ends when the guest powers off or reboots."""
     return [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-m", memory, "-smp", "2",
-        "-display", "none", "-monitor", "none", "-serial", f"file:{log}", "-no-reboot",
+        "-display", "none", "-serial", f"file:{log}", "-no-reboot",
         "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56",
         "-kernel", str(kernel.image()), "-initrd", str(initrd),
         "-append", f"console=ttyS0 panic=1 {append}", *options,
     ]  # fmt: skip
-
-
-def read_console(log: Path) -> str:
-    return log.read_bytes().decode(errors="replace").replace("\r", "") if log.exists() else ""
 
 
 def add_program(archive: Archive, path: Path, target: str) -> None:
