@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,7 +51,7 @@ def test_it_leaves_the_folder_when_asked(tmp_path: Path) -> None:
 
 def test_a_command_that_fails_is_shown_and_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(cmd_demo.tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(cmd_demo, "_command", lambda *_: [sys.executable, "-c", "import sys; sys.exit('no disk')"])
     core = tmp_path / "core"
     core.write_bytes(b"x")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from netdump.cli import cmd_send
-from netdump.client.command import main
-
 
 def test_the_group_hands_everything_over() -> None:
     def run(*command: str) -> tuple[int, str]:
@@ -18,7 +15,3 @@ def test_the_group_hands_everything_over() -> None:
     grouped = run("-m", "netdump.cli.main", "send", "--config", "/nonexistent", "/nonexistent")
     assert direct == grouped
     assert direct[0] not in {0, 1, 2}
-
-
-def test_it_is_the_clients_own() -> None:
-    assert cmd_send.send is main
