@@ -202,8 +202,8 @@ def test_a_host_that_is_not_listened_to_is_not_silent(folder: Path, web1: Papers
     begin = HostConnection.begin
 
     def watched(connection: HostConnection, resume: wire.Resume, taker: Taker) -> None:
-        begin(connection, resume, taker)
         begun.append(connection)
+        begin(connection, resume, taker)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HostConnection, "begin", watched)
