@@ -27,6 +27,7 @@ from netdump.client.watchdog import GRACE, Watchdog, end_process
 from netdump.codec import Compressor
 from netdump.errors import NetdumpError
 from netdump.vmcore.oldmem import ElfcoreHeader
+from netdump.vmcore.source import source_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,9 +61,10 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # argparse has printed help or a usage error
         return stop.code if isinstance(stop.code, int) else 2
     console = Console(verbosity=arguments.verbose - arguments.quiet)
+    watchdog = Watchdog(end_process)
     restore = _catch_signals()
     try:
-        return _send(arguments, console)
+        return _send(arguments, console, watchdog)
     except NetdumpError as error:
         console.warn(str(error))
         _print_json(arguments, {"error": {"code": error.code, "message": str(error)}})
@@ -75,24 +77,26 @@ def main(argv: Sequence[str]) -> int:
     finally:
         console.close()
         restore()
+        watchdog.call_off()  # last: until here something may hang
 
 
-def _send(arguments: argparse.Namespace, console: Console) -> int:
+def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -> int:
     started = time.monotonic()
+    capture = source_kind(arguments.vmcore, arguments.source, arguments.elfcorehdr) != "file"
+    watchdog.arm((arguments.deadline or _default_deadline(capture)) + GRACE)
     config = load_config(arguments.config, read_words(COMMAND_LINE), _overrides(arguments))
     settings = config.settings
+    timing = _timing(settings, capture, started)
+    watchdog.arm(timing.deadline - time.monotonic() + GRACE)
     context = client_context(config.credentials, arguments.config)
     image = open_image(
         arguments.vmcore, settings.level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=settings.remark
     )
-    watchdog: Watchdog | None = None
     try:
         kmsg = image.capture if settings.kmsg is None else settings.kmsg
         console.configure(settings.progress_interval, KMSG if kmsg else None)
         for warning in config.warnings:
             console.warn(warning)
-        timing = _timing(settings, image, started)
-        watchdog = Watchdog(timing.deadline - time.monotonic() + GRACE, end_process)
         _introduce(image, config, console)
         resolver, tally = Resolver(), Tally()
 
@@ -115,8 +119,6 @@ def _send(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     finally:
         image.close()
-        if watchdog:
-            watchdog.call_off()
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
@@ -125,9 +127,13 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
-def _timing(settings: Settings, image: Image, started: float) -> Timing:
-    deadline = settings.deadline or (DEADLINE_CAPTURE if image.capture else DEADLINE_FILE)
-    patience = settings.patience or (deadline if image.capture else PATIENCE_FILE)
+def _default_deadline(capture: bool) -> float:
+    return DEADLINE_CAPTURE if capture else DEADLINE_FILE
+
+
+def _timing(settings: Settings, capture: bool, started: float) -> Timing:
+    deadline = settings.deadline or _default_deadline(capture)
+    patience = settings.patience or (deadline if capture else PATIENCE_FILE)
     return Timing(started + deadline, patience)
 
 

@@ -1,7 +1,8 @@
 """The last resort: ends the process if it is still there some seconds after its deadline.
 
-The sender watches the deadline itself wherever it waits. What it cannot watch is a read of the source that never
-returns; a host that never reboots because of that is the worst outcome (DESIGN section 3). Owns one daemon thread.
+The sender watches the deadline itself wherever it waits. What it cannot watch is a read of the source or a write to
+stdout that never returns; a host that never reboots because of that is the worst outcome (DESIGN section 3). Owns one
+daemon thread.
 """
 
 from __future__ import annotations
@@ -21,21 +22,30 @@ LAST_WORD_PATIENCE = 1.0  # seconds that stderr gets to take the last word
 
 
 class Watchdog:
-    """Barks once, unless called off before. delay: seconds from now. bark: what ends the process; never returns."""
+    """Barks when its time has come, unless called off before. bark: what ends the process; never returns."""
 
-    def __init__(self, delay: float, bark: Callable[[], None]) -> None:
+    def __init__(self, bark: Callable[[], None]) -> None:
+        self._bark = bark
         self._called_off = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(delay, bark), daemon=True, name="watchdog")
+        self._thread: threading.Thread | None = None
+
+    def arm(self, delay: float) -> None:
+        """Bark in delay seconds; what was said before no longer counts."""
+        self.call_off()
+        self._called_off.clear()
+        self._thread = threading.Thread(target=self._watch, args=(delay,), daemon=True, name="watchdog")
         self._thread.start()
 
     def call_off(self) -> None:
         """The process ends by itself."""
         self._called_off.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
 
-    def _watch(self, delay: float, bark: Callable[[], None]) -> None:
+    def _watch(self, delay: float) -> None:
         if not self._called_off.wait(delay):
-            bark()
+            self._bark()
 
 
 def end_process() -> None:
@@ -55,5 +65,5 @@ def end_process() -> None:
 def _say_last_word() -> None:
     with suppress(OSError):  # nobody reads any more
         os.write(
-            2, b"\nnetdump: the deadline has passed and the sender hangs, probably in reading the core; ending it\n"
+            2, b"\nnetdump: the deadline has passed and the sender hangs, in reading the core or writing; ending it\n"
         )

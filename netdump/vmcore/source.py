@@ -53,17 +53,22 @@ class Source(Protocol):
         """Give everything back. The source is of no use afterwards."""
 
 
+def source_kind(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None) -> Kind:
+    """Which kind of source open_source makes of these, without opening anything; never auto."""
+    if kind != "auto":
+        return kind
+    if elfcorehdr is not None:
+        return "oldmem"
+    return "vmcore" if os.path.realpath(path).startswith("/proc/") else "file"
+
+
 def open_source(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None) -> Source:
     """Open an image. elfcorehdr: where the ELF headers stand, for oldmem and only for it.
 
     auto: oldmem if elfcorehdr is given, vmcore for a file below /proc, else file.
     Raises SourceUnreadableError, and for oldmem what its headers deserve (CoreError).
     """
-    if kind == "auto":
-        if elfcorehdr is not None:
-            kind = "oldmem"
-        else:
-            kind = "vmcore" if os.path.realpath(path).startswith("/proc/") else "file"
+    kind = source_kind(path, kind, elfcorehdr)
     if kind == "oldmem":
         if elfcorehdr is None:
             raise SourceUnreadableError(

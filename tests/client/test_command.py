@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import netdump.client.command
-from netdump.client.command import main
+from netdump.client.command import DEADLINE_CAPTURE, DEADLINE_FILE, main
+from netdump.client.watchdog import GRACE
 from netdump.errors import (
     BundleError,
     ConfigError,
@@ -339,6 +340,62 @@ def test_a_read_that_never_returns_is_ended(host: Host, start_collector: StartCo
     assert 1 < time.monotonic() - start < 10
     assert "the deadline has passed and the sender hangs" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+HANGS = [
+    ("from netdump.vmcore.filesource import FileSource; FileSource.read = lambda *_: time.sleep(60)", "headers"),
+    ("command.client_context = lambda *_: time.sleep(60)", "context"),
+    ("command.open_image = lambda *_, **__: time.sleep(60)", "open"),
+]
+
+
+@pytest.mark.parametrize(("hang", "where"), HANGS, ids=[where for _, where in HANGS])
+def test_what_hangs_before_the_first_connection_is_ended(host: Host, hang: str, where: str) -> None:
+    address: Any = "127.0.0.1:1"
+    host.enroll(address, send="deadline = 1\n")
+    program = f"import sys, time, netdump.client.command as command; command.GRACE = 0.2; {hang}"
+    command = [sys.executable, "-c", f"{program}; sys.exit(command.main(sys.argv[1:]))"]
+    done = subprocess.run(
+        [*command, str(host.core), "--config", str(host.bundle)], capture_output=True, timeout=30, cwd=os.getcwd()
+    )
+    assert done.returncode == DeadlineError.exit_status, where
+
+
+@pytest.mark.parametrize("enrolled", [True, False])
+def test_a_stdout_that_takes_nothing_is_left_at_the_deadline(host: Host, enrolled: bool) -> None:
+    """The JSON object is the last thing that is said; the watchdog must still be there."""
+    if enrolled:
+        address: Any = "127.0.0.1:1"
+        host.enroll(address, send=FAST)
+    program = (
+        "import os, sys, netdump.client.command as command\n"
+        "command.GRACE = 0.2\n"
+        "os.set_blocking(1, False)\n"
+        "try:\n    while True: os.write(1, bytes(4096))\n"
+        "except BlockingIOError: os.set_blocking(1, True)\n"
+        "sys.exit(command.main(sys.argv[1:]))"
+    )
+    arguments = [str(host.core), "--config", str(host.bundle), "--json", "--deadline", "3"]
+    read_end, write_end = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], stdout=write_end, timeout=20, cwd=os.getcwd()
+        )
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert done.returncode == DeadlineError.exit_status
+
+
+def test_the_default_deadline_is_known_before_the_core_is_opened(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr(netdump.client.command.Watchdog, "arm", lambda _, delay: delays.append(delay))
+    address: Any = "127.0.0.1:1"
+    host.enroll(address, send="retry_min = 0.05\n")
+    for source, deadline in (("oldmem", DEADLINE_CAPTURE), ("file", DEADLINE_FILE)):
+        delays.clear()
+        assert main(["/nonexistent", "--config", str(host.bundle), "--source", source, "-q"]) != 0
+        assert delays == [pytest.approx(deadline + GRACE, abs=5)] * 2
 
 
 def test_without_a_main_thread_signals_are_left_alone(host: Host) -> None:
