@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 LEVELS = frozenset({0, 1})  # 1 leaves out zero pages, which are never sent as data anyway
 NAME_DIGITS = 12  # of the dump id, in messages
 
+PARTS_BYTES_MAX = HEADLINE_RAW_MAX - 0x1_0000  # in a headline; leaves room for its texts and the headers of its fields
+
 # Raw data in one chunk: a quarter of what the protocol allows. The ratio is the same, and what is in the making stays
-# in
-# the cache and in the memory budget.
+# in the cache and in the memory budget.
 CHUNK_DATA_BYTES = 0x4_0000
 
 
@@ -166,9 +167,17 @@ def _text(value: str | None) -> str | None:
 
 
 def _pack_bounded(document: HeadlineDocument) -> bytes:
-    """Pack; of a machine so large that it does not fit, leave out what the image holds anyway."""
-    parts = (document.phdrs, document.notes, document.log)
-    size = sum(len(part) for part in parts if part)
-    if size > HEADLINE_RAW_MAX - 0x1_0000:
+    """Pack; of a machine so large that it does not fit, leave out what the image holds anyway, then old log lines."""
+    if _bytes_of(document) > PARTS_BYTES_MAX:
         document = document._replace(phdrs=None, notes=None)
+    if _bytes_of(document) > PARTS_BYTES_MAX:
+        document = document._replace(vmcoreinfo=None)
+    if document.log and (excess := _bytes_of(document) - PARTS_BYTES_MAX) > 0:
+        document = document._replace(log=document.log[excess:], log_truncated=True)
     return pack_document(document)
+
+
+def _bytes_of(document: HeadlineDocument) -> int:
+    """Of the fields that may be large; the others have at most TEXT_MAX bytes each."""
+    parts = (document.ehdr, document.phdrs, document.notes, document.vmcoreinfo, document.log)
+    return sum(len(part) for part in parts if part)

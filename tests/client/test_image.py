@@ -176,6 +176,33 @@ def test_a_headline_that_would_be_too_large_leaves_out_what_the_image_holds(tmp_
     assert known.log_truncated
 
 
+MIB = 1 << 20
+SIZES = [
+    (4 * MIB - 70_000, 2 * MIB, 2 * MIB, 128 << 10),  # too large only by the vmcoreinfo
+    (0, 0, 7 * MIB, 2 * MIB),
+    (0, 0, 9 * MIB, 0),
+    (0, 0, HEADLINE_RAW_MAX - 0x1_0000, 0),
+    (9 * MIB, 9 * MIB, 9 * MIB, 9 * MIB),
+]
+
+
+@pytest.mark.parametrize(("phdrs", "notes", "log", "vmcoreinfo"), SIZES)
+def test_no_machine_has_a_headline_that_is_too_large(
+    tmp_path: Path, phdrs: int, notes: int, log: int, vmcoreinfo: int
+) -> None:
+    write_core(tmp_path / "core")
+    source = open_source(str(tmp_path / "core"))
+    headers = parse_headers(source.read, source.size)
+    facts = read_facts(source, headers)._replace(
+        notes=bytes(notes), vmcoreinfo=bytes(vmcoreinfo), log=Log(bytes(log) + b"newest", truncated=False),
+        release="r" * 5000, version="v" * 5000, machine="m" * 5000, nodename="n" * 5000,
+    )  # fmt: skip
+    known = document(build_headline(headers._replace(phdrs=bytes(phdrs)), facts, "x" * 5000))
+    assert known.log
+    assert known.log.endswith(b"newest")
+    assert known.log_truncated == (True if len(known.log) < log + 6 else None)
+
+
 def test_names_of_the_kernel_are_bounded_and_printable(tmp_path: Path) -> None:
     write_core(tmp_path / "core")
     source = open_source(str(tmp_path / "core"))
