@@ -77,7 +77,10 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each arrival."""
+    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each arrival.
+
+    room: measures what space is left for dumps, after making some if it can; blocks, from any thread.
+    """
 
     verifiers: Executor
     disks: Executor
@@ -85,6 +88,7 @@ class Workshop:
     ingest: Ingest
     storage: Storage
     receipt: Callable[[DumpWriter], wire.Receipt]
+    room: Callable[[], Room]
 
 
 class _Item(NamedTuple):
@@ -278,7 +282,7 @@ class Arrival:
         """Run work in a thread, once there is room to write."""
 
         def attempt() -> Result:
-            if self._workshop.space.look() is Room.NONE:
+            if self._workshop.room() is Room.NONE:
                 raise _NoRoomError
             return work()
 

@@ -33,6 +33,7 @@ from netdump.server.reception import Reception
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.space import Measure, SpaceWatch, measure_of
+from netdump.server.views import Views
 from netdump.store import DumpWriter, Store
 
 if TYPE_CHECKING:
@@ -108,9 +109,11 @@ class Collector:
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
         recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
-        restorer = Restorer(store, space, recorder, audit)
+        views = Views(store, space, recorder, audit)
+        restorer = Restorer(store, space, recorder, views, audit)
         self._closing.push_async_callback(restorer.close)
-        ingest = self._ingest_service(authority, store, space, recorder, restorer)
+        workshop = self._workshop(space, views)
+        ingest = self._ingest_service(authority, store, workshop, recorder, restorer)
         desk = Desk(
             authority=authority,
             catalog=catalog,
@@ -136,22 +139,26 @@ class Collector:
                 restorer.add(dump_id)
         self._write_status()
 
-    def _ingest_service(
-        self, authority: Authority, store: Store, space: SpaceWatch, recorder: Recorder, restorer: Restorer
-    ) -> IngestService:
-        config, audit = self._config, self._around.audit
+    def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
+        config = self._config
         verifiers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
         disks = ThreadPoolExecutor(config.limits.active_dumps + SPARE_DISK_THREADS, thread_name_prefix="disk")
         for pool in (verifiers, disks):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)
-        workshop = Workshop(
+        return Workshop(
             verifiers=verifiers,
             disks=disks,
             space=space,
             ingest=config.ingest,
             storage=config.store,
             receipt=lambda writer: receipt_of(self._directory, writer),
+            room=views.room,
         )
+
+    def _ingest_service(
+        self, authority: Authority, store: Store, workshop: Workshop, recorder: Recorder, restorer: Restorer
+    ) -> IngestService:
+        config, audit = self._config, self._around.audit
         reception = Reception(
             store,
             workshop,

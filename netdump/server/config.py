@@ -123,7 +123,7 @@ class Limits:
     )
     dumps_per_host_per_day: int = _whole(24, 1, 100_000, "new dumps of one host within 24 hours; more are declined")
     stored_bytes_per_host: int = _whole(
-        4 * TIB, 64 * MIB, 1 << 60, "what the dumps of one host may take up in the store; more is declined"
+        4 * TIB, 64 * MIB, 1 << 60, "what the segments of one host's dumps may take up in the store; more is declined"
     )
     image_bytes: int = _whole(64 * TIB, MIB, wire.IMAGE_BYTES_MAX, "largest image that is accepted")
 
@@ -142,7 +142,7 @@ class Space:
         4 * GIB,
         16 * MIB,
         1 << 60,
-        "with less than this free, new dumps are told to come back and no vmcore is restored",
+        "with less than this free, vmcore files are dropped, oldest first, then new dumps are told to come back",
     )
     admit_free_percent: int = _whole(
         5, 0, 90, "the same as a share of the file system; the larger of the two counts, 0 leaves it to the bytes"
@@ -159,7 +159,8 @@ class Storage:
     )
     publish_s: int = _whole(2, 1, 4, "and in any case after this time; [W-58] allows 5")
     keep_vmcore: bool = _flag(
-        True, "restore the core file of each complete dump beside its segments; without it, `netdump fetch` still does"
+        True,
+        "restore the core file of each complete dump beside it, while there is room; `netdump fetch` always can",
     )
 
 

@@ -167,7 +167,7 @@ class Reception:
             complete=dump is not None and dump.complete,
             stored_bytes=self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created),
-            room=self._workshop.space.look(),
+            room=self._workshop.room(),
         )
 
     def _find(self, offered: Origin) -> Dump | None:

@@ -55,6 +55,26 @@ class Recorder:
             self._audit("index-failed", reason=str(error))
             return Usage(0, 0)
 
+    def restored(self) -> list[str]:
+        """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks."""
+        found: list[str] = []
+        before: str | None = None
+        try:
+            while True:
+                page = self._index.list(Query(state=State.COMPLETE, before=before))
+                found += [record.id for record in page if record.vmcore]
+                if len(page) < LIST_LIMIT_MAX:
+                    return found[::-1]
+                before = page[-1].id
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return found[::-1]
+
+    def is_complete(self, dump_id: str) -> bool:
+        """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
+        record = self._index.get(dump_id)
+        return record is not None and record.state is State.COMPLETE
+
     def refresh(self, dump_id: str) -> Future[None]:
         """Write a dump's row anew from the store."""
 

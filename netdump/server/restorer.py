@@ -1,7 +1,8 @@
 """Makes the `vmcore` of complete dumps in the background, one at a time, when there is room for it.
 
-A `vmcore` is a view [S-05]: nothing is lost when one is late, or never made. What cannot be made now is tried again at
-the next start of the collector.
+A `vmcore` is a view [S-05]: nothing is lost when one is late, or never made. One that would take the room of dumps
+waits, also when it is half done. What cannot be made for another reason is tried again at the next start of the
+collector.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from netdump.server.space import Room, SpaceWatch
 if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.recorder import Recorder
+    from netdump.server.views import Views
     from netdump.store import Store
 
 SEGMENT_SLACK_BYTES: Final = 1 << 20  # metadata of the file system for a sparse file
@@ -27,15 +29,21 @@ class _StoppedError(Exception):
     """The collector stops."""
 
 
+class _NoRoomError(Exception):
+    """Dumps need the room."""
+
+
 class Restorer:
     """Belongs to the event loop; the work is done in a thread."""
 
-    def __init__(self, store: Store, space: SpaceWatch, recorder: Recorder, audit: Audit) -> None:
+    def __init__(self, store: Store, space: SpaceWatch, recorder: Recorder, views: Views, audit: Audit) -> None:
         self._store = store
         self._space = space
         self._recorder = recorder
+        self._views = views
         self._audit = audit
         self._waiting: deque[str] = deque()
+        self._deferred: set[str] = set()  # of which the log knows that they wait for room
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restore")
         self._task: asyncio.Task[None] | None = None
@@ -61,17 +69,28 @@ class Restorer:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        try:
+            while self._waiting:
+                changed = self._space.changed()
+                waiting = len(self._waiting)
+                for _ in range(waiting):
+                    dump_id = self._waiting.popleft()
+                    if not await self._attempt(dump_id):
+                        self._waiting.append(dump_id)
+                if len(self._waiting) == waiting:
+                    await self._space.pause(changed)
+        finally:
+            self._task = None
+
+    async def _attempt(self, dump_id: str) -> bool:
+        """Returns whether nothing is left to be done for this dump now."""
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            changed = self._space.changed()
-            waiting = len(self._waiting)
-            for _ in range(waiting):
-                dump_id = self._waiting.popleft()
-                if not await loop.run_in_executor(self._thread, self._restore, dump_id):
-                    self._waiting.append(dump_id)
-            if len(self._waiting) == waiting:
-                await self._space.pause(changed)
-        self._task = None
+        try:
+            return await loop.run_in_executor(self._thread, self._restore, dump_id)
+        except Exception as error:  # a mistake of ours with one dump is not for the others to pay
+            self._audit("restore-failed", dump=dump_id, reason=f"{type(error).__name__}: {error}")
+            loop.call_exception_handler({"message": "restoring a dump failed", "exception": error})
+            return True
 
     def _restore(self, dump_id: str) -> bool:
         """In the thread. Returns whether nothing is left to be done for this dump now."""
@@ -82,8 +101,8 @@ class Restorer:
                 return True
             needed = manifest.totals.data + manifest.totals.alias + SEGMENT_SLACK_BYTES
             if self._space.look(needed) is not Room.PLENTY:
-                return False
-            dump.reassemble(progress=self._check_stop)
+                return self._defer(dump_id, f"it would take {needed} bytes that dumps may need")
+            dump.reassemble(progress=self._check)
         except DumpNotFoundError:
             return True
         except BusyError:
@@ -95,12 +114,25 @@ class Restorer:
         except StoreError as error:
             self._audit("restore-failed", dump=dump_id, reason=str(error))
             return True
+        except _NoRoomError:
+            return self._defer(dump_id, "space ran short while it was made")
         except _StoppedError:
             return True
+        self._deferred.discard(dump_id)
         self._audit("dump-restored", dump=dump_id)
         self._recorder.refresh(dump_id)
+        self._views.made(dump_id)
         return True
 
-    def _check_stop(self, offset: int) -> None:  # noqa: ARG002
+    def _defer(self, dump_id: str, reason: str) -> bool:
+        """Say, once, why a dump waits; False: it is to be tried again."""
+        if dump_id not in self._deferred:
+            self._deferred.add(dump_id)
+            self._audit("restore-waits", dump=dump_id, reason=reason)
+        return False
+
+    def _check(self, offset: int) -> None:  # noqa: ARG002
         if self._stop.is_set():
             raise _StoppedError
+        if self._space.look() is not Room.PLENTY:
+            raise _NoRoomError

@@ -116,7 +116,14 @@ class Bench:
         self.writer = self.store.open_writer(dump.origin)
         self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
-        workshop = Workshop(*self.pools, self.space, ingest, storage, lambda writer: self.sign(writer))  # noqa: PLW0108  # the one of that moment
+        workshop = Workshop(
+            *self.pools,
+            self.space,
+            ingest,
+            storage,
+            lambda writer: self.sign(writer),  # noqa: PLW0108  # the one of that moment
+            self.space.look,
+        )
         self.arrival = self.line.arrival = Arrival(self.line, self.writer, workshop, self.journal, quota_bytes)
         self.dump = dump
 

@@ -13,6 +13,7 @@ from netdump.server.config import Space
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.space import Measure, SpaceWatch
+from netdump.server.views import Views
 from netdump.store import Dump, Store, verify_chunk
 from netdump.store.files import LocalFiles
 from netdump.testing.faulty_files import FaultyFiles
@@ -38,6 +39,18 @@ SPACE = {
 
 def vmcore(folder: Path, dump: SampleDump = DUMP) -> Path:
     return folder / "dumps" / dump.origin.id / "vmcore"
+
+
+def restorer_of(store: Store, recorder: Recorder, events: Events) -> Restorer:
+    space = SpaceWatch(Space(), lambda: PLENTY)
+    return Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+
+
+def deliver(store: Store, dump: SampleDump = DUMP) -> None:
+    with store.open_writer(dump.origin) as writer:
+        for chunk in dump.chunks:
+            writer.append(chunk, len(verify_chunk(chunk)))
+        writer.finish(dump.root)
 
 
 def test_with_keep_vmcore_off_there_is_none(folder: Path, web1: Papers) -> None:
@@ -126,7 +139,7 @@ async def test_a_dump_that_was_deleted_meanwhile_is_no_trouble(folder: Path) -> 
     store = Store(folder / "dumps")
     with Index.open(folder / NAME) as index:
         recorder = Recorder(index, store, events)
-        restorer = Restorer(store, SpaceWatch(Space(), lambda: PLENTY), recorder, events)
+        restorer = restorer_of(store, recorder, events)
         await restorer.idle()
         restorer.add("0" * 32)
         await asyncio.wait_for(restorer.idle(), PATIENCE_S)
@@ -140,13 +153,10 @@ async def test_a_fault_of_the_disk_is_told_and_not_repeated(folder: Path) -> Non
     events = Events()
     files = FaultyFiles(LocalFiles(folder / "dumps"))
     store = Store(folder / "dumps", files)
-    with store.open_writer(DUMP.origin) as writer:
-        for chunk in DUMP.chunks:
-            writer.append(chunk, len(verify_chunk(chunk)))
-        writer.finish(DUMP.root)
+    deliver(store)
     with Index.open(folder / NAME) as index:
         recorder = Recorder(index, Store(folder / "dumps"), events)
-        restorer = Restorer(store, SpaceWatch(Space(), lambda: PLENTY), recorder, events)
+        restorer = restorer_of(store, recorder, events)
         files.fill_up()
         restorer.add(DUMP.origin.id)
         await asyncio.wait_for(restorer.idle(), PATIENCE_S)
@@ -157,3 +167,67 @@ async def test_a_fault_of_the_disk_is_told_and_not_repeated(folder: Path) -> Non
         await restorer.close()
         recorder.close()
     assert vmcore(folder).read_bytes() == DUMP.image
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_with_one_dump_is_not_for_the_others_to_pay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, other = Events(), SampleDump(seed=73, image_bytes=5_000)
+    store = Store(folder / "dumps")
+    for dump in (DUMP, other):
+        deliver(store, dump)
+    reassemble = Dump.reassemble
+
+    def mistaken(self: Dump, progress: Callable[[int], None]) -> object:
+        if self.id == DUMP.origin.id:
+            raise ZeroDivisionError("oops")
+        return reassemble(self, progress=progress)
+
+    monkeypatch.setattr(Dump, "reassemble", mistaken)
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(index, store, events)
+        restorer = restorer_of(store, recorder, events)
+        for dump in (DUMP, other):
+            restorer.add(dump.origin.id)
+        await asyncio.wait_for(restorer.idle(), PATIENCE_S)
+        (failure,) = events.all("restore-failed")
+        assert (failure["dump"], failure["reason"]) == (DUMP.origin.id, "ZeroDivisionError: oops")
+        assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
+        monkeypatch.setattr(Dump, "reassemble", reassemble)
+        restorer.add(DUMP.origin.id)  # and it still works
+        await asyncio.wait_for(restorer.idle(), PATIENCE_S)
+        await restorer.close()
+        recorder.close()
+    for dump in (DUMP, other):
+        assert vmcore(folder, dump).read_bytes() == dump.image
+
+
+@pytest.mark.asyncio
+async def test_one_that_is_half_done_gives_way_to_dumps(folder: Path) -> None:
+    events, looks = Events(), 0
+    store = Store(folder / "dumps")
+    deliver(store)
+
+    def measure() -> Measure:
+        nonlocal looks
+        looks += 1
+        return LOW if looks == 5 else PLENTY  # dumps arrive beside it; what it is made of is enough for more looks
+
+    space = SpaceWatch(Space(admit_free_bytes=64 * MIB, check_s=300), measure)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(index, store, events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer.add(DUMP.origin.id)
+        assert "ran short" in str(await asyncio.to_thread(events.wait, "restore-waits"))
+        assert not list(vmcore(folder).parent.glob("vmcore*"))
+        while not vmcore(folder).exists():
+            space.poke()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(restorer.idle(), PATIENCE_S)
+        await restorer.close()
+        recorder.close()
+    assert vmcore(folder).read_bytes() == DUMP.image
+    assert len(events.all("restore-waits")) == 1

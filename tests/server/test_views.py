@@ -1,0 +1,140 @@
+"""Views: given up when dumps need the room, oldest first, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump import wire
+from netdump.index.index import NAME, Index
+from netdump.index.record import State
+from netdump.server.config import Space
+from netdump.server.recorder import Recorder
+from netdump.server.space import Measure, Room, SpaceWatch
+from netdump.server.views import Views
+from netdump.store import Store, verify_chunk
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import MIB, Events, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SPACE = {
+    "min_free_bytes": 16 * MIB,
+    "min_free_percent": 0,
+    "admit_free_bytes": 64 * MIB,
+    "admit_free_percent": 0,
+    "check_s": 300,
+}
+DUMPS = [SampleDump(seed=80 + number, image_bytes=20_000) for number in range(3)]
+
+
+class Disk:
+    """A disk on which each vmcore takes 100 MiB."""
+
+    def __init__(self, folder: Path, free_bytes: int) -> None:
+        self.folder = folder
+        self.free_bytes = free_bytes
+
+    def __call__(self) -> Measure:
+        views = len(list((self.folder / "dumps").glob("*/vmcore")))
+        return Measure(max(self.free_bytes - views * 100 * MIB, 0), 1 << 41)
+
+
+class Bench:
+    def __init__(self, folder: Path, index: Index) -> None:
+        self.folder, self.index, self.events = folder, index, Events()
+        self.store = Store(folder / "dumps")
+        self.disk = Disk(folder, 1 << 40)
+        self.space = SpaceWatch(Space(**SPACE), self.disk)
+        self.recorder = Recorder(index, self.store, self.events)
+        self.views = Views(self.store, self.space, self.recorder, self.events)
+
+    def make(self, dump: SampleDump) -> None:
+        with self.store.open_writer(dump.origin) as writer:
+            for chunk in dump.chunks:
+                writer.append(chunk, len(verify_chunk(chunk)))
+            writer.finish(dump.root)
+        self.store.dump(dump.origin.id).reassemble()
+        self.recorder.refresh(dump.origin.id).result()
+
+    def left(self) -> list[SampleDump]:
+        return [dump for dump in DUMPS if (self.folder / "dumps" / dump.origin.id / "vmcore").exists()]
+
+
+@pytest.fixture
+def bench(folder: Path) -> Iterator[Bench]:
+    with Index.open(folder / NAME) as index:
+        bench = Bench(folder, index)
+        for dump in DUMPS:
+            bench.make(dump)
+        yield bench
+        bench.recorder.close()
+
+
+def test_with_plenty_of_room_nothing_goes(bench: Bench) -> None:
+    assert bench.views.room() is Room.PLENTY
+    assert bench.left() == DUMPS
+
+
+def test_the_oldest_go_first_and_no_more_than_needed(bench: Bench) -> None:
+    bench.disk.free_bytes = 350 * MIB  # 50 with all three
+    assert bench.views.room() is Room.PLENTY
+    assert bench.left() == DUMPS[1:]
+    assert [event["dump"] for event in bench.events.all("vmcore-dropped")] == [DUMPS[0].origin.id]
+    bench.disk.free_bytes = 150 * MIB
+    assert bench.views.room() is Room.PLENTY
+    assert bench.left() == []
+    bench.disk.free_bytes = 50 * MIB
+    assert bench.views.room() is Room.LOW
+    for dump in DUMPS:
+        assert bench.store.dump(dump.origin.id).verify().ok
+    bench.recorder.refresh(DUMPS[0].origin.id).result()
+    assert not any(record.vmcore for record in bench.index.list())
+
+
+def test_one_that_was_made_since_goes_last(bench: Bench) -> None:
+    bench.disk.free_bytes = 350 * MIB
+    bench.views.room()
+    bench.store.dump(DUMPS[0].origin.id).reassemble()
+    bench.views.made(DUMPS[0].origin.id)
+    assert bench.views.room() is Room.PLENTY
+    assert bench.left() == [DUMPS[0], DUMPS[2]]
+
+
+def test_the_view_of_a_damaged_dump_stays(bench: Bench) -> None:
+    bench.index.set_state(DUMPS[0].origin.id, State.DAMAGED, "bad digest")
+    bench.views.made(DUMPS[0].origin.id)
+    bench.disk.free_bytes = 0
+    assert bench.views.room() is Room.NONE
+    assert bench.left() == [DUMPS[0]]
+
+
+def test_one_that_is_gone_already(bench: Bench) -> None:
+    bench.store.dump(DUMPS[0].origin.id).drop_vmcore()
+    bench.store.delete(DUMPS[1].origin.id)
+    bench.disk.free_bytes = 0
+    bench.views.room()
+    assert [event["dump"] for event in bench.events.all("vmcore-dropped")] == [DUMPS[2].origin.id]
+
+
+def test_a_view_never_costs_another_hosts_dump(folder: Path, web1: Papers, web2: Papers) -> None:
+    disk = Disk(folder, 1 << 40)
+    with Rig(folder, {"space": SPACE}, measure=disk) as rig:
+        for number, dump in enumerate(DUMPS):
+            with Host(rig, web1) as host:
+                host.send_all(dump)
+            rig.events.wait("dump-restored", number + 1)
+        disk.free_bytes = 350 * MIB
+        new = SampleDump(seed=90, image_bytes=100_000)
+        with Host(rig, web2) as host:
+            host.resume(new)
+            host.headline(new)
+            host.chunks(new.chunks[:2])
+            disk.free_bytes = 30 * MIB  # and while it arrives
+            host.chunks(new.chunks[2:])
+            assert isinstance(host.finish(new), wire.Receipt)
+        assert {event["dump"] for event in rig.events.all("vmcore-dropped")} == {dump.origin.id for dump in DUMPS}
+        assert not rig.events.all("dump-waits")
