@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 AGENT = f"netdump/{__version__}"
 LOYALTY = 5  # failures in a row without progress before a collector that has part of the dump gives way to others
+LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if the back-off would pass the deadline
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
 
 DECLINE_TEXTS = {
@@ -342,8 +343,12 @@ class Delivery:
     def _fail(self, site: Site, error: NetdumpError) -> None:
         site.failures += 1
         site.last_error = _without_frames(error)
+        now = self._clock()
         delay = site.backoff.next_delay()
-        site.not_before = self._clock() + delay
+        remaining = self._timing.deadline - LAST_ATTEMPT - now
+        if remaining > 0:
+            delay = min(delay, remaining)  # the time that is left is used, not given up
+        site.not_before = now + delay
         self._console.say(f"{error}; trying again in {delay:.1f} s")
 
     def _drop(self, site: Site, error: NetdumpError) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import netdump.client.command
 from netdump.client.command import DEADLINE_CAPTURE, DEADLINE_FILE, main
-from netdump.client.watchdog import GRACE
+from netdump.client.watchdog import GRACE, Watchdog
 from netdump.errors import (
     BundleError,
     ConfigError,
@@ -389,7 +389,7 @@ def test_a_stdout_that_takes_nothing_is_left_at_the_deadline(host: Host, enrolle
 
 def test_the_default_deadline_is_known_before_the_core_is_opened(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     delays: list[float] = []
-    monkeypatch.setattr(netdump.client.command.Watchdog, "arm", lambda _, delay: delays.append(delay))
+    monkeypatch.setattr(Watchdog, "arm", lambda _, delay: delays.append(delay))
     address: Any = "127.0.0.1:1"
     host.enroll(address, send="retry_min = 0.05\n")
     for source, deadline in (("oldmem", DEADLINE_CAPTURE), ("file", DEADLINE_FILE)):

@@ -228,6 +228,17 @@ def test_being_deferred_does_not_use_up_patience(play: Play) -> None:
     assert play.tried[-1] == ("a", 2000)
 
 
+def test_back_off_leaves_a_last_attempt_before_the_deadline(play: Play) -> None:
+    play.run(deadline=100, a=[away()] * 9 + [Step(DONE)])
+    assert [time for _, time in play.tried][-3:] == [61.5, 91.5, 99.0]
+
+
+def test_after_the_last_attempt_the_end_comes(play: Play) -> None:
+    with pytest.raises(DeadlineError, match="no collector can be tried again before the deadline"):
+        play.run(deadline=10, a=[away()])
+    assert [time for _, time in play.tried] == [0, 0.5, 1.5, 3.5, 7.5, 9.0]
+
+
 def test_deferred_beyond_the_deadline_ends_at_once(play: Play) -> None:
     with pytest.raises(DeadlineError, match=r"no collector can be tried again before the deadline \(a:1 asks to come"):
         play.run(deadline=300, a=[Step(Defer(1000))])
