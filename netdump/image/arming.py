@@ -23,8 +23,8 @@ COMMAND_LINE = Path("/proc/cmdline")
 KEXEC_TIMEOUT = 120.0  # seconds
 COMMAND_LINE_MAX = 2047  # bytes; COMMAND_LINE_SIZE of x86 without the closing zero, arm64 has as much
 
-# Measured in QEMU with Debian's kernel 6.1 on x86_64, see docs/capture.md: what kernel, init and client need beside the
-# unpacked image and the two copies of the packed one.
+# What kernel, init and client need beside the image. Measured in QEMU with Debian's kernel 6.1 on x86_64
+# (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more.
 WORKING_BYTES = 72 << 20
 
 # What the capture kernel gets on top. irqpoll, reset_devices: devices are as the dead kernel left them. nr_cpus: each
