@@ -16,17 +16,25 @@ from netdump.errors import SourceUnreadableError
 UNKNOWN_SIZE: Final = 1 << 52
 """Size given to a device that does not tell its own: reading beyond its end yields lost pages."""
 
+LOST_KEPT: Final = 4096
+"""How many stretches that could not be read are remembered."""
+
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class FileSource:
-    """A regular file or a block device; with any_device also a character device, such as /dev/oldmem. See Source."""
+    """A regular file or a block device; with any_device also a character device, such as /dev/oldmem. See Source.
 
-    __slots__ = ("_fd", "name", "size")
+    Pages that could not be read are not tried again: a disk that fails may take seconds for each, and whoever begins
+    anew after a cut of the connection must not wait for them once more.
+    """
+
+    __slots__ = ("_fd", "_known_lost", "name", "size")
 
     def __init__(self, path: str, any_device: bool = False) -> None:
         """Open path. Raises SourceUnreadableError if that fails, or if it is neither a file nor an allowed device."""
         self.name = path
+        self._known_lost: list[tuple[int, int]] = []  # (start, end) in the file, in the order in which they were found
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -58,6 +66,22 @@ class FileSource:
 
     def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
         """See Source."""
+        end = offset + len(buffer)
+        known = sorted(
+            (max(low, offset), min(high, end)) for low, high in self._known_lost if low < end and offset < high
+        )
+        lost: list[tuple[int, int]] = []
+        position = offset
+        for low, high in [*known, (end, end)]:
+            for start, length in self._try(position, buffer[position - offset : low - offset]):
+                add_lost(lost, position - offset + start, length)
+            if low < high:
+                add_lost(lost, low - offset, high - low)
+            position = high
+        return lost
+
+    def _try(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
+        """Read what is not known to be lost."""
         wanted = len(buffer)
         done = 0
         try:
@@ -83,8 +107,15 @@ class FileSource:
                 good = False
             if not good:
                 add_lost(lost, done, len(page))
+                self._remember(offset + done, len(page))
             done += len(page)
         return lost
+
+    def _remember(self, offset: int, length: int) -> None:
+        if self._known_lost and self._known_lost[-1][1] == offset:
+            self._known_lost[-1] = (self._known_lost[-1][0], offset + length)
+        elif len(self._known_lost) < LOST_KEPT:
+            self._known_lost.append((offset, offset + length))
 
     def next_data(self, offset: int) -> int:
         """See Source. Asks the file system for holes (lseek SEEK_DATA)."""
