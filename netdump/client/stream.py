@@ -8,6 +8,7 @@ another one begins where the collector wants.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
             """Give back what the stream holds. It may be called at any time; nothing may be taken afterwards."""
 
 
+PLAN_SECONDS = 0.5  # a plan that has taken this long is enough for one call
 STORED = 0  # the compression setting that sends data as it is
 
 
@@ -134,11 +136,16 @@ class ThreadedStream:
     planned: chunks that are valid until release is called with their data; at most buffers(workers) are held at a time.
     """
 
-    __slots__ = ("_depth", "_jobs", "_planned", "_release", "_taken", "_workers")
+    __slots__ = ("_clock", "_depth", "_jobs", "_planned", "_release", "_taken", "_workers")
 
     def __init__(
-        self, planned: Generator[PlannedChunk, None, None], workers: Workers, release: Callable[[memoryview], None]
+        self,
+        planned: Generator[PlannedChunk, None, None],
+        workers: Workers,
+        release: Callable[[memoryview], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._planned = planned
         self._workers = workers
         self._release = release
@@ -154,8 +161,8 @@ class ThreadedStream:
     def take(self) -> Prepared | None:
         """Return the next chunk, or None after the last; waits for the worker that has it, a matter of milliseconds.
 
-        What was taken before is no longer valid. Of new chunks only two are planned in one call, so that a slow source
-        does not keep the connection waiting at the start.
+        What was taken before is no longer valid. Of new chunks only two are planned in one call, or one if that took
+        PLAN_SECONDS, so that a slow source does not keep the connection waiting.
         """
         self._give_back()
         self._plan(2)
@@ -182,9 +189,10 @@ class ThreadedStream:
             self._taken = None
 
     def _plan(self, count: int) -> None:
+        begun = self._clock()
         while count > 0 and len(self._jobs) < self._depth:
             planned = next(self._planned, None)
             if planned is None:
                 return
             self._jobs.append(self._workers.submit(planned))
-            count -= 1
+            count = count - 1 if self._clock() - begun < PLAN_SECONDS else 0

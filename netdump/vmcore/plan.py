@@ -10,6 +10,7 @@ where they were cut before.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.pages import ExcludeClass, PageState, Run
@@ -28,6 +29,7 @@ CHUNK_LENGTH_MAX: Final = 0x4000_0000
 CHUNK_DATA_MAX: Final = 0x10_0000
 CHUNK_RUNS_MAX: Final = 4096
 CHUNK_READ_MAX: Final = 0x400_0000
+CHUNK_SECONDS: Final = 1.0
 CLASSIFY_PAGES_MAX: Final = 4096
 
 _BLOCK_BYTES: Final = 0x4_0000  # read and looked through at a time: stays in the cache between the two
@@ -39,13 +41,16 @@ assert _BLOCK_BYTES <= SCAN_BYTES_MAX
 class Limits(NamedTuple):
     """How large a chunk may be: length, data, runs by the protocol ([W-46], [W-48], section 4.6), in bytes and runs.
 
-    read: bytes that are read for one chunk, so that a slow source full of zeros cannot keep a client silent for long.
+    read, seconds: bytes that are read for one chunk, and how long it is in the making, so that a slow source, however
+    little data comes of it, does not keep a client silent ([W-60]). A chunk that has taken its time is finished before
+    the next block; a block is the least that is read, see _Planner.
     """
 
     length: int = CHUNK_LENGTH_MAX
     data: int = CHUNK_DATA_MAX
     runs: int = CHUNK_RUNS_MAX
     read: int = CHUNK_READ_MAX
+    seconds: float = CHUNK_SECONDS
 
 
 LIMITS: Final = Limits()
@@ -72,6 +77,7 @@ def iter_chunks(
     classify: Classify | None = None,
     pool: BufferPool | None = None,
     limits: Limits = LIMITS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Generator[PlannedChunk, None, None]:
     """Plan the image from offset start to its end.
 
@@ -86,10 +92,10 @@ def iter_chunks(
     pool: where data lies, in buffers of limits.data bytes. With a pool the caller owns the data of each chunk that it
     got and gives it back with pool.release(chunk.data), in any order and from any thread. Without, it is valid until
     the next chunk is asked for. The planner fills one more buffer, and gives it back when it is exhausted or closed.
-    Never raises for memory that cannot be read: that is LOST.
+    clock: seconds, monotonic. Never raises for memory that cannot be read: that is LOST.
     """
     buffers = BufferPool(limits.data, 1) if pool is None else pool
-    planner = _Planner(source, page_bytes, buffers, limits, start)
+    planner = _Planner(source, page_bytes, buffers, limits, start, clock=clock)
     try:
         for chunk in planner.chunks(image_map.stretches(start, page_bytes), classify):
             yield chunk
@@ -102,9 +108,10 @@ def iter_chunks(
 class _Draft:
     """The chunk that is being made."""
 
-    __slots__ = ("buffer", "length", "offset", "read", "runs", "used", "view")
+    __slots__ = ("begun", "buffer", "length", "offset", "read", "runs", "used", "view")
 
-    def __init__(self, offset: int, buffer: bytearray) -> None:
+    def __init__(self, offset: int, buffer: bytearray, begun: float) -> None:
+        self.begun = begun  # of the planner's clock
         self.offset = offset
         self.length = 0
         self.runs: list[Run] = []
@@ -136,9 +143,22 @@ class _Draft:
 
 
 class _Planner:
-    """One walk through an image. Positions and ends are image offsets, lengths are bytes."""
+    """One walk through an image. Positions and ends are image offsets, lengths are bytes.
 
-    def __init__(self, source: Source, page_bytes: int, pool: BufferPool, limits: Limits, start: int) -> None:
+    Blocks of _BLOCK_BYTES are read while all is well. Where something is lost or reading is slow the walk goes on page
+    by page, and doubles that with each block that is well again: on a disk that fails each page may take seconds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        page_bytes: int,
+        pool: BufferPool,
+        limits: Limits,
+        start: int,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
         assert min(limits.length, limits.data) >= page_bytes
         assert limits.runs >= 1
         assert pool.buffer_bytes >= limits.data
@@ -147,7 +167,9 @@ class _Planner:
         self._pool = pool
         self._limits = limits
         self._walk_start = start
-        self._draft = _Draft(start, pool.take())
+        self._clock = clock
+        self._block_bytes = _BLOCK_BYTES
+        self._draft = _Draft(start, pool.take(), clock())
         self._handed_over = False  # the draft's buffer is the caller's
         self._other: memoryview | None = None  # for comparing; most images need none
         self._lost: list[tuple[int, int]] = []
@@ -185,7 +207,8 @@ class _Planner:
         """Say that a range is excluded, or zero, without reading it."""
         state = PageState.ZERO if exclude == ExcludeClass.NONE else PageState.EXCLUDED
         while position < end:
-            room = self._limits.length - self._draft.length if len(self._draft.runs) < self._limits.runs else 0
+            full = len(self._draft.runs) == self._limits.runs or self._overdue()
+            room = 0 if full else self._limits.length - self._draft.length
             length = self._cut(stretch, position, end, room)
             if length > 0:
                 self._draft.add(state, length, exclude)
@@ -214,8 +237,14 @@ class _Planner:
         data, runs = limits.data - draft.used, limits.runs - len(draft.runs)
         if draft.length and (data < limits.data >> 4 or runs < limits.runs >> 8 or draft.read >= limits.read):
             return 0  # little would fit, and reading little by little is slow
+        if self._overdue():
+            return 0
         pages = self._lead(stretch, position) + (runs - 1) * self._page_bytes  # each page may be a run of its own
-        return min(_BLOCK_BYTES, limits.length - draft.length, data, pages)
+        return min(self._block_bytes, limits.length - draft.length, data, pages)
+
+    def _overdue(self) -> bool:
+        """Whether the draft has something and has taken its time."""
+        return self._draft.length > 0 and self._clock() - self._draft.begun >= self._limits.seconds
 
     def _lead(self, stretch: Stretch, position: int) -> int:
         """Bytes from a position to the next page boundary: of the memory shown, or of the image where it shows none."""
@@ -233,8 +262,7 @@ class _Planner:
         """Read a block and add what it holds to the draft. Tells whether it ends in zeros."""
         draft = self._draft
         at = draft.used
-        lost = self._source.read_into(position, draft.view[at : at + length])
-        draft.read += length
+        lost = self._read(position, draft.view[at : at + length])
         block = Block(draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
         runs = page_states(block, lost)
         for state, size in runs:
@@ -249,6 +277,17 @@ class _Planner:
             at += size
             position += size
         return runs[-1][0] == PageState.ZERO
+
+    def _read(self, position: int, buffer: memoryview) -> list[tuple[int, int]]:
+        """Read a block, and decide by how that went how large the next one may be. Returns what was lost of it."""
+        begun = self._clock()
+        lost = self._source.read_into(position, buffer)
+        self._draft.read += len(buffer)
+        if lost or self._clock() - begun >= self._limits.seconds / 4:
+            self._block_bytes = min(self._page_bytes, _BLOCK_BYTES)
+        else:
+            self._block_bytes = min(2 * self._block_bytes, _BLOCK_BYTES)
+        return lost
 
     def _compare(self, stretch: Stretch, position: int, at: int, length: int) -> None:
         """Add a run of data, which stands in the buffer at a position, as ALIAS where it equals what stood before.
@@ -265,8 +304,7 @@ class _Planner:
         if self._other is None:
             self._other = memoryview(bytearray(_BLOCK_BYTES))
         other = self._other[:length]
-        lost = self._source.read_into(source, other)
-        self._draft.read += length
+        lost = self._read(source, other)
         block = Block(self._draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
         for equal, size in equal_pages(block, other, lost):
             if equal:
@@ -291,7 +329,8 @@ class _Planner:
             self._handed_over = draft.used > 0
             data = draft.view[: draft.used] if draft.used else memoryview(b"")
             yield PlannedChunk(draft.offset, draft.length, tuple(draft.runs), data)
-            self._draft = _Draft(draft.offset + draft.length, self._pool.take() if draft.used else draft.buffer)
+            buffer = self._pool.take() if draft.used else draft.buffer
+            self._draft = _Draft(draft.offset + draft.length, buffer, self._clock())
             self._handed_over = False
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
@@ -143,6 +144,17 @@ def test_planning_does_not_run_far_ahead_at_once(workers: Workers) -> None:
     stream = ThreadedStream(iter(ring), workers, ring.release)
     stream.take()
     assert ring.out == 2
+    stream.close()
+
+
+def test_a_slow_source_is_asked_for_one_chunk_at_once(workers: Workers) -> None:
+    """So that the connection gets its turn after each: [W-60]."""
+    ring = Ring(50)
+    stream = ThreadedStream(iter(ring), workers, ring.release, itertools.count().__next__)
+    stream.take()
+    assert ring.out == 1
+    stream.take()
+    assert ring.out == 1
     stream.close()
 
 

@@ -20,7 +20,7 @@ from netdump.vmcore.procvmcore import VmcoreSource
 from tests.vmcore.doubles import BytesSource, headers_of, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 DATA, ZERO, ALIAS, EXCLUDED, LOST = PageState
@@ -136,7 +136,8 @@ def test_when_too_much_was_lost_to_remember_nothing_is_an_alias() -> None:
     head = image.index(pages)
     for lost_pages, aliases in ((1000, True), (1100, False)):
         source = BytesSource(image, [(head + 32 * page, head + 32 * page + 1) for page in range(lost_pages)])
-        runs = [run for chunk in iter_chunks(source, ImageMap(headers_of(image)), SMALL) for run in chunk.runs]
+        chunks = iter_chunks(source, ImageMap(headers_of(image)), SMALL, limits=Limits(data=64 * SMALL))
+        runs = [run for chunk in chunks for run in chunk.runs]
         assert any(run.state == ALIAS for run in runs) == aliases
 
 
@@ -200,6 +201,56 @@ def test_zeros_do_not_keep_a_client_silent() -> None:
     """What is read for one chunk is bounded, even if nothing comes of it."""
     chunks = planned(Core([Load(0, 64 << 20)]), Limits(read=16 << 20))
     assert [chunk.length for chunk in chunks] == [(16 << 20) + PAGE] + [16 << 20] * 3
+
+
+class SlowSource(BytesSource):
+    """Takes its time for each byte, and much more for each bad page, by a clock of its own."""
+
+    def __init__(self, image: bytes, rate: float, bad: Sequence[tuple[int, int]] = (), page_seconds: float = 0) -> None:
+        super().__init__(image, bad)
+        self.now = 0.0
+        self._rate, self._page_seconds = rate, page_seconds
+
+    def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
+        lost = super().read_into(offset, buffer)
+        self.now += len(buffer) / self._rate + self._page_seconds * sum(length for _, length in lost) / PAGE
+        return lost
+
+
+def silences(source: SlowSource, core: Core) -> list[float]:
+    """How long each chunk is in the making; they must be the image."""
+    chunks, waits, before = [], [], 0.0
+    pool = BufferPool(CHUNK_DATA_MAX, 1000)
+    for chunk in iter_chunks(source, ImageMap(headers_of(source.image)), PAGE, pool=pool, clock=lambda: source.now):
+        waits.append(source.now - before)
+        before = source.now
+        chunks.append(chunk)
+    restored = restore(chunks)
+    assert len(restored) == len(core.build())
+    return waits
+
+
+@pytest.mark.parametrize("rate", [12 << 20, 1 << 20, 100 << 10])
+@pytest.mark.parametrize("kind", ["zeros", "aliases"])
+def test_a_slow_source_does_not_keep_a_client_silent(rate: int, kind: str) -> None:
+    """[W-60]: a chunk is finished after a second, whatever comes of it, and a block is the least that is read."""
+    text = counter_pages(1, 2048) if kind == "aliases" else b""
+    loads = [Load(0, 8 << 20, {0: text})] * 2 if text else [Load(0, 16 << 20)]
+    source = SlowSource(Core(loads).build(), rate)
+    waits = silences(source, Core(loads))
+    block = (256 << 10) / rate
+    assert waits[0] < 1 + 4 * block  # the first may begin with a whole block, and another to compare it with
+    assert max(waits[1:]) < 2  # a block and its source, each twice as large as one that took a quarter of a second
+    assert len(waits) >= source.now / 2
+
+
+def test_pages_that_fail_slowly_are_tried_one_by_one() -> None:
+    core = Core([Load(0, 4 << 20, {0: counter_pages(1, 1024)})])
+    source = SlowSource(core.build(), 1 << 30, [(1 << 20, 2 << 20)], page_seconds=2)
+    waits = silences(source, core)
+    assert sorted(waits)[-2] <= 2.1, "but for the block in which the first of them is"
+    assert max(waits) <= 2 * 64 + 1
+    assert sum(length for _, length in source.reads) == source.size, "nothing is read twice"
 
 
 def test_data_is_handed_out_as_it_was_read() -> None:
