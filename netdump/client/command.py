@@ -42,6 +42,7 @@ DEFAULT_SOURCE = "/proc/vmcore"
 DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
 DEADLINE_FILE = 30 * 86400.0
 PATIENCE_FILE = 120.0  # seconds; somebody waits for the answer. In a capture kernel patience ends with the deadline.
+LEVEL_HELP = "pages to leave out, a sum as for makedumpfile -d: 1 zero, 2 and 4 cache, 8 user, 16 free (default 0)"
 THREADS_MAX = 3  # by default; each costs 2 MiB
 SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this plus N, as shells report it
 
@@ -208,7 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("vmcore", nargs="?", default=DEFAULT_SOURCE, metavar="VMCORE", help=f"the core (default {DEFAULT_SOURCE})")
     add("--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"this host's bundle (default {DEFAULT_CONFIG})")
-    add("-d", "--level", type=int, metavar="LEVEL", help="dump level: 0 everything, 1 without zero pages")
+    add(
+        "-d",
+        "--level",
+        type=int,
+        metavar="LEVEL",
+        help=LEVEL_HELP,
+    )
     add("--deadline", type=float, metavar="SECONDS", help="end by then, delivered or not")
     add("--drill", action="store_true", default=None, help="mark the dump as a drill: nothing crashed")
     add("--remark", metavar="TEXT", help="a line to store with the dump")

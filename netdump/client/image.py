@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netdump.client.stream import InlineStream, ThreadedStream
 from netdump.codec import Compressor
-from netdump.errors import ConfigError
+from netdump.errors import KernelDataError
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filesource import FileSource
+from netdump.vmcore.filter import open_filter
 from netdump.vmcore.identity import ingredients
 from netdump.vmcore.kernel import read_facts
 from netdump.vmcore.physmap import ImageMap
@@ -32,16 +33,17 @@ from netdump.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from netdump.client.stream import ChunkStream, Workers
     from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.filter import PageFilter
     from netdump.vmcore.kernel import KernelFacts
     from netdump.vmcore.oldmem import ElfcoreHeader
     from netdump.vmcore.plan import PlannedChunk
     from netdump.vmcore.source import Kind, Source
 
-LEVELS = frozenset({0, 1})  # 1 leaves out zero pages, which are never sent as data anyway
+UNFILTERED_LEVELS = frozenset({0, 1})  # 1 leaves out zero pages, which are never sent as data anyway
 NAME_DIGITS = 12  # of the dump id, in messages
 
 PARTS_BYTES_MAX = HEADLINE_RAW_MAX - 0x1_0000  # in a headline; leaves room for its texts and the headers of its fields
@@ -67,21 +69,16 @@ class Image:
     """
 
     def __init__(self, source: Source, level: int, remark: str = "") -> None:
-        """Read headers and notes.
+        """Read headers and notes, and find out how pages can be told apart if the level leaves any out.
 
-        Raises CoreError, ConfigError. The source is closed with the image, also if this raises.
+        Raises CoreError. The source is closed with the image, also if this raises.
         """
-        if level not in LEVELS:
-            source.close()
-            raise ConfigError(
-                f"dump level {level} needs the page filter, which this netdump does not have: use -d 0 or -d 1 "
-                "(zero pages are never sent as data, at any level)"
-            )
         try:
             self._headers = parse_headers(source.read, source.size, source.name)
             self._map = ImageMap(self._headers)
             facts = read_facts(source, self._headers, self._map)
             parts = ingredients(source, self._headers, facts.notes)
+            self._filter, unfiltered = _page_filter(source, self._headers, facts, level, self._map)
         except BaseException:
             source.close()
             raise
@@ -92,10 +89,11 @@ class Image:
         self.capture = not isinstance(source, FileSource)
         self.page_bytes = facts.page_bytes
         self.dump_id = dump_identity(level, self.size, *parts)
-        self.summary = Summary(facts.release, facts.nodename, facts.crash_time, facts.remarks)
+        remarks = (*facts.remarks, *unfiltered)
+        self.summary = Summary(facts.release, facts.nodename, facts.crash_time, remarks)
         self._data_bytes = max(CHUNK_DATA_BYTES, self.page_bytes)
         self._pool: BufferPool | None = None
-        self._headline = build_headline(self._headers, facts, remark)
+        self._headline = build_headline(self._headers, facts, [*([remark] if remark else []), *remarks])
 
     @property
     def name(self) -> str:
@@ -123,19 +121,33 @@ class Image:
 
     def _plan(self, start: int, pool: BufferPool | None) -> Generator[PlannedChunk, None, None]:
         limits = Limits(data=self._data_bytes)
-        return iter_chunks(self._source, self._map, self.page_bytes, start, pool=pool, limits=limits)
+        classify = self._filter.classify if self._filter else None
+        return iter_chunks(self._source, self._map, self.page_bytes, start, classify=classify, pool=pool, limits=limits)
 
 
 def open_image(
     path: str, level: int, *, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None, remark: str = ""
 ) -> Image:
-    """Open a core and find out what it is. Raises CoreError, ConfigError."""
+    """Open a core and find out what it is. Raises CoreError."""
     return Image(open_source(path, kind, elfcorehdr), level, remark)
 
 
-def build_headline(headers: ElfHeaders, facts: KernelFacts, remark: str) -> Headline:
+def _page_filter(
+    source: Source, headers: ElfHeaders, facts: KernelFacts, level: int, image_map: ImageMap
+) -> tuple[PageFilter | None, tuple[str, ...]]:
+    """The filter for a level, and why it leaves less out than it was asked to. Pages are never left out on doubt."""
+    if level in UNFILTERED_LEVELS:
+        return None, ()
+    try:
+        page_filter = open_filter(source, headers, facts, level, image_map)
+    except KernelDataError as error:
+        return None, (f"sent unfiltered: {error}",)
+    return page_filter, (page_filter.remark,) if page_filter.remark else ()
+
+
+def build_headline(headers: ElfHeaders, facts: KernelFacts, remarks: Sequence[str]) -> Headline:
     """Make the HEADLINE message: everything that is known before any page ([W-41])."""
-    raw = _pack_bounded(_document(headers, facts, remark))
+    raw = _pack_bounded(_document(headers, facts, remarks))
     digest = hashlib.sha256(raw).digest()
     body = Compressor(1).compress(raw)
     if len(body) < len(raw):
@@ -143,8 +155,8 @@ def build_headline(headers: ElfHeaders, facts: KernelFacts, remark: str) -> Head
     return Headline(CodecId.STORED, len(raw), digest, raw)
 
 
-def _document(headers: ElfHeaders, facts: KernelFacts, remark: str) -> HeadlineDocument:
-    text = printable("; ".join([*([remark] if remark else []), *facts.remarks]))
+def _document(headers: ElfHeaders, facts: KernelFacts, remarks: Sequence[str]) -> HeadlineDocument:
+    text = printable("; ".join(remarks))
     return HeadlineDocument(
         ehdr=headers.ehdr,
         phdrs=headers.phdrs,

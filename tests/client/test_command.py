@@ -248,8 +248,8 @@ def test_bad_settings_and_bundles(host: Host, authority: Authority, capfd: pytes
     assert host.send("--json") == BundleError.exit_status
     assert "PRIVATE" not in failed(capfd)["message"]
     host.enroll(address)
-    assert host.send("--json", "-d", "31") == ConfigError.exit_status
-    assert "dump level 31 needs the page filter" in failed(capfd)["message"]
+    assert host.send("--json", "-d", "32") == ConfigError.exit_status
+    assert "level is 32, must be a whole number from 0 to 31" in failed(capfd)["message"]
 
 
 def test_bad_cores(host: Host, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from netdump.client.image import CHUNK_DATA_BYTES, Image, build_headline, open_image
 from netdump.client.stream import Workers
 from netdump.codec import Compressor, decode
-from netdump.errors import ConfigError, EmptyCoreError, NotElfError, SourceUnreadableError, TruncatedCoreError
+from netdump.errors import EmptyCoreError, NotElfError, SourceUnreadableError, TruncatedCoreError
 from netdump.pages import PageState
 from netdump.testing.elf_writer import Core, Load, NoteSegment, counter_pages, note
 from netdump.testing.kernel_writer import DeadKernel
@@ -21,7 +22,7 @@ from netdump.vmcore.kernel import read_facts
 from netdump.vmcore.oldmem import ElfcoreHeader
 from netdump.vmcore.printk import Log
 from netdump.vmcore.source import open_source
-from netdump.wire import HEADLINE_RAW_MAX, CodecId, HeadlineDocument, dump_identity, unpack_document
+from netdump.wire import HEADLINE_RAW_MAX, CodecId, HeadlineDocument, dump_identity, unpack_document, unpack_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,13 +122,30 @@ def test_without_a_time_of_crash_the_file_is_part_of_the_id(tmp_path: Path) -> N
     assert ids[0] == dump_identity(0, len(built), headers.ehdr + headers.phdrs, facts.notes, source.identity())
 
 
-@pytest.mark.parametrize("level", [-1, 2, 31])
-def test_levels_that_need_the_page_filter_are_refused(tmp_path: Path, level: int) -> None:
-    write_core(tmp_path / "core")
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(ConfigError, match=f"dump level {level} needs the page filter.*use -d 0 or -d 1"):
-        open_image(str(tmp_path / "core"), level)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+def test_a_core_that_cannot_be_filtered_is_sent_whole_and_says_why(tmp_path: Path) -> None:
+    built = write_core(tmp_path / "core")
+    image = open_image(str(tmp_path / "core"), 31, remark="a drill")
+    assert image.level == 31
+    assert any("unfiltered" in remark for remark in image.summary.remarks)
+    text = document(image.headline()).remark or ""
+    assert text.startswith("a drill; ")
+    assert "unfiltered" in text
+    assert restore(image.stream(0, Compressor(1), None), len(built)) == built
+    image.close()
+
+
+def test_a_core_that_can_be_filtered_is(sample: Path) -> None:
+    image = open_image(str(sample), 31)
+    stream, states = image.stream(0, Compressor(1), None), Counter[PageState]()
+    while (prepared := stream.take()) is not None:
+        for run in unpack_runs(prepared.chunk.table, prepared.chunk.offset, prepared.chunk.length):
+            states[run.state] += run.length
+    image.close()
+    assert sum(states.values()) == image.size
+    assert image.summary.remarks == ()
+    # makedumpfile -d 31 has been over this core, which leaves stretches below 256 pages in
+    assert states[PageState.EXCLUDED] > 0
+    assert states[PageState.DATA] > 0
 
 
 @pytest.mark.parametrize(
@@ -169,7 +187,7 @@ def test_a_headline_that_would_be_too_large_leaves_out_what_the_image_holds(tmp_
     headers = parse_headers(source.read, source.size)
     facts = read_facts(source, headers)._replace(notes=bytes(3 << 20), log=Log(b"x" * (2 << 20), truncated=True))
     headers = headers._replace(phdrs=bytes(4 << 20))
-    known = document(build_headline(headers, facts, ""))
+    known = document(build_headline(headers, facts, []))
     assert known.notes is None
     assert known.phdrs is None
     assert known.log == b"x" * (2 << 20)
@@ -197,7 +215,7 @@ def test_no_machine_has_a_headline_that_is_too_large(
         notes=bytes(notes), vmcoreinfo=bytes(vmcoreinfo), log=Log(bytes(log) + b"newest", truncated=False),
         release="r" * 5000, version="v" * 5000, machine="m" * 5000, nodename="n" * 5000,
     )  # fmt: skip
-    known = document(build_headline(headers._replace(phdrs=bytes(phdrs)), facts, "x" * 5000))
+    known = document(build_headline(headers._replace(phdrs=bytes(phdrs)), facts, ["x" * 5000]))
     assert known.log
     assert known.log.endswith(b"newest")
     assert known.log_truncated == (True if len(known.log) < log + 6 else None)
@@ -208,7 +226,7 @@ def test_names_of_the_kernel_are_bounded_and_printable(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "core"))
     headers = parse_headers(source.read, source.size)
     facts = read_facts(source, headers)._replace(nodename="a\nb" * 1000, release="", remarks=("r\0" * 5000,))
-    headline = build_headline(headers, facts, "")
+    headline = build_headline(headers, facts, [])
     known = document(headline)
     assert known.nodename
     assert len(known.nodename.encode()) <= 1024
