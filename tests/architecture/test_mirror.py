@@ -11,7 +11,7 @@ PACKAGES = ROOT / "netdump"
 THROUGH: dict[str, str] = {
     "netdump/__main__.py": "every test that starts a process",
     "netdump/errors.py": "tests/architecture/test_errors.py",
-    "netdump/testing/memmap_writer.py": "tests/vmcore/test_memmap.py and the filter's other tests, which read what it writes",
+    "netdump/testing/memmap_writer.py": "tests/vmcore/test_memmap.py and test_filter.py, which read what it writes",
     "netdump/testing/page_tables.py": "tests/vmcore/test_paging*.py, which walk what it writes",
     "netdump/testing/struct_page_writer.py": "tests/vmcore/test_pageclasses.py, which classifies what it writes",
 }
