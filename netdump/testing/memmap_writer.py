@@ -1,11 +1,11 @@
 """Builds cores of made-up machines with all that a page filter reads: page tables, memory map, zones, struct pages.
 
-    machine = x86_64(ERAS["6.12"], ram_bytes=64 << 20)
-    machine.frames.free(0x2000, 10)
+    machine = x86_64(ERAS["6.12"])
+    machine.frames.free(PLAYGROUND, 10)
     core = machine.core()            # an elf_writer.Core
     machine.frames.expected(31)      # what a filter must find
 
-The kernel lies at 16 MiB, its tables behind it, the struct pages at 24 MiB and on: frames below PLAYGROUND are the
+The kernel lies at 2 MiB, its tables behind it, the struct pages at 8 MiB and on: frames below PLAYGROUND are the
 kernel's. Everything else is the caller's to say.
 """
 
@@ -22,12 +22,14 @@ from netdump.testing.struct_page_writer import Era, Frames
 EM_AARCH64: Final = 183
 EM_RISCV: Final = 243
 
-PLAYGROUND: Final = 0x3000
-"""First 4 KiB frame that is free for tests, with up to 256 MiB of memory."""
+PLAYGROUND: Final = 0x1000
+"""First 4 KiB frame that is free for tests, with up to 512 MiB of memory."""
 
-_KERNEL: Final = 0x100_0000
-_TABLES: Final = 0x130_0000
-_MAP: Final = 0x180_0000
+RAM_BYTES: Final = 32 << 20
+
+_KERNEL: Final = 0x20_0000
+_TABLES: Final = 0x50_0000
+_MAP: Final = 0x80_0000
 _NODE_BYTES: Final = 0x2000
 _ZONE_BYTES: Final = 0x600
 _ZONES: Final = 3
@@ -39,8 +41,7 @@ _STACK_WORD: Final = {EM_X86_64: 19, EM_386: 15, EM_AARCH64: 31, EM_RISCV: 2}
 class Machine:
     """A made-up machine. Change what you like before core() is called.
 
-    vmemmap: where struct page 0 is mapped. direct_map: where physical memory 0 is. holes: ranges of memory that no
-    segment shows. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
+    direct_map: where memory is mapped from its start on. section_pointer: SYMBOL(mem_section) is that of a pointer to the table. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
     None: the truth.
     """
 
@@ -57,6 +58,7 @@ class Machine:
     ram_start: int = 0
     sparse: bool = True
     extreme: bool = True
+    section_pointer: bool = False
     map_shift: int = 21
     lines: dict[str, str] = field(default_factory=dict)
     free_pages: int | None = None
@@ -161,7 +163,7 @@ class Machine:
         else:
             sections = 1 << physmem_bits - self.section_bits
             address = kernel.put(b"".join(encoded).ljust(self.page_bytes, b"\0"), self.page_bytes)
-        kernel.symbol("mem_section", address)
+        kernel.symbol("mem_section", kernel.put(kernel.uint(address)) if self.section_pointer else address)
         kernel.struct("mem_section", 2 * word, section_mem_map=0)
         kernel.lines["LENGTH(mem_section)"] = str(sections)
         kernel.lines["NUMBER(SECTION_SIZE_BITS)"] = str(self.section_bits)
@@ -227,7 +229,7 @@ class Machine:
 
 def x86_64(
     era: Era,
-    ram_bytes: int = 64 << 20,
+    ram_bytes: int = RAM_BYTES,
     *,
     levels: int = 4,
     kaslr: int = 0,
@@ -239,7 +241,7 @@ def x86_64(
     """A PC. kaslr: how far the kernel's virtual addresses are shifted; paddr: where it lies."""
     direct_map = direct_map or {4: 0xFFFF_8880_0000_0000, 5: 0xFF11_0000_0000_0000}[levels]
     vmemmap = vmemmap or {4: 0xFFFF_EA00_0000_0000, 5: 0xFFD4_0000_0000_0000}[levels]
-    kernel = DeadKernel(vaddr=0xFFFF_FFFF_8100_0000 + kaslr, paddr=paddr)
+    kernel = DeadKernel(vaddr=0xFFFF_FFFF_8000_0000 + _KERNEL + kaslr, paddr=paddr)
     tables = X86Tables(Ram(), paddr + _TABLES - _KERNEL, paddr + _TABLES - _KERNEL + 0x1000, levels, sme_mask)
     phys_base = paddr - (kernel.vaddr - 0xFFFF_FFFF_8000_0000)
     kernel.lines["NUMBER(phys_base)"] = str(phys_base)
@@ -252,9 +254,9 @@ def x86_64(
     return Machine(EM_X86_64, era, ram_bytes, 8, 4096, kernel, tables, frames, direct_map, 27)
 
 
-def i386(era: Era, ram_bytes: int = 64 << 20, *, pae: bool = False, sparse: bool = False) -> Machine:
+def i386(era: Era, ram_bytes: int = RAM_BYTES, *, pae: bool = False, sparse: bool = False) -> Machine:
     """A PC of old. The memory map is flat unless sparse."""
-    kernel = DeadKernel(word=4, vaddr=0xC100_0000, paddr=_KERNEL)
+    kernel = DeadKernel(word=4, vaddr=0xC000_0000 + _KERNEL, paddr=_KERNEL)
     ram = Ram()
     tables: Tables = (PaeTables if pae else I386Tables)(ram, _TABLES, _TABLES + 0x1000)
     kernel.symbol("swapper_pg_dir", 0xC000_0000 + _TABLES)
@@ -271,7 +273,7 @@ def i386(era: Era, ram_bytes: int = 64 << 20, *, pae: bool = False, sparse: bool
 
 def arm64(
     era: Era,
-    ram_bytes: int = 64 << 20,
+    ram_bytes: int = RAM_BYTES,
     *,
     page_bytes: int = 4096,
     va_bits: int = 48,
@@ -307,10 +309,10 @@ def arm64(
     return machine
 
 
-def riscv64(era: Era, ram_bytes: int = 64 << 20, *, va_bits: int = 39) -> Machine:
+def riscv64(era: Era, ram_bytes: int = RAM_BYTES, *, va_bits: int = 39) -> Machine:
     """A board."""
     top, ram_start = 1 << 64, 0x8000_0000
-    image, paddr = 0xFFFF_FFFF_8000_0000, 0x8100_0000
+    image, paddr = 0xFFFF_FFFF_8000_0000, ram_start + _KERNEL
     kernel = DeadKernel(vaddr=image, paddr=paddr)
     root = ram_start + _TABLES
     tables = RiscvTables(Ram(), root, root + 0x1000, va_bits)

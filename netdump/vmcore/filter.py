@@ -18,6 +18,7 @@ from netdump.pages import ExcludeClass
 from netdump.vmcore.address_space import open_address_space
 from netdump.vmcore.distrust import Distrust
 from netdump.vmcore.framewalk import FrameWalk
+from netdump.vmcore.freelists import check_free_lists
 from netdump.vmcore.kernelpages import iter_kernel_pages
 from netdump.vmcore.memmap import open_memory_map
 from netdump.vmcore.pagearray import PageArray
@@ -61,7 +62,7 @@ def open_filter(
     memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
     pages = PageArray(space, memory_map, rules, facts.page_bytes)
     distrust = Distrust(wanted, refusals)
-    distrust.check_free_lists(pages, info, facts.cpus)
+    check_free_lists(distrust, pages, info, facts.cpus)
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
     return PageFilter(FrameWalk(pages, distrust), distrust, facts.page_bytes)
 

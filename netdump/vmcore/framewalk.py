@@ -8,18 +8,20 @@ if any, begins at one of a few frames before it, which can be looked at wherever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from netdump.vmcore.pageclasses import Classifier
+from netdump.pages import ExcludeClass
+from netdump.vmcore.pageclasses import Classifier, Tally
 from netdump.vmcore.pagecodes import SLAB_PAGES
 from netdump.vmcore.structpage import ORDER_MAX
 
 if TYPE_CHECKING:
-    from netdump.pages import ExcludeClass
     from netdump.vmcore.distrust import Distrust
     from netdump.vmcore.pagearray import PageArray
-    from netdump.vmcore.pageclasses import Tally
     from netdump.vmcore.structpage import Verdict
+
+
+_HOME_SHIFT: Final = 21
 
 
 class _Block(NamedTuple):
@@ -32,13 +34,14 @@ class _Block(NamedTuple):
 class FrameWalk:
     """Classifies runs of page frames; fast where each begins where the one before ended. Not thread-safe."""
 
-    __slots__ = ("_block", "_buffer", "_classifier", "_distrust", "_next", "_pages", "_view")
+    __slots__ = ("_block", "_buffer", "_classifier", "_distrust", "_home", "_next", "_pages", "_view")
 
     def __init__(self, pages: PageArray, distrust: Distrust) -> None:
         self._pages = pages
         self._distrust = distrust
         self._buffer = bytearray(SLAB_PAGES * pages.rules.size)
         self._view = memoryview(self._buffer)
+        self._home = -1  # 2 MiB of physical memory in which struct pages were found last
         self._next = -1  # frame behind the last run
         self._block: _Block | None = None  # that reaches beyond it
         self._classifier = self._make_classifier()
@@ -88,11 +91,24 @@ class FrameWalk:
         length = min(there, SLAB_PAGES) * self._pages.rules.size
         self._pages.fill(vaddr, self._view[:length])
         data = self._buffer if span == SLAB_PAGES else self._buffer[:length]
-        tally = self._classifier.classify(data, span, pfn)
-        while not self._distrust.watch(tally, self._pages, data):
+        if self._is_stray(vaddr):
+            self._distrust.note_stray(pfn)
+            return Tally(bytearray(span), None, [], 0, 0)
+        while True:
+            tally = self._distrust.watch(self._classifier.classify(data, span, pfn), self._pages, data)
+            if tally is not None:
+                return tally
             self._classifier = self._make_classifier()
-            tally = self._classifier.classify(data, span, pfn)
-        return tally
+
+    def _is_stray(self, vaddr: int) -> bool:
+        """Whether struct pages lie in memory that would be left out itself. Asked once for each 2 MiB of them."""
+        found = self._pages.space.translate(vaddr)
+        if found is None or found[0] >> _HOME_SHIFT == self._home:
+            return False
+        if self._pages.judge(found[0] // self._pages.page_bytes, self._distrust.wanted).exclude != ExcludeClass.NONE:
+            return True
+        self._home = found[0] >> _HOME_SHIFT
+        return False
 
     def _look_back(self, pfn: int) -> _Block | None:
         """The block that begins before a frame and reaches beyond it. The largest counts: blocks do not overlap."""

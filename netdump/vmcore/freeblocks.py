@@ -30,7 +30,6 @@ _JOINED_MAX: Final = 400  # blocks put together one by one; beyond, replacing is
 _FILLS: Final = tuple(
     bytes((ExcludeClass.FREE,)) * min(SLAB_PAGES + 1, 1 << max(0, byte - _ORDER_ZERO)) for byte in range(_BAD_ORDER + 1)
 )
-_IS_MARK: Final = table(lambda byte: 0xFF if byte == FREE_MARK else 0)
 _ONLY_FREE: Final = table(lambda byte: byte if byte == ExcludeClass.FREE else 0)
 _SIGNS: Final = repeat(0x80, SLAB_PAGES)
 
@@ -45,14 +44,14 @@ _ROOM_ALL: Final = int.from_bytes(_ROOM, "little")
 class FreeBlocks:
     """Marks free blocks by the rules of one kernel, which must tell free pages and their orders."""
 
-    __slots__ = ("_codes", "_low_place", "_orders", "_patterns", "_private", "_rules", "_top_needed", "_type")
+    __slots__ = ("_codes", "_low_place", "_orders", "_patterns", "_private", "_rules", "_type", "_value")
 
     def __init__(self, rules: PageRules, codes: PageCodes) -> None:
         assert rules.types.buddy is not None
         assert rules.private is not None
         self._rules = rules
         self._codes = codes
-        self._top_needed = rules.types.buddy >> 24 == 0xFF
+        self._value = rules.types.buddy
         self._type = rules.types.buddy.to_bytes(4, rules.byteorder)
         self._private = rules.private
         self._low_place = byte_place(rules, rules.private, rules.word, 0)
@@ -102,9 +101,9 @@ class FreeBlocks:
     def _mark_many(self, data: bytearray, pfn: int, codes: Codes, classes: bytearray) -> list[int]:
         pages, size = len(classes), self._rules.size
         orders = data[self._low_place : pages * size : size].translate(self._orders)
-        number = int.from_bytes(codes.free.translate(_IS_MARK), "little") & int.from_bytes(orders, "little")
-        if self._top_needed:
-            number &= self._codes.top(data, pages)
+        number = int.from_bytes(orders, "little") & self._codes.exact(data, pages, self._value)
+        if not number:
+            return []
         heads = number.to_bytes(pages, "little")
         first = ((number & -number).bit_length() - 1) // 8
         if pages == SLAB_PAGES:

@@ -47,6 +47,7 @@ _HEADS_EVERY: Final = 4
 
 _IS_TAIL: Final = table(lambda code: 1 if code & TAIL else 0)
 _IS_SOMETHING: Final = table(lambda code: 0xFF if code else 0)
+_IS_IN_USE: Final = table(lambda code: 0xFF if code & (LRU | ANON | HEAD) and not code & (SLAB | TAIL | ODD) else 0)
 _OFFLINE_ALL: Final = repeat(ExcludeClass.OFFLINE, SLAB_PAGES)
 
 
@@ -142,15 +143,13 @@ class Classifier:
         return self._rules.judge(slab.data, page * self._rules.size, slab.pfn + page, self._wanted)
 
     def _mark_offline(self, slab: _Slab) -> None:
-        """Mark pages that are offline and nothing else."""
+        """Mark pages that are offline and nothing else. Slab and tails use _mapcount for other things."""
         something = int.from_bytes(slab.codes.codes.translate(_IS_SOMETHING), "little")
-        offline = slab.codes.offline & ~something
-        if not offline:
-            return
-        page = ((offline & -offline).bit_length() - 1) // 8
-        if self._judge(slab, page).exclude != ExcludeClass.OFFLINE:
+        if slab.codes.offline & int.from_bytes(slab.codes.codes.translate(_IS_IN_USE), "little"):
             slab.doubts.append(ExcludeClass.OFFLINE)
-            return
+        assert self._rules.types.offline is not None
+        offline = slab.codes.offline & ~something
+        offline &= self._codes.exact(slab.data, slab.pages, self._rules.types.offline)
         classes = int.from_bytes(slab.classes, "little") | offline & _OFFLINE_ALL
         slab.classes[:] = classes.to_bytes(slab.pages, "little")
 

@@ -54,6 +54,7 @@ def table(value: Callable[[int], int]) -> bytes:
 _HEADS: Final = repeat(HEAD, SLAB_PAGES)
 _TAILS: Final = repeat(TAIL, SLAB_PAGES)
 _IS_FF: Final = table(lambda byte: 0xFF if byte == 0xFF else 0)
+_EQUALS: Final = tuple(bytes(wanted) + b"\xff" + bytes(255 - wanted) for wanted in range(256))
 
 
 class Codes(NamedTuple):
@@ -135,6 +136,16 @@ class PageCodes:
                 hits = int.from_bytes(marks.translate(meaning), "little")
                 return hits if kind.certain else hits & self.top(data, len(marks))
         return 0
+
+    def exact(self, data: bytearray, pages: int, value: int) -> int:
+        """0xff for pages whose _mapcount is a value in every byte."""
+        size, result = self._rules.size, -1
+        for significance in range(4):
+            place = byte_place(self._rules, self._rules.mapcount, 4, significance)
+            wanted = value >> 8 * significance & 0xFF
+            column = data[place : pages * size : size].translate(_EQUALS[wanted])
+            result &= int.from_bytes(column, "little")
+        return result
 
     def top(self, data: bytearray, pages: int) -> int:
         """0xff for pages whose _mapcount is negative and small: a page type of old, not a count."""

@@ -18,7 +18,7 @@ from netdump.vmcore.pageflags import mask, read_flag_bits
 from netdump.vmcore.structpage import Compound, PageRules, PageTypes
 
 if TYPE_CHECKING:
-    from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.elf import ByteOrder, ElfHeaders
     from netdump.vmcore.pageflags import FlagBits
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
@@ -109,7 +109,7 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
         head_mask=mask(bits.head),
         tail_mask=_tail_mask(info, bits),
         types=types,
-        compound=_read_compound(info, size, word),
+        compound=_read_compound(info, size, word, headers.byteorder),
         orders=orders if orders in ORDERS else 0,
     )
     _check_offsets(rules)
@@ -153,10 +153,10 @@ def _read_types(info: Vmcoreinfo) -> tuple[PageTypes, tuple[str, ...]]:
     return believed, odd
 
 
-def _read_compound(info: Vmcoreinfo, size: int, word: int) -> Compound | None:
+def _read_compound(info: Vmcoreinfo, size: int, word: int, byteorder: ByteOrder) -> Compound | None:
     """How the order of a compound page and hugetlb are told, newest way first. Source: kdump-world b.1."""
     flags = info.need("OFFSET", "page.flags")
-    low_byte = size + flags
+    low_byte = size + flags + (0 if byteorder == "little" else word - 1)
     if info.number("PAGE_HUGETLB_MAPCOUNT_VALUE") is not None:  # v6.9, commit d99e3140a4d3
         return Compound(low_byte, 1)
     bit = info.number("PG_hugetlb")

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
 from netdump.testing.memmap_writer import PLAYGROUND
+from netdump.vmcore.address_space import open_address_space
 from netdump.vmcore.elf import PT_LOAD
 from netdump.vmcore.filter import PageFilter, open_filter
 from netdump.vmcore.kernel import read_facts
+from netdump.vmcore.memmap import open_memory_map
+from netdump.vmcore.pagearray import PageArray
+from netdump.vmcore.pagerules import read_rules
+from netdump.vmcore.paging import PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 from tests.vmcore.doubles import BytesSource, headers_of
@@ -71,6 +76,14 @@ class Opened:
     @classmethod
     def of(cls, machine: Machine) -> Opened:
         return cls(machine.core().build())
+
+    def pages(self) -> PageArray:
+        """The array of struct pages."""
+        physical, page_bytes = PhysicalMemory(self.source, self.image_map), self.facts.page_bytes
+        space = open_address_space(physical, self.headers, self.info, page_bytes)
+        rules, _ = read_rules(self.info, self.headers)
+        memory_map = open_memory_map(space, self.headers, self.info, page_bytes, rules.size)
+        return PageArray(space, memory_map, rules, page_bytes)
 
     def filter(self, level: int) -> PageFilter:
         return open_filter(self.source, self.headers, self.facts, level, self.image_map)

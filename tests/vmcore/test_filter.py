@@ -7,7 +7,7 @@ import pytest
 
 from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
-from netdump.testing.memmap_writer import arm64, i386, riscv64, x86_64
+from netdump.testing.memmap_writer import PLAYGROUND, arm64, i386, riscv64, x86_64
 from netdump.testing.struct_page_writer import ERAS
 from tests.vmcore.made_up import Opened, ground, populate
 
@@ -35,7 +35,7 @@ def test_every_kernel_at_every_level(era: str) -> None:
 @pytest.mark.parametrize(
     "machine",
     [
-        x86_64(ERAS["6.1"], levels=5, kaslr=0x1200_0000, paddr=0x100_0000),
+        x86_64(ERAS["6.1"], levels=5, kaslr=0x1200_0000),
         x86_64(ERAS["6.12"], direct_map=0xFFFF_9A40_0000_0000, vmemmap=0xFFFF_F2C4_C000_0000, kaslr=0x3E0_0000),
         i386(ERAS["6.1"]),
         i386(ERAS["6.1"], pae=True, sparse=True),
@@ -71,7 +71,7 @@ def test_counts_have_each_frame_once(opened: Opened) -> None:
 
 def test_counts_with_overlapping_questions(opened: Opened) -> None:
     page_filter = opened.filter(31)
-    base = 0x3000
+    base = PLAYGROUND
     for start, pages in ((1024, 16), (1040, 8), (1030, 30), (0, 4096), (1000, 100)):
         page_filter.classify((base + start) * 4096, pages)
     assert sum(page_filter.counts.values()) == 4096
@@ -83,8 +83,8 @@ def test_any_stretch_anywhere(opened: Opened) -> None:
     generator = random.Random(4)
     page_filter = opened.filter(31)
     for _ in range(300):
-        pfn = 0x3000 + generator.randrange(4096)
-        pages = min(generator.choice((1, 2, 7, 300, 4096)), 0x4000 - pfn)
+        pfn = PLAYGROUND + generator.randrange(4096)
+        pages = min(generator.choice((1, 2, 7, 300, 4096)), 2 * PLAYGROUND - pfn)
         page = pfn
         for exclude, length in page_filter.classify(pfn * 4096, pages):
             for number in range(page, page + length):
@@ -107,7 +107,7 @@ def test_blocks_that_span_slabs_and_sections() -> None:
 def test_level_0_asks_for_nothing(opened: Opened) -> None:
     before = len(opened.source.reads)
     page_filter = opened.filter(0)
-    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+    assert page_filter.classify(PLAYGROUND << 12, 4096) == [(ExcludeClass.NONE, 4096)]
     assert len(opened.source.reads) == before
     assert page_filter.remark is None
 
@@ -140,8 +140,8 @@ def test_a_fault_of_the_filter_itself_keeps_everything(opened: Opened, monkeypat
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("netdump.vmcore.framewalk.FrameWalk.classes", fail)
-    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+    assert page_filter.classify(PLAYGROUND << 12, 4096) == [(ExcludeClass.NONE, 4096)]
     assert page_filter.remark is not None
     assert "ZeroDivisionError: on purpose" in page_filter.remark
     monkeypatch.undo()
-    assert page_filter.classify(0x3000 << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+    assert page_filter.classify(PLAYGROUND << 12, 4096) == [(ExcludeClass.NONE, 4096)]

@@ -1,0 +1,92 @@
+"""Free lists as evidence: what the page allocator holds free must lie where the memory map says and look free.
+
+Owns this comparison. Must not classify more than single pages. Free blocks are the only pages that are known without
+struct pages, so they speak for the memory map and for page types, whether free pages are wanted or not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import KernelDataError
+from netdump.pages import ExcludeClass
+from netdump.vmcore.structpage import Verdict
+from netdump.vmcore.zones import read_zones
+
+if TYPE_CHECKING:
+    from netdump.vmcore.distrust import Distrust
+    from netdump.vmcore.pagearray import PageArray
+    from netdump.vmcore.structpage import Wanted
+    from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+    from netdump.vmcore.zones import FreeBlock, Zones
+
+# Free pages beyond what the zones count. Blocks that are being taken out of use (memory going offline, contiguous
+# allocation) are on free lists but not counted; each processor keeps back up to 125 for each zone, signed.
+_SLACK_PART: Final = 16  # a sixteenth
+_SLACK_PAGES: Final = 4096
+_SLACK_CPU: Final = 125
+
+
+def check_free_lists(distrust: Distrust, pages: PageArray, info: Vmcoreinfo, cpus: int) -> None:
+    """Compare free lists with what is classified as free, and stop what they contradict. cpus: of the dead kernel."""
+    try:
+        zones = read_zones(pages.space, info, pages.rules.word)
+    except KernelDataError as error:
+        _stop_types(distrust, pages, f"the zones cannot be read ({error})")
+        return
+    slack = zones.free_pages // _SLACK_PART + _SLACK_PAGES + cpus * zones.number * _SLACK_CPU
+    distrust.free_limit = zones.free_pages + slack
+    blocks = len(zones.blocks)
+    placed = sum(_is_placed(pages, block) for block in zones.blocks)
+    if _too_few(placed, blocks):
+        distrust.stop_all(f"of {blocks} free blocks only {placed} lie where the memory map says")
+        return
+    if not _flags_agree(pages, zones):
+        distrust.stop_all("free pages of one zone have flags of several")
+        return
+    right = sum(_is_block(pages, block, distrust.wanted._replace(free=True)) for block in zones.blocks)
+    if _too_few(right, blocks) or (not blocks and zones.free_pages > _SLACK_PAGES):
+        _stop_types(distrust, pages, f"of {blocks} blocks of the free lists only {right} look free")
+
+
+def _stop_types(distrust: Distrust, pages: PageArray, reason: str) -> None:
+    """Stop what rests on page types."""
+    distrust.stop("free", reason)
+    distrust.stop("offline", reason)
+    if pages.rules.types.slab is not None or pages.rules.types.hugetlb is not None:
+        distrust.stop("user", reason)
+
+
+def _too_few(right: int, count: int) -> bool:
+    """A crash may catch some blocks half way: nine of ten must be right."""
+    return right * 10 < count * 9
+
+
+def _is_placed(pages: PageArray, block: FreeBlock) -> bool:
+    """Whether a block of a free list begins with the struct page of a frame, one that such a block may begin with."""
+    pfn = pages.memory_map.frame(block.vaddr)
+    return pfn is not None and not pfn & (1 << block.order) - 1
+
+
+def _flags_agree(pages: PageArray, zones: Zones) -> bool:
+    """Whether the free pages of a zone agree on what the upper half of the flags says: node and zone.
+
+    Only with vmemmap does the upper half say no more than that; what else stands there is cleared in free pages.
+    """
+    if pages.rules.word < 8 or not pages.memory_map.uniform:
+        return True
+    seen: dict[int, list[int]] = {}
+    for block in zones.blocks:
+        data = bytearray(pages.rules.size)
+        if not pages.space.fill(block.vaddr, memoryview(data)):
+            seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
+    agreeing = sum(max(map(flags.count, flags)) for flags in seen.values())
+    return not _too_few(agreeing, sum(map(len, seen.values())))
+
+
+def _is_block(pages: PageArray, block: FreeBlock, wanted: Wanted) -> bool:
+    """Whether a block of a free list is classified as what it is."""
+    data = bytearray(pages.rules.size)
+    if pages.space.fill(block.vaddr, memoryview(data)):
+        return False
+    return pages.rules.judge(data, 0, 0, wanted) == Verdict(ExcludeClass.FREE, block.order)

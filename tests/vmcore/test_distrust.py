@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.pages import ExcludeClass
+from netdump.testing.memmap_writer import PLAYGROUND, x86_64
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.distrust import Distrust
+from netdump.vmcore.pageclasses import Tally
+from netdump.vmcore.pagerules import Refusals
+from netdump.vmcore.structpage import Wanted
+from tests.vmcore.made_up import Opened, populate
+
+if TYPE_CHECKING:
+    from netdump.vmcore.pagearray import PageArray
+
+ALL = Wanted.of_level(31)
+NOTHING = Tally(bytearray(64), None, [], 0, 0)
+
+
+def trusting() -> Distrust:
+    return Distrust(ALL, Refusals())
+
+
+def test_refusals_count_from_the_start() -> None:
+    distrust = Distrust(ALL, Refusals(user="nobody knows", free="nobody knows"))
+    assert not distrust.wanted.user
+    assert distrust.wanted.cache
+    assert distrust.remark == "nobody knows"
+    assert Distrust(Wanted.of_level(2), Refusals(user="nobody knows")).remark is None
+
+
+def test_stopping() -> None:
+    distrust = trusting()
+    assert distrust.remark is None
+    distrust.stop("cache", "of a test")
+    assert not distrust.wanted.cache
+    assert not distrust.wanted.cache_private
+    distrust.stop("cache", "of another test")
+    distrust.stop("user", "of a test")
+    assert distrust.remark == "cache pages are sent too: of a test; user pages are sent too: of a test"
+    distrust.stop_all("enough")
+    assert distrust.wanted.nothing
+    distrust.stop_all("enough again")
+    distrust.stop("free", "too late")
+    assert distrust.remark.endswith("everything is sent: enough")
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [("cache", "cache"), ("anon", "user"), ("free", "free"), ("offline", "offline"), ("poison", "poison")],
+)
+def test_the_kernels_own_memory(kind: str, group: str) -> None:
+    """A page that is certainly the kernel's is classified as something else: then that class is not believed."""
+    machine = x86_64(ERAS["6.12"])
+    method = getattr(machine.frames, kind)
+    method(PLAYGROUND, *([0] if kind == "free" else []))
+    pages = Opened.of(machine).pages()
+    distrust = trusting()
+    distrust.check_kernel_pages(pages, [("the test", PLAYGROUND << 12), ("more", 0x1234), ("far", 1 << 50)])
+    assert not getattr(distrust.wanted, group)
+    assert "the test would be among them" in str(distrust.remark)
+    assert sum(distrust.wanted) == (4 if group == "cache" else 5)
+
+
+def slab(exclude: ExcludeClass, pages: PageArray, pfn: int) -> tuple[Tally, bytearray]:
+    data = bytearray(pages.read(pfn) or b"")
+    classes = bytearray(64)
+    classes[0] = exclude
+    return Tally(classes, None, [], 0, 0), data
+
+
+@pytest.mark.parametrize(
+    ("page", "at", "value", "exclude", "group"),
+    [
+        (1032, 24, 0x1234, ExcludeClass.CACHE, "cache"),
+        (1032, 52, 0, ExcludeClass.CACHE, "cache"),
+        (1034, 24, 0x1235, ExcludeClass.USER, "user"),
+        (0, 52, 1, ExcludeClass.FREE, "free"),
+    ],
+)
+def test_struct_pages_that_make_no_sense(page: int, at: int, value: int, exclude: ExcludeClass, group: str) -> None:
+    """They are not believed where they are; and nowhere any more when one slab in four has them."""
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    good, data = slab(exclude, pages, PLAYGROUND + page)
+    bad = bytearray(data)
+    bad[at : at + 8] = value.to_bytes(8, "little")
+    distrust = trusting()
+    for _ in range(100):
+        assert distrust.watch(good, pages, data) == good
+    for _ in range(33):
+        believed = distrust.watch(good._replace(beyond=(1, exclude)), pages, bad)
+        assert believed is not None
+        assert not any(believed.classes)
+        assert believed.beyond is None
+    for _ in range(2):
+        distrust.watch(good, pages, bad)
+    assert not getattr(distrust.wanted, group)
+    assert "makes no sense" in str(distrust.remark)
+
+
+def test_one_bad_page_among_many() -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    _, page = slab(ExcludeClass.CACHE, pages, PLAYGROUND + 1032)
+    data = bytearray(page[:64] * 64)
+    data[24:32] = (0x1234).to_bytes(8, "little")
+    distrust = trusting()
+    tally = Tally(bytearray(bytes((ExcludeClass.CACHE,)) * 64), None, [], 0, 0)
+    assert distrust.watch(tally, pages, data) == tally
+    assert distrust.remark is None
+
+
+def test_struct_pages_in_memory_of_others() -> None:
+    distrust = trusting()
+    for _ in range(8):
+        distrust.note_stray(0x1234)
+    assert not distrust.wanted.nothing
+    distrust.note_stray(0x1234)
+    assert distrust.wanted.nothing
+    assert "the struct pages of frame 0x1234" in str(distrust.remark)
+
+
+def test_what_makes_sense() -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    distrust = trusting()
+    hugetlb = bytearray(pages.read(PLAYGROUND + 1536) or b"")
+    hugetlb[52:56] = bytes(4)  # in the pool: not held
+    truncated = bytearray(pages.read(PLAYGROUND + 1032) or b"")
+    truncated[24:32] = bytes(8)
+    for exclude, data in ((ExcludeClass.USER, hugetlb), (ExcludeClass.CACHE, truncated)):
+        classes = bytearray(64)
+        classes[0] = exclude
+        for _ in range(50):
+            tally = Tally(classes, None, [], 0, 0)
+            assert distrust.watch(tally, pages, data) == tally
+    assert distrust.remark is None
+
+
+def test_doubts() -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    tally, data = slab(ExcludeClass.FREE, pages, PLAYGROUND)
+    distrust = trusting()
+    for _ in range(3):
+        assert distrust.watch(tally, pages, data) == tally
+    doubtful = tally._replace(doubts=[ExcludeClass.FREE] * 60)
+    for _ in range(3):
+        assert distrust.watch(doubtful, pages, data) == doubtful
+    assert distrust.watch(doubtful._replace(doubts=[ExcludeClass.FREE] * 400), pages, data) is None
+    assert not distrust.wanted.free
+    assert "blocks of them make no sense" in str(distrust.remark)
+
+
+def test_doubts_about_a_class_of_which_nothing_was_seen() -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    distrust = trusting()
+    assert distrust.watch(NOTHING._replace(doubts=[ExcludeClass.CACHE] * 16), pages, bytearray(64 * 64))
+    assert distrust.watch(NOTHING._replace(doubts=[ExcludeClass.CACHE]), pages, bytearray(64 * 64)) is None
+    assert not distrust.wanted.cache
+
+
+def test_compound_pages_without_a_rest() -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    distrust = trusting()
+    data = bytearray(64 * 64)
+    for _ in range(16):
+        assert distrust.watch(NOTHING._replace(heads=4, headless=1), pages, data)
+    assert distrust.watch(NOTHING._replace(heads=4, headless=1), pages, data) is None
+    assert not distrust.wanted.cache
+    assert not distrust.wanted.user
+    assert distrust.wanted.free

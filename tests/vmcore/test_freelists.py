@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.testing.memmap_writer import PLAYGROUND, i386, x86_64
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.distrust import Distrust
+from netdump.vmcore.freelists import check_free_lists
+from netdump.vmcore.pagerules import Refusals
+from netdump.vmcore.structpage import Wanted
+from tests.vmcore.made_up import Opened, populate
+
+if TYPE_CHECKING:
+    from netdump.testing.memmap_writer import Machine
+
+
+def trusting() -> Distrust:
+    return Distrust(Wanted.of_level(31), Refusals())
+
+
+def checked(machine: Machine) -> Distrust:
+    core = Opened.of(machine)
+    distrust = trusting()
+    check_free_lists(distrust, core.pages(), core.info, 2)
+    return distrust
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_free_lists_that_fit(era: str) -> None:
+    distrust = checked(populate(x86_64(ERAS[era])))
+    assert distrust.remark is None
+    assert distrust.allow_free(1042)
+
+
+def test_free_lists_on_i386() -> None:
+    assert checked(populate(i386(ERAS["6.1"]))).remark is None
+    assert checked(populate(i386(ERAS["6.1"], pae=True, sparse=True))).remark is None
+
+
+def test_no_more_free_pages_than_the_zones_count() -> None:
+    machine = x86_64(ERAS["6.12"])
+    machine.frames.free(PLAYGROUND, 0)
+    machine.free_pages = 32000
+    distrust = checked(machine)
+    limit = 32000 + 2000 + 4096 + 2 * 3 * 125
+    assert distrust.allow_free(limit)
+    assert not distrust.allow_free(limit + 1)
+    assert not distrust.wanted.free
+    assert distrust.wanted.user
+    assert "more than the zones count" in str(distrust.remark)
+
+
+def test_free_lists_of_pages_that_do_not_look_free() -> None:
+    """Page types that lie: what rests on them is kept, and what does not is left out."""
+    for era, user in (("6.12", False), ("6.1", True)):
+        machine = x86_64(ERAS[era])
+        for number in range(20):
+            machine.frames.free(PLAYGROUND + 2 * number, 0)
+        machine.lines["OFFSET(list_head.next)"] = "8"  # whichever way
+        assert checked(machine).remark is None
+        machine = x86_64(ERAS[era])
+        for number in range(20):
+            machine.frames.free(PLAYGROUND + 2 * number, 0)
+            if number < 3:
+                machine.frames._put(PLAYGROUND + 2 * number, 48, -1, 4)
+        core = Opened.of(machine)
+        pages = core.pages()
+        distrust = trusting()
+        other = pages.rules.types._replace(buddy=0xFFFF_FF80)
+        pages.rules = pages.rules._replace(types=other)
+        check_free_lists(distrust, pages, core.info, 2)
+        assert not distrust.wanted.free
+        assert not distrust.wanted.offline
+        assert distrust.wanted.user == user
+        assert distrust.wanted.cache
+        assert "blocks of the free lists only 0 look free" in str(distrust.remark)
+
+
+def test_free_lists_elsewhere_than_the_memory_map_says() -> None:
+    machine = x86_64(ERAS["6.12"])
+    for number in range(20):
+        machine.frames.free(PLAYGROUND + 2 * number + 1, 0)
+    core = Opened.of(machine)
+    pages = core.pages()
+    pages.memory_map._shape = pages.memory_map._shape._replace(page_struct_bytes=96)  # type: ignore[attr-defined]
+    distrust = trusting()
+    check_free_lists(distrust, pages, core.info, 2)
+    assert distrust.wanted.nothing
+    assert "lie where the memory map says" in str(distrust.remark)
+
+
+def test_flags_of_several_zones() -> None:
+    machine = x86_64(ERAS["6.12"])
+    for number in range(20):
+        machine.frames.free(PLAYGROUND + 2 * number, 0)
+        machine.frames._or_flags(machine.frames.pages[PLAYGROUND + 2 * number], number << 40)
+    distrust = checked(machine)
+    assert distrust.wanted.nothing
+    assert "flags of several" in str(distrust.remark)
+
+
+def test_zones_that_cannot_be_read() -> None:
+    machine = populate(x86_64(ERAS["6.12"]))
+    machine.lines["SYMBOL(node_data)"] = ""
+    distrust = checked(machine)
+    assert not distrust.wanted.free
+    assert not distrust.wanted.user
+    assert distrust.wanted.cache
+    assert "the zones cannot be read" in str(distrust.remark)
+
+
+def test_free_lists_that_are_empty_although_memory_is_free() -> None:
+    machine = x86_64(ERAS["6.1"])
+    machine.free_pages = 100_000
+    assert "of 0 blocks" in str(checked(machine).remark)
+    machine = x86_64(ERAS["6.1"])
+    machine.free_pages = 100  # out of memory: that is how many machines die
+    assert checked(machine).remark is None

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.pagecodes import (
+    ANON,
+    FREE_MARK,
+    HEAD,
+    LRU,
+    ODD,
+    PRIVATE,
+    SLAB,
+    SWAPCACHE,
+    TAIL,
+    PageCodes,
+    byte_place,
+    repeat,
+    table,
+)
+from tests.vmcore.test_pageclasses import PFN, array, classifier, fill, frames_of
+
+
+def test_parts() -> None:
+    assert repeat(0xA5, 3) == 0xA5A5A5
+    assert table(lambda byte: byte ^ 1)[:3] == b"\x01\x00\x03"
+    rules = classifier(frames_of("6.1"), 31)._rules
+    assert byte_place(rules, 8, 4, 3) == 11
+    assert byte_place(rules._replace(byteorder="big"), 8, 4, 3) == 8
+
+
+@pytest.mark.parametrize("word", [8, 4])
+@pytest.mark.parametrize("era", ERAS)
+def test_what_each_kind_of_page_says(era: str, word: int) -> None:
+    frames = frames_of(era, word)
+    frames.cache(PFN)
+    frames.cache(PFN + 1, private=True)
+    frames.anon(PFN + 2)
+    frames.swapcache(PFN + 3)
+    frames.kernel(PFN + 4, 2)
+    frames.slab(PFN + 8)
+    frames.free(PFN + 9, 0)
+    frames.kernel(PFN + 10)
+    frames.poison(PFN + 10)
+    if "OFFLINE" in frames.era.types:
+        frames.offline(PFN + 11)
+    codes = PageCodes(classifier(frames, 31)._rules).read(array(frames, 12), 12)
+    assert codes.codes[:5] == bytes((LRU, LRU | PRIVATE, LRU | ANON, SWAPCACHE, HEAD))
+    assert all(code & TAIL for code in codes.codes[5:8]) or (era == "4.1" and word == 4)
+    assert codes.codes[8] == SLAB | ANON
+    assert codes.codes[9] == 0
+    assert codes.codes[10] == ODD
+    assert codes.number == int.from_bytes(codes.codes, "little")
+    assert codes.free[9] == FREE_MARK
+    assert set(codes.free[:3]) <= {0, FREE_MARK}  # a count of 127 looks like it
+    assert codes.offline == (0xFF << 88 if "OFFLINE" in frames.era.types else 0)
+
+
+def test_heads() -> None:
+    frames = frames_of("6.12")
+    frames.kernel(PFN, 1)
+    frames.kernel(PFN + 6, 1)
+    frames.kernel(PFN + 4095)
+    frames._flag(PFN + 4095, "head")
+    data = array(frames, 4096)
+    codes = PageCodes(classifier(frames, 31)._rules)
+    assert codes.read(data, 4096).heads() == (3, 0)  # what follows the last one is not known
+    data[7 * 64 + 8] = 0
+    assert codes.read(data, 4096).heads() == (3, 1)
+    assert codes.read(data, 8).heads() == (2, 1)
+    assert codes.read(data, 7).heads() == (2, 0)
+    assert codes.read(data[128:], 2).heads() == (0, 0)
+
+
+def test_values_in_every_byte() -> None:
+    frames = frames_of("6.1")
+    fill(frames, random.Random(8), 64)
+    data = array(frames, 64)
+    codes = PageCodes(classifier(frames, 31)._rules)
+    value = -129 % (1 << 32)
+    expected = [frames.page(PFN + page)[48:52] == value.to_bytes(4, "little") for page in range(64)]
+    assert [byte == 0xFF for byte in codes.exact(data, 64, value).to_bytes(64, "little")] == expected
+    assert any(expected)
+    data[48 + 1] = 0
+    assert codes.exact(data, 1, value) == 0
+    assert codes.top(data, 64) >> 8 & 0xFF == 0xFF * (data[64 + 51] == 0xFF)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from netdump.errors import KernelDataError
+from netdump.testing.memmap_writer import PLAYGROUND, Machine, i386, x86_64
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.address_space import open_address_space
+from netdump.vmcore.paging import PhysicalMemory
+from netdump.vmcore.zones import Zones, read_zones
+from tests.vmcore.made_up import Opened
+
+ERA = ERAS["6.1"]
+
+
+def zones_of(machine: Machine, lines: dict[str, str] | None = None) -> Zones:
+    machine.lines.update(lines or {})
+    core = Opened.of(machine)
+    space = open_address_space(PhysicalMemory(core.source, core.image_map), core.headers, core.info, 4096)
+    return read_zones(space, core.info, machine.word)
+
+
+@pytest.mark.parametrize("make", [x86_64, i386])
+def test_free_lists(make: type[Machine]) -> None:
+    machine = make(ERA)  # type: ignore[call-arg]
+    frames = machine.frames
+    for number in range(8):
+        frames.free(PLAYGROUND + number * 16, 0)
+        frames.free(PLAYGROUND + 1024 + number * 16, 3)
+    zones = zones_of(machine)
+    assert zones.number == 3
+    assert zones.free_pages == 8 + 64
+    blocks = [(block.vaddr, block.order) for block in zones.blocks]
+    assert blocks == [
+        (frames.address(PLAYGROUND + 1024 + number * 16), 3) for number in range(3)
+    ] + [(frames.address(PLAYGROUND + number * 16), 0) for number in range(3)]
+    assert len({block.zone for block in zones.blocks}) == 1
+
+
+def test_a_count_below_zero_is_none_at_all() -> None:
+    machine = x86_64(ERA)
+    machine.free_pages = -5
+    assert zones_of(machine).free_pages == 0
+
+
+def test_lists_that_lead_nowhere() -> None:
+    machine = x86_64(ERA)
+    machine.frames.free(PLAYGROUND, 0)
+    core = machine.core()
+    image = bytearray(core.build())
+    address = machine.frames.address(PLAYGROUND) + 8
+    at = image.index(address.to_bytes(8, "little"))
+    image[at : at + 8] = (0x1234).to_bytes(8, "little")
+    opened = Opened(bytes(image))
+    space = open_address_space(PhysicalMemory(opened.source, opened.image_map), opened.headers, opened.info, 4096)
+    assert len(read_zones(space, opened.info, 8).blocks) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ({"NUMBER(NR_FREE_PAGES)": ""}, "what a zone looks like"),
+        ({"LENGTH(zone.free_area)": ""}, "what a zone looks like"),
+        ({"LENGTH(free_area.free_list)": ""}, "what a zone looks like"),
+        ({"SIZE(zone)": ""}, r"no SIZE\(zone\)"),
+        ({"OFFSET(zone.vm_stat)": str(1 << 40)}, "makes no sense"),
+        ({"NUMBER(NR_FREE_PAGES)": "-9999999"}, "makes no sense"),
+        ({"OFFSET(pglist_data.nr_zones)": "0"}, "not in the core|makes no sense|can be found"),
+        ({"SYMBOL(node_data)": "1000"}, "not in the core"),
+        ({"SYMBOL(node_data)": ""}, "no node"),
+        ({"SYMBOL(node_online_map)": "1000"}, "not in the core"),
+    ],
+)
+def test_what_cannot_be(lines: dict[str, str], message: str) -> None:
+    with pytest.raises(KernelDataError, match=message):
+        zones_of(x86_64(ERA), lines)
+
+
+def test_more_zones_than_there_are() -> None:
+    machine = x86_64(ERA)
+    machine.lines = {"OFFSET(pglist_data.nr_zones)": str(8 * 0x600 + 3 * 8)}
+    with pytest.raises(KernelDataError):
+        zones_of(machine)
