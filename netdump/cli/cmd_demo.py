@@ -17,7 +17,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -27,6 +27,7 @@ from netdump.testing.fault_proxy import FaultProxy, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 HOST: Final = "crashy"
 ANALYST: Final = "ann"
@@ -48,14 +49,16 @@ def command(core: Path | None, *, keep: bool) -> None:
     the connection cut in mid-transfer and resumed, then list, show, log and fetch, and a comparison of what came back
     with what was sent. Nothing leaves the machine; everything is removed at the end.
     """
-    folder = Path(tempfile.mkdtemp(prefix="netdump-demo-"))
-    try:
-        Demo(folder).run(core)
-    finally:
-        if keep:
-            click.echo(f"\nEverything is left in {folder}")
-        else:
-            shutil.rmtree(folder)
+    with _orderly_end():
+        folder = Path(tempfile.mkdtemp(prefix="netdump-demo-"))
+        try:
+            Demo(folder).run(core)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is under way
+            if keep:
+                click.echo(f"\nEverything is left in {folder}")
+            else:
+                shutil.rmtree(folder)
 
 
 class Demo:
@@ -133,7 +136,7 @@ class Demo:
         self._say_command(*arguments)
         journal = self._folder / "serve.log"
         with journal.open("w") as log:
-            process = subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, stderr=log, text=True)
+            process = _start(*arguments, stderr=log)
             try:
                 assert process.stdout is not None
                 ready = process.stdout.readline()
@@ -144,7 +147,12 @@ class Demo:
                 yield addresses
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(STOP_TIMEOUT)
+                try:
+                    process.wait(STOP_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    raise
 
     def _tell_passages(self, proxy: FaultProxy) -> None:
         for passage in proxy.passages:
@@ -157,7 +165,12 @@ class Demo:
         """Run one netdump command and show it with what it prints. Raises DemoError."""
         if not quiet:
             self._say_command(*arguments)
-        done = subprocess.run(_command(*arguments), capture_output=True, text=True, check=False)
+        with _start(*arguments, stderr=subprocess.PIPE) as process:
+            try:
+                stdout, stderr = process.communicate()
+            finally:
+                process.kill()  # does nothing to one that has ended
+        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
         if not quiet or done.returncode:
             for line in (done.stderr + done.stdout).splitlines():
                 click.echo(f"    {line}".replace(str(self._folder), "DEMO"))
@@ -171,6 +184,36 @@ class Demo:
 
     def _say_command(self, *arguments: Any) -> None:
         click.echo(f"    $ netdump {shlex.join(map(str, arguments))}".replace(str(self._folder), "DEMO"))
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Make SIGTERM an exception for the time of the block: what was started is stopped, what was made is removed."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the tidying short
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start(*arguments: Any, stderr: int | IO[str]) -> subprocess.Popen[str]:
+    """Start a netdump command. A SIGTERM meanwhile counts once the process is known, so that it is not left behind."""
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: arrived.append(number))
+    try:
+        process = subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, stderr=stderr, text=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if arrived:
+        with process:
+            process.kill()
+        signal.raise_signal(signal.SIGTERM)
+    return process
 
 
 def _command(*arguments: Any) -> list[str]:

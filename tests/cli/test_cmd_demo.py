@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +49,33 @@ def test_it_leaves_the_folder_when_asked(tmp_path: Path) -> None:
     assert demo(tmp_path, "--keep").returncode == 0
     (folder,) = tmp_path.iterdir()
     assert (folder / "vmcore").stat().st_size == (folder / "core").stat().st_size
+
+
+@pytest.mark.e2e
+def test_sigterm_stops_the_collector_and_removes_the_folder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "netdump", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,  # so that whatever it started can be found, and ended, by its group
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "$ netdump token" not in (line := process.stdout.readline()):
+                assert line, "the demo ended before its collector ran"
+            assert list(tmp_path.glob("netdump-demo-*/collector/serve.json"))
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=60)
+            assert process.returncode == 143, rest
+            assert "Traceback" not in rest
+            assert list(tmp_path.iterdir()) == []
+            with pytest.raises(ProcessLookupError):
+                os.killpg(process.pid, 0)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_command_that_fails_is_shown_and_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
