@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from netdump.cli import reading
+from netdump.cli.reading import CONFIG_NAME, HOST_BUNDLE
 from netdump.pki import Role
 from netdump.pki.certificates import load_certificate
 from netdump.pki.enroll import enroll
@@ -25,7 +27,9 @@ TOKEN_LINE_MAX = 4096  # characters read from standard input
     help="The token; - reads it from standard input.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), default="client.toml", show_default=True, help="The bundle to write."
+    "--out",
+    type=click.Path(path_type=Path),
+    help=f"The bundle to write.  [default: {HOST_BUNDLE} for a host, ~/.config/{CONFIG_NAME} for a person]",
 )
 @click.option(
     "--collector",
@@ -38,7 +42,7 @@ TOKEN_LINE_MAX = 4096  # characters read from standard input
 @click.option("--force", is_flag=True, help="Replace the bundle if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, role, bundle, collectors, api, expires.")
 def command(
-    url: str, token: str, out: Path, *, collectors: tuple[str, ...], name: str | None, force: bool, as_json: bool
+    url: str, token: str, out: Path | None, *, collectors: tuple[str, ...], name: str | None, force: bool, as_json: bool
 ) -> None:
     """Get a certificate from the collector whose API is at URL, and write the bundle that sending and reading need.
 
@@ -47,25 +51,30 @@ def command(
     collector is checked against the fingerprint inside the token before anything secret is sent. A token is good once:
     if this command fails after that, make a new one.
 
+    Without --out the bundle is written where commands look for it. Only the collector knows the role, once the token is
+    spent: so both places must be free, or --out or --force be given, and if the role's place cannot be written, as
+    /etc by an ordinary user, the other one is taken.
+
     Dumps go to the addresses that the collector advertises, by default its ingest port at the host of URL; --collector
     says otherwise. A host whose bundle is lost enrolls again with a new token; its older key stays good until `netdump
     revoke` ends it.
 
     \b
     Example:
-      netdump enroll https://collector.example.com:7462 --token ndt1.… --out /etc/netdump/client.toml
+      netdump enroll https://collector.example.com:7462 --token ndt1.…
 
     See also: netdump token, netdump renew, netdump send.
     """
     if token == "-":  # noqa: S105 - means standard input
         token = sys.stdin.readline(TOKEN_LINE_MAX)
-    bundle = enroll(url, token, out, collectors=collectors, name=name, force=force)
+    places = {role: reading.HOST_BUNDLE if role is Role.HOST else reading.own_bundle() for role in Role}
+    bundle = enroll(url, token, out or places, collectors=collectors, name=name, force=force)
     expires = load_certificate(bundle.certificate, "the certificate").not_valid_after_utc
     if as_json:
         fields = {
             "name": bundle.name,
             "role": str(bundle.role),
-            "bundle": str(out),
+            "bundle": bundle.origin,
             "collectors": list(bundle.collectors),
             "api": bundle.api.url,
             "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
@@ -73,9 +82,12 @@ def command(
         click.echo(json.dumps(fields, indent=2))
         return
     click.echo(
-        f"Enrolled as {bundle.role} {bundle.name} until {expires:%Y-%m-%d}. The bundle is {out}; keep it secret."
+        f"Enrolled as {bundle.role} {bundle.name} until {expires:%Y-%m-%d}. "
+        f"The bundle is {bundle.origin}; keep it secret."
     )
     if bundle.role is Role.HOST:
-        click.echo(f"Dumps go to {', '.join(bundle.collectors)}: netdump send --config {out}")
+        click.echo(f"Dumps go to {', '.join(bundle.collectors)}: netdump send --config {bundle.origin}")
+    elif bundle.origin == str(reading.own_bundle()):
+        click.echo("Reading commands find it there: netdump list")
     else:
-        click.echo(f"Reading commands find it with NETDUMP_CONFIG={out}")
+        click.echo(f"Reading commands find it with NETDUMP_CONFIG={bundle.origin}")

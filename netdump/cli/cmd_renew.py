@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from netdump.cli import reading
+from netdump.cli.reading import CONFIG_NAME, CONFIG_VARIABLE, HOST_BUNDLE
+from netdump.errors import ConfigMissingError
 from netdump.pki import Bundle
 from netdump.pki.certificates import load_certificate
 from netdump.pki.renew import renew
@@ -21,10 +24,22 @@ def parse_share(_context: click.Context, _parameter: click.Parameter, value: str
     return int(match[1]) / 100
 
 
+def usual_bundle() -> Path:
+    """The bundle of this user, else that of this host. Raises ConfigMissingError."""
+    places = (reading.own_bundle(), reading.HOST_BUNDLE)
+    for place in places:
+        if place.exists():
+            return place
+    raise ConfigMissingError(
+        f"there is no bundle: {CONFIG_VARIABLE} is not set, and neither {places[0]} nor {places[1]} exists; name it "
+        "with --config, or make one with `netdump enroll`"
+    )
+
+
 @click.command("renew", short_help="Renew the certificate in a bundle.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), default="client.toml", envvar="NETDUMP_CONFIG",
-    show_default=True, show_envvar=True, help="The bundle.",
+    "--config", type=click.Path(path_type=Path), envvar=CONFIG_VARIABLE,
+    help=f"The bundle.  [default: ${CONFIG_VARIABLE}, then ~/.config/{CONFIG_NAME}, then {HOST_BUNDLE}]",
 )  # fmt: skip
 @click.option(
     "--if-older-than",
@@ -34,7 +49,7 @@ def parse_share(_context: click.Context, _parameter: click.Parameter, value: str
     help="Do nothing before this share of its life is over.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object: name, role, renewed, expires.")
-def command(config: Path, if_older_than: float, as_json: bool) -> None:
+def command(config: Path | None, if_older_than: float, as_json: bool) -> None:
     """Renew the certificate in a bundle: same name, same role, a new key made on this machine.
 
     Works while the certificate is valid and not revoked; after that, enroll again with a new token. Everything else in
@@ -46,10 +61,11 @@ def command(config: Path, if_older_than: float, as_json: bool) -> None:
 
     \b
     Example:
-      netdump renew --config /etc/netdump/client.toml --if-older-than 50%
+      netdump renew --if-older-than 50%
 
     See also: netdump enroll, netdump revoke.
     """
+    config = config or usual_bundle()
     renewed = renew(config, if_older_than=if_older_than)
     bundle = renewed or Bundle.load(config)
     expires = load_certificate(bundle.certificate, f"the certificate in {config}").not_valid_after_utc

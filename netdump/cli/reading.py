@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from netdump.client.config import DEFAULT_CONFIG
 from netdump.errors import (
     AmbiguousIdError,
     ConfigMissingError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE: Final = "NETDUMP_CONFIG"
 CONFIG_NAME: Final = Path("netdump") / "client.toml"
+HOST_BUNDLE: Final = Path(DEFAULT_CONFIG)
 
 COMMON_ERRORS: Final = (
     ConfigMissingError,
@@ -86,13 +88,18 @@ class Source:
             return self.config
         if told := os.environ.get(CONFIG_VARIABLE):
             return Path(told)
-        usual = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / CONFIG_NAME
+        usual = own_bundle()
         if not usual.exists():
             raise ConfigMissingError(
-                f"there is no bundle {usual}: make one with `netdump enroll URL --token T --out {usual}`, name another "
+                f"there is no bundle {usual}: make one with `netdump enroll URL --token T`, name another "
                 f"with --config or {CONFIG_VARIABLE}, or read a collector's folder with --root DIR"
             )
         return usual
+
+
+def own_bundle() -> Path:
+    """Where the bundle of the user who runs this is looked for, and written by default."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / CONFIG_NAME
 
 
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,36 +9,55 @@ from __future__ import annotations
 
 import hmac
 import os
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdump.client.address import Address
-from netdump.errors import AlreadyExistsError, CertificateError, ConfigError, ImpostorError
+from netdump.errors import (
+    AlreadyExistsError,
+    CertificateError,
+    ConfigError,
+    ImpostorError,
+    PkiError,
+    StorageFaultError,
+)
 from netdump.pki import durable, https
 from netdump.pki.answer import Answer, check_answer
 from netdump.pki.bundle import Bundle, check_collectors
 from netdump.pki.certificates import certificate_pem, key_pem, load_certificate, new_key
 from netdump.pki.endpoint import Endpoint
-from netdump.pki.identity import certificate_digest
+from netdump.pki.identity import Role, certificate_digest
 from netdump.pki.names import check_name
 from netdump.pki.request import make_request
 from netdump.pki.tls import unverified_context, verifying_context
 from netdump.pki.token import Token, parse_token
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from cryptography import x509
+
+    from netdump.errors import NetdumpError
 
 CA_PATH = "/v1/ca"
 ENROLL_PATH = "/v1/enroll"
 
 
 def enroll(
-    url: str, token: str, out: Path, *, collectors: Sequence[str] = (), name: str | None = None, force: bool = False
+    url: str,
+    token: str,
+    out: Path | Mapping[Role, Path],
+    *,
+    collectors: Sequence[str] = (),
+    name: str | None = None,
+    force: bool = False,
 ) -> Bundle:
     """Enrol with the collector whose API is at url and write the bundle to out (0600, its folder is made if need be).
-    Returns it.
+    Returns it; its `origin` says where it is.
+
+    out: a file, or one for each role, of which the token's is taken. Only the collector knows the role, after the token
+    is spent; so none of the files may exist, and where the role's own cannot be written another of them is taken.
 
     token: as `netdump token` printed it. collectors: HOST:PORT to send dumps to, in order; none: as the collector says.
     name: refuse a token that is for another name. force: replace out if it exists. Nothing is sent before all that can
@@ -50,18 +69,20 @@ def enroll(
     parsed = parse_token(token)
     chosen = check_collectors(list(collectors), "--collector") if collectors else ()
     wanted = None if name is None else check_name(name)
-    if not force and os.path.lexists(out):
-        raise AlreadyExistsError(f"{out} exists: keep it, name another file with --out, or replace it with --force")
-    make_folder(out.parent)
+    places = dict.fromkeys(Role, out) if isinstance(out, Path) else dict(out)
     key = new_key()
-    with durable.Draft(out) as draft:
+    with ExitStack() as stack:
+        drafts = _drafts(places, stack, force=force)
         authority = fetch_authority(endpoint, parsed)
         ca = certificate_pem(authority)
         body = {"token": parsed.secret_text(), "csr": make_request(key, wanted)}
         reply = https.call(endpoint, verifying_context(ca), "POST", ENROLL_PATH, body)
         answer = check_answer(https.parse_object(reply, endpoint), key, authority, endpoint.url)
         addresses = chosen or _addresses(answer, endpoint)
-        bundle = Bundle(answer.name, answer.role, addresses, endpoint, ca, answer.certificate, key_pem(key), str(out))
+        draft = drafts.get(places[answer.role]) or next(iter(drafts.values()))
+        bundle = Bundle(
+            answer.name, answer.role, addresses, endpoint, ca, answer.certificate, key_pem(key), str(draft.path)
+        )
         draft.publish(bundle.text().encode())
     return bundle
 
@@ -83,6 +104,31 @@ def fetch_authority(endpoint: Endpoint, token: Token) -> x509.Certificate:
             f"{digest[:16]}…, the token's {token.ca_digest[:16]}…): check the URL; the token's secret was not sent"
         )
     return authority
+
+
+def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> dict[Path, durable.Draft]:
+    """Open a draft, in stack, of every file of places that can be written.
+
+    Raises AlreadyExistsError for any that exists, and StorageFaultError or PkiError when none can be written.
+    """
+    paths = dict.fromkeys(places.values())
+    for path in paths:
+        if not force and os.path.lexists(path):
+            raise AlreadyExistsError(
+                f"{path} exists: keep it, name another file with --out, or replace it with --force"
+            )
+    drafts: dict[Path, durable.Draft] = {}
+    fault: NetdumpError | None = None
+    for path in paths:
+        try:
+            make_folder(path.parent)
+            drafts[path] = stack.enter_context(durable.Draft(path))
+        except (PkiError, StorageFaultError) as error:
+            fault = fault or error
+    if not drafts:
+        assert fault is not None
+        raise fault
+    return drafts
 
 
 def make_folder(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.cli import reading
 from netdump.errors import AlreadyExistsError, TokenError
 from netdump.pki import Bundle, Role
 from tests.pki.api import Api
@@ -55,6 +56,35 @@ def test_an_analyst_is_told_where_commands_look(shell: Shell, api: Api, tmp_path
     token = api.authority.make_token("ann", Role.ANALYST)
     done = shell.run("enroll", api.url, "--token", token, "--out", tmp_path / "client.toml")
     assert f"NETDUMP_CONFIG={tmp_path / 'client.toml'}" in done.out
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Where bundles go by default: a host's, a person's."""
+    monkeypatch.setattr(reading, "HOST_BUNDLE", tmp_path / "etc" / "netdump" / "client.toml")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return reading.HOST_BUNDLE, reading.own_bundle()
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_without_out_the_role_says_where(shell: Shell, api: Api, places: tuple[Path, Path], role: Role) -> None:
+    here, there = places if role is Role.HOST else places[::-1]
+    done = shell.run("enroll", api.url, "--token", api.authority.make_token("x", role))
+    assert f"The bundle is {here};" in done.out
+    assert Bundle.load(here).role is role
+    assert here.parent.stat().st_mode & 0o777 == 0o700
+    assert [*there.parent.iterdir()] == []
+    again = shell.run("enroll", api.url, "--token", api.authority.make_token("y", role))
+    assert (again.status, str(here) in again.err) == (AlreadyExistsError.exit_status, True)
+
+
+def test_a_place_that_cannot_be_written_costs_no_token(shell: Shell, api: Api, places: tuple[Path, Path]) -> None:
+    etc, own = places
+    etc.parent.parent.write_text("no folder")
+    token = api.authority.make_token("web1", Role.HOST)
+    done = shell.run("enroll", api.url, "--token", token)
+    assert (done.status, Bundle.load(own).name) == (0, "web1")
+    assert f"netdump send --config {own}" in done.out
 
 
 def test_a_token_need_not_stand_on_the_command_line(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from netdump.cli.cmd_renew import command, parse_share
+from netdump.cli import reading
+from netdump.cli.cmd_renew import command, parse_share, usual_bundle
 from netdump.errors import ConfigMissingError, RevokedError
 from netdump.pki import Bundle, Role
 from netdump.pki.enroll import enroll
@@ -56,6 +57,25 @@ def test_json_and_the_environment(shell: Shell, bundle: Path, monkeypatch: pytes
         fields = shell.run("renew", *arguments, "--json").object
         assert fields.pop("expires").endswith("Z")
         assert fields == {"name": "web1", "role": "host", "renewed": renewed}
+
+
+def test_the_bundle_is_looked_for_in_order(
+    shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NETDUMP_CONFIG", raising=False)
+    monkeypatch.setattr(reading, "HOST_BUNDLE", tmp_path / "etc.toml")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own = reading.own_bundle()
+    done = shell.run("renew")
+    assert done.status == ConfigMissingError.exit_status
+    for place in (str(own), str(tmp_path / "etc.toml"), "NETDUMP_CONFIG"):
+        assert place in done.err
+    bundle.rename(reading.HOST_BUNDLE)
+    assert usual_bundle() == reading.HOST_BUNDLE
+    assert shell.run("renew").status == 0
+    own.parent.mkdir()
+    own.touch()
+    assert usual_bundle() == own
 
 
 def test_errors(shell: Shell, api: Api, bundle: Path, tmp_path: Path) -> None:
