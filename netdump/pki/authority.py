@@ -42,6 +42,7 @@ from netdump.pki.folder import NAME, SUBFOLDERS, Folder
 from netdump.pki.identity import MALFORMED, Identity, Role, certificate_digest, fingerprint, peer_identity
 from netdump.pki.ledger import IssuedCertificate, Ledger, Survey
 from netdump.pki.names import check_name, parse_collector_names
+from netdump.pki.record import timestamp
 from netdump.pki.request import check_request
 from netdump.pki.token import TTL_DEFAULT, Token, TokenBook
 
@@ -196,12 +197,10 @@ class Authority:
         CertificateError, RevokedError, SigningRequestError, NameMismatchError, StorageFaultError, PkiError.
         """
         moment = _moment(now)
-        holder = self.admit(certificate)
+        holder = self.admit(certificate, now)
         presented = x509.load_der_x509_certificate(certificate)
         if not issued_by(presented, self._certificate):
             raise CertificateError("the certificate was not issued by this collector's authority")
-        if not presented.not_valid_before_utc <= moment <= presented.not_valid_after_utc:
-            raise CertificateError(f"the certificate of {holder.name} has expired: enroll again with a new token")
         key = check_request(request, holder.role, holder.name)
         if fingerprint(key) == holder.fingerprint:
             raise SigningRequestError(f"{holder.name} must renew with a new key, not the one it has")
@@ -214,16 +213,18 @@ class Authority:
             self._refuse_revoked(holder.fingerprint)
         return issue
 
-    def admit(self, certificate: bytes | None) -> Identity:
+    def admit(self, certificate: bytes | None, now: float | None = None) -> Identity:
         """Say who a peer is, from the certificate that TLS has verified (DER; None if it showed none), or refuse it.
 
-        Called at every accept [W-04]; takes some 100 µs. Raises CertificateError, RevokedError, and PkiError or
-        StorageFaultError if revocation cannot be looked up: then, too, the peer must not come in.
+        TLS has not looked at the dates (tls.py); they are checked here. Called at every accept [W-04]; takes some
+        100 µs. Raises CertificateError, RevokedError, and PkiError or StorageFaultError if revocation cannot be looked
+        up: then, too, the peer must not come in.
         """
         if certificate is None:
             raise CertificateError("this needs a client certificate: enroll with `netdump enroll`")
         identity = peer_identity(certificate)
         self._refuse_revoked(identity.fingerprint)
+        _check_dates(x509.load_der_x509_certificate(certificate), identity.name, _moment(now))
         return identity
 
     def is_revoked(self, key: str) -> bool:
@@ -277,6 +278,25 @@ class Authority:
         # On record before it leaves, so that `revoke --host` finds every certificate that anybody may hold.
         self._ledger.record(role, name, certificate, int(moment.timestamp()))
         return Issue(name, role, certificate_pem(certificate), self.ca_pem)
+
+
+def _check_dates(certificate: x509.Certificate, name: str, moment: datetime) -> None:
+    """Raises CertificateError. Both ends are within the validity (RFC 5280, 4.1.2.5)."""
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if moment > end:
+        raise CertificateError(
+            f"the certificate of {name} expired at {_text(end)}: enroll again with a new token; "
+            "if that is still to come, set the collector's clock right"
+        )
+    if moment < start:
+        raise CertificateError(
+            f"the certificate of {name} is not valid before {_text(start)}, and here it is {_text(moment)}: "
+            "set the collector's clock right, or enroll again with a new token"
+        )
+
+
+def _text(moment: datetime) -> str:
+    return timestamp(int(moment.timestamp()))
 
 
 def _give_name(draft: Path, final: Path) -> None:

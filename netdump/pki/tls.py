@@ -5,7 +5,9 @@ for revocation; no early data, which Python's ssl does not offer; the netdump au
 rules. The sender in the capture kernel has its own context (netdump/client/credentials.py), which ignores dates.
 
 What a context cannot check, whoever uses it must: the ALPN that was agreed on [W-02] (Python's ssl goes on without one
-when the peer's list does not match), and role and revocation of the peer (Authority.admit) [W-04].
+when the peer's list does not match), and role and revocation of a client (Authority.admit) [W-04]. Of a client, it
+leaves the dates to Authority.admit, too: that can say what is wrong, while the alert of a handshake that asyncio's
+start_tls gives up does not reach the peer.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
 HTTP_ALPN = "http/1.1"
 
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL (include/openssl/x509_vfy.h, since 1.1.0). Python has no name for it.
+NO_CHECK_TIME = 0x200000
+
 
 def ingest_server_context(directory: Path) -> ssl.SSLContext:
-    """Make the context in which hosts are received: they must show a certificate of our authority, valid today.
+    """Make the context in which hosts are received: they must show a certificate of our authority.
 
-    Raises PkiError.
+    Dates are for Authority.admit. Raises PkiError.
     """
     return _server_context(directory, ssl.CERT_REQUIRED, ALPN)
 
@@ -37,7 +42,7 @@ def ingest_server_context(directory: Path) -> ssl.SSLContext:
 def api_server_context(directory: Path) -> ssl.SSLContext:
     """Make the context of the HTTPS API: a client certificate may be missing (enrolment), but a bad one is refused.
 
-    Raises PkiError.
+    Dates are for Authority.admit. Raises PkiError.
     """
     return _server_context(directory, ssl.CERT_OPTIONAL, HTTP_ALPN)
 
@@ -104,7 +109,7 @@ def _server_context(directory: Path, mode: ssl.VerifyMode, alpn: str) -> ssl.SSL
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
     context.verify_mode = mode
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | NO_CHECK_TIME
     context.set_alpn_protocols([alpn])
     try:
         context.load_verify_locations(cafile=folder.ca_certificate)

@@ -267,6 +267,18 @@ def test_admission(authority: Authority) -> None:
         authority.admit(papers.der(bundle.certificate))
 
 
+def test_admission_by_date(authority: Authority) -> None:  # [W-04]
+    shown = papers.der(papers.enrolled(authority, "web1").certificate)
+    certificate = x509.load_der_x509_certificate(shown)
+    start, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    for now in (start, end):
+        assert authority.admit(shown, now).name == "web1"
+    with pytest.raises(CertificateError, match="not valid before"):
+        authority.admit(shown, start - 1)
+    with pytest.raises(CertificateError, match="expired at"):
+        authority.admit(shown, end + 1)
+
+
 def test_revocation_is_seen_by_others_at_once(folder: Path, authority: Authority) -> None:
     bundle = papers.enrolled(authority, "web1")
     running = Authority.load(folder)

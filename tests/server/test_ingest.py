@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import shutil
 import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from netdump import wire
 from netdump.errors import RemoteProtocolError
-from netdump.pki import Authority, Identity, Role
+from netdump.pki import Authority, Identity, Role, init_authority
+from netdump.pki.certificates import key_pem, new_key
+from netdump.pki.identity import fingerprint
+from netdump.pki.request import make_request
+from netdump.pki.token import parse_token
 from netdump.server import ingest
-from netdump.server.config import Ingest
+from netdump.server.config import DAY_S, Ingest
 from netdump.server.ingest import HostConnection
 from netdump.server.space import Measure
 from netdump.testing.sample_dump import SampleDump
@@ -65,6 +72,26 @@ def test_a_revoked_host_is_refused_at_its_next_connection(folder: Path, web1: Pa
                 assert error_of(host.hear()) is wire.ErrorCode.NOT_ALLOWED
                 assert host.ended()
         assert not rig.events.all("dump-complete")
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(-3 * 365, "expired at .*enroll again"), (2, "not valid before .*clock right")]
+)
+def test_a_host_out_of_its_dates_is_told_so(folder: Path, days: int, words: str) -> None:  # [W-04]
+    now = time.time()
+    key, then = new_key(), now + days * DAY_S
+    shutil.rmtree(folder / "pki")
+    init_authority(folder, ["localhost"], now=min(now, then))
+    authority = Authority.load(folder)
+    secret = parse_token(authority.make_token("web1", Role.HOST, now=then)).secret_text()
+    granted = authority.redeem(secret, make_request(key), then)
+    file = folder.parent / "dated.pem"
+    file.write_text(granted.certificate + key_pem(key))
+    with Rig(folder) as rig, Host(rig, Papers(file, Role.HOST, "web1", fingerprint(key.public_key()))) as host:
+        answer = host.hear()
+        assert error_of(answer) is wire.ErrorCode.NOT_ALLOWED
+        assert re.search(words, cast("wire.Error", answer).text)
+        assert host.ended()
 
 
 def test_where_revocation_cannot_be_looked_up_nobody_comes_in(folder: Path, web1: Papers) -> None:
