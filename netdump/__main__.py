@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
+
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["send"]:
-        from netdump.client.command import main as send  # noqa: PLC0415
+    try:
+        if arguments[:1] == ["send"]:
+            from netdump.client.command import main as send  # noqa: PLC0415
 
-        return send(arguments[1:])
-    from netdump.cli.main import main as others  # noqa: PLC0415
+            return send(arguments[1:])
+        from netdump.cli.main import main as others  # noqa: PLC0415
 
-    return others(arguments)
+        return others(arguments)
+    except KeyboardInterrupt:  # while the above were being imported: later they answer it themselves
+        sys.stderr.write("netdump: interrupted\n")
+        return INTERRUPTED_STATUS
 
 
 if __name__ == "__main__":
