@@ -61,4 +61,7 @@ def show(report: Report) -> None:
         click.echo(printable(str(finding)))
     if report.more:
         click.echo(f"… and {report.more:,} more")
-    warn(f"dump {report.id} is DAMAGED; sound are {covered}: keep a copy of its folder, have the host send it again")
+    warn(
+        f"dump {report.id} is DAMAGED; sound are {covered}: keep a copy of its folder, `netdump delete {report.id}`, "
+        "then have the host send it again"
+    )

@@ -31,6 +31,8 @@ SOON_S: Final = 3  # when a dump that is busy now is expected to be free
 BUSY_TRIES: Final = 5
 BUSY_PAUSE_S: Final = 0.1
 
+_DAMAGED: Final = wire.Decline(wire.DeclineCode.DAMAGED, "what is stored of this dump is damaged")
+
 Result = TypeVar("Result")
 LastWord = wire.Decline | wire.Defer | wire.Receipt
 
@@ -46,9 +48,13 @@ class _Claim:
 
 
 class _Facts(NamedTuple):
-    """What store and index know before a dump is opened. dump: None if it is new. stored_bytes: in its segments."""
+    """What store and index know before a dump is opened.
+
+    dump: None if it is new. damaged: what is stored of it was found bad. stored_bytes: in its segments.
+    """
 
     dump: Dump | None
+    damaged: bool
     complete: bool
     stored_bytes: int
     usage: Usage
@@ -136,6 +142,9 @@ class Reception:
     async def _admit(self, origin: Origin) -> _Place | LastWord:
         """Raises StoreError."""
         facts = await self._on_disk(self._look_up, origin)
+        if facts.damaged:
+            # A receipt would let the host forget what is not here any more, and going on would end in one.
+            return _DAMAGED
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage)
@@ -164,6 +173,7 @@ class Reception:
         dump = self._find(origin)
         return _Facts(
             dump,
+            damaged=dump is not None and self._recorder.is_damaged(origin.id),
             complete=dump is not None and dump.complete,
             stored_bytes=self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created),
@@ -204,7 +214,7 @@ class Reception:
             case MismatchError():
                 return wire.Decline(wire.DeclineCode.MISMATCH, "the dump is known with another size or level")
             case DamagedError():
-                return wire.Decline(wire.DeclineCode.DAMAGED, "what is stored of this dump is damaged")
+                return _DAMAGED
             case BusyError():
                 return wire.Defer(SOON_S, "the collector is busy with this dump")
             case _:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import DumpNotFoundError, StoreError
 from netdump.index.gather import gather
 from netdump.index.reading import LIST_LIMIT_MAX, Query
-from netdump.index.record import State
+from netdump.index.record import State, was_unreadable
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netdump.index.index import Index
+    from netdump.index.record import DumpRecord
     from netdump.server.audit import Audit
     from netdump.store import Durable, Store
 
@@ -107,12 +108,16 @@ class Recorder:
 
     def stored_bytes(self, dump_id: str) -> int:
         """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
-        try:
-            record = self._pool.submit(self._index.get, dump_id).result()
-        except StoreError as error:
-            self._audit("index-failed", reason=str(error))
-            return 0
+        record = self._row(dump_id)
         return 0 if record is None else record.stored_bytes
+
+    def is_damaged(self, dump_id: str) -> bool:
+        """Whether what is stored of a dump was found bad, as far as the index knows. Blocks.
+
+        Only `netdump verify` takes that back. A dump that merely could not be read is not bad: who reads it will see.
+        """
+        record = self._row(dump_id)
+        return record is not None and record.state is State.DAMAGED and not was_unreadable(record.remark)
 
     def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:
         """The journal of a dump that goes on arriving, with stored_bytes in segments. On the event loop."""
@@ -125,6 +130,14 @@ class Recorder:
     def close(self) -> None:
         """Finish what was asked for. Blocks."""
         self._pool.shutdown()
+
+    def _row(self, dump_id: str) -> DumpRecord | None:
+        """A dump's row once everything noted before is in it; None without one."""
+        try:
+            return self._pool.submit(self._index.get, dump_id).result()
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return None
 
     def _submit(self, work: Callable[[], None]) -> Future[None]:
         def guarded() -> None:

@@ -17,7 +17,7 @@ from netdump.store import DumpWriter, Origin, Store
 from netdump.store.files import LocalFiles
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
-from tests.server.rig import MIB, PATIENCE_S, Host, Papers, Rig
+from tests.server.rig import MIB, PATIENCE_S, Desk, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +209,38 @@ def test_a_damaged_dump(folder: Path, web1: Papers, what: str) -> None:
         victim.write_bytes(victim.read_bytes()[:-1])
         with Host(rig, web1) as host:
             assert code_of(host.hello(DUMP)) is wire.DeclineCode.DAMAGED
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_dump_that_verification_found_damaged(
+    folder: Path, web1: Papers, web2: Papers, ann: Papers, *, complete: bool
+) -> None:
+    """Its documents are sound, so nothing but the index knows: no receipt, until a verification takes that back."""
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            if complete:
+                host.send_all(DUMP)
+            else:
+                host.resume(DUMP)
+                host.headline(DUMP)
+                host.chunks(DUMP.chunks[:9])
+        rig.events.wait("dump-complete" if complete else "dump-interrupted")
+        victim = next((folder / "dumps" / DUMP.origin.id / "segments").iterdir())
+        sound = victim.read_bytes()
+        half = len(sound) // 2
+        verify = f"/v1/dumps/{DUMP.origin.id}/verify"
+        with Desk(rig, ann) as desk:
+            victim.write_bytes(sound[:half] + bytes([sound[half] ^ 1]) + sound[half + 1 :])
+            assert not json.loads(desk.ask("POST", verify).data)["ok"]
+            for attempt in range(2):
+                with Host(rig, web1) as host:
+                    assert code_of(host.hello(DUMP, attempt=attempt)) is wire.DeclineCode.DAMAGED
+            with Host(rig, web2) as host:
+                assert code_of(host.hello(DUMP)) is wire.DeclineCode.NOT_OWNER  # [W-32]
+            victim.write_bytes(sound)
+            assert json.loads(desk.ask("POST", verify).data)["ok"]
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Receipt if complete else wire.Resume)
 
 
 def test_a_dump_whose_owner_cannot_be_read(folder: Path, web1: Papers, web2: Papers) -> None:  # [W-32]
