@@ -41,7 +41,8 @@ _STACK_WORD: Final = {EM_X86_64: 19, EM_386: 15, EM_AARCH64: 31, EM_RISCV: 2}
 class Machine:
     """A made-up machine. Change what you like before core() is called.
 
-    direct_map: where memory is mapped from its start on. section_pointer: SYMBOL(mem_section) is that of a pointer to the table. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
+    direct_map: where memory is mapped from its start on. section_pointer: SYMBOL(mem_section) is that of a pointer to
+    the table. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
     None: the truth.
     """
 

@@ -1,6 +1,6 @@
 """The page filter as makedumpfile does it: one page after the other, by plain reading of each struct page.
 
-Written from the description of its order of tests (kdump-world b.1) and the writer's layouts; shares nothing with the code.
+Written from the description of its order of tests and the writer's layouts; shares nothing with the code.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _compound(frames: Frames, data: bytes, page: int) -> tuple[int, bool]:
     typed = _uint(frames, data, page, at.mapcount, 4) == era.types.get("HUGETLB", 0) % (1 << 32)
     if era.order == "flags":
         return flags & 0xFF, typed if era.huge == "type" else bool(flags >> 8 & 1)
-    first, size = {"word": (page + 1, word), "u32": (page + 1, word // 2), "u8": (page + 1, 1), "folio": (page, 1)}[era.order]
+    first, size = {"word": (page + 1, word), "u32": (page + 1, word // 2), "u8": (page + 1, 1), "folio": (page, 1)}[
+        era.order
+    ]
     order = _uint(frames, data, first, at.order, min(size, 4))
     dtor = _uint(frames, data, first, at.dtor, size)
     return order, dtor == (FREE_HUGE_PAGE % (1 << 8 * word) if era.huge == "pointer" else HUGETLB_DTOR)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.pages import ExcludeClass
-from netdump.testing.struct_page_writer import Frames
 from netdump.vmcore.freeblocks import FreeBlocks
 from netdump.vmcore.pagecodes import PageCodes
 from tests.vmcore.test_pageclasses import PFN, array, classifier, frames_of
+
+if TYPE_CHECKING:
+    from netdump.testing.struct_page_writer import Frames
 
 FREE = ExcludeClass.FREE
 

@@ -39,7 +39,7 @@ def check(memory_map: MemoryMap, machine: Machine) -> None:
 @pytest.mark.parametrize("extreme", [True, False])
 @pytest.mark.parametrize("make", [x86_64, arm64])
 def test_sparse(make: type[Machine], extreme: bool) -> None:
-    machine = make(ERA)  # type: ignore[call-arg]
+    machine = make(ERA)  # type: ignore[call-arg, arg-type]
     machine.extreme = extreme
     check(opened(machine)[0], machine)
 
@@ -73,7 +73,7 @@ def test_sections_without_a_map() -> None:
 
 @pytest.mark.parametrize("make", [i386, x86_64])
 def test_flat(make: type[Machine]) -> None:
-    machine = make(ERA)  # type: ignore[call-arg]
+    machine = make(ERA)  # type: ignore[call-arg, arg-type]
     machine.sparse = False
     memory_map, _, _ = opened(machine)
     check(memory_map, machine)

@@ -55,7 +55,9 @@ def fill(frames: Frames, generator: random.Random, pages: int, first: int = PFN)
     while pfn < end:
         order = generator.choice((0, 0, 0, 1, 2, 3, 4, 6, 9, 10))
         order = min(order, (pfn & -pfn).bit_length() - 1, (end - pfn).bit_length() - 1)
-        kind = generator.choice(("free", "cache", "private", "anon", "kernel", "slab", "hugetlb", "swapcache", "offline"))
+        kind = generator.choice(
+            ("free", "cache", "private", "anon", "kernel", "slab", "hugetlb", "swapcache", "offline")
+        )
         if kind == "free":
             frames.free(pfn, order)
         elif kind == "cache":

@@ -23,7 +23,9 @@ def geometry(levels: int = 4) -> Geometry:
     return Geometry((48, 39, 30, 21, 12)[5 - levels :], (9,) * levels, 8, TOP, (1 << 64) - 1, "little", decode)
 
 
-def memory(ram: Ram, end: int = 0x80_0000, bad: list[tuple[int, int]] | None = None) -> tuple[PhysicalMemory, BytesSource]:
+def memory(
+    ram: Ram, end: int = 0x80_0000, bad: list[tuple[int, int]] | None = None
+) -> tuple[PhysicalMemory, BytesSource]:
     """RAM from 1 MiB on as a core shows it, the last 64 KiB without bytes in the file."""
     load = Load(0x10_0000, end - 0x10_0000 - 0x1_0000, ram.pieces(0x10_0000, end - 0x1_0000), memsz=end - 0x10_0000)
     image = Core([load]).build()

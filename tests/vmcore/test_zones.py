@@ -22,7 +22,7 @@ def zones_of(machine: Machine, lines: dict[str, str] | None = None) -> Zones:
 
 @pytest.mark.parametrize("make", [x86_64, i386])
 def test_free_lists(make: type[Machine]) -> None:
-    machine = make(ERA)  # type: ignore[call-arg]
+    machine = make(ERA)  # type: ignore[call-arg, arg-type]
     frames = machine.frames
     for number in range(8):
         frames.free(PLAYGROUND + number * 16, 0)
@@ -31,9 +31,9 @@ def test_free_lists(make: type[Machine]) -> None:
     assert zones.number == 3
     assert zones.free_pages == 8 + 64
     blocks = [(block.vaddr, block.order) for block in zones.blocks]
-    assert blocks == [
-        (frames.address(PLAYGROUND + 1024 + number * 16), 3) for number in range(3)
-    ] + [(frames.address(PLAYGROUND + number * 16), 0) for number in range(3)]
+    assert blocks == [(frames.address(PLAYGROUND + 1024 + number * 16), 3) for number in range(3)] + [
+        (frames.address(PLAYGROUND + number * 16), 0) for number in range(3)
+    ]
     assert len({block.zone for block in zones.blocks}) == 1
 
 
