@@ -1,0 +1,89 @@
+"""`./run campaign`: run campaigns, keep what they came to, and write it into docs/reliability.md on demand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tests.campaign.frame import Budget, Campaign, Result, campaigns, carry_out
+from tests.campaign.page import PAGE, with_figures
+
+RESULTS = Path(__file__).parents[2] / ".campaign"
+SECONDS = 300.0
+NIGHT_S = 8 * 3600.0
+
+
+def main() -> int:
+    known = campaigns()
+    options = parse(known)
+    if options.list:
+        for campaign in known.values():
+            print(f"{campaign.name:14} {campaign.summary}")
+        return 0
+    if options.write:
+        return write()
+    chosen = [known[name] for name in options.names or known]
+    seconds = NIGHT_S / len(chosen) if options.night else options.seconds
+    return max([run(campaign, options, seconds) for campaign in chosen], default=0)
+
+
+def parse(known: dict[str, Campaign]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./run campaign", description="Long searches for faults; see docs/reliability.md."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="campaigns to run; all by default (see --list)")
+    parser.add_argument("--list", action="store_true", help="say which campaigns there are")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=SECONDS, help="time for each campaign (%(default)s)")
+    length.add_argument("--night", action="store_true", help="share eight hours among the campaigns")
+    parser.add_argument("--seed", type=int, default=1, help="number of the first case (%(default)s)")
+    parser.add_argument("--case", help="look at this case of one campaign only, and show what it raises")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (%(default)s)")
+    parser.add_argument("--write", action="store_true", help="write the last results into docs/reliability.md")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(known))
+    if unknown:
+        parser.error(f"there is no campaign {unknown[0]!r}; known are: {', '.join(known)}")
+    if options.case is not None and len(options.names) != 1:
+        parser.error("--case goes with the name of one campaign")
+    return options
+
+
+def run(campaign: Campaign, options: argparse.Namespace, seconds: float) -> int:
+    """Run one; the exit status."""
+    if options.case is not None:
+        tally = campaign.run(Budget.of(seconds, options.seed, options.case))
+        print(f"{campaign.name}, case {options.case}: {tally.counts}")
+        for finding in tally.findings:
+            print(f"  {finding.symptom}")
+        return 1 if tally.findings else 0
+    print(f"{campaign.name}: {campaign.summary}; {seconds:.0f} s from seed {options.seed} on ...", flush=True)
+    result = carry_out(campaign, Budget.of(seconds, options.seed, jobs=options.jobs))
+    result.save(RESULTS)
+    if result.skipped is not None:
+        print(f"  skipped: {result.skipped}")
+        return 0
+    print(f"  {result.seconds} s: " + ", ".join(f"{number:,} {what}" for what, number in result.counts.items()))
+    for note in result.notes:
+        print(f"  {note}")
+    for finding in result.findings:
+        print(f"  FAULT: {finding.symptom}\n    again: ./run campaign {campaign.name} --case {finding.case}")
+    if result.more_findings:
+        print(f"  and {result.more_findings} more")
+    return 1 if result.findings else 0
+
+
+def write() -> int:
+    results = [Result.load(path) for path in sorted(RESULTS.glob("*.json"))]
+    if not results:
+        print(f"there are no results in {RESULTS}: run a campaign first", file=sys.stderr)
+        return 2
+    PAGE.write_text(with_figures(PAGE.read_text(), results))
+    print(f"{len(results)} results written into {PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The frame of campaigns: cases by number, findings, results that survive, the table of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.campaign.frame import Budget, Campaign, Result, Tally, campaigns, carry_out, numbered
+from tests.campaign.page import PAGE, row, rows_of, with_figures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def look(case: int, tally: Tally) -> None:
+    tally.count("cases")
+    if case == 7:
+        raise ValueError("seven")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_case_is_looked_at_and_a_fault_has_its_number(jobs: int) -> None:
+    tally = numbered(Budget.of(60, jobs=jobs), look, range(1, 20), batch=3)
+    assert tally.counts == {"cases": 19}
+    (finding,) = tally.findings
+    assert finding.case == "7"
+    assert "ValueError" in finding.symptom
+    assert "seven" in finding.symptom
+
+
+def test_one_case_is_shown_with_what_it_raises() -> None:
+    with pytest.raises(ValueError, match="seven"):
+        numbered(Budget.of(60, case="7"), look, range(1))
+    assert numbered(Budget.of(60, case="8"), look, range(1)).counts == {"cases": 1}
+
+
+def test_the_time_ends_it() -> None:
+    assert numbered(Budget.of(0), look, range(1000), batch=10).counts == {"cases": 10}
+
+
+def test_a_campaign_that_breaks_is_a_finding() -> None:
+    def run(budget: Budget) -> Tally:
+        raise RuntimeError("oops")
+
+    result = carry_out(Campaign("broken", "breaks", run), Budget.of(1))
+    assert "oops" in result.findings[0].symptom
+
+
+def test_results_survive_and_stand_in_the_page(tmp_path: Path) -> None:
+    def run(budget: Budget) -> Tally:
+        return numbered(budget, look, range(20))
+
+    result = carry_out(Campaign("sample", "counts to twenty", run), Budget.of(60, seed=3))
+    result.save(tmp_path)
+    assert Result.load(tmp_path / "sample.json") == result
+    before = PAGE.read_text()
+    after = with_figures(before, [result])
+    assert row(result) == "| `sample` | counts to twenty | 20 cases | 0 s | 3 | 1 |\n"
+    assert rows_of(after) == {**rows_of(before), "sample": row(result)}
+    assert with_figures(after, [result]) == after
+
+
+def test_every_row_of_the_page_is_of_a_campaign() -> None:
+    assert set(rows_of(PAGE.read_text())) <= set(campaigns())
