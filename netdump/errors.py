@@ -418,3 +418,10 @@ class ReservationError(ArmError):
 
     code = "crashkernel"
     exit_status = 94
+
+
+class NotArmedError(ArmError):
+    """No capture kernel is loaded."""
+
+    code = "not-armed"
+    exit_status = 95

@@ -7,6 +7,7 @@ import os
 import click
 
 from netdump.errors import ArmError
+from netdump.image.armed import forget_record, only_one
 from netdump.image.arming import unload
 
 
@@ -22,4 +23,7 @@ def command() -> None:
     """
     if os.geteuid():
         raise ArmError("only root can unload a capture kernel: run it as root")
-    click.echo("Disarmed." if unload() else "No capture kernel was loaded.")
+    with only_one():
+        unloaded = unload()
+        forget_record()
+    click.echo("Disarmed." if unloaded else "No capture kernel was loaded.")

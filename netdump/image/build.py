@@ -7,9 +7,10 @@ settings and the key. Everything that can be wrong is found here, before the pan
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from netdump.image.network import plan_from, plan_given, resolve, take_snapshot
 from netdump.image.savetarget import find_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from netdump.client.config import Config
     from netdump.image.kernel import Kernel
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PROGRAMS_BUDGET: Final = 8 << 20
 """Bytes of the programs, compressed (DESIGN section 6)."""
 FIRMWARE: Final = "lib/firmware"
+HOSTS_PATH: Final = "/etc/hosts"
 INIT: Final = f"""\
 #!/{PYTHON_PATH} -ISB
 from netdump.image.init.supervisor import supervise
@@ -52,7 +54,8 @@ class Wishes:
     """What the administrator wants. None and empty mean: as is best.
 
     bundle: of this host. kernel: release. drivers: more kernel modules. network: as network.SYNTAX. save: a folder.
-    compression, level: see compression. deadline: seconds.
+    compression, level: see compression. deadline: seconds. known: addresses of collectors by name, found earlier, for
+    names that cannot be looked up now.
     """
 
     bundle: Path
@@ -67,6 +70,7 @@ class Wishes:
     compression: str | None = None
     level: int = LEVEL
     strip: bool = True
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class CaptureImage:
-    """A finished image. programs_bytes: its compressed part beyond the machine's own. raw_bytes: unpacked."""
+    """A finished image.
+
+    programs_bytes: its compressed part beyond the machine's own. raw_bytes: unpacked. known: addresses of the
+    collectors by name. digests: SHA-256 of what went in, by the name of what may change. warnings: for the user.
+    """
 
     data: bytes
     kernel: Kernel
@@ -88,6 +96,9 @@ class CaptureImage:
     compression: str
     programs_bytes: int
     raw_bytes: int
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
@@ -98,7 +109,7 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
     kernel = find_kernel(wishes.kernel, root)
     method = choose(kernel, wishes.compression)
     config = load_config(str(wishes.bundle), {}, {})
-    known = resolve(config.collectors)
+    known, warnings = _look_up(config, wishes.known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
     network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
     target = find_target(wishes.save) if wishes.save else None
@@ -110,15 +121,31 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
 
     machine = Archive()
     modules = _add_modules(machine, kernel, _drivers(wishes, network, target, root / "sys"), sizes)
+    drivers = machine.pack()
     plan = _plan(wishes, config, network, target, modules)
-    _add_settings(machine, wishes.bundle, plan, known, sizes)
+    files = _settings(wishes.bundle, plan, known)
+    _add_settings(machine, files, sizes)
 
-    packed_programs, raw_programs = _pack(programs, method, wishes.level)
-    packed_machine, raw_machine = _pack(machine, method, wishes.level)
-    parts = tuple(Part(name, sizes[name]) for name in sorted(sizes, key=lambda name: -sizes[name]))
+    raw_programs, raw_machine = programs.pack(), machine.pack()
+    packed_programs = _pack(raw_programs, method, wishes.level)
+    packed_machine = _pack(raw_machine, method, wishes.level)
     return CaptureImage(
-        packed_programs + packed_machine, kernel, plan, parts, method, len(packed_programs), raw_programs + raw_machine
+        packed_programs + packed_machine,
+        kernel,
+        plan,
+        tuple(Part(name, sizes[name]) for name in sorted(sizes, key=lambda name: -sizes[name])),
+        method,
+        len(packed_programs),
+        len(raw_programs) + len(raw_machine),
+        known,
+        {**_digests(plan, files), "programs": sha256(raw_programs), "drivers": sha256(drivers)},
+        warnings,
     )
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of content in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_image(image: CaptureImage, path: Path) -> None:
@@ -205,9 +232,20 @@ def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarg
     )
 
 
-def _add_settings(
-    archive: Archive, bundle: Path, plan: Plan, known: Mapping[str, list[str]], sizes: dict[str, int]
-) -> None:
+def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], tuple[str, ...]]:
+    """The addresses of the collectors by name, and warnings. A name server may be away for now."""
+    found: dict[str, Sequence[str]] = {}
+    warnings = []
+    for name, addresses in resolve(config.collectors).items():
+        found[name] = addresses or earlier.get(name, ())
+        if not addresses:
+            stand_in = "the addresses it had are used" if found[name] else "the capture kernel will have to find it"
+            warnings.append(f"the collector's name {name} cannot be looked up now: {stand_in}")
+    return found, tuple(warnings)
+
+
+def _settings(bundle: Path, plan: Plan, known: Mapping[str, Sequence[str]]) -> dict[str, tuple[bytes, int]]:
+    """The files that hold settings: content and permissions by path."""
     try:
         secret = bundle.read_bytes()
     except OSError as error:
@@ -215,18 +253,32 @@ def _add_settings(
     hosts = "127.0.0.1 localhost\n" + "".join(
         f"{address} {name}\n" for name, addresses in sorted(known.items()) for address in addresses if address != name
     )
-    files = (
-        (BUNDLE_PATH, secret, 0o600),
-        (PLAN_PATH, pack_plan(plan).encode(), 0o644),
-        ("etc/hosts", hosts.encode(), 0o644),
-    )
+    return {
+        BUNDLE_PATH: (secret, 0o600),
+        PLAN_PATH: (pack_plan(plan).encode(), 0o644),
+        HOSTS_PATH: (hosts.encode(), 0o644),
+    }
+
+
+def _add_settings(archive: Archive, files: Mapping[str, tuple[bytes, int]], sizes: dict[str, int]) -> None:
     archive.add_folder("etc/netdump", 0o700)
-    for path, content, permissions in files:
+    for path, (content, permissions) in files.items():
         archive.add_file(path, content, permissions)
         sizes["settings"] = sizes.get("settings", 0) + len(content)
 
 
-def _pack(archive: Archive, method: str, level: int) -> tuple[bytes, int]:
-    raw = archive.pack()
+def _digests(plan: Plan, files: Mapping[str, tuple[bytes, int]]) -> dict[str, str]:
+    """Of the settings, by what an administrator would call them."""
+    network = Plan(links=plan.links, ways=plan.ways)
+    rest = plan._replace(links=(), ways=(), modules=())
+    return {
+        "bundle": sha256(files[BUNDLE_PATH][0]),
+        "network": sha256(pack_plan(network).encode()),
+        "collectors' addresses": sha256(files[HOSTS_PATH][0]),
+        "options": sha256(pack_plan(rest).encode()),
+    }
+
+
+def _pack(raw: bytes, method: str, level: int) -> bytes:
     packed = compress(method, raw, level)
-    return packed + bytes(-len(packed) % 4), len(raw)
+    return packed + bytes(-len(packed) % 4)

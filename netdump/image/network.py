@@ -77,7 +77,10 @@ def take_snapshot(targets: Iterable[str], sys: Path = Path("/sys")) -> Snapshot:
 
 
 def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
-    """Look up the collectors' names now: the addresses stand in for a name server that may be away later."""
+    """Look up the collectors' names now: the addresses stand in for a name server that may be away later.
+
+    Name servers deal out addresses in turn: within a family they are sorted, so that the same answer is the same image.
+    """
     found: dict[str, list[str]] = {}
     for collector in collectors:
         try:
@@ -85,7 +88,9 @@ def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
         except OSError:
             found[collector.host] = []
             continue
-        found[collector.host] = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+        families = list(dict.fromkeys(answer[0] for answer in answers))  # the system's preference
+        unique = {(families.index(answer[0]), str(answer[4][0])) for answer in answers}
+        found[collector.host] = [address for _, address in sorted(unique)]
     return found
 
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.cli import cmd_arm
-from netdump.errors import ArmError, ReservationError
+from netdump.errors import ArmError, NotArmedError, ReservationError
+from netdump.image import armed
 from tests.cli.test_image_options import IMAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.image.arming import Loading
+    from netdump.image.build import CaptureImage, Wishes
     from tests.cli.commands import Shell
 
 
@@ -26,14 +29,20 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Loading]:
         found.append(loading)
 
     (tmp_path / "boot").mkdir()
-    (tmp_path / "boot/vmlinuz-6.1").touch()
+    (tmp_path / "boot/vmlinuz-6.1").write_bytes(b"kernel")
     kernel = type(IMAGE.kernel)("6.1", tmp_path, tmp_path, {})
-    image = type(IMAGE)(IMAGE.data, kernel, IMAGE.plan, IMAGE.parts, "zstd", 1, 20 << 20)
+    image = replace(IMAGE, kernel=kernel, digests={"network": "1", "bundle": "2"}, known={"web": ["::1"]})
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda: 112 << 20)
     monkeypatch.setattr(cmd_arm, "build_image", lambda _: image)
     monkeypatch.setattr(cmd_arm, "running_command_line", lambda: "console=ttyS0 root=/dev/vda")
     monkeypatch.setattr(cmd_arm, "load", load)
+    monkeypatch.setattr(cmd_arm, "is_loaded", lambda: bool(found))
+    run = tmp_path / "run"
+    monkeypatch.setattr(cmd_arm, "only_one", lambda: armed.only_one(run))
+    monkeypatch.setattr(cmd_arm, "read_record", lambda: armed.read_record(run))
+    monkeypatch.setattr(cmd_arm, "write_record", lambda record: armed.write_record(record, run))
+    monkeypatch.setattr(cmd_arm, "digests", lambda image, line: armed.digests(image, line, tmp_path))
     return found
 
 
@@ -46,6 +55,44 @@ def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
     assert loading.command_line.endswith(" x=1")
     assert not loading.initrd.exists()  # the kernel has it; it holds a key
     assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
+
+
+def test_only_if_something_has_changed(
+    shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert shell.run("arm", "--if-changed").status == 0
+    assert len(loaded) == 1  # nothing was loaded yet
+    done = shell.run("arm", "--if-changed")
+    assert (done.status, done.out) == (0, "Armed already: nothing has changed.\n")
+    assert shell.run("arm", "--if-changed", "--json").object["loaded"] is False
+    assert len(loaded) == 1
+
+    (tmp_path / "boot/vmlinuz-6.1").write_bytes(b"another kernel")
+    asked: list[Wishes] = []
+
+    def build(wishes: Wishes) -> CaptureImage:
+        asked.append(wishes)
+        kernel = replace(IMAGE.kernel, root=tmp_path)
+        return replace(IMAGE, kernel=kernel, digests={"network": "9", "bundle": "2"})
+
+    monkeypatch.setattr(cmd_arm, "build_image", build)
+    done = shell.run("arm", "--if-changed")
+    assert "Armed again (changed: kernel, network): a panic starts" in done.out
+    assert len(loaded) == 2
+    assert asked[0].known == {"web": ["::1"]}
+    assert "Armed again" not in shell.run("arm").out  # asked for without a condition: loaded in any case
+    assert len(loaded) == 3
+
+
+def test_what_is_loaded(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
+    done = shell.run("arm", "--show")
+    assert (done.status, "a panic leaves no dump" in done.err) == (NotArmedError.exit_status, True)
+    shell.run("arm", "--command-line", "console=hvc0")
+    done = shell.run("arm", "--show")
+    assert "command line  console=hvc0\n" in done.out
+    assert shell.run("arm", "--show", "--json").object["by_netdump"] is True
+    armed.forget_record(tmp_path / "run")
+    assert shell.run("arm", "--show").out == "A capture kernel is loaded, but not by netdump.\n"
 
 
 def test_json_and_a_line_of_ones_own(shell: Shell, loaded: list[Loading]) -> None:
