@@ -90,7 +90,7 @@ def parse_bundle(text: str, origin: str) -> Bundle:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
         raise ConfigError(f"{origin} is not valid TOML: {error}") from error
     if document.get("version") != BUNDLE_VERSION:
         raise ConfigError(

@@ -79,11 +79,13 @@ def load_key(pem: str | bytes, what: str) -> PrivateKey:
 
 
 def load_certificate(pem: str | bytes, what: str) -> x509.Certificate:
-    """Read one certificate in PEM. what: names it in messages. Raises CertificateError."""
+    """Read one certificate in PEM, with a key that can be read. what: names it in messages. Raises CertificateError."""
     try:
-        return x509.load_pem_x509_certificate(_bounded(pem))
+        certificate = x509.load_pem_x509_certificate(_bounded(pem))
+        certificate.public_key()  # which is parsed only now
     except MALFORMED as error:
         raise CertificateError(f"{what} is not a certificate in PEM: {printable(str(error), 200)}") from error
+    return certificate
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -122,7 +122,7 @@ def _parse_finding(item: object) -> Finding:
     damage = item.get("damage")
     return Finding(
         # A newer collector may know other classes; what it found is damage all the same.
-        damage=Damage(damage) if damage in set(Damage) else Damage.CONTENT,
+        damage=Damage(damage) if isinstance(damage, str) and damage in set(Damage) else Damage.CONTENT,
         file=str(item.get("file"))[:_TEXT_CHARS_MAX],
         position=position if isinstance(position, int) else None,
         text=str(item.get("text"))[:_TEXT_CHARS_MAX],

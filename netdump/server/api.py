@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -102,10 +103,13 @@ class Visit:
     async def body(self) -> dict[str, str]:
         """The JSON object of texts that was sent. Raises BadRequestError."""
         data = bytearray()
-        async for piece in self.request.stream():
-            data += piece
-            if len(data) > BODY_MAX:
-                raise BadRequestError(f"the request is larger than {BODY_MAX} bytes")
+        try:
+            async for piece in self.request.stream():
+                data += piece
+                if len(data) > BODY_MAX:
+                    raise BadRequestError(f"the request is larger than {BODY_MAX} bytes")
+        except ClientDisconnect:
+            raise BadRequestError("the request broke off") from None
         try:
             value = json.loads(bytes(data))
         except (ValueError, RecursionError):

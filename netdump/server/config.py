@@ -244,7 +244,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
     try:
         document = tomllib.loads(raw.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
         raise ConfigError(f"{path} is not TOML: {error}") from error
     return build(document, str(path))
 

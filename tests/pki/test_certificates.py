@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from netdump.errors import CertificateError, PkiError
@@ -28,6 +35,17 @@ def issuer() -> made.Issuer:
 
 def critical(certificate: x509.Certificate) -> dict[str, bool]:
     return {extension.oid._name: extension.critical for extension in certificate.extensions}
+
+
+def test_a_certificate_whose_key_is_none(issuer: made.Issuer) -> None:
+    """Its parser does not look at the key before somebody asks for it; whoever asks later must not be surprised."""
+    der = bytearray(issuer.certificate.public_bytes(Encoding.DER))
+    point = issuer.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    at = der.index(point)
+    der[at + 1 : at + len(point)] = bytes(len(point) - 1)
+    text = base64.encodebytes(bytes(der)).decode()
+    with pytest.raises(CertificateError, match="is not a certificate"):
+        made.load_certificate(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n", "what was sent")
 
 
 def test_the_authority(issuer: made.Issuer) -> None:

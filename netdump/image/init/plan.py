@@ -125,10 +125,10 @@ def parse_plan(text: str) -> Plan:
         raise PlanError(f"{PLAN_PATH} does not begin with {FIRST_LINE!r}")
     plan = Plan()
     for line in lines[1:]:
-        keyword, *words = line.split()
         try:
+            keyword, *words = line.split()
             plan = _apply(plan, keyword, words)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             raise PlanError(f"{PLAN_PATH}: cannot read {line!r} ({error})") from error
     return plan
 

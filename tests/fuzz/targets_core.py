@@ -1,0 +1,142 @@
+"""What a dead kernel left: ELF headers, notes, VMCOREINFO, log rings, page tables, struct pages; and its kernel log."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from functools import cache
+from typing import Final, Literal
+
+from netdump.analyze.panic import panic_line
+from netdump.client.image import build_headline
+from netdump.errors import CoreError, KernelDataError
+from netdump.testing.elf_writer import EM_386, EM_X86_64, Core, NoteSegment, note, prstatus_note
+from netdump.testing.kernel_writer import DeadKernel, Message
+from netdump.testing.memmap_writer import x86_64
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.elf import parse_headers
+from netdump.vmcore.filter import open_filter
+from netdump.vmcore.identity import ingredients
+from netdump.vmcore.kernel import read_facts
+from netdump.vmcore.notes import iter_notes, notes_end, vmcoreinfo_text
+from netdump.vmcore.physmap import ImageMap
+from netdump.vmcore.plan import iter_chunks
+from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+from tests.fuzz.target import MIB, Target
+from tests.vmcore.doubles import BytesSource, restore
+from tests.vmcore.made_up import populate
+
+_PATCH: Final = struct.Struct(">IB")  # where, how many bytes
+_CHUNKS_MAX: Final = 200  # of a plan: an image may claim terabytes of nothing
+
+
+def _core(data: bytes) -> None:
+    """A core file: everything the sender does before its first chunk, and the chunks."""
+    source = BytesSource(data)
+    headers = parse_headers(source.read, source.size)
+    image_map = ImageMap(headers)
+    facts = read_facts(source, headers, image_map)
+    ingredients(source, headers, facts.notes)
+    build_headline(headers, facts, facts.remarks)
+    chunks = []
+    for chunk in iter_chunks(source, image_map, facts.page_bytes):
+        chunks.append(chunk._replace(data=memoryview(bytes(chunk.data))))
+        if len(chunks) == _CHUNKS_MAX:
+            return
+    assert restore(chunks) == data
+
+
+def _notes(data: bytes) -> None:
+    for byteorder in ("little", "big"):
+        for each in iter_notes(data, byteorder):
+            assert len(each.desc) <= len(data)
+        assert 0 <= notes_end(data, byteorder) <= len(data)
+        info = Vmcoreinfo.parse(vmcoreinfo_text(data, byteorder) or data)
+        for read in (info.symbol, info.size, info.offset, info.length, info.number, info.count, info.value):
+            read("init_uts_ns")
+            read("page.flags")
+        with suppress(KernelDataError):
+            info.need("SYMBOL", "prb")
+
+
+@cache
+def _machine() -> bytes:
+    return populate(x86_64(ERAS["6.1"], 8 << 20)).core().build()
+
+
+def _filter(data: bytes) -> None:
+    """Patches of a machine's core, each: where (4 bytes), how many bytes (1), the bytes."""
+    image = bytearray(_machine())
+    at = 0
+    while at + _PATCH.size <= len(data):
+        place, length = _PATCH.unpack_from(data, at)
+        piece = data[at + _PATCH.size : at + _PATCH.size + length]
+        place %= len(image)
+        image[place : place + len(piece)] = piece[: len(image) - place]
+        at += _PATCH.size + length
+    source = BytesSource(bytes(image))
+    headers = parse_headers(source.read, source.size)
+    facts = read_facts(source, headers)
+    page_filter = open_filter(source, headers, facts, 31)
+    for first in range(0, 2048, 512):
+        answer = page_filter.classify(first * facts.page_bytes, 512)
+        assert sum(pages for _, pages in answer) == 512
+
+
+def _panic(data: bytes) -> None:
+    line = panic_line(data)
+    assert line is None or line.isprintable()
+
+
+def _cores() -> list[bytes]:
+    cores = []
+    for word, byteorder in ((8, "little"), (4, "little"), (8, "big")):
+        for form in ("ring", "records"):
+            kernel = DeadKernel(word, byteorder)  # type: ignore[arg-type]  # both are byte orders
+            kernel.add_uts(nodename="web1")
+            messages = [Message(number * 10**8, b"message %d" % number) for number in range(12)]
+            if form == "ring":
+                kernel.add_printk_ring(messages, count_bits=4, size_bits=9)
+            else:
+                kernel.add_printk_records(messages, buffer_bytes=512)
+            kernel.lines["CRASHTIME"] = "1795377839"
+            notes = prstatus_note(1, bytes(27 * word), word, kernel.byteorder) + kernel.note()
+            bits: Literal[32, 64] = 64 if word == 8 else 32
+            machine = EM_X86_64 if word == 8 else EM_386
+            cores.append(Core([kernel.load()], [NoteSegment(notes)], bits, kernel.byteorder, machine).build())
+    return cores
+
+
+def _note_areas() -> list[bytes]:
+    kernel = DeadKernel()
+    kernel.add_uts(nodename="web1")
+    kernel.add_printk_ring([Message(10**9, b"hello")])
+    return [kernel.note(), prstatus_note(7, bytes(27 * 8)) + note(b"X", 9, b"abc") + kernel.note(), kernel.vmcoreinfo()]
+
+
+def _patches() -> list[bytes]:
+    """No patch; and single bytes at places with something in them: headers, notes, page tables, struct pages."""
+    image = _machine()
+    used = [at for at in range(0, len(image), 4096) if any(image[at : at + 4096])]
+    words = [at + image[at : at + 4096].index(image[at : at + 4096].strip(b"\0")[:1]) for at in used[:60]]
+    return [b""] + [_PATCH.pack(at, 8) + image[at : at + 8] for at in words]
+
+
+def _logs() -> list[bytes]:
+    return [
+        b"[    1.000000] Kernel panic - not syncing: Fatal exception\n",
+        (
+            b"<1>[   14.621216][    T31] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
+            b"[   14.621220] Oops: 0002 [#1] PREEMPT SMP\n[   14.621230] Kernel panic - not syncing: Fatal exception\n"
+        ),
+        b"[ 1.0] INFO: task a:1 blocked for more than 120 seconds.\n[ 2.0] Kernel panic - not syncing: hung_task: x\n",
+        b"[    2.000000] general protection fault, probably for non-canonical address: 0000 [#1] SMP\n",
+    ]
+
+
+TARGETS = (
+    Target("core", _core, (CoreError,), _cores, bytes_max=1 << 16, memory_max=48 * MIB, rounds=250),
+    Target("notes", _notes, (), _note_areas, bytes_max=1 << 14),
+    Target("filter", _filter, (CoreError,), _patches, memory_max=96 * MIB, rounds=25),
+    Target("panic", _panic, (), _logs, bytes_max=1 << 14),
+)

@@ -1,0 +1,56 @@
+"""Every parser of foreign bytes, on sound inputs, on what once broke it, and on seeded damage to both."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from tests.fuzz.mutation import mutated
+from tests.fuzz.target import CORPUS, corpus, judge
+from tests.fuzz.targets import TARGETS
+
+# cryptography still takes certificates that RFC 5280 forbids, and says that it soon will not.
+pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+
+SEED = int(os.environ.get("NETDUMP_SEED", "1"))
+FACTOR = int(os.environ.get("NETDUMP_FUZZ_FACTOR", "1"))  # for campaigns: so many times the rounds
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_kept_inputs(name: str) -> None:
+    target = TARGETS[name]
+    for data in (*target.seeds(), *corpus(target), b""):
+        judge(target, data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_inputs(name: str) -> None:
+    target = TARGETS[name]
+    inputs = [*target.seeds(), *corpus(target)]
+    random = Random(f"{SEED}/{name}")
+    for number in range(target.rounds * FACTOR):
+        data = mutated(random, inputs, target.bytes_max)
+        try:
+            judge(target, data)
+        except BaseException as error:
+            error.add_note(f"NETDUMP_SEED={SEED}, input {number} of {name}: {data[:200].hex()}")
+            raise
+
+
+def test_sound_inputs_are_sound() -> None:
+    """Seeds that only raise would lead nowhere: at least one of each target goes all the way."""
+    for target in TARGETS.values():
+        passed = 0
+        for data in target.seeds():
+            try:
+                target.run(data)
+                passed += 1
+            except target.errors:
+                pass
+        assert passed, target.name
+
+
+def test_the_corpus_belongs_to_targets() -> None:
+    assert {folder.name for folder in CORPUS.iterdir()} <= set(TARGETS)
