@@ -30,7 +30,9 @@ def canonical(members: Mapping[str, object]) -> bytes:
     Members may be str, int, bool, None, lists and dicts. Spec: [S-10].
     """
     text = json.dumps(members, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return _DELETE.sub("\\1\x7f", text).encode() + b"\n"
+    if "\\u007f" in text:
+        text = _DELETE.sub("\\1\x7f", text)
+    return text.encode() + b"\n"
 
 
 def seal(members: Mapping[str, object]) -> bytes:
