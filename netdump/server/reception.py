@@ -71,7 +71,10 @@ class _Place:
 
 
 class Reception:
-    """All dumps that arrive. Belongs to the event loop. on_complete(id) is called when a dump becomes complete."""
+    """All dumps that arrive. Belongs to the event loop.
+
+    on_complete(id) is called when a dump becomes complete. clock: seconds since 1970, stamped into new dumps.
+    """
 
     def __init__(
         self,
@@ -82,8 +85,10 @@ class Reception:
         recorder: Recorder,
         on_complete: Callable[[str], None],
         audit: Audit,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._clock = clock
         self._workshop = workshop
         self._limits = limits
         self._admission = Admission(limits)
@@ -124,7 +129,7 @@ class Reception:
             level=hello.level,
             drill=hello.drill,
             agent=hello.agent,
-            created=int(time.time()),
+            created=int(self._clock()),
         )
         if before is not None:
             self._note("dump-fenced", connection, hello)

@@ -92,6 +92,11 @@ class FaultyFiles:
         """End what fill_up() has begun."""
         self._full_from = None
 
+    def forget_plans(self) -> None:
+        """Nothing that was planned goes wrong any more."""
+        self._failing.clear()
+        self._stop = None
+
     @property
     def full(self) -> bool:
         """Whether the next operation finds the disk full."""

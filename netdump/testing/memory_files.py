@@ -47,8 +47,8 @@ class _Content:
             _apply(self.durable, position, data)
         self.waiting.clear()
 
-    def cut(self, random: Random | None) -> None:
-        """Power goes. random: which of the waiting changes were lucky; None: none."""
+    def after_cut(self, random: Random | None) -> _Content:
+        """What is found after a power cut. random: which of the waiting changes were lucky; None: none."""
         found = bytearray(self.durable)
         for position, data in self.waiting if random is not None else ():
             assert random is not None
@@ -59,7 +59,9 @@ class _Content:
                 _apply(found, position, data[: random.randrange(len(data) + 1)])
             elif luck < 0.7 and data is not None:
                 _apply(found, position + len(data), b"")  # the length came through, the data did not
-        self.now, self.durable, self.waiting = found, bytearray(found), []
+        after = _Content()
+        after.now, after.durable = found, bytearray(found)
+        return after
 
 
 def _apply(content: bytearray, position: int, data: bytes | None) -> None:
@@ -91,15 +93,16 @@ class _Folder:
         self.durable = dict(self.now)
         self.waiting.clear()
 
-    def cut(self, random: Random | None) -> None:
-        """Power goes. random: which of the waiting changes were lucky; None: none."""
+    def after_cut(self, random: Random | None) -> _Folder:
+        """What is found after a power cut. random: which of the waiting changes were lucky; None: none."""
         found = dict(self.durable)
         for names in self.waiting:
             if random is not None and random.random() < 0.5:
                 _rename(found, names)
-        self.now, self.durable, self.waiting = found, dict(found), []
-        for inner in self.now.values():
-            inner.cut(random)
+        after = _Folder()
+        after.now = {name: inner.after_cut(random) for name, inner in found.items()}
+        after.durable = dict(after.now)
+        return after
 
 
 def _rename(entries: dict[str, _Content | _Folder], names: dict[str, _Content | _Folder | None]) -> None:
@@ -114,13 +117,19 @@ class MemoryFiles:
     """Files in memory. Spec of the methods: netdump.store.files.Files. For one thread."""
 
     def __init__(self) -> None:
-        self._root: Final = _Folder()
+        self._root = _Folder()
         self._locks: Final[set[str]] = set()
 
     def cut_power(self, random: Random | None = None) -> None:
         """Lose what is not durable, and every lock. random: decides what of it is kept by luck; None: nothing."""
-        self._root.cut(random)
+        self._root = self._root.after_cut(random)
         self._locks.clear()
+
+    def after_power_cut(self, random: Random | None = None) -> MemoryFiles:
+        """The disk as a power cut now would leave it, as another one; this one stays as it is."""
+        other = MemoryFiles()
+        other._root = self._root.after_cut(random)
+        return other
 
     def content(self, name: str) -> bytearray:
         """The bytes of a file, for tests to look at and to damage."""

@@ -83,7 +83,7 @@ class SampleDump:
 
     def chunk(self, offset: int, length: int, codec: CodecId = CodecId.ZSTD) -> Chunk:
         """The chunk of that range."""
-        runs = list(_slice(self.runs, offset, length))
+        runs = list(slice_runs(self.runs, offset, length))
         pieces, place = [], offset
         for run in runs:
             if run.state is PageState.DATA:
@@ -138,7 +138,7 @@ def received_chunk(offset: int, runs: list[Run], raw: bytes, codec: CodecId = Co
 
 
 def _random_runs(random: Random, image_bytes: int) -> Iterator[Run]:
-    """Runs that tile the image; neighbours may be one, _slice() joins them."""
+    """Runs that tile the image; neighbours may be one, slice_runs() joins them."""
     offset = 0
     while offset < image_bytes:
         length = random.choice([_PAGE, 2 * _PAGE, 5 * _PAGE, random.randint(1, 9000)])
@@ -170,8 +170,8 @@ def _fill(runs: list[Run], seed: int) -> bytes:
     return bytes(image)
 
 
-def _slice(runs: list[Run], offset: int, length: int) -> Iterator[Run]:
-    """The runs of a range of the image, neighbours that are one joined ([W-47])."""
+def slice_runs(runs: list[Run], offset: int, length: int) -> Iterator[Run]:
+    """The runs of a range of the image, neighbours that are one joined ([W-47]). runs: of the whole image."""
     start, before = 0, None
     for run in runs:
         begin, end = max(offset, start), min(offset + length, start + run.length)

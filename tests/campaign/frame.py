@@ -64,16 +64,22 @@ class Tally:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a campaign may do. deadline: of time.monotonic. case: look at this one only. jobs: processes at once."""
+    """How much a campaign may do.
+
+    deadline: of time.monotonic. case: look at this one only. jobs: processes at once. cases: look at no more.
+    """
 
     seed: int
     deadline: float
     case: str | None = None
     jobs: int = 1
+    cases: int | None = None
 
     @classmethod
-    def of(cls, seconds: float, seed: int = 1, case: str | None = None, jobs: int = 1) -> Budget:
-        return cls(seed, time.monotonic() + seconds, case, jobs)
+    def of(
+        cls, seconds: float, seed: int = 1, case: str | None = None, jobs: int = 1, cases: int | None = None
+    ) -> Budget:
+        return cls(seed, time.monotonic() + seconds, case, jobs, cases)
 
     @property
     def left(self) -> float:
@@ -89,12 +95,14 @@ class Budget:
 class Campaign:
     """One campaign. summary: what it does, for the table. run: looks at cases until the budget is spent.
 
-    missing: says what it lacks on this machine, None if nothing; it is skipped then.
+    missing: says what it lacks on this machine, None if nothing; it is skipped then. quick: how many cases every
+    landing looks at (`--quick`); 0: none.
     """
 
     name: str
     summary: str
     run: Callable[[Budget], Tally]
+    quick: int = 0
     missing: Callable[[], str | None] = lambda: None
 
 
@@ -179,7 +187,7 @@ def numbered(budget: Budget, look: Callable[[int, Tally], None], cases: Iterable
     if budget.case is not None:
         look(int(budget.case), tally)  # what it raises shall be seen with its frames
         return tally
-    batches = _batches(iter(cases), batch)
+    batches = _batches(islice(cases, budget.cases), batch)
     if budget.jobs == 1:
         for numbers in batches:
             tally.add(_look_at_all(numbers, look))

@@ -169,3 +169,13 @@ def test_a_failing_close_closes(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="error"):
         lock.release()
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_plans_can_be_forgotten() -> None:
+    files = FaultyFiles(MemoryFiles())
+    files.fail(0)
+    files.stop(1)
+    files.forget_plans()
+    files.make_folder("a")
+    files.make_folder("b")
+    assert files.names("") == ["a", "b"]

@@ -138,3 +138,17 @@ def test_errors_are_those_of_a_disk() -> None:
     status = files.status("d")
     assert status is not None
     assert status.is_folder
+
+
+def test_what_a_power_cut_would_leave_can_be_looked_at() -> None:
+    files = MemoryFiles()
+    file = files.create("a")
+    file.write(b"synced")
+    file.sync()
+    files.sync_folder("")
+    file.write(b", and not")
+    files.create("b")
+    assert files.after_power_cut().all_names() == ["a"]
+    assert files.after_power_cut().content("a") == b"synced"
+    assert files.content("a") == b"synced, and not"
+    assert files.all_names() == ["a", "b"]

@@ -1,0 +1,311 @@
+"""The world of one seed: who may act is found out, one of them is drawn, it acts, and every promise is looked at.
+
+Owns time, chance and order. What happens to the dump is decided by production code; what goes wrong by faults.py.
+
+The promises, looked at after every step:
+
+- acknowledged implies durable and exact: whatever an ACK, RESUME or RECEIPT says is found, byte for byte, on the disk
+  that a power cut at this moment would leave (before the message is even on its way);
+- what was promised for a dump never becomes less;
+- a receipt implies a manifest, all of the image, and the root that the client has computed;
+- no dump is ever found damaged, no callback fails;
+- what a connection keeps in memory is bounded by its credit and one segment; what a client sends again by its credit
+  for each connection; the steps it all takes by STEPS_MAX.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from netdump import wire
+from netdump.errors import NetdumpError
+from netdump.pages import PageState
+from netdump.store import Store
+from netdump.store.layout import SEGMENTS, segment_range
+from netdump.store.restore import placed_runs
+from netdump.store.segment import SegmentReader
+from netdump.testing.faulty_files import Stopped
+from netdump.testing.memory_files import MemoryFiles
+from netdump.wire import CREDIT_MIN
+from tests.simulation.client import SimulatedClient
+from tests.simulation.collector import ROOT, SimulatedCollector
+from tests.simulation.network import Cable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netdump.testing.sample_dump import SampleDump
+
+STEPS_MAX: Final = 60_000
+ARRIVING_MOST: Final = 256 * 1024  # in the buffer of a connection
+
+
+class ViolationError(AssertionError):
+    """A promise was broken."""
+
+
+class Promise:
+    """What was said of one dump. durable: up to where; complete: by a receipt, with that root."""
+
+    def __init__(self, sample: SampleDump) -> None:
+        self.sample = sample
+        self.durable = -1  # nothing: not even that it is known
+        self.root: bytes | None = None
+        self.sound: set[bytes] = set()  # digests of segment files that were found exact
+
+
+class World:
+    """Everything there is. seed: what happens."""
+
+    def __init__(self, seed: int, publish: int) -> None:
+        self.random = Random(seed)
+        self.now = 0.0
+        self.leap = 0.0  # of the collector's monotonic clock
+        self.wall = 1_700_000_000.0
+        self.steps = 0
+        self.acks = 0
+        self.disk = MemoryFiles()
+        self.collector: SimulatedCollector | None = None
+        self.collector_due = 0.0  # when it is started again
+        self.disk_idle_until = 0.0  # the thread pools do nothing before
+        self.cables: list[Cable] = []
+        self.clients: list[SimulatedClient] = []
+        self.promises: dict[bytes, Promise] = {}
+        self._publish = publish
+        self._trace = hashlib.sha256()
+
+    @property
+    def trace(self) -> str:
+        """A digest of everything that has happened."""
+        return self._trace.hexdigest()
+
+    def note(self, *what: object) -> None:
+        """Something has happened."""
+        self._trace.update(repr(what).encode())
+
+    def add_client(self, sample: SampleDump, host: str) -> SimulatedClient:
+        """Start a sender."""
+        self.promises.setdefault(sample.dump_id, Promise(sample))
+        client = SimulatedClient(sample, host, self.random.getrandbits(32), self._connect, lambda: self.now)
+        self.clients.append(client)
+        return client
+
+    # One step
+
+    def step(self) -> None:
+        """Let one of those who can act do so; if nobody can, let time pass."""
+        self.steps += 1
+        if self.steps > STEPS_MAX:
+            raise ViolationError(f"not done after {STEPS_MAX} steps")
+        actions = self._actions()
+        if not actions:
+            self._pass_time()
+            return
+        if self.random.random() < 0.01:
+            self.now += self.random.expovariate(20)
+        name, act = actions[int(self.random.random() * len(actions))]
+        self.note(self.steps, name)
+        try:
+            act()
+        except Stopped:
+            self.kill_collector("a planned stop")
+        self._check_bounds()
+
+    def _actions(self) -> list[tuple[str, Callable[[], None]]]:
+        now, found = self.now, []
+        collector = self.collector
+        if collector is None:
+            if now >= self.collector_due:
+                found.append(("start", self._start_collector))
+        else:
+            loop = collector.loop
+            if loop.ready or ((due := loop.due()) is not None and due <= now + self.leap):
+                found.append(("turn", loop.turn))
+            if loop.jobs and now >= self.disk_idle_until:
+                found.append(("job", self._do_job))
+            if collector.stopped:
+                found.append(("end", lambda: self.kill_collector("an orderly end")))
+        for cable in self.cables:
+            if collector is not None and cable.can_reach_collector(now):
+                found.append(("up", lambda cable=cable: self._up(cable)))  # type: ignore[misc]
+            if cable.can_reach_client(now):
+                found.append(("down", lambda cable=cable: self.note(cable.reach_client(self._size()))))  # type: ignore[misc]
+        found += [("client", client.turn) for client in self.clients if client.ready(now)]
+        return found
+
+    def _pass_time(self) -> None:
+        moments = [client.due for client in self.clients if client.running]
+        moments += [cable.frozen_until for cable in self.cables if not cable.dead]
+        if self.collector is None:
+            moments.append(self.collector_due)
+        else:
+            due = self.collector.loop.due()
+            moments += [self.disk_idle_until] if due is None else [self.disk_idle_until, due - self.leap]
+        future = [moment for moment in moments if moment > self.now]
+        if not future:
+            raise ViolationError("nothing will ever happen again")
+        self.now = min(future)
+        self.cables = [cable for cable in self.cables if not cable.over]
+        self.note("time", round(self.now, 6))
+
+    def _size(self) -> int:
+        """How much arrives at once: a few bytes, or all there is."""
+        return self.random.choice((1, 7, 300, 1500, 9000, 65536, 65536))
+
+    def _up(self, cable: Cable) -> None:
+        assert self.collector is not None
+        with self.collector.loop.running():
+            self.note(cable.reach_collector(self._size()))
+
+    def _do_job(self) -> None:
+        assert self.collector is not None
+        loop = self.collector.loop
+        loop.do_job(int(self.random.random() * len(loop.jobs)))
+
+    # Processes
+
+    def _start_collector(self) -> None:
+        try:
+            self.collector = SimulatedCollector(
+                self.disk, lambda: self.now + self.leap, lambda: self.wall, self._publish
+            )
+        except NetdumpError as error:
+            self.note("no start", str(error))
+            self.collector_due = self.now + 5
+
+    def kill_collector(self, why: str, power: str = "stays") -> None:
+        """The collector's process ends at once. power: "stays", "cut", "lucky": what is left of what was not synced."""
+        collector, self.collector = self.collector, None
+        if collector is None:
+            return
+        self.note("kill", why, power)
+        collector.files.stopped = True
+        collector.loop.kill()
+        for handle in list(collector.files._handles):
+            handle.abandon()
+        for cable in self.cables:
+            cable.transport.lost = True
+            cable.cut()
+        if power != "stays":
+            self.disk.cut_power(Random(self.random.getrandbits(32)) if power == "lucky" else None)
+        self.collector_due = self.now + self.random.choice((0.0, 0.1, 5.0, 40.0))
+        self._look_at_disk(self.disk.after_power_cut())
+
+    def _connect(self, client: SimulatedClient) -> Cable | None:
+        if self.collector is None or self.collector.stopping is not None:
+            return None
+        cable = Cable(client.host, self._said)
+        cable.client = client
+        self.cables.append(cable)
+        self.collector.accept(cable)
+        return cable
+
+    # The promises
+
+    def _said(self, cable: Cable, frame: bytes) -> None:
+        """The collector says something: it must be true now, though nobody has heard it yet."""
+        message = wire.unpack(frame)
+        assert cable.client is not None
+        promise = self.promises[cable.client.sample.dump_id]
+        match message:
+            case wire.Resume():
+                cable.resumed = True
+                self._promise(promise, message.offset)
+                self._look_at_disk(self.disk.after_power_cut())
+                self._check_rework(cable.client)
+            case wire.Ack():
+                self.acks += 1
+                self._promise(promise, message.offset)
+            case wire.Receipt():
+                promise.root = message.root
+                self._promise(promise, len(promise.sample.image))
+                self._look_at_disk(self.disk.after_power_cut())
+            case wire.Decline(code=wire.DeclineCode.DAMAGED):
+                raise ViolationError("a dump is declined as damaged")
+            case _:
+                return
+        self.note(type(message).__name__)
+
+    def _promise(self, promise: Promise, offset: int) -> None:
+        if offset < promise.durable:
+            raise ViolationError(f"the acknowledged offset went from {promise.durable} to {offset}")
+        promise.durable = offset
+        _look_at_segments(promise, self.disk.after_power_cut())
+
+    def _look_at_disk(self, disk: MemoryFiles) -> None:
+        """Does recovery find everything that was promised on this disk? And is it exact?"""
+        for promise in self.promises.values():
+            if promise.durable < 0:
+                continue
+            _look_at_segments(promise, disk)
+            dump = Store(ROOT, disk).dump(promise.sample.origin.id)
+            segments = dump.segments()
+            reached = segments[-1].end if segments else 0
+            if reached < promise.durable:
+                raise ViolationError(f"promised up to {promise.durable}, recovered up to {reached}")
+            if promise.root is not None and (dump.manifest is None or dump.manifest.root != promise.root):
+                raise ViolationError("there is a receipt, but not the manifest that it is for")
+
+    def _check_bounds(self) -> None:
+        collector = self.collector
+        if collector is None:
+            return
+        if collector.loop.mistakes:
+            raise ViolationError(f"a callback failed: {collector.loop.mistakes[0]}")
+        if collector.damaged:
+            raise ViolationError(f"found damaged: {collector.damaged}")
+        for arrival in collector.arrivals():
+            if arrival._queued_bytes > collector.held_most + ARRIVING_MOST:
+                raise ViolationError(f"{arrival._queued_bytes} bytes of one connection in memory")
+
+    def _check_rework(self, client: SimulatedClient) -> None:
+        again = client.sent_cost - client.new_cost
+        # A stream that ends in the middle has made one chunk ready that was not sent.
+        allowed = client.connections * (CREDIT_MIN + wire.CHUNK_DATA_MAX)
+        if again > allowed:
+            raise ViolationError(f"{again} bytes were sent again over {client.connections} connections")
+
+    # The end
+
+    def check_end(self, sample: SampleDump) -> None:
+        """The dump is complete: everything about it is as it should be, also after a last power cut."""
+        disk = self.disk.after_power_cut()
+        store = Store(ROOT, disk)
+        dump = store.dump(sample.origin.id)
+        dump.reassemble()
+        if disk.content(f"{sample.origin.id}/vmcore") != sample.image:
+            raise ViolationError("the restored image is not what the client has read")
+        outcomes = {client.outcome.root for client in self.clients if client.outcome and client.sample is sample}
+        report = dump.verify()
+        if not report.ok or dump.manifest is None or report.image_bytes != len(sample.image):
+            raise ViolationError(f"complete, but {report}")
+        if outcomes - {dump.manifest.root}:
+            raise ViolationError("a client was given another root")
+
+
+def _look_at_segments(promise: Promise, disk: MemoryFiles) -> None:
+    """Are there segments on this disk, exact to the byte, up to where it was promised?
+
+    By the names and contents of the files alone: what recovery makes of them is looked at when it happens.
+    """
+    sample, reached = promise.sample, 0
+    folder = f"{sample.origin.id}/{SEGMENTS}"
+    for name in disk.names(folder):
+        start, end = segment_range(name) or (-1, -1)
+        if start <= reached < end:
+            reached = end
+            digest = hashlib.sha256(disk.content(f"{folder}/{name}")).digest()
+            if digest not in promise.sound:
+                _check_segment(sample, SegmentReader(disk.open(f"{folder}/{name}"), name, sample.dump_id))
+                promise.sound.add(digest)
+    if reached < promise.durable:
+        raise ViolationError(f"promised up to {promise.durable}, durable up to {reached}")
+
+
+def _check_segment(sample: SampleDump, segment: SegmentReader) -> None:
+    for stored in segment.chunks():
+        for run, place, raw in placed_runs(stored):
+            if run.state is PageState.DATA and raw != sample.image[place : place + run.length]:
+                raise ViolationError(f"image offset {place} is not what the client has read")
