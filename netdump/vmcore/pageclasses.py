@@ -51,6 +51,11 @@ _IS_IN_USE: Final = table(lambda code: 0xFF if code & (LRU | ANON | HEAD) and no
 _OFFLINE_ALL: Final = repeat(ExcludeClass.OFFLINE, SLAB_PAGES)
 
 
+_FILLS: Final = tuple(
+    tuple(bytes((exclude,)) * (1 << order) for order in range(SLAB_PAGES.bit_length())) for exclude in ExcludeClass
+)
+
+
 class Tally(NamedTuple):
     """What one call found. classes: one byte a page, an ExcludeClass.
 
@@ -164,6 +169,11 @@ class Classifier:
                 slab.doubts.append(ExcludeClass.CACHE)
             elif action & _HEAD_OF:
                 order = self._rules.order(slab.data, page * self._rules.size, slab.pfn + page)
+                end = page + (1 << order)
+                if order and end <= slab.pages and slab.tails_inside(page + 1, end) == end - page - 1:
+                    slab.classes[page:end] = _FILLS[action & 0xF][order]  # nearly always, so it is quick
+                    cursor = end
+                    continue
                 exclude = ExcludeClass(action & 0xF)
                 cursor = self._place(slab, page, Verdict(exclude, order) if order else KEEP, exclude)
             else:
