@@ -20,7 +20,7 @@ from netdump.vmcore.distrust import Distrust
 from netdump.vmcore.framewalk import FrameWalk
 from netdump.vmcore.freelists import check_free_lists
 from netdump.vmcore.kernelpages import iter_kernel_pages
-from netdump.vmcore.memmap import open_memory_map
+from netdump.vmcore.memmap import core_frames, open_memory_map
 from netdump.vmcore.pagearray import PageArray
 from netdump.vmcore.pagerules import Refusals, read_rules
 from netdump.vmcore.paging import PhysicalMemory
@@ -38,6 +38,7 @@ LEVEL_ALL: Final = 31
 
 _RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
 _CLASSES: Final = tuple(ExcludeClass)
+_KNOWN_PAGES: Final = 64
 _FREE: Final = (ExcludeClass.FREE, ExcludeClass.UNACCEPTED)
 
 
@@ -62,7 +63,7 @@ def open_filter(
     memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
     pages = PageArray(space, memory_map, rules, facts.page_bytes)
     distrust = Distrust(wanted, refusals)
-    check_free_lists(distrust, pages, info, facts.cpus)
+    check_free_lists(distrust, pages, info, facts.cpus, core_frames(headers, facts.page_bytes))
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
     return PageFilter(FrameWalk(pages, distrust), distrust, facts.page_bytes)
 
@@ -70,7 +71,7 @@ def open_filter(
 class PageFilter:
     """Classifies pages of memory. One pass, in any order, though only forward is fast. Not thread-safe."""
 
-    __slots__ = ("_distrust", "_free_pages", "_page_bytes", "_ranges", "_walk", "counts")
+    __slots__ = ("_distrust", "_free_pages", "_known", "_page_bytes", "_ranges", "_walk", "counts")
 
     def __init__(self, walk: FrameWalk | None, distrust: Distrust, page_bytes: int) -> None:
         """walk: None if nothing is to be left out. See open_filter."""
@@ -79,6 +80,7 @@ class PageFilter:
         self._page_bytes = page_bytes
         self._ranges: list[tuple[int, int]] = []  # frames that were asked for, [start, end), ascending, apart
         self._free_pages = 0
+        self._known: dict[bytes, tuple[ExcludeClass, int]] = {}
         self.counts: dict[ExcludeClass, int] = dict.fromkeys(ExcludeClass, 0)
 
     @property
@@ -101,18 +103,21 @@ class PageFilter:
         except Exception as error:  # whatever the garbage of a dying kernel provokes: the dump goes on, unfiltered
             self._distrust.stop_all(f"the page filter failed at frame {pfn:#x} ({type(error).__name__}: {error})")
             return [(ExcludeClass.NONE, pages)]
-        runs = [(_CLASSES[run[0]], len(run)) for run in _RUNS.findall(classes)]
-        if not new:
-            return runs
-        if new == [(pfn, pfn + pages)]:
-            for exclude, length in runs:
-                self.counts[exclude] += length
-        else:
-            for start, end in new:
-                for exclude in _CLASSES:
+        for start, end in new:
+            for exclude in _CLASSES:
+                if exclude in classes:
                     self.counts[exclude] += classes.count(exclude, start - pfn, end - pfn)
-        self._add_range(pfn, pfn + pages)
-        return runs
+        if new:
+            self._add_range(pfn, pfn + pages)
+        known = self._known
+        return [known.get(run) or self._run(run) for run in _RUNS.findall(classes)]
+
+    def _run(self, run: bytes) -> tuple[ExcludeClass, int]:
+        """A run of equal bytes as class and length; short ones come again and again, so they are kept."""
+        made = _CLASSES[run[0]], len(run)
+        if len(run) <= _KNOWN_PAGES:
+            self._known[bytes(run)] = made
+        return made
 
     def _believed(self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]) -> bytearray:
         """Classes of frames, with no more free ones in all than there can be."""

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
+from netdump.vmcore.memmap import iter_nodes
+from netdump.vmcore.nodesearch import find_nodes
 from netdump.vmcore.structpage import Verdict
-from netdump.vmcore.zones import read_zones
+from netdump.vmcore.zones import read_layout, read_zones
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netdump.vmcore.distrust import Distrust
     from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.structpage import Wanted
@@ -27,12 +31,19 @@ _SLACK_PAGES: Final = 4096
 _SLACK_CPU: Final = 125
 
 
-def check_free_lists(distrust: Distrust, pages: PageArray, info: Vmcoreinfo, cpus: int) -> None:
-    """Compare free lists with what is classified as free, and stop what they contradict. cpus: of the dead kernel."""
+def check_free_lists(
+    distrust: Distrust, pages: PageArray, info: Vmcoreinfo, cpus: int, frames: Sequence[range]
+) -> None:
+    """Compare free lists with what is classified as free, and stop what they contradict.
+
+    cpus: of the dead kernel. frames: of the memory in the core.
+    """
     try:
-        zones = read_zones(pages.space, info, pages.rules.word)
+        layout = read_layout(info, pages.rules.word)
+        nodes = list(iter_nodes(pages.space, info, pages.rules.word)) or find_nodes(pages, info, layout, frames)
+        zones = read_zones(pages.space, layout, nodes)
     except KernelDataError as error:
-        _stop_types(distrust, pages, f"the zones cannot be read ({error})")
+        distrust.stop_all(f"the zones cannot be read, so nothing confirms the memory map ({error})")
         return
     slack = zones.free_pages // _SLACK_PART + _SLACK_PAGES + cpus * zones.number * _SLACK_CPU
     distrust.free_limit = zones.free_pages + slack

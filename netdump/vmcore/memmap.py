@@ -28,6 +28,7 @@ _PRESENT: Final = 1  # SECTION_MARKED_PRESENT
 _ENCODED: Final = -0x1000  # mem_map is page aligned, flags are below: 2 bits in v4.0, 6 in v6.15
 _TRIED_MAX: Final = 256  # sections looked at before a table is believed
 _LOOKS_MAX: Final = 4096  # sections looked at in vain or not
+_ALIKE_MIN: Final = 3
 _ENTRIES_KEPT: Final = 64
 _NODES_MAX: Final = 4096
 
@@ -52,7 +53,7 @@ def open_memory_map(
     space: AddressSpace, headers: ElfHeaders, info: Vmcoreinfo, page_bytes: int, page_struct_bytes: int
 ) -> MemoryMap:
     """Find the map. page_struct_bytes: SIZE(page). Raises KernelDataError if there is none that makes sense."""
-    frames = _frames(headers, page_bytes)
+    frames = core_frames(headers, page_bytes)
     if info.symbol("mem_section") is not None:
         return _open_sparse(space, headers, info, _Shape(page_bytes, page_struct_bytes, frames))
     spans = _node_spans(space, info, headers.word_bytes)
@@ -71,8 +72,8 @@ class _Shape(NamedTuple):
     frames: Sequence[range]
 
 
-def _frames(headers: ElfHeaders, page_bytes: int) -> list[range]:
-    """Page frames of the segments. Raises KernelDataError if there are none."""
+def core_frames(headers: ElfHeaders, page_bytes: int) -> list[range]:
+    """Page frames of the memory that the headers name, by segment. Raises KernelDataError if there are none."""
     frames = [
         range(segment.paddr // page_bytes, -(-(segment.paddr + segment.memsz) // page_bytes))
         for segment in headers.segments
@@ -232,7 +233,7 @@ def _section_bits(headers: ElfHeaders, info: Vmcoreinfo, page_bytes: int) -> tup
 class _SectionMap:
     """SPARSEMEM. A section's entry is read when it is asked for; a few are kept."""
 
-    __slots__ = ("_encoded", "_entries", "_layout", "_pages", "_section", "_shape", "_space")
+    __slots__ = ("_encoded", "_entries", "_layout", "_only", "_pages", "_section", "_shape", "_space")
 
     def __init__(self, space: AddressSpace, layout: _Layout, section: _SectionFormat, shape: _Shape) -> None:
         self._space = space
@@ -242,6 +243,7 @@ class _SectionMap:
         self._pages = (1 << layout.section_bits) // shape.page_bytes
         self._entries: dict[int, int | None] = {}  # section -> encoded map, oldest first
         self._encoded: dict[int, int] = {}  # section -> encoded map of those that were tried
+        self._only: int | None = None  # what all sections must say, once it is clear that they are alike (vmemmap)
 
     def holds(self) -> bool:
         """Whether this reading makes sense: some sections have a map, and nearly all that have are mapped."""
@@ -262,7 +264,17 @@ class _SectionMap:
                 mapped += 1
             if tried >= _TRIED_MAX:
                 break
+        self._settle()
         return mapped > 0 and mapped * 8 >= tried * 7
+
+    def _settle(self) -> None:
+        """With vmemmap, as 64-bit kernels have it, all sections are encoded alike: one that is not is damaged."""
+        values = list(self._encoded.values())
+        common = max(values, key=values.count, default=0)
+        if self._section.word == 8 and len(values) >= _ALIKE_MIN and values.count(common) * 4 >= len(values) * 3:
+            self._only = common
+            self._encoded = {number: encoded for number, encoded in self._encoded.items() if encoded == common}
+            self._entries.clear()
 
     @property
     def uniform(self) -> bool:
@@ -307,11 +319,12 @@ class _SectionMap:
             value = self._space.read_uint(at + section.map_at, section.word)
         except LostMemoryError:
             return None
-        top = 1 << 8 * section.word
         if not value & _PRESENT:
             return None
         encoded = value & _ENCODED
-        first = encoded + number * self._pages * self._shape.page_struct_bytes
-        # With vmemmap and a high section the sum may pass the top of an address and come round.
-        encoded -= top if first >= top else 0
-        return encoded if self._space.has(encoded + number * self._pages * self._shape.page_struct_bytes) else None
+        offset = number * self._pages * self._shape.page_struct_bytes
+        if encoded + offset >= 1 << 8 * section.word:  # the sum comes round at the top of addresses
+            encoded -= 1 << 8 * section.word
+        if self._only not in {None, encoded} or not self._space.has(encoded + offset):
+            return None
+        return encoded

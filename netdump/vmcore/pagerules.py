@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
-PAGE_STRUCT_BYTES: Final = range(24, 257)
-"""Sizes that a struct page may have; 32 to 80 are known."""
+PAGE_STRUCT_BYTES: Final = range(32, 97)
+"""Sizes that a struct page may have: 32 to 44 with words of 4 bytes, 56 to 96 with words of 8."""
 
 ORDERS: Final = range(1, 33)
 """Numbers of buddy orders that a kernel may have; 11 nearly everywhere, 14 with 64 KiB pages."""

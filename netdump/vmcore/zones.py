@@ -9,15 +9,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.errors import KernelDataError, LostMemoryError
-from netdump.vmcore.memmap import iter_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from netdump.vmcore.paging import AddressSpace
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
-_ZONES_MAX: Final = 8  # of a node; Linux has 2 to 6
+ZONES_MAX: Final = 8
+"""Most zones of a node; Linux has 2 to 6."""
+
 _SIZE_MAX: Final = 0x100_0000  # of a pglist_data
 _LISTS_MAX: Final = 2048  # looked at
 _ENTRIES_MAX: Final = 160  # taken
@@ -40,8 +41,8 @@ class Zones(NamedTuple):
     blocks: tuple[FreeBlock, ...]
 
 
-class _Layout(NamedTuple):
-    """Offsets and sizes in bytes, numbers as VMCOREINFO gives them."""
+class ZoneLayout(NamedTuple):
+    """What a zone and its node look like: offsets and sizes in bytes, numbers as VMCOREINFO gives them."""
 
     word: int
     node_zones: int
@@ -58,14 +59,14 @@ class _Layout(NamedTuple):
     lru: int
 
 
-def read_zones(space: AddressSpace, info: Vmcoreinfo, word: int) -> Zones:
-    """Read all zones. Raises KernelDataError if they cannot be found."""
-    layout = _read_layout(info, word)
+def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) -> Zones:
+    """Read all zones of nodes, given by address. Raises KernelDataError if there are none or they make no sense."""
+    word = layout.word
     count = free_pages = 0
     found: list[int] = []
-    for node in iter_nodes(space, info, word):
+    for node in nodes:
         zones = space.read_uint(node + layout.nr_zones, 4)
-        if zones > _ZONES_MAX:
+        if zones > ZONES_MAX:
             raise KernelDataError(f"a node of {zones} zones makes no sense")
         for index in range(zones):
             zone = node + layout.node_zones + index * layout.zone_bytes
@@ -81,12 +82,13 @@ def read_zones(space: AddressSpace, info: Vmcoreinfo, word: int) -> Zones:
     return Zones(count, free_pages, tuple(blocks))
 
 
-def _read_layout(info: Vmcoreinfo, word: int) -> _Layout:
+def read_layout(info: Vmcoreinfo, word: int) -> ZoneLayout:
+    """What VMCOREINFO says of zones. Raises KernelDataError if that is not enough or makes no sense."""
     free_stat = info.number("NR_FREE_PAGES")
     areas, lists = info.length("zone.free_area"), info.length("free_area.free_list")
     if free_stat is None or areas is None or lists is None:
         raise KernelDataError("VMCOREINFO does not say what a zone looks like")
-    layout = _Layout(
+    layout = ZoneLayout(
         word=word,
         node_zones=info.need("OFFSET", "pglist_data.node_zones"),
         nr_zones=info.need("OFFSET", "pglist_data.nr_zones"),
@@ -106,7 +108,7 @@ def _read_layout(info: Vmcoreinfo, word: int) -> _Layout:
     return layout
 
 
-def _iter_blocks(space: AddressSpace, layout: _Layout, zones: list[int]) -> Iterator[FreeBlock]:
+def _iter_blocks(space: AddressSpace, layout: ZoneLayout, zones: list[int]) -> Iterator[FreeBlock]:
     """The first entries of the free lists, of as many lists as are looked at; high orders first."""
     places = (
         (zone, order, zone + layout.free_area + order * layout.area_bytes + layout.free_list + kind * layout.list_bytes)

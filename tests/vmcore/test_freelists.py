@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.testing.memmap_writer import PLAYGROUND, i386, x86_64
+from netdump.testing.memmap_writer import PLAYGROUND, arm64, i386, x86_64
 from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.distrust import Distrust
 from netdump.vmcore.freelists import check_free_lists
+from netdump.vmcore.memmap import core_frames
 from netdump.vmcore.pagerules import Refusals
 from netdump.vmcore.structpage import Wanted
 from tests.vmcore.made_up import Opened, populate
@@ -23,7 +24,7 @@ def trusting() -> Distrust:
 def checked(machine: Machine) -> Distrust:
     core = Opened.of(machine)
     distrust = trusting()
-    check_free_lists(distrust, core.pages(), core.info, 2)
+    check_free_lists(distrust, core.pages(), core.info, 2, core_frames(core.headers, 4096))
     return distrust
 
 
@@ -70,7 +71,7 @@ def test_free_lists_of_pages_that_do_not_look_free() -> None:
         distrust = trusting()
         other = pages.rules.types._replace(buddy=0xFFFF_FF80)
         pages.rules = pages.rules._replace(types=other)
-        check_free_lists(distrust, pages, core.info, 2)
+        check_free_lists(distrust, pages, core.info, 2, core_frames(core.headers, 4096))
         assert not distrust.wanted.free
         assert not distrust.wanted.offline
         assert distrust.wanted.user == user
@@ -86,7 +87,7 @@ def test_free_lists_elsewhere_than_the_memory_map_says() -> None:
     pages = core.pages()
     pages.memory_map._shape = pages.memory_map._shape._replace(page_struct_bytes=96)  # type: ignore[attr-defined]
     distrust = trusting()
-    check_free_lists(distrust, pages, core.info, 2)
+    check_free_lists(distrust, pages, core.info, 2, core_frames(core.headers, 4096))
     assert distrust.wanted.nothing
     assert "lie where the memory map says" in str(distrust.remark)
 
@@ -103,12 +104,22 @@ def test_flags_of_several_zones() -> None:
 
 def test_zones_that_cannot_be_read() -> None:
     machine = populate(x86_64(ERAS["6.12"]))
+    machine.lines["LENGTH(zone.free_area)"] = ""
+    distrust = checked(machine)
+    assert distrust.wanted.nothing
+    assert "the zones cannot be read" in str(distrust.remark)
+
+
+def test_zones_that_nothing_names() -> None:
+    """As on arm64: the free lists lead to them; if there are none, nothing confirms the memory map."""
+    machine = populate(arm64(ERAS["6.1"]))
+    machine.lines["SYMBOL(node_data)"] = ""
+    assert checked(machine).remark is None
+    machine = arm64(ERAS["6.1"])
     machine.lines["SYMBOL(node_data)"] = ""
     distrust = checked(machine)
-    assert not distrust.wanted.free
-    assert not distrust.wanted.user
-    assert distrust.wanted.cache
-    assert "the zones cannot be read" in str(distrust.remark)
+    assert distrust.wanted.nothing
+    assert "no node of this kernel can be found" in str(distrust.remark)
 
 
 def test_free_lists_that_are_empty_although_memory_is_free() -> None:

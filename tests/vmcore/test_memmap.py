@@ -63,6 +63,22 @@ def test_the_symbol_is_a_pointer_to_the_table() -> None:
     check(opened(machine)[0], machine)
 
 
+def test_a_section_that_is_not_like_the_others() -> None:
+    """With vmemmap all are encoded alike."""
+    machine = x86_64(ERA, ram_bytes=640 << 20)
+    _, _, core = opened(machine)
+    image = bytearray(core.source.image)
+    sections = machine.kernel.uint(machine.frames.vmemmap | 0b111) + bytes(8)
+    at = image.index(sections * 5)
+    image[at + 16 * 3 : at + 16 * 3 + 8] = machine.kernel.uint((machine.frames.vmemmap + 0x20_0000) | 0b111)
+    core = Opened(bytes(image))
+    memory_map = core.pages().memory_map
+    assert memory_map.uniform
+    assert memory_map.locate(3 << 15) == (None, 1 << 15)
+    assert memory_map.locate(2 << 15)[0] == machine.frames.address(2 << 15)
+    assert memory_map.frame(machine.frames.address(3 << 15)) is None
+
+
 def test_sections_without_a_map() -> None:
     machine = x86_64(ERA, ram_bytes=256 << 20)
     memory_map, _, _ = opened(machine)

@@ -6,8 +6,9 @@ from netdump.errors import KernelDataError
 from netdump.testing.memmap_writer import PLAYGROUND, Machine, i386, x86_64
 from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.address_space import open_address_space
+from netdump.vmcore.memmap import iter_nodes
 from netdump.vmcore.paging import PhysicalMemory
-from netdump.vmcore.zones import Zones, read_zones
+from netdump.vmcore.zones import Zones, read_layout, read_zones
 from tests.vmcore.made_up import Opened
 
 ERA = ERAS["6.1"]
@@ -16,8 +17,12 @@ ERA = ERAS["6.1"]
 def zones_of(machine: Machine, lines: dict[str, str] | None = None) -> Zones:
     machine.lines.update(lines or {})
     core = Opened.of(machine)
+    return zones_in(core, machine.word)
+
+
+def zones_in(core: Opened, word: int) -> Zones:
     space = open_address_space(PhysicalMemory(core.source, core.image_map), core.headers, core.info, 4096)
-    return read_zones(space, core.info, machine.word)
+    return read_zones(space, read_layout(core.info, word), iter_nodes(space, core.info, word))
 
 
 @pytest.mark.parametrize("make", [x86_64, i386])
@@ -51,9 +56,7 @@ def test_lists_that_lead_nowhere() -> None:
     address = machine.frames.address(PLAYGROUND) + 8
     at = image.index(address.to_bytes(8, "little"))
     image[at : at + 8] = (0x1234).to_bytes(8, "little")
-    opened = Opened(bytes(image))
-    space = open_address_space(PhysicalMemory(opened.source, opened.image_map), opened.headers, opened.info, 4096)
-    assert len(read_zones(space, opened.info, 8).blocks) == 1
+    assert len(zones_in(Opened(bytes(image)), 8).blocks) == 1
 
 
 @pytest.mark.parametrize(
