@@ -425,3 +425,10 @@ class NotArmedError(ArmError):
 
     code = "not-armed"
     exit_status = 95
+
+
+class NotReadyError(NetdumpError):
+    """The checkup found what keeps this machine from delivering a dump."""
+
+    code = "not-ready"
+    exit_status = 96

@@ -18,14 +18,13 @@ from netdump.image.armed import Armed, changes, digests, only_one, read_record, 
 from netdump.image.arming import (
     Loading,
     check_reservation,
-    command_line,
     is_loaded,
     load,
     needed_bytes,
     reserved_bytes,
-    running_command_line,
 )
 from netdump.image.build import build_image, write_image
+from netdump.image.commandline import command_line, running_command_line
 from netdump.index.record import time_text
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ def command(
         is_due = before is None or bool(changed) or not if_changed
         if is_due:
             _load(image, line)
+            options |= {"append": append, "command_line": given}
             write_record(_record(image, options, command_line=line, digests=now, reserved=reserved, needed=needed))
     if as_json:
         report = {"reserved_bytes": reserved, "needed_bytes": needed, "command_line": line}

@@ -46,7 +46,7 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def image_options(function: Callable[..., None]) -> Callable[..., None]:
+def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all of these options."""
     for option in reversed(_OPTIONS):
         function = option(function)

@@ -35,7 +35,7 @@ class Armed:
     """One loading.
 
     digests: SHA-256 by what may change. at: seconds since 1970. reserved, needed, packed: bytes. ways, collectors: for
-    people. known: addresses of collectors by name. options: of the image, as `netdump arm` names them.
+    people. known: addresses of collectors by name. options: of `netdump arm`, as it names them.
     """
 
     release: str

@@ -16,7 +16,7 @@ from netdump.errors import ImageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RUNNING_CONFIG = Path("/proc/config.gz")
+RUNNING_CONFIG = "proc/config.gz"
 _IMAGES = (
     "boot/vmlinuz-{}",
     "lib/modules/{}/vmlinuz",
@@ -54,33 +54,37 @@ class Kernel:
         return not self.config or self.config.get(option) in {"y", "m"}
 
 
-def find_kernel(release: str | None = None, root: Path = Path("/")) -> Kernel:
-    """Find an installed kernel. release: default the running one. Raises ImageError."""
-    release = release or os.uname().release
+def find_kernel(release: str | None = None, root: Path = Path("/"), running: str | None = None) -> Kernel:
+    """Find an installed kernel. release: default the running one, which `running` names if it is not this machine's.
+
+    Raises ImageError.
+    """
+    running = running or os.uname().release
+    release = release or running
     if "/" in release or release.startswith("."):
         raise ImageError(f"{release!r} is not a kernel release as `uname -r` prints it")
     for folder in ("lib/modules", "usr/lib/modules"):
         modules = root / folder / release
         if modules.is_dir():
-            return Kernel(release, root, modules, _config(release, root))
+            return Kernel(release, root, modules, _config(release, root, is_running=release == running))
     known = sorted({path.name for path in (root / "lib/modules").glob("*") if path.is_dir()})
     raise ImageError(
         f"there are no modules of kernel {release} (installed: {', '.join(known) or 'none'}): name one with --kernel"
     )
 
 
-def _config(release: str, root: Path) -> dict[str, str]:
+def _config(release: str, root: Path, *, is_running: bool) -> dict[str, str]:
     for pattern in _CONFIGS:
         try:
             return _parse((root / pattern.format(release)).read_text(errors="replace"))
         except OSError:
             continue
-    if release == os.uname().release and root == Path("/"):
-        try:
-            return _parse(gzip.decompress(RUNNING_CONFIG.read_bytes()).decode(errors="replace"))
-        except OSError:
-            pass  # this kernel does not tell
-    return {}
+    if not is_running:
+        return {}
+    try:
+        return _parse(gzip.decompress((root / RUNNING_CONFIG).read_bytes()).decode(errors="replace"))
+    except (OSError, EOFError):
+        return {}  # this kernel does not tell
 
 
 def _parse(text: str) -> dict[str, str]:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from netdump.errors import NetdumpError
 
-CA_PATH = "/v1/ca"
 ENROLL_PATH = "/v1/enroll"
 
 
@@ -92,9 +91,9 @@ def fetch_authority(endpoint: Endpoint, token: Token) -> x509.Certificate:
 
     Raises ImpostorError.
     """
-    data = https.call(endpoint, unverified_context(), "GET", CA_PATH)
+    data = https.call(endpoint, unverified_context(), "GET", https.CA_PATH)
     try:
-        authority = load_certificate(data, f"what {endpoint.url}{CA_PATH} holds")
+        authority = load_certificate(data, f"what {endpoint.url}{https.CA_PATH} holds")
     except CertificateError as error:
         raise ImpostorError(f"who answers at {endpoint.url} is no netdump collector: {error}") from error
     digest = certificate_digest(authority)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import warnings
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import urllib3
@@ -31,12 +32,14 @@ from netdump.errors import (
     UnreachableError,
 )
 from netdump.pki.names import printable
+from netdump.pki.tls import NO_CHECK_TIME, verifying_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from netdump.pki.endpoint import Endpoint
 
+CA_PATH = "/v1/ca"
 ANSWER_MAX = 65536  # bytes
 CONNECT_TIMEOUT = 10.0  # seconds
 ANSWER_TIMEOUT = 30.0  # seconds without a byte
@@ -71,6 +74,28 @@ def call(
     CertificateError for a connection that cannot be made or trusted, RefusedError if the collector does not take our
     certificate, and what the collector answered.
     """
+    return _exchange(endpoint, context, method, path, body)[0]
+
+
+def collector_time(endpoint: Endpoint, ca: str) -> float:
+    """What time the collector has: seconds since 1970, by the second. ca: PEM of the authority.
+
+    The dates of its certificate are left aside, for it is the clocks that are in doubt. Raises as call() does, and
+    RemoteError if the answer has no time.
+    """
+    context = verifying_context(ca)
+    context.verify_flags |= NO_CHECK_TIME
+    text = _exchange(endpoint, context, "GET", CA_PATH, None)[1].get("date", "")
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        raise RemoteError(f"{endpoint.url} does not say what time it has") from None
+
+
+def _exchange(
+    endpoint: Endpoint, context: ssl.SSLContext, method: str, path: str, body: Mapping[str, str] | None
+) -> tuple[bytes, Mapping[str, str]]:
+    """Body and headers of the answer."""
     headers = {"User-Agent": f"netdump/{__version__}", "Accept": "application/json, application/x-pem-file"}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -98,7 +123,7 @@ def call(
         raise ImpostorError(f"{endpoint.url} answers with more than {ANSWER_MAX} bytes: it is no netdump collector")
     if response.status != 200:
         raise _answered_error(endpoint, response.status, data)
-    return data
+    return data, response.headers
 
 
 def parse_object(data: bytes, endpoint: Endpoint) -> dict[str, object]:

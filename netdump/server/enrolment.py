@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 async def show_authority(visit: Visit) -> Response:
-    """GET /v1/ca."""
-    return Response(visit.desk.authority.ca_pem, media_type="application/x-pem-file", headers=dict(HEADERS))
+    """GET /v1/ca. Tells the time as well: hosts compare their clocks with it (`netdump doctor`)."""
+    headers = {**HEADERS, "date": formatdate(usegmt=True)}
+    return Response(visit.desk.authority.ca_pem, media_type="application/x-pem-file", headers=headers)
 
 
 async def enroll(visit: Visit) -> Response:

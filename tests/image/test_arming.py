@@ -6,39 +6,17 @@ import pytest
 
 from netdump.errors import ArmError, ReservationError
 from netdump.image.arming import (
-    ADDITIONS,
-    COMMAND_LINE_MAX,
     Loading,
     check_reservation,
-    command_line,
+    is_disabled,
     is_loaded,
     load,
     needed_bytes,
     reserved_bytes,
-    split_words,
     unload,
 )
 
 MIB = 1 << 20
-
-
-def test_what_the_capture_kernel_inherits() -> None:
-    line = command_line(
-        'BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro quiet console=ttyS0,115200 crashkernel=128M hugepages=9 "dyndbg=a b" '
-        "systemd.unit=x intel_iommu=on netdump.deadline=9 cma=64M rd.lvm=0",
-        ["earlyprintk=ttyS0"],
-    )
-    words = split_words(line)
-    assert words[:3] == ["console=ttyS0,115200", '"dyndbg=a b"', "intel_iommu=on"]
-    assert words[-1] == "earlyprintk=ttyS0"
-    assert set(ADDITIONS) <= set(words)
-    assert not [word for word in words if word.startswith(("root", "ro", "crashkernel", "systemd", "netdump", "rd."))]
-    assert [word for word in words if word.startswith("cma")] == ["cma=0"]
-
-
-def test_a_line_that_is_too_long() -> None:
-    with pytest.raises(ArmError, match=f"at most {COMMAND_LINE_MAX} are possible"):
-        command_line("x=" + "y" * 2000)
 
 
 def test_memory() -> None:
@@ -105,6 +83,23 @@ def test_a_locked_down_kernel_only_takes_signed_ones(fake_kexec: Path, monkeypat
     with pytest.raises(ArmError, match="kexec cannot load /boot/vmlinuz: kexec_load failed: no"):
         load(LOADING, fake_kexec)
     assert [line[:2] for line in (fake_kexec / "calls").read_text().splitlines()] == ["-s"]
+
+
+def test_loading_that_is_switched_off(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = fake_kexec / "kexec_load_disabled"
+    assert not is_disabled(switch)
+    switch.write_text("1\n")
+    assert is_disabled(switch)
+    monkeypatch.setattr("netdump.image.arming.is_disabled", lambda: True)
+    with pytest.raises(ArmError, match=r"kernel\.kexec_load_disabled is 1"):
+        load(LOADING, fake_kexec)
+    assert not (fake_kexec / "calls").exists()
+
+
+def test_a_refusal_says_what_is_left(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.image.arming._kexec", lambda _: "it is Tuesday")
+    with pytest.raises(ArmError, match="it is Tuesday; no capture kernel is loaded now"):
+        load(LOADING, fake_kexec)
 
 
 def test_without_kexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from netdump.errors import (
 )
 from netdump.pki import Authority, Role, client_context, init_authority
 from netdump.pki.endpoint import Endpoint
-from netdump.pki.https import ANSWER_MAX, call, parse_object
+from netdump.pki.https import ANSWER_MAX, call, collector_time, parse_object
 from netdump.pki.tls import unverified_context, verifying_context
 from tests.pki import papers
 from tests.pki.api import Api
@@ -52,6 +52,16 @@ def get(api: Api, path: str = "/v1/ca") -> bytes:
 
 def test_a_good_answer(api: Api) -> None:
     assert get(api) == api.authority.ca_pem.encode()
+
+
+def test_the_time_of_the_collector(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Api(folder) as api:
+        endpoint, ca = Endpoint.parse(api.url), api.authority.ca_pem
+        assert abs(collector_time(endpoint, ca) - time.time()) < 60
+        for text in ("", "noon"):
+            monkeypatch.setattr("http.server.BaseHTTPRequestHandler.date_time_string", lambda *_, text=text: text)
+            with pytest.raises(RemoteError, match="does not say what time it has"):
+                collector_time(endpoint, ca)
 
 
 def test_an_unverified_request_warns_nobody(api: Api) -> None:

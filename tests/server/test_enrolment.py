@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +41,8 @@ def test_a_token_buys_one_certificate(folder: Path, role: Role) -> None:
         assert (issued["name"], issued["role"]) == ("new1", role)
         assert issued["ingest_port"] == rig.ingest.port
         assert issued["advertise"] == ["a.example:7461", "[2001:db8::1]:1"]
+        told = desk.ask("GET", "/v1/ca").headers["date"]
+        assert abs(parsedate_to_datetime(told).timestamp() - time.time()) < 60
         assert issued["ca"].encode() == desk.ask("GET", "/v1/ca").data == (folder / "pki" / "ca.crt").read_bytes()
         certificate = x509.load_pem_x509_certificate(issued["certificate"].encode())
         assert certificate.public_key() == key.public_key()

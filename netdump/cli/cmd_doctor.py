@@ -1,0 +1,106 @@
+"""`netdump doctor`: whether this machine would deliver its dump."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from netdump.cli.image_options import image_options, wishes
+from netdump.cli.output import print_json, printable
+from netdump.errors import NotReadyError
+from netdump.image.armed import read_record
+from netdump.image.arming import is_loaded
+from netdump.image.checkup.examination import Case, case_of, examine
+from netdump.image.checkup.finding import State, count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netdump.image.checkup.finding import Finding
+
+COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red", State.UNKNOWN: "cyan"}
+WIDTH = max(map(len, State))
+
+
+@click.command("doctor", short_help="Check whether this machine would deliver its dump, and say what to mend.")
+@image_options
+@click.option("--strict", is_flag=True, help="Fail also for warnings, and for what could not be looked at.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object whose member `findings` is the list.")
+@click.pass_context
+def command(context: click.Context, /, *, strict: bool, as_json: bool, **options: Any) -> int:
+    """Check everything that a crash dump depends on, without changing anything.
+
+    Kernel configuration, reserved memory, kexec, lockdown and signatures, the capture image and its drivers, what is
+    loaded and whether it is up to date, what makes this machine panic, bundle and certificate, every collector over TLS
+    with this host's certificate, the clock, the disk for saving, the watchdog.
+
+    Each line says `ok`, `warning` (works, but less well), `problem` (a panic would leave no dump) or `unknown` (could
+    not be looked at: mostly for want of root), what was seen, and what to do. On an armed machine the options are those
+    of `netdump arm`, unless some are given here.
+
+    Ends with status 0 if there is no problem, 96 if there is one; --strict: 96 for anything that is not ok.
+
+    \b
+    Examples:
+      netdump doctor
+      netdump doctor --strict --json
+
+    See also: netdump arm, netdump image, netdump renew.
+    """
+    findings = []
+    for finding in examine(_case(context, options)):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    counts = count(findings)
+    failed = counts[State.PROBLEM] > 0 or (strict and counts[State.OK] < len(findings))
+    if as_json:
+        print_json(_report(findings, ready=not failed))
+    else:
+        click.echo(_summary(findings))
+    return NotReadyError.exit_status if failed else 0
+
+
+def _case(context: click.Context, options: dict[str, Any]) -> Case:
+    """What was armed, unless the user asks for something else."""
+    asked = any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options)
+    armed = read_record() if is_loaded() and not asked else None
+    return case_of(armed) if armed else Case(wishes(options))
+
+
+def _print(finding: Finding) -> None:
+    state = click.style(f"{finding.state:<{WIDTH}}", fg=COLOURS[finding.state])
+    click.echo(f"{state}  {printable(finding.topic)}: {printable(finding.fact)}")
+    if finding.remedy:
+        click.echo(f"{'':<{WIDTH}}  -> {printable(finding.remedy)}")
+    sys.stdout.flush()  # the next check may take its time
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counts = count(findings)
+    parts = []
+    for state, one, many in (
+        (State.PROBLEM, "problem", "problems"),
+        (State.WARNING, "warning", "warnings"),
+        (State.UNKNOWN, "thing that could not be looked at", "things that could not be looked at"),
+    ):
+        if counts[state]:
+            parts.append(f"{counts[state]} {one if counts[state] == 1 else many}")
+    found = ", ".join(parts) or "nothing to mend"
+    if counts[State.PROBLEM]:
+        return f"\n{found}: a panic of this machine would leave no dump at a collector."
+    return f"\n{found}; `netdump doctor --drill` tries the way to the collector."
+
+
+def _report(findings: Sequence[Finding], *, ready: bool) -> dict[str, Any]:
+    return {
+        "ready": ready,
+        "counts": {str(state): number for state, number in count(findings).items()},
+        "findings": [
+            {"topic": each.topic, "state": str(each.state), "fact": each.fact, "remedy": each.remedy or None}
+            for each in findings
+        ],
+    }

@@ -1,0 +1,110 @@
+"""Whether the capture image can be built, and what is in it: drivers, network, a place to save, the watchdog.
+
+Owns one build of the image, in memory, of which everything else is told. What cannot be built is found here rather
+than after a panic.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from netdump.errors import NetdumpError
+from netdump.image.build import PROGRAMS_BUDGET, build_image
+from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.image.devices import network_modules
+from netdump.image.kmodules import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.checkup.finding import Finding
+    from netdump.image.checkup.machine import Machine
+
+TOPIC_IMAGE = "image"
+TOPIC_DRIVERS = "network drivers"
+TOPIC_WAYS = "network"
+TOPIC_SAVE = "disk"
+TOPIC_WATCHDOG = "watchdog"
+WATCHDOGS = "sys/class/watchdog"
+MIB = 1 << 20
+
+
+def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Finding]:
+    """Build the image, and say how that went."""
+    if not machine.is_root and not os.access(wishes.bundle, os.R_OK) and wishes.bundle.parent.exists():
+        return None, unknown(TOPIC_IMAGE, f"{wishes.bundle} is for root's eyes only", "run this as root")
+    try:
+        image = build_image(wishes, machine.root)
+    except NetdumpError as error:
+        return None, problem(TOPIC_IMAGE, str(error), "mend that, and try it with `netdump image build`")
+    sizes = f"{_mib(len(image.data))} packed ({image.compression}), {_mib(image.raw_bytes)} in memory"
+    if image.programs_bytes > PROGRAMS_BUDGET:
+        fact = f"{sizes}; its programs take {_mib(image.programs_bytes)} of {_mib(PROGRAMS_BUDGET)}"
+        return image, warning(TOPIC_IMAGE, fact, "install binutils: `strip` makes them smaller")
+    return image, ok(TOPIC_IMAGE, f"can be built: {sizes}")
+
+
+def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Iterator[Finding]:
+    """What the image has for this machine. Raises DeniedError."""
+    ways = ", ".join(f"{way.link} ({way.method})" for way in image.plan.ways)
+    for sentence in image.warnings:
+        yield warning(TOPIC_WAYS, sentence, "see to the name server, or enroll with an address (--collector)")
+    if not image.warnings:
+        yield ok(TOPIC_WAYS, ways)
+    inside = {path.rpartition("/")[2].removesuffix(".ko") for path in image.plan.modules}
+    for link in image.plan.links:
+        if link.kind == "ether":
+            yield _drivers(machine, link.name, inside)
+    yield _place(machine, wishes)
+    yield _watchdog(machine, wishes)
+
+
+def _drivers(machine: Machine, name: str, inside: set[str]) -> Finding:
+    wanted = [canonical(module) for module in network_modules(name, machine.path("sys"))]
+    missing = [module for module in wanted if module not in inside]
+    if not machine.exists(f"sys/class/net/{name}"):
+        return warning(TOPIC_DRIVERS, f"{name}: there is no such device now", "give its driver with --add-driver")
+    if missing:
+        fact = f"{name}: {', '.join(missing)} is in use, but not in the image"
+        return problem(TOPIC_DRIVERS, fact, f"--add-driver {missing[0]}, and run depmod")
+    return ok(TOPIC_DRIVERS, f"{name}: {', '.join(wanted) if wanted else 'built into the kernel'}")
+
+
+def _place(machine: Machine, wishes: Wishes) -> Finding:
+    """The disk for a dump that no collector takes. The image could be built, so the folder is one that can be used."""
+    if wishes.save is None:
+        return ok(TOPIC_SAVE, "not used: if no collector answers until the deadline, the dump is lost (--save FOLDER)")
+    status = os.statvfs(wishes.save)
+    free, memory = status.f_bavail * status.f_frsize, (memory_kib(machine) or 0) << 10
+    fact = f"{wishes.save}: {free // MIB:,} MiB free, {memory // MIB:,} MiB of memory"
+    if free < memory:
+        return warning(TOPIC_SAVE, fact, "make room: a dump may be as large as the memory")
+    return ok(TOPIC_SAVE, fact)
+
+
+def _watchdog(machine: Machine, wishes: Wishes) -> Finding:
+    devices = machine.folder(WATCHDOGS)
+    if not wishes.watchdog:
+        return ok(TOPIC_WATCHDOG, "not used, as asked for")
+    if not devices:
+        return warning(
+            TOPIC_WATCHDOG, "none: a capture kernel that hangs before its init runs stays so",
+            "load the driver of the machine's watchdog, or give the virtual machine one; --no-watchdog if it has none",
+        )  # fmt: skip
+    names = [machine.text(f"{WATCHDOGS}/{device}/identity") or device for device in devices]
+    return ok(TOPIC_WATCHDOG, ", ".join(names))
+
+
+def memory_kib(machine: Machine) -> int | None:
+    """The memory of the machine in KiB, None if not known. Raises DeniedError."""
+    for line in (machine.text("proc/meminfo") or "").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemTotal":
+            return int(rest.split()[0])
+    return None
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:.1f} MiB"

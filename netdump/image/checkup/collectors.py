@@ -1,0 +1,113 @@
+"""Whether each collector can be reached, as the capture kernel will reach it, and whether the clocks agree.
+
+Owns two questions. To the ingest port: a full TLS handshake with both certificates, as the client makes it, then an
+orderly end without a word; whoever does not accept the host says so there. To the API: what time it is.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from netdump.client.credentials import client_context
+from netdump.client.link import open_link
+from netdump.client.resolve import Resolver
+from netdump.errors import ImpostorError, NetdumpError, ProtocolError, RefusedError, UnreachableError
+from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.pki.bundle import Bundle
+from netdump.pki.https import collector_time
+from netdump.wire import Connection, Error, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netdump.client.address import Address
+    from netdump.client.config import Config
+    from netdump.client.link import Link
+    from netdump.image.checkup.finding import Finding
+
+TOPIC_COLLECTOR = "collector"
+TOPIC_CLOCK = "clock"
+GOODBYE_SECONDS = 5.0  # for the collector to end the connection, or to say what it has against it
+SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are backdated by a day
+
+
+def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
+    """Visit every collector of the bundle at path, in its order."""
+    context = client_context(config.credentials, str(path))
+    settings = config.settings
+    answering = 0
+    findings = []
+    for address in config.collectors:
+        started = time.monotonic()
+        try:
+            link = open_link(
+                address,
+                context,
+                Resolver(),
+                connect_timeout=settings.connect_timeout,
+                dns_timeout=settings.dns_timeout,
+            )
+            ready = time.monotonic()
+            _part(link, address)
+        except NetdumpError as error:
+            findings.append(problem(f"{TOPIC_COLLECTOR} {address}", str(error), _remedy(error)))
+        else:
+            answering += 1
+            took = f"{(ready - started) * 1000:.0f} ms"
+            findings.append(ok(f"{TOPIC_COLLECTOR} {address}", f"takes this host's dumps; connected in {took}"))
+    for finding in findings:
+        # One that answers is enough for a dump; the others are there for the day when it does not.
+        is_spare = answering and finding.remedy
+        yield warning(finding.topic, finding.fact, finding.remedy) if is_spare else finding
+
+
+def check_clock(path: Path, now: float) -> Iterator[Finding]:
+    """Compare this machine's clock with the collector's. now: seconds since 1970."""
+    try:
+        bundle = Bundle.load(path)
+        started = time.monotonic()
+        theirs = collector_time(bundle.api, bundle.ca)
+        waited = time.monotonic() - started
+    except NetdumpError as error:
+        yield unknown(TOPIC_CLOCK, f"the collector's API does not tell its time: {error}", "see to the collector first")
+        return
+    off = now + waited / 2 - theirs
+    if abs(off) > SKEW_SECONDS + waited:
+        where = "ahead of" if off > 0 else "behind"
+        yield problem(
+            TOPIC_CLOCK, f"{abs(off):,.0f} s {where} the collector's",
+            "set the clock of whichever is wrong (chrony, systemd-timesyncd): certificates and times depend on it",
+        )  # fmt: skip
+    else:
+        yield ok(TOPIC_CLOCK, f"within {max(1, round(abs(off)))} s of the collector's")
+
+
+def _part(link: Link, address: Address) -> None:
+    """End a fresh connection in order, and hear out what the collector may have against us. Raises NetdumpError."""
+    core = Connection(Role.CLIENT, time.monotonic())
+    until = time.monotonic() + GOODBYE_SECONDS
+    try:
+        link.finish_sending()
+        while not link.eof:
+            if time.monotonic() > until:
+                raise UnreachableError(
+                    f"{address}: connected, but the collector does not part within {GOODBYE_SECONDS:g} s"
+                )
+            core.receive_data(link.exchange(until - time.monotonic()), time.monotonic())
+            message = core.next_event()
+            if isinstance(message, Error):
+                raise RefusedError(f"{address} does not let this host in: {message.text or message.code.slug}")
+    finally:
+        link.close()
+
+
+def _remedy(error: NetdumpError) -> str:
+    match error:
+        case RefusedError():
+            return "enroll this host again with a new token, then `netdump arm --if-changed`"
+        case ImpostorError() | ProtocolError():
+            return "check the collectors of the bundle; if the collector was set up anew, enroll this host again"
+        case _:
+            return "start the collector (`netdump serve`), open its port, or mend the route and the name"

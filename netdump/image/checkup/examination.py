@@ -1,0 +1,114 @@
+"""The whole checkup, in the order in which things depend on each other.
+
+Owns that order, and that no check keeps another from being made.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from netdump.errors import NetdumpError
+from netdump.image.armed import RUN, digests, read_record
+from netdump.image.arming import needed_bytes
+from netdump.image.checkup import capture, collectors, kernelconfig, loading, panics, papers, reservation
+from netdump.image.checkup.finding import problem, unknown
+from netdump.image.checkup.machine import DeniedError, Machine
+from netdump.image.commandline import command_line
+from netdump.image.kernel import find_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from netdump.client.config import Config
+    from netdump.image.armed import Armed
+    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.checkup.finding import Finding
+    from netdump.image.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is examined. wishes: of the image. append, given: as `netdump arm` takes them. run: where records lie."""
+
+    wishes: Wishes
+    append: tuple[str, ...] = ()
+    given: str | None = None
+    machine: Machine = field(default_factory=Machine)
+    run: Path = RUN
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Make every check; findings come as they are made. Raises nothing that a user may meet."""
+    machine, wishes = case.machine, case.wishes
+    armed = read_record(case.run)
+    kernel, none = _kernel(case)
+    if kernel is None:
+        yield from none
+    else:
+        yield from _shown(
+            kernelconfig.TOPIC,
+            lambda: kernelconfig.check_config(kernel, machine.architecture, capture.memory_kib(machine)),
+        )
+    config, bundle = papers.read_bundle(wishes.bundle)
+    yield bundle
+    if config is not None:
+        yield from papers.check_dates(config, time.time())
+    image, built = capture.build(machine, wishes)
+    yield built
+    if image is not None:
+        yield from _shown(capture.TOPIC_WAYS, lambda: capture.check_contents(machine, wishes, image))
+    needed = needed_bytes(len(image.data), image.raw_bytes) if image is not None else None
+    yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, needed))
+    yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
+    yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
+    now = _digests(case, image)
+    yield from _shown(loading.TOPIC_LOADED, lambda: loading.check_loaded(machine, armed, now))
+    yield from loading.check_rivals(machine, armed)
+    yield from _shown(panics.TOPIC_TRIGGERS, lambda: panics.check_panics(machine))
+    yield from _collectors(config, wishes.bundle)
+
+
+def case_of(armed: Armed) -> Case:
+    """The case of a machine that is armed: what it was armed with."""
+    given = armed.options.get("command_line")
+    append = armed.options.get("append")
+    return Case(armed.wishes(), tuple(append or ()), given if isinstance(given, str) else None)
+
+
+def _kernel(case: Case) -> tuple[Kernel | None, list[Finding]]:
+    try:
+        return find_kernel(case.wishes.kernel, case.machine.root, case.machine.release), []
+    except NetdumpError as error:
+        topic = kernelconfig.TOPIC
+        return None, [problem(topic, str(error), "install the kernel's package with its modules")]
+
+
+def _digests(case: Case, image: CaptureImage | None) -> dict[str, str] | None:
+    """What would be loaded now, None if that cannot be known."""
+    if image is None or not case.machine.is_root:  # only root sees the ranges of memory
+        return None
+    try:
+        running = case.machine.text("proc/cmdline") or ""
+        line = case.given if case.given is not None else command_line(running, case.append, case.machine.architecture)
+        return digests(image, line, case.machine.root)
+    except (NetdumpError, DeniedError):
+        return None  # `netdump arm` says what is wrong with it
+
+
+def _collectors(config: Config | None, path: Path) -> Iterator[Finding]:
+    if config is None:
+        yield unknown(collectors.TOPIC_COLLECTOR, "without a bundle nobody can be reached", "see to the bundle first")
+        return
+    yield from collectors.check_collectors(config, path)
+    yield from collectors.check_clock(path, time.time())
+
+
+def _shown(topic: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; what only root may read becomes one of them."""
+    try:
+        yield from check()
+    except DeniedError as denied:
+        yield unknown(topic, f"{denied.path} is for root's eyes only", "run this as root")

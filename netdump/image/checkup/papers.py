@@ -1,0 +1,76 @@
+"""Whether the bundle is good: readable, secret, of a host, and its certificate in its dates.
+
+Owns how early a certificate's end is told.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from netdump.client.config import load_config
+from netdump.client.credentials import client_context
+from netdump.errors import ConfigMissingError, NetdumpError
+from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.pki.certificates import load_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from netdump.client.config import Config
+    from netdump.image.checkup.finding import Finding
+
+TOPIC_BUNDLE = "bundle"
+TOPIC_CERTIFICATE = "certificate"
+TOPIC_AUTHORITY = "authority"
+WARN_DAYS = 30
+
+
+def read_bundle(path: Path) -> tuple[Config | None, Finding]:
+    """Read the bundle as the client does, and say how that went."""
+    try:
+        config = load_config(str(path), {}, {})
+        client_context(config.credentials, str(path))
+    except ConfigMissingError as error:
+        return None, problem(TOPIC_BUNDLE, str(error), "enroll this host: `netdump enroll URL --token TOKEN`")
+    except NetdumpError as error:
+        if path.exists() and not os.access(path, os.R_OK):
+            return None, unknown(TOPIC_BUNDLE, f"{path} is for root's eyes only", "run this as root")
+        return None, problem(TOPIC_BUNDLE, str(error), "mend the file, or enroll this host again")
+    where = ", ".join(map(str, config.collectors))
+    if path.stat().st_mode & 0o077:
+        fact = f"{path} holds a private key, and others may read it"
+        return config, problem(TOPIC_BUNDLE, fact, f"chmod 600 {path}; if somebody may have read it, enroll again")
+    return config, ok(TOPIC_BUNDLE, f"{path}: host {config.name or 'without a name'}, sends to {where}")
+
+
+def check_dates(config: Config, now: float) -> Iterator[Finding]:
+    """The dates of the certificates. now: seconds since 1970."""
+    moment = datetime.fromtimestamp(now, UTC)
+    for topic, pem, remedy in (
+        (TOPIC_CERTIFICATE, config.credentials.certificate, "run `netdump renew`, then `netdump arm --if-changed`"),
+        (TOPIC_AUTHORITY, config.credentials.ca, "ask the collector's operator for a new authority, and enroll again"),
+    ):
+        try:
+            certificate = load_certificate(pem, f"the {topic} of the bundle")
+        except NetdumpError as error:
+            yield problem(topic, str(error), "enroll this host again")
+            continue
+        yield _dates(topic, certificate, moment, remedy)
+
+
+def _dates(topic: str, certificate: x509.Certificate, now: datetime, remedy: str) -> Finding:
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    left = (last - now).days
+    if now < first:
+        fact = f"not valid before {first:%Y-%m-%d}, and this clock says {now:%Y-%m-%d}"
+        return problem(topic, fact, "set the clock")
+    if now > last:
+        return problem(topic, f"ended on {last:%Y-%m-%d}", "enroll this host again with a new token")
+    if left < WARN_DAYS:
+        return warning(topic, f"ends in {left} days, on {last:%Y-%m-%d}", remedy)
+    return ok(topic, f"{(now - first).days} days old, good until {last:%Y-%m-%d}")

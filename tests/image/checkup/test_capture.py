@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.image.build import Wishes
+from netdump.image.checkup import capture
+from netdump.image.checkup.capture import (
+    TOPIC_DRIVERS,
+    TOPIC_SAVE,
+    TOPIC_WATCHDOG,
+    TOPIC_WAYS,
+    build,
+    check_contents,
+    memory_kib,
+)
+from netdump.image.checkup.finding import State
+from netdump.image.checkup.machine import Machine
+from tests.image.checkup.machines import make
+from tests.image.conftest import RELEASE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netdump.image.build import CaptureImage
+    from netdump.image.checkup.finding import Finding
+
+
+@pytest.fixture(scope="module")
+def wishes(bundle: Path) -> Wishes:
+    return Wishes(bundle, kernel=RELEASE, level=1, strip=False)
+
+
+@pytest.fixture(scope="module")
+def here(machine: Path) -> Machine:
+    return Machine(machine, RELEASE, "x86_64", is_root=True)
+
+
+@pytest.fixture(scope="module")
+def image(here: Machine, wishes: Wishes) -> CaptureImage:
+    image, _ = build(here, wishes)
+    assert image is not None
+    return image
+
+
+def look(machine: Machine, wishes: Wishes, image: CaptureImage) -> dict[str, Finding]:
+    return {each.topic: each for each in check_contents(machine, wishes, image)}
+
+
+def test_an_image_that_can_be_built(here: Machine, wishes: Wishes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "PROGRAMS_BUDGET", 1 << 40)
+    _, finding = build(here, wishes)
+    assert (finding.state, finding.fact.startswith("can be built: ")) == (State.OK, True)
+    monkeypatch.setattr(capture, "PROGRAMS_BUDGET", 1)
+    assert build(here, wishes)[1].state is State.WARNING
+
+
+def test_one_that_cannot(here: Machine, wishes: Wishes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, finding = build(here, replace(wishes, drivers=("nothing",)))
+    assert (image, finding.state) == (None, State.PROBLEM)
+    assert "has no module nothing" in finding.fact
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    image, finding = build(replace(here, is_root=False), wishes)
+    assert (image, finding.state) == (None, State.UNKNOWN)
+
+
+def test_what_is_in_it(machine: Path, wishes: Wishes, image: CaptureImage) -> None:
+    (machine / "sys/class/watchdog/watchdog0").mkdir(parents=True, exist_ok=True)
+    here = Machine(machine, RELEASE, "x86_64", is_root=True)
+    findings = look(here, wishes, image)
+    assert findings[TOPIC_DRIVERS].fact == "eth0: virtio_net"
+    assert findings[TOPIC_WATCHDOG].fact == "watchdog0"
+    assert findings[TOPIC_SAVE].fact.startswith("not used")
+    # The bundle names collector.invalid, which no name server knows.
+    assert (findings[TOPIC_WAYS].state, "cannot be looked up" in findings[TOPIC_WAYS].fact) == (State.WARNING, True)
+    findings = look(here, wishes, replace(image, warnings=()))
+    assert {each.state for each in findings.values()} == {State.OK}
+    assert findings[TOPIC_WAYS].fact == "eth0 (static)"
+
+
+def test_what_is_missing(here: Machine, wishes: Wishes, image: CaptureImage, tmp_path: Path) -> None:
+    bare = replace(image, plan=image.plan._replace(modules=()))
+    finding = look(here, wishes, bare)[TOPIC_DRIVERS]
+    assert (finding.state, finding.remedy.startswith("--add-driver virtio_net")) == (State.PROBLEM, True)
+    elsewhere = make(tmp_path, {"sys/class/watchdog/watchdog0/identity": None})
+    findings = look(elsewhere, wishes, image)
+    assert findings[TOPIC_DRIVERS].state is State.WARNING
+    assert findings[TOPIC_WATCHDOG].state is State.WARNING
+    assert look(elsewhere, replace(wishes, watchdog=False), image)[TOPIC_WATCHDOG].state is State.OK
+
+
+def test_the_disk(wishes: Wishes, image: CaptureImage, tmp_path: Path) -> None:
+    asked = replace(wishes, save=tmp_path)
+    for memory, state in (("1 kB", State.OK), (f"{1 << 50} kB", State.WARNING)):
+        machine = make(tmp_path, {"proc/meminfo": f"MemTotal: {memory}"})
+        assert look(machine, asked, image)[TOPIC_SAVE].state is state
+
+
+def test_memory(tmp_path: Path) -> None:
+    assert memory_kib(make(tmp_path)) == 524288
+    assert memory_kib(Machine(tmp_path / "nowhere")) is None

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from netdump.errors import ArmError
+from netdump.image.commandline import COMMAND_LINE_MAX, EVERYWHERE, NEUTRALISING, X86, command_line, split_words
+
+
+def test_what_the_capture_kernel_inherits() -> None:
+    line = command_line(
+        'BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro quiet console=ttyS0,115200 crashkernel=128M hugepages=9 "dyndbg=a b" '
+        "systemd.unit=x intel_iommu=on netdump.deadline=9 cma=64M rd.lvm=0 panic_on_warn=1 hung_task_panic=1",
+        ["earlyprintk=ttyS0"],
+        "x86_64",
+    )
+    words = split_words(line)
+    assert words[:3] == ["console=ttyS0,115200", '"dyndbg=a b"', "intel_iommu=on"]
+    assert words[-1] == "earlyprintk=ttyS0"
+    assert {*X86, *EVERYWHERE, *NEUTRALISING} <= set(words)
+    assert not [word for word in words if word.startswith(("root", "ro", "crashkernel", "systemd", "netdump", "rd."))]
+    assert [word for word in words if word.startswith("cma")] == ["cma=0"]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "present", "absent"),
+    [
+        ("i686", "irqpoll nr_cpus=1 nokaslr", "maxcpus=1"),
+        ("aarch64", "irqpoll nr_cpus=1 reset_devices swiotlb=noforce panic=10", "mce=off nokaslr"),
+        ("ppc64le", "noirqdistrib panic=10", "mce=off"),
+        ("s390x", "nr_cpus=1 vmcp_cma=0", "irqpoll reset_devices mce=off"),
+        ("riscv64", "maxcpus=1 reset_devices novmcoredd", "nr_cpus=1 mce=off"),
+    ],
+)
+def test_every_architecture_has_its_words(architecture: str, present: str, absent: str) -> None:
+    words = split_words(command_line("console=hvc0", (), architecture))
+    assert words[0] == "console=hvc0"
+    assert set(present.split()) <= set(words)
+    assert not set(absent.split()) & set(words)
+
+
+def test_a_line_that_is_too_long() -> None:
+    with pytest.raises(ArmError, match=f"at most {COMMAND_LINE_MAX} are possible"):
+        command_line("x=" + "y" * 2000)
