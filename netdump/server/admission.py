@@ -1,4 +1,4 @@
-"""Who may send what now: seats for dumps that arrive, quotas of hosts.
+"""Who may send what now: connections of a host, seats for dumps that arrive, quotas.
 
 Pure decisions; facts about disk and index come as arguments.
 A dump that is complete already is answered with its receipt and never comes here.
@@ -7,13 +7,17 @@ A dump that is complete already is answered with its receipt and never comes her
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump import wire
+from netdump.server.ratelimit import RateLimit
 from netdump.server.space import Room
 
 if TYPE_CHECKING:
     from netdump.server.config import Limits
+
+
+HOSTS_PER_MINUTE: Final = 60_000
 
 
 class Usage(NamedTuple):
@@ -21,6 +25,32 @@ class Usage(NamedTuple):
 
     dumps_today: int
     stored_bytes: int
+
+
+class HostGate:
+    """The connections of each host whose certificate was found good: how many at once, and how often another."""
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._open: Counter[str] = Counter()
+        # What all hosts together may do, the gate before TLS limits.
+        self._often = RateLimit(HOSTS_PER_MINUTE, limits.connections_per_host_per_minute, now)
+
+    def enter(self, host: str, now: float) -> str | None:
+        """Count a new connection. Returns why it is one too many (and is not counted), or None."""
+        if self._open[host] >= self._limits.connections_per_host:
+            return "connections-per-host"
+        if not self._often.allow(host, now):
+            return "connections-per-host-per-minute"
+        self._open[host] += 1
+        return None
+
+    def leave(self, host: str) -> None:
+        """A connection that entered is gone."""
+        assert self._open[host] > 0
+        self._open[host] -= 1
+        if not self._open[host]:
+            del self._open[host]
 
 
 class Admission:

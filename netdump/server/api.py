@@ -55,7 +55,10 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it."""
+    """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it.
+
+    strangers: the audit for what fails before it is known who asks.
+    """
 
     authority: Authority
     catalog: LocalCatalog
@@ -63,6 +66,7 @@ class Desk:
     config: Config
     space: SpaceWatch
     audit: Audit
+    strangers: Audit
     ingest_address: Callable[[], Address]
     enrolments: RateLimit
     verifications: asyncio.Semaphore
@@ -163,7 +167,10 @@ def _frame(desk: Desk, methods: dict[str, Endpoint]) -> Callable[[Request], Awai
             return await endpoint.handler(visit)
         except NetdumpError as error:
             facts = {"method": request.method, "path": request.url.path, "code": error.code, "reason": _why(error)}
-            visit.note("request-failed", **facts)
+            if visit.identity is None:
+                desk.strangers("request-failed", peer=visit.peer, **facts)
+            else:
+                visit.note("request-failed", **facts)
             return error_answer(error)
 
     return answer

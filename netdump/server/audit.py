@@ -11,15 +11,22 @@ import json
 import logging
 import queue
 import threading
+import time
 import traceback
 from pathlib import Path
-from typing import Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 import structlog
+
+from netdump.server.ratelimit import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TEXT_MAX = 512
 TRACE_FRAMES = 8
 LINES_MAX = 10_000
+STRANGERS_PER_MINUTE = 60
 CLOSE_S = 2.0
 
 Field = str | int | float | bool | None
@@ -38,12 +45,42 @@ def escaped(text: str, limit: int = TEXT_MAX) -> str:
     return plain if len(plain) <= limit else plain[:limit] + "…"
 
 
+class Rationed:
+    """An audit for what strangers can cause at will: they must not fill the disk. From any thread.
+
+    per_minute: events that go through; how many did not, the next one says (left_out). clock: seconds, steady.
+    """
+
+    def __init__(
+        self, audit: Audit, per_minute: int = STRANGERS_PER_MINUTE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._budget = Bucket(per_minute, clock())
+        self._left_out = 0
+        self._guard = threading.Lock()
+
+    def __call__(self, event: str, **fields: Field) -> None:
+        """Note one event, or count it."""
+        with self._guard:
+            now = self._clock()
+            if self._budget.level(now) < 1:
+                self._left_out += 1
+                return
+            self._budget.take(now)
+            left_out, self._left_out = self._left_out, 0
+        self._audit(event, **fields, **({"left_out": left_out} if left_out else {}))
+
+
 class LogBridge(logging.Handler):
-    """Takes what libraries log (asyncio, uvicorn) into the audit, with the end of the trace if there is one."""
+    """Takes what libraries log (asyncio, uvicorn) into the audit, with the end of the trace if there is one.
+
+    Rationed: uvicorn has a line for every request that is none.
+    """
 
     def __init__(self, audit: Audit) -> None:
         super().__init__(logging.WARNING)
-        self._audit = audit
+        self._audit = Rationed(audit)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note one record."""

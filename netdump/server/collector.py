@@ -23,8 +23,10 @@ from netdump.index.rebuild import SERVE_LOCK_NAME, set_aside
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
 from netdump.server import dumps, enrolment, runs
+from netdump.server.admission import HostGate
 from netdump.server.api import Desk, build_app
 from netdump.server.arrival import Workshop
+from netdump.server.audit import Rationed
 from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
 from netdump.server.listener import Gate, GateLimits, Listener, address_of, bind
@@ -121,6 +123,7 @@ class Collector:
             config=config,
             space=space,
             audit=audit,
+            strangers=Rationed(audit),
             ingest_address=lambda: self.ingest_address,
             enrolments=RateLimit(
                 config.api.enrolments_per_minute,
@@ -167,7 +170,8 @@ class Collector:
             on_complete=restorer.add if config.store.keep_vmcore else lambda _: None,
             audit=audit,
         )
-        return IngestService(authority, config.ingest, reception.attend, audit)
+        hosts = HostGate(config.limits, asyncio.get_running_loop().time())
+        return IngestService(authority, config.ingest, hosts, reception.attend, audit)
 
     async def _listen(self, ingest: IngestService, api: ApiService) -> None:
         config, audit = self._config, self._around.audit

@@ -18,11 +18,13 @@ from netdump import wire
 from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, RevokedError
 from netdump.pki import Authority, Identity, Role
 from netdump.server.arrival import FULL_CHUNK_COST
+from netdump.server.audit import Rationed
 from netdump.server.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from netdump.server.admission import HostGate
     from netdump.server.audit import Audit
     from netdump.server.config import Ingest
     from netdump.server.listener import Visitor
@@ -223,8 +225,8 @@ class HostConnection(asyncio.BufferedProtocol):
             self._pace.pause()
 
     def _progress(self) -> int:
-        """Bytes of the wire, and of image for stretches that have no data to send."""
-        return self._received_bytes + self._wire.sent_offset
+        """Bytes of the wire that say something, and of image for stretches that have no data to send."""
+        return self._received_bytes - self._wire.chatter_bytes + self._wire.sent_offset
 
     def _arm(self) -> None:
         """See to it that `_on_timer` runs when core or pace want it. A timer that is early enough is left alone."""
@@ -284,13 +286,16 @@ class IngestService:
         self,
         authority: Authority,
         settings: Ingest,
+        hosts: HostGate,
         attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
         audit: Audit,
     ) -> None:
         self._authority = authority
         self._settings = settings
+        self._hosts = hosts
         self._attend = attend
         self._audit = audit
+        self._refused = Rationed(audit)
         self._connections: set[HostConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_lost = asyncio.Event()
@@ -299,9 +304,7 @@ class IngestService:
     def serve(self, visitor: Visitor) -> None:
         """Receive a peer whose handshake is done: check what TLS cannot check, then listen to it [W-02, W-04]."""
         if visitor.tls.selected_alpn_protocol() != wire.ALPN:
-            self._audit("host-refused", peer=visitor.address, reason="no common ALPN protocol")
-            visitor.leave()
-            visitor.transport.abort()
+            self._cut(visitor, "no common ALPN protocol")
             return
         try:
             identity = self._authority.admit(visitor.tls.getpeercert(binary_form=True))
@@ -312,8 +315,17 @@ class IngestService:
         except NetdumpError as error:
             self._refuse(visitor, error)
             return
+        excess = self._hosts.enter(identity.name, asyncio.get_running_loop().time())
+        if excess is not None:
+            self._cut(visitor, f"{identity.name}: {excess}")
+            return
         self._audit("host-connected", host=identity.name, peer=visitor.address)
         self._start(visitor, identity)
+
+    def _cut(self, visitor: Visitor, reason: str) -> None:
+        self._refused("host-refused", peer=visitor.address, reason=reason)
+        visitor.leave()
+        visitor.transport.abort()
 
     def _start(self, visitor: Visitor, identity: Identity) -> HostConnection:
         connection = HostConnection(visitor, identity, self._settings, self._begin, self._lost)
@@ -324,7 +336,7 @@ class IngestService:
 
     def _refuse(self, visitor: Visitor, error: NetdumpError) -> None:
         """Tell a peer that it may not come in; when it cannot be found out whether it may, that it may come back."""
-        self._audit("host-refused", peer=visitor.address, reason=str(error))
+        self._refused("host-refused", peer=visitor.address, reason=str(error))
         visitor.early = b""
         connection = self._start(visitor, NOBODY)
         if isinstance(error, (CertificateError, RevokedError)):
@@ -353,5 +365,7 @@ class IngestService:
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)
+        if connection.identity is not NOBODY:
+            self._hosts.leave(connection.identity.name)
         if not self._connections:
             self._all_lost.set()

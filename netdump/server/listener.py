@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from netdump.errors import AddressError
+from netdump.server.audit import Rationed
 from netdump.server.config import Address
-from netdump.server.ratelimit import Bucket, source_of
+from netdump.server.ratelimit import source_of
 
 if TYPE_CHECKING:
     import ssl
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 BACKLOG = 256
 CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
 SHUTDOWN_S = 3.0  # for the peer's close_notify
-FAILURES_LOGGED_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +157,10 @@ class Listener:
         self._gate = gate
         self._handshake_s = handshake_s
         self._serve = serve
-        self._audit = audit
+        self._strangers = Rationed(audit, clock=asyncio.get_running_loop().time)
         self._closed = False
         self._servers: list[asyncio.Server] = []
         self._welcomes: set[asyncio.Task[asyncio.Transport | None]] = set()
-        self._log_budget = Bucket(FAILURES_LOGGED_PER_MINUTE, asyncio.get_running_loop().time())
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Start to accept. The sockets are the listener's from now on."""
@@ -234,11 +233,7 @@ class Listener:
         self._serve(visitor)
 
     def _complain(self, event: str, address: str, reason: str) -> None:
-        """Log, within a budget: strangers must not fill the disk."""
-        now = asyncio.get_running_loop().time()
-        if self._log_budget.level(now) >= 1:
-            self._log_budget.take(now)
-            self._audit(event, service=self._name, peer=address, reason=reason)
+        self._strangers(event, service=self._name, peer=address, reason=reason)
 
 
 def _peer_address(transport: asyncio.Transport) -> str:

@@ -34,7 +34,8 @@ class Faults:
     refuse: reset at once, without a connection to the target. cut_up, cut_down: forward that many bytes, then reset
     both sides. close_up, close_down: the same, but end both sides properly (FIN). stall_up, stall_down: forward that
     many bytes, then nothing more, but stay open. slice_max: forward in pieces of 1 to that many bytes. rate: bytes
-    per second in each direction. flip_up, flip_down: invert one bit of that byte.
+    per second in each direction. delay: seconds for which all that is received at once is kept back. flip_up,
+    flip_down: invert one bit of that byte.
     """
 
     refuse: bool = False
@@ -46,6 +47,7 @@ class Faults:
     stall_down: int | None = None
     slice_max: int | None = None
     rate: float | None = None
+    delay: float = 0.0
     flip_up: int | None = None
     flip_down: int | None = None
 
@@ -231,10 +233,10 @@ class _Direction:
         self._close = faults.close_up if up else faults.close_down
         self._stall = faults.stall_up if up else faults.stall_down
         self._flip = faults.flip_up if up else faults.flip_down
-        self._slice, self._rate = faults.slice_max, faults.rate
+        self._slice, self._rate, self._delay = faults.slice_max, faults.rate, faults.delay
         self._buffer = b""
         self._source_ended = False
-        self._not_before = 0.0  # throttled: monotonic time of the next piece
+        self._not_before = 0.0  # throttled or delayed: monotonic time of the next piece
 
     @property
     def _done(self) -> int:
@@ -256,7 +258,7 @@ class _Direction:
             wanted[self._source.fileno()] |= select.POLLIN
 
     def delay(self) -> float | None:
-        """Seconds until a throttled direction may go on; None when it is not throttled."""
+        """Seconds until a throttled or delayed direction may go on; None when it may now."""
         left = self._not_before - time.monotonic()
         return left if self._buffer and left > 0 else None
 
@@ -285,6 +287,7 @@ class _Direction:
         try:
             self._buffer = self._source.recv(RECEIVE_BYTES)
             self._source_ended = not self._buffer
+            self._not_before = max(self._not_before, time.monotonic() + self._delay)
         except BlockingIOError:
             pass  # nothing there yet
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import LocalProtocolError, RemoteProtocolError
+from netdump.wire._chatter import Chatter
 from netdump.wire._fields import printable
 from netdump.wire._frames import FRAME_MAX, FrameHeader, pack_measured, unpack_header, unpack_measured
 from netdump.wire._messages import TYPE_OF, Ack, Chunk, Error, Finish, Hello, Keepalive, Receipt, Resume
@@ -38,6 +39,7 @@ class Connection:
 
     __slots__ = (
         "_buffer",
+        "_chatter",
         "_ended",
         "_failure",
         "_finish",
@@ -57,6 +59,7 @@ class Connection:
         self._state = State.OPENING
         self._now = now
         self._timers = Timers(now)
+        self._chatter = Chatter(now)
         self._buffer = bytearray()
         self._header: FrameHeader | None = None
         self._receiving = 0  # type of the frame at the front of the buffer, known or not
@@ -119,6 +122,11 @@ class Connection:
         """Chunks of the dump before sent_offset, those of earlier connections included."""
         return self._stream.chunks if self._stream else 0
 
+    @property
+    def chatter_bytes(self) -> int:
+        """Bytes of the frames received that say nothing. Spec: [W-63]."""
+        return self._chatter.bytes
+
     def may_send(self, raw_bytes: int) -> bool:
         """Whether state and credit allow the client a chunk with that many bytes of raw data now."""
         return self._stream is not None and self._state is State.STREAMING and self._stream.may_send(raw_bytes)
@@ -160,9 +168,12 @@ class Connection:
         while (frame := self._next_frame()) is not None:
             header, self._header = self._header, None
             if header is None or header.type is None:
+                self._chatter.take(len(frame), self._now)
                 continue  # [W-18]: skipped without a look at its payload
             message, raw_bytes = unpack_measured(header.type, frame)
             self._step(message, raw_bytes, self._role.peer)
+            if isinstance(message, Keepalive):
+                self._chatter.take(len(frame), self._now)
             return message
         return None
 

@@ -99,6 +99,10 @@ class Collector:
         netdump("enroll", f"https://{self.api}", "--token", token, "--out", out, *options)
         return out
 
+    def log_lines(self) -> list[str]:
+        """What the collector has logged, over all its starts."""
+        return [line for line in self._log.read_text().splitlines() if line.startswith("{")]
+
     def dumps(self) -> list[dict[str, Any]]:
         dumps: list[dict[str, Any]] = json.loads(netdump("list", "--root", self.folder, "--json").stdout)["dumps"]
         return dumps

@@ -112,6 +112,7 @@ class _Office:
             config=config,
             space=SpaceWatch(config.space, measure_of(folder)),
             audit=lambda event, **fields: None,
+            strangers=lambda event, **fields: None,
             ingest_address=lambda: Address("127.0.0.1", 7461),
             enrolments=RateLimit(100_000, 100_000, 0.0),
             verifications=asyncio.Semaphore(1),

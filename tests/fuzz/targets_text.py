@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from netdump.client.address import parse_address as parse_collector
@@ -39,15 +36,10 @@ save ext4 01234567-89ab-cdef var/crash
 """
 
 
-@cache
-def _scratch() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="netdump-fuzz-", dir="/dev/shm"))
-    return folder / "config.toml"
-
-
 def _config(data: bytes) -> None:
-    _scratch().write_bytes(data)
-    load(_scratch())
+    path = office().folder.parent / "config.toml"
+    path.write_bytes(data)
+    load(path)
 
 
 def _command_line(data: bytes) -> None:

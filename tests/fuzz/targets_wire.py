@@ -59,7 +59,11 @@ def _message(data: bytes) -> None:
             assert len(verify_headline(message)) <= wire.HEADLINE_RAW_MAX
         case _:
             pass
-    assert wire.unpack(wire.pack(message)) == message
+    again = wire.unpack(wire.pack(message))
+    if isinstance(message, wire.Chunk):  # keeps its frame, in which an optional field may have been marked critical
+        assert isinstance(again, wire.Chunk)
+        again, message = again._replace(frame=b""), message._replace(frame=b"")
+    assert again == message
 
 
 def _runs(data: bytes) -> None:

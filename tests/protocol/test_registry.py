@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from enum import IntEnum
 
 # Prefix that the names of a section have in the code
-PREFIXES = {"protocol": "", "frame": "", "limits": "", "segment": "SEGMENT_", "domain": "DOMAIN_"}
+PREFIXES = {
+    "protocol": "",
+    "frame": "",
+    "limits": "",
+    "chatter": "CHATTER_",
+    "segment": "SEGMENT_",
+    "domain": "DOMAIN_",
+}
 RENAMED = {"HEADER_BYTES": "FRAME_HEADER_BYTES"}
 
 

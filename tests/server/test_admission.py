@@ -5,11 +5,25 @@ from __future__ import annotations
 import pytest
 
 from netdump import wire
-from netdump.server.admission import Admission, Usage
+from netdump.server.admission import Admission, HostGate, Usage
 from netdump.server.config import Limits
 from netdump.server.space import Room
 
 NOTHING = Usage(0, 0)
+
+
+def test_connections_of_a_host() -> None:
+    gate = HostGate(Limits(connections_per_host=2, connections_per_host_per_minute=6), 0.0)
+    assert [gate.enter("a", 0.0) for _ in range(3)] == [None, None, "connections-per-host"]
+    assert gate.enter("b", 0.0) is None, "others are not concerned"
+    for _ in range(4):
+        gate.leave("a")
+        assert gate.enter("a", 0.0) is None
+    gate.leave("a")
+    assert gate.enter("a", 0.0) == "connections-per-host-per-minute"
+    assert gate.enter("a", 10.0) is None, "one comes back every ten seconds"
+    gate.leave("b")
+    assert set(gate._open) == {"a"}, "memory follows those who are there"
 
 
 def test_seats_in_total_and_per_host() -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netdump.pki import Authority, Role
 from netdump.server import dumps, enrolment, runs
+from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Host, Rig, issue
+from tests.server.test_https import connected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +82,21 @@ def test_every_route_with_every_role(folder: Path, template: Template) -> None:
         refused = rig.events.all("request-failed")
         assert {each.get("role") for each in refused} <= {None, "host", "analyst", "operator"}
         assert len(refused) >= 20
+
+
+def test_strangers_cannot_fill_the_log_with_requests(folder: Path) -> None:
+    with Rig(folder) as rig, Desk(rig, None) as desk:
+        for _ in range(STRANGERS_PER_MINUTE + 20):
+            assert desk.error("GET", "/v1/dumps") == NO_CERTIFICATE
+        assert len(rig.events.all("request-failed")) == STRANGERS_PER_MINUTE
+
+
+def test_half_a_request_is_no_mistake_of_ours(folder: Path) -> None:
+    with Rig(folder) as rig:
+        with connected(rig) as sock:
+            sock.sendall(b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
+        assert rig.events.wait("request-failed")["reason"] == "the request broke off"
+        assert not rig.events.all("library")
 
 
 def test_a_revoked_analyst_is_out_at_the_next_request(folder: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdump.server import audit as module
-from netdump.server.audit import TEXT_MAX, LineWriter, LogBridge, escaped, open_audit
+from netdump.server.audit import STRANGERS_PER_MINUTE, TEXT_MAX, LineWriter, LogBridge, Rationed, escaped, open_audit
 
 if TYPE_CHECKING:
     import pytest
@@ -49,6 +49,26 @@ def test_what_libraries_log_becomes_events() -> None:
     assert "trace" not in first
     assert second["error"] == "KeyError: 'missing'"
     assert second["trace"].startswith("test_audit.py:")
+
+
+def test_what_strangers_cause_is_rationed() -> None:
+    events: list[dict[str, object]] = []
+    now = 0.0
+    rationed = Rationed(lambda event, **fields: events.append({"event": event, **fields}), 3, lambda: now)
+    for number in range(10):
+        rationed("refused", number=number)
+    assert events == [{"event": "refused", "number": number} for number in range(3)]
+    now = 20.0
+    rationed("refused", number=10)
+    assert events[-1] == {"event": "refused", "number": 10, "left_out": 7}
+
+
+def test_a_library_cannot_fill_the_log_either() -> None:
+    stream = io.StringIO()
+    bridge = LogBridge(open_audit(stream))
+    for _ in range(3 * STRANGERS_PER_MINUTE):
+        bridge.emit(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, "Invalid HTTP request", (), None))
+    assert len(stream.getvalue().splitlines()) == STRANGERS_PER_MINUTE
 
 
 def test_lines_are_written_by_a_thread() -> None:

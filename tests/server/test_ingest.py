@@ -102,6 +102,20 @@ def test_where_revocation_cannot_be_looked_up_nobody_comes_in(folder: Path, web1
             assert host.ended()
 
 
+def test_a_host_has_so_many_connections_and_no_more(folder: Path, web1: Papers, web2: Papers) -> None:
+    limits = {"limits": {"connections_per_host": 2, "connections_per_host_per_minute": 6}}
+    with Rig(folder, limits) as rig, Host(rig, web1) as one, Host(rig, web1) as two:
+        one.resume(DUMP)
+        rig.events.wait("host-connected", 2)
+        with Host(rig, web1) as third:
+            assert third.hear() is None
+            assert rig.events.wait("host-refused")["reason"] == "web1: connections-per-host"
+        with Host(rig, web2) as other:
+            assert isinstance(other.hello(DUMP, dump_id=bytes(15) + b"\1"), wire.Resume)
+        two.socket.close()
+        assert one.wire.state is wire.State.HEADLINE
+
+
 # Breaches
 
 
@@ -267,6 +281,25 @@ def test_a_host_that_may_send_and_does_not_is_dropped(folder: Path, web1: Papers
         answer = host.hear()
         assert error_of(answer) is wire.ErrorCode.IDLE_TIMEOUT
         assert "too slow" in cast("wire.Error", answer).text
+
+
+def test_a_host_that_only_keeps_alive_is_dropped(folder: Path, web1: Papers) -> None:  # [W-63]
+    """However much of it it sends: a seat is not to be had for nothing."""
+    with Rig(folder, SLOW) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        unknown = b"\x7f\xff\0\0" + (60_000).to_bytes(4, "big") + bytes(60_000)  # more than 10,000 bytes a second
+        host.say_raw(unknown + wire.pack(wire.Keepalive()) * 100)
+        rig.skip(6)
+        answer = host.hear()
+        assert error_of(answer) is wire.ErrorCode.IDLE_TIMEOUT
+        assert "too slow" in cast("wire.Error", answer).text
+
+
+def test_a_flood_of_keepalives_ends_the_connection(folder: Path, web1: Papers) -> None:  # [W-63]
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.resume(DUMP)
+        host.say_raw(wire.pack(wire.Keepalive()) * 5000)
+        assert error_of(host.hear()) is wire.ErrorCode.UNEXPECTED_MESSAGE
 
 
 def test_a_host_that_brings_enough_is_not(folder: Path, web1: Papers) -> None:

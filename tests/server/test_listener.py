@@ -14,8 +14,9 @@ import pytest
 from netdump import wire
 from netdump.errors import AddressError
 from netdump.pki import ingest_server_context
+from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import Address
-from netdump.server.listener import FAILURES_LOGGED_PER_MINUTE, Gate, GateLimits, Listener, Visitor, address_of, bind
+from netdump.server.listener import Gate, GateLimits, Listener, Visitor, address_of, bind
 from tests.server.rig import PATIENCE_S, Events, Papers, SkippingLoop
 
 if TYPE_CHECKING:
@@ -262,9 +263,9 @@ def test_strangers_cannot_fill_the_log(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder, GateLimits(1, 1, 1, 1)) as door:
             first = door.connect()
-            for _ in range(FAILURES_LOGGED_PER_MINUTE + 20):
+            for _ in range(STRANGERS_PER_MINUTE + 20):
                 assert await is_dropped(door.connect())
-            assert len(door.events.all("connection-refused")) == FAILURES_LOGGED_PER_MINUTE
+            assert len(door.events.all("connection-refused")) == STRANGERS_PER_MINUTE
             first.close()
 
     run(body)
