@@ -48,4 +48,4 @@ def missing() -> str | None:
     return None if importlib.util.find_spec("atheris") else "needs atheris: pip install -e '.[fuzz]'"
 
 
-CAMPAIGN = Campaign("coverage", "the same parsers under atheris, led by coverage", run, missing)
+CAMPAIGN = Campaign("coverage", "the same parsers under atheris, led by coverage", run, missing=missing)

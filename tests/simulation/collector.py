@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from netdump import wire
 from netdump.errors import StoreError
 from netdump.pki import Identity, Role
-from netdump.server.admission import Usage
+from netdump.server.admission import HostGate, Usage
 from netdump.server.arrival import Workshop
 from netdump.server.config import Ingest, Limits, Space, Storage
 from netdump.server.ingest import IngestService
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path("dumps")
 FREE = 1 << 40
 SETTINGS = Ingest(credit_bytes=wire.CREDIT_MIN)
+LIMITS = Limits(dumps_per_host_per_day=1000, connections_per_host=1024, connections_per_host_per_minute=60_000)
 
 
 class SimulatedCollector:
@@ -53,13 +54,15 @@ class SimulatedCollector:
         reception = Reception(
             self.store,
             workshop,
-            Limits(dumps_per_host_per_day=1000),
+            LIMITS,
             recorder=cast("Any", _Recorder(self.damaged)),
             on_complete=lambda _: None,
             audit=_nothing,
             clock=wall,
         )
-        self.service = IngestService(cast("Any", _Authority()), SETTINGS, reception.attend, _nothing)
+        self.service = IngestService(
+            cast("Any", _Authority()), SETTINGS, HostGate(LIMITS, clock()), reception.attend, _nothing
+        )
         self.held_most = SETTINGS.credit_bytes + publish
 
     def accept(self, cable: Cable) -> None:
