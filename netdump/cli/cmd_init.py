@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from netdump.errors import AlreadyExistsError, ServeError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
-from netdump.pki import init_authority
+from netdump.pki import durable, init_authority
 from netdump.server.collector import CONFIG_NAME
 from netdump.server.config import default_text
 from netdump.wire import PORT_API
@@ -41,7 +40,7 @@ def command(directory: Path, names: str) -> None:
     init_authority(directory, wanted)
     try:
         (directory / STORE_NAME).mkdir(mode=0o700)
-        _write_config(directory / CONFIG_NAME)
+        durable.write(directory / CONFIG_NAME, default_text().encode())  # and with its name that of the store
     except OSError as error:
         raise ServeError(f"{directory} cannot be filled: {error.strerror}; empty it and try again") from error
     Index.open(directory / INDEX_NAME).close()
@@ -57,14 +56,6 @@ def _claim(directory: Path) -> None:
         directory.chmod(0o700)
     except OSError as error:
         raise ServeError(f"{directory} cannot be made: {error.strerror}") from error
-
-
-def _write_config(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(default_text())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _tell(directory: Path, names: list[str]) -> None:

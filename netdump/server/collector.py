@@ -37,6 +37,8 @@ from netdump.server.restorer import Restorer
 from netdump.server.space import Measure, SpaceWatch, measure_of
 from netdump.server.views import Views
 from netdump.store import DumpWriter, Store
+from netdump.store.durable import storage_faults
+from netdump.store.files import LocalFiles
 
 if TYPE_CHECKING:
     import socket
@@ -100,6 +102,9 @@ class Collector:
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
         self._take_lock()
+        # Whoever made the store may not have made its name durable: a dump in it is no safer than that.
+        with storage_faults(f"making the names in {directory} durable"):
+            LocalFiles(directory).sync_folder("")
         asyncio.get_running_loop().set_default_executor(
             ThreadPoolExecutor(DESK_THREADS + config.api.verifications, thread_name_prefix="desk")
         )

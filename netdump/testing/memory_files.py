@@ -2,19 +2,21 @@
 
 Knows for every file and folder what has been synced and what has not. A power cut keeps the first and does what it
 likes with the second: each write and each change of a name since the last sync may have reached the disk or not, in
-any combination, and a write may have reached it by half. A real file system is kinder; what survives here survives
-there. Method: ALICE (OSDI 2014).
+any combination, and a write may have reached it by half: Luck decides. A real file system is kinder; what survives
+here survives there. Method: ALICE (OSDI 2014).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from netdump.store.files import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from random import Random
 
     from netdump.store.files import Buffer
@@ -26,39 +28,95 @@ def _error(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
 
 
+class Luck(Protocol):
+    """Decides what of the changes that were not synced a power cut leaves on the disk."""
+
+    def write(self, change: Change) -> Iterable[tuple[int, bytes | None]]:
+        """What reached the disk of a change of content: data at positions, or None for a length; nothing, all, parts.
+
+        b"" at a position makes the file as long as that, if it is shorter, with zeros.
+        """
+
+    def names(self, change: NameChange) -> bool:
+        """Whether a change of names reached the disk."""
+
+
+class Change(NamedTuple):
+    """A write that was not synced. number: counts all changes of a disk; data: None for a length set to position."""
+
+    number: int
+    position: int
+    data: bytes | None
+
+
+class NameChange(NamedTuple):
+    """Names of one folder that changed together and were not synced: what each stands for since, None: nothing."""
+
+    number: int
+    names: dict[str, _Content | _Folder | None]
+
+
+class ByChance:
+    """Luck by a random number generator: a write gets through, or not, or by half, or as mere length."""
+
+    def __init__(self, random: Random) -> None:
+        self._random: Final = random
+
+    def write(self, change: Change) -> Iterable[tuple[int, bytes | None]]:
+        """See Luck."""
+        luck, (_, position, data) = self._random.random(), change
+        if luck < 0.4:
+            return [(position, data)]
+        if luck < 0.6 and data is not None:
+            return [(position, data[: self._random.randrange(len(data) + 1)])]
+        if luck < 0.7 and data is not None:
+            return [(position + len(data), b"")]
+        return []
+
+    def names(self, change: NameChange) -> bool:  # noqa: ARG002
+        """See Luck."""
+        return self._random.random() < 0.5
+
+
+class NoLuck:
+    """Nothing that was not synced is there."""
+
+    def write(self, change: Change) -> Iterable[tuple[int, bytes | None]]:  # noqa: ARG002
+        """See Luck."""
+        return ()
+
+    def names(self, change: NameChange) -> bool:  # noqa: ARG002
+        """See Luck."""
+        return False
+
+
 class _Content:
-    """What is in a file. waiting: changes since the last sync: data at a position, or None for a length."""
+    """What is in a file. waiting: changes since the last sync."""
 
     __slots__ = ("durable", "now", "waiting")
 
     def __init__(self) -> None:
         self.now = bytearray()
         self.durable = bytearray()
-        self.waiting: list[tuple[int, bytes | None]] = []
+        self.waiting: list[Change] = []
 
-    def change(self, position: int, data: bytes | None) -> None:
-        """Write data at position; None: make the length position."""
-        _apply(self.now, position, data)
-        self.waiting.append((position, data))
+    def change(self, change: Change) -> None:
+        """Write, or set the length."""
+        _apply(self.now, change.position, change.data)
+        self.waiting.append(change)
 
     def sync(self) -> None:
         """Make what waits durable; what was forgotten before stays lost."""
-        for position, data in self.waiting:
-            _apply(self.durable, position, data)
+        for change in self.waiting:
+            _apply(self.durable, change.position, change.data)
         self.waiting.clear()
 
-    def after_cut(self, random: Random | None) -> _Content:
-        """What is found after a power cut. random: which of the waiting changes were lucky; None: none."""
+    def after_cut(self, luck: Luck) -> _Content:
+        """What is found after a power cut."""
         found = bytearray(self.durable)
-        for position, data in self.waiting if random is not None else ():
-            assert random is not None
-            luck = random.random()
-            if luck < 0.4:
+        for change in self.waiting:
+            for position, data in luck.write(change):
                 _apply(found, position, data)
-            elif luck < 0.6 and data is not None:
-                _apply(found, position, data[: random.randrange(len(data) + 1)])
-            elif luck < 0.7 and data is not None:
-                _apply(found, position + len(data), b"")  # the length came through, the data did not
         after = _Content()
         after.now, after.durable = found, bytearray(found)
         return after
@@ -74,35 +132,46 @@ def _apply(content: bytearray, position: int, data: bytes | None) -> None:
 
 
 class _Folder:
-    """What is in a folder. waiting: changes of names since the last sync, each a few names that change together."""
+    """What is in a folder. waiting: changes of names since the last sync."""
 
     __slots__ = ("durable", "now", "waiting")
 
     def __init__(self) -> None:
         self.now: dict[str, _Content | _Folder] = {}
         self.durable: dict[str, _Content | _Folder] = {}
-        self.waiting: list[dict[str, _Content | _Folder | None]] = []
+        self.waiting: list[NameChange] = []
 
-    def change(self, names: dict[str, _Content | _Folder | None]) -> None:
+    def change(self, change: NameChange) -> None:
         """Let each name stand for that, or for nothing."""
-        _rename(self.now, names)
-        self.waiting.append(names)
+        _rename(self.now, change.names)
+        self.waiting.append(change)
 
     def sync(self) -> None:
         """Make all names durable."""
         self.durable = dict(self.now)
         self.waiting.clear()
 
-    def after_cut(self, random: Random | None) -> _Folder:
-        """What is found after a power cut. random: which of the waiting changes were lucky; None: none."""
+    def after_cut(self, luck: Luck) -> _Folder:
+        """What is found after a power cut."""
         found = dict(self.durable)
-        for names in self.waiting:
-            if random is not None and random.random() < 0.5:
-                _rename(found, names)
+        for change in self.waiting:
+            if luck.names(change):
+                _rename(found, change.names)
         after = _Folder()
-        after.now = {name: inner.after_cut(random) for name, inner in found.items()}
+        after.now = {name: inner.after_cut(luck) for name, inner in found.items()}
         after.durable = dict(after.now)
         return after
+
+    def unsynced(self) -> Iterator[Change | NameChange]:
+        """Every change below that a power cut could still undo, in no order."""
+        yield from self.waiting
+        inner = {id(what): what for what in [*self.now.values(), *self.durable.values()]}
+        inner.update((id(what), what) for change in self.waiting for what in change.names.values() if what is not None)
+        for what in inner.values():
+            if isinstance(what, _Folder):
+                yield from what.unsynced()
+            else:
+                yield from what.waiting
 
 
 def _rename(entries: dict[str, _Content | _Folder], names: dict[str, _Content | _Folder | None]) -> None:
@@ -119,17 +188,22 @@ class MemoryFiles:
     def __init__(self) -> None:
         self._root = _Folder()
         self._locks: Final[set[str]] = set()
+        self._numbers: Final = count()
 
     def cut_power(self, random: Random | None = None) -> None:
         """Lose what is not durable, and every lock. random: decides what of it is kept by luck; None: nothing."""
-        self._root = self._root.after_cut(random)
+        self._root = self._root.after_cut(NoLuck() if random is None else ByChance(random))
         self._locks.clear()
 
-    def after_power_cut(self, random: Random | None = None) -> MemoryFiles:
-        """The disk as a power cut now would leave it, as another one; this one stays as it is."""
+    def after_power_cut(self, luck: Luck | None = None) -> MemoryFiles:
+        """The disk as a power cut now would leave it, as another one; this one stays as it is. luck: None: none."""
         other = MemoryFiles()
-        other._root = self._root.after_cut(random)
+        other._root = self._root.after_cut(luck or NoLuck())
         return other
+
+    def unsynced(self) -> list[Change | NameChange]:
+        """Every change that a power cut now could undo, in the order in which they were made."""
+        return sorted(self._root.unsynced(), key=lambda change: change.number)
 
     def content(self, name: str) -> bytearray:
         """The bytes of a file, for tests to look at and to damage."""
@@ -157,22 +231,22 @@ class MemoryFiles:
         if last in folder.now:
             raise _error(errno.EEXIST, name)
         content = _Content()
-        folder.change({last: content})
-        return MemoryFile(content)
+        self._change(folder, {last: content})
+        return MemoryFile(content, self._numbers)
 
     def open(self, name: str) -> MemoryFile:
         """A file that is there."""
         found = self._find(name)
         if isinstance(found, _Folder):
             raise _error(errno.ENOENT, name)
-        return MemoryFile(found)
+        return MemoryFile(found, self._numbers)
 
     def rename(self, old: str, new: str) -> None:
         """Within one folder only: both names change together."""
         folder, old_last = self._place(old)
         new_folder, new_last = self._place(new)
         assert folder is new_folder, "the store renames within a folder only"
-        folder.change({old_last: None, new_last: self._find(old)})
+        self._change(folder, {old_last: None, new_last: self._find(old)})
 
     def unlink(self, name: str) -> None:
         """Not durable."""
@@ -183,7 +257,7 @@ class MemoryFiles:
         folder, last = self._place(name)
         if last in folder.now:
             raise _error(errno.EEXIST, name)
-        folder.change({last: _Folder()})
+        self._change(folder, {last: _Folder()})
 
     def remove_folder(self, name: str) -> None:
         """Not durable."""
@@ -214,7 +288,7 @@ class MemoryFiles:
         """Made if need be."""
         folder, last = self._place(name)
         if last not in folder.now:
-            folder.change({last: _Content()})
+            self._change(folder, {last: _Content()})
         if name in self._locks:
             raise _error(errno.EWOULDBLOCK, name)
         self._locks.add(name)
@@ -229,7 +303,10 @@ class MemoryFiles:
         if not isinstance(found, kind):
             raise _error(errno.EISDIR if isinstance(found, _Folder) else errno.ENOTDIR, name)
         folder, last = self._place(name)
-        folder.change({last: None})
+        self._change(folder, {last: None})
+
+    def _change(self, folder: _Folder, names: dict[str, _Content | _Folder | None]) -> None:
+        folder.change(NameChange(next(self._numbers), names))
 
     def _place(self, name: str) -> tuple[_Folder, str]:
         parent, _, last = name.rpartition("/")
@@ -257,8 +334,9 @@ class MemoryFiles:
 class MemoryFile:
     """File in memory."""
 
-    def __init__(self, content: _Content) -> None:
+    def __init__(self, content: _Content, numbers: Iterator[int]) -> None:
         self._content: Final = content
+        self._numbers: Final = numbers
         self._end = 0
         self._open = True
 
@@ -277,11 +355,11 @@ class MemoryFile:
 
     def write_at(self, position: int, data: Buffer) -> None:
         """Not durable."""
-        self._at_work().change(position, bytes(data))
+        self._at_work().change(Change(next(self._numbers), position, bytes(data)))
 
     def resize(self, size: int) -> None:
         """Not durable."""
-        self._at_work().change(size, None)
+        self._at_work().change(Change(next(self._numbers), size, None))
 
     def sync(self) -> None:
         """The content; not the name."""

@@ -59,6 +59,18 @@ class Delivery:
         assert writer.pending_cost == writer.pending_bytes == 0
         self.acknowledged = writer.durable.offset
 
+    def send_some(self, writer: DumpWriter, chunks: int) -> None:
+        """Begin a delivery that is cut after so many chunks; of the last ones nothing is published."""
+        self.sessions += 1
+        writer.put_headline(self.sample.headline)
+        self.headline = True
+        state = writer.durable
+        for number, chunk in zip(range(chunks), self.sample.cut(state.offset, self.sessions), strict=False):
+            state = self._append(writer, chunk, state)
+            if number == 0:
+                assert writer.publish() == state
+                self.acknowledged = state.offset
+
     def _send(self, writer: DumpWriter) -> None:
         if writer.manifest is None:
             if not writer.has_headline:
