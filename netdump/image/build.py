@@ -115,16 +115,16 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
     target = find_target(wishes.save) if wishes.save else None
     sizes: dict[str, int] = {}
 
-    programs = Archive()
-    sizes.update(add_closure(find_closure(wishes.bundle), programs, strip=wishes.strip))
-    _add_skeleton(programs)
-
-    machine = Archive()
+    machine = Archive()  # first, because what is wrong with it shows itself sooner
     modules = _add_modules(machine, kernel, _drivers(wishes, network, target, root / "sys"), sizes)
     drivers = machine.pack()
     plan = _plan(wishes, config, network, target, modules)
     files = _settings(wishes.bundle, plan, known)
     _add_settings(machine, files, sizes)
+
+    programs = Archive()
+    sizes.update(add_closure(find_closure(wishes.bundle), programs, strip=wishes.strip))
+    _add_skeleton(programs)
 
     raw_programs, raw_machine = programs.pack(), machine.pack()
     packed_programs = _pack(raw_programs, method, wishes.level)

@@ -52,6 +52,13 @@ class Issuer(NamedTuple):
     key: PrivateKey
 
 
+class Validity(NamedTuple):
+    """The dates of a certificate, in UTC."""
+
+    first: datetime
+    last: datetime
+
+
 def new_key() -> PrivateKey:
     """Make a private key."""
     return ec.generate_private_key(ec.SECP256R1())
@@ -86,6 +93,12 @@ def load_certificate(pem: str | bytes, what: str) -> x509.Certificate:
     except MALFORMED as error:
         raise CertificateError(f"{what} is not a certificate in PEM: {printable(str(error), 200)}") from error
     return certificate
+
+
+def validity(pem: str | bytes, what: str) -> Validity:
+    """From when to when a certificate is good. what: names it in messages. Raises CertificateError."""
+    certificate = load_certificate(pem, what)
+    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -154,3 +154,11 @@ def test_other_keys_are_refused() -> None:
 def test_other_certificates_are_refused(pem: str) -> None:
     with pytest.raises(CertificateError, match="paper 7 is not a certificate"):
         made.load_certificate(pem, "paper 7")
+
+
+def test_from_when_to_when(issuer: made.Issuer) -> None:
+    first, last = made.validity(made.certificate_pem(issuer.certificate), "the authority")
+    assert first <= NOW < last
+    assert (first, last) == (issuer.certificate.not_valid_before_utc, issuer.certificate.not_valid_after_utc)
+    with pytest.raises(CertificateError, match="the authority"):
+        made.validity("x", "the authority")

@@ -13,16 +13,15 @@ from netdump.client.config import load_config
 from netdump.client.credentials import client_context
 from netdump.errors import ConfigMissingError, NetdumpError
 from netdump.image.checkup.finding import ok, problem, unknown, warning
-from netdump.pki.certificates import load_certificate
+from netdump.pki.certificates import validity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cryptography import x509
-
     from netdump.client.config import Config
     from netdump.image.checkup.finding import Finding
+    from netdump.pki.certificates import Validity
 
 TOPIC_BUNDLE = "bundle"
 TOPIC_CERTIFICATE = "certificate"
@@ -56,15 +55,15 @@ def check_dates(config: Config, now: float) -> Iterator[Finding]:
         (TOPIC_AUTHORITY, config.credentials.ca, "ask the collector's operator for a new authority, and enroll again"),
     ):
         try:
-            certificate = load_certificate(pem, f"the {topic} of the bundle")
+            dates = validity(pem, f"the {topic} of the bundle")
         except NetdumpError as error:
             yield problem(topic, str(error), "enroll this host again")
             continue
-        yield _dates(topic, certificate, moment, remedy)
+        yield _judge(topic, dates, moment, remedy)
 
 
-def _dates(topic: str, certificate: x509.Certificate, now: datetime, remedy: str) -> Finding:
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+def _judge(topic: str, dates: Validity, now: datetime, remedy: str) -> Finding:
+    first, last = dates
     left = (last - now).days
     if now < first:
         fact = f"not valid before {first:%Y-%m-%d}, and this clock says {now:%Y-%m-%d}"

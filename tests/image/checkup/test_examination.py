@@ -40,7 +40,9 @@ def test_a_bare_machine(tmp_path: Path) -> None:
     assert found[collectors.TOPIC_COLLECTOR] is State.UNKNOWN
 
 
-def test_an_armed_machine_and_what_changes(bundle: Path, machine: Path, tmp_path: Path) -> None:
+def test_an_armed_machine_and_what_changes(
+    bundle: Path, machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(machine, {"sys/kernel/kexec_crash_size": str(1 << 30)})  # the programs are not stripped here
     (machine / "boot").mkdir(exist_ok=True)
     (machine / f"boot/vmlinuz-{RELEASE}").write_bytes(b"kernel")
@@ -50,7 +52,9 @@ def test_an_armed_machine_and_what_changes(bundle: Path, machine: Path, tmp_path
     wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
     case = Case(wishes, ("x=1",), machine=Machine(machine, RELEASE, "x86_64", is_root=True), run=tmp_path)
     line = command_line("root=/dev/vda1 crashkernel=128M", ("x=1",), "x86_64")
-    write_record(replace(ARMED, digests=digests(build_image(wishes, machine), line, machine)), tmp_path)
+    image = build_image(wishes, machine)
+    monkeypatch.setattr("netdump.image.checkup.capture.build_image", lambda *_: image)
+    write_record(replace(ARMED, digests=digests(image, line, machine)), tmp_path)
     found = states(case)
     assert found[loading.TOPIC_LOADED] is State.OK
     assert found[reservation.TOPIC] is State.OK
