@@ -130,12 +130,6 @@ class Link:
         self._push()
         return b""
 
-    def finish_sending(self) -> None:
-        """Say that nothing more will be sent: a sound collector ends the connection then, which sets `eof`."""
-        with suppress(ssl.SSLError):  # it wants to read the peer's good-bye, which exchange() waits for
-            self._tls.unwrap()
-        self._push()
-
     def close(self, farewell: float = 0.0) -> None:
         """Say good-bye and close; may be called again. Never raises.
 

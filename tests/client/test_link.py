@@ -157,20 +157,6 @@ def test_a_clean_end_is_told(serve: Serve, context: ssl.SSLContext) -> None:
     link.close()
 
 
-def test_a_peer_that_hears_our_end_ends_too(serve: Serve, context: ssl.SSLContext) -> None:
-    def say_what_is_left(tls: ssl.SSLSocket) -> None:
-        tls.sendall(b"by the way")
-        assert tls.recv(1) == b""
-
-    server = serve(say_what_is_left)
-    link = dial(server.address, context)
-    link.finish_sending()
-    assert read(link, 99) == b"by the way"
-    assert link.eof
-    link.close()
-    assert server.errors == []
-
-
 def test_an_end_without_farewell_is_an_end(serve: Serve, context: ssl.SSLContext) -> None:
     link = dial(serve(lambda tls: tls.sendall(b"bye")).address, context)
     assert read(link, 99) == b"bye"

@@ -1,14 +1,17 @@
 """Whether each collector can be reached, as the capture kernel will reach it, and whether the clocks agree.
 
-Owns two questions. To the ingest port: a full TLS handshake with both certificates, as the client makes it, then an
-orderly end without a word; whoever does not accept the host says so there. To the API: what time it is.
+Owns two questions. To the ingest port: a full TLS handshake with both certificates, as the client makes it, and HELLO
+for a dump of the largest size that can be said, which collectors decline (at their default settings) without keeping
+anything; one that does not accept the host says so instead. To the API: what time it is.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
+from netdump import __version__
 from netdump.client.credentials import client_context
 from netdump.client.link import open_link
 from netdump.client.resolve import Resolver
@@ -16,7 +19,7 @@ from netdump.errors import ImpostorError, NetdumpError, ProtocolError, RefusedEr
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.pki.bundle import Bundle
 from netdump.pki.https import collector_time
-from netdump.wire import Connection, Error, Role
+from netdump.wire import IMAGE_BYTES_MAX, PAGE_BYTES_MIN, Connection, Defer, Error, ErrorCode, Hello, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
 TOPIC_COLLECTOR = "collector"
 TOPIC_CLOCK = "clock"
-GOODBYE_SECONDS = 5.0  # for the collector to end the connection, or to say what it has against it
+ANSWER_SECONDS = 20.0  # for the answer to HELLO
+AGENT = f"netdump-doctor/{__version__}"  # tells the collector's operator what the HELLO was for
 SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are backdated by a day
 
 
@@ -50,7 +54,7 @@ def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
                 dns_timeout=settings.dns_timeout,
             )
             ready = time.monotonic()
-            _part(link, address)
+            _greet(link, address)
         except NetdumpError as error:
             findings.append(problem(f"{TOPIC_COLLECTOR} {address}", str(error), _remedy(error)))
         else:
@@ -84,23 +88,28 @@ def check_clock(path: Path, now: float) -> Iterator[Finding]:
         yield ok(TOPIC_CLOCK, f"within {max(1, round(abs(off)))} s of the collector's")
 
 
-def _part(link: Link, address: Address) -> None:
-    """End a fresh connection in order, and hear out what the collector may have against us. Raises NetdumpError."""
+def _greet(link: Link, address: Address) -> None:
+    """Offer a dump that nobody takes, and hear out what the collector may have against us. Raises NetdumpError."""
     core = Connection(Role.CLIENT, time.monotonic())
-    until = time.monotonic() + GOODBYE_SECONDS
+    until = time.monotonic() + ANSWER_SECONDS
+    hello = Hello(os.urandom(16), IMAGE_BYTES_MAX, PAGE_BYTES_MIN, 0, AGENT, drill=True)
     try:
-        link.finish_sending()
-        while not link.eof:
+        link.send(core.send(hello, time.monotonic()))
+        while (answer := core.next_event()) is None:
             if time.monotonic() > until:
-                raise UnreachableError(
-                    f"{address}: connected, but the collector does not part within {GOODBYE_SECONDS:g} s"
-                )
+                raise UnreachableError(f"{address}: connected, but no answer within {ANSWER_SECONDS:g} s")
+            if link.eof:
+                raise UnreachableError(f"{address}: the collector closed the connection without a word")
             core.receive_data(link.exchange(until - time.monotonic()), time.monotonic())
-            message = core.next_event()
-            if isinstance(message, Error):
-                raise RefusedError(f"{address} does not let this host in: {message.text or message.code.slug}")
     finally:
         link.close()
+    if isinstance(answer, Error):
+        reason = answer.text or answer.code.slug
+        if answer.code is ErrorCode.NOT_ALLOWED:
+            raise RefusedError(f"{address} does not let this host in: {reason}")
+        raise UnreachableError(f"{address} answers, but cannot take dumps now: {reason}")
+    if isinstance(answer, Defer):
+        raise UnreachableError(f"{address} is busy and asks to come back in {answer.seconds} s: {answer.text}")
 
 
 def _remedy(error: NetdumpError) -> str:

@@ -113,11 +113,11 @@ def test_the_clock(rig: Rig, papers: Papers, tmp_path: Path) -> None:
     assert only(check_clock(path, time.time())).state is State.UNKNOWN
 
 
-def test_a_collector_that_does_not_part(
+def test_a_collector_that_does_not_answer(
     rig: Rig, papers: Papers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It shakes hands, and then says and hears nothing."""
-    monkeypatch.setattr(collectors, "GOODBYE_SECONDS", 0.2)
+    monkeypatch.setattr(collectors, "ANSWER_SECONDS", 0.2)
     over = threading.Event()
     tls = ingest_server_context(rig.folder)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -134,4 +134,4 @@ def test_a_collector_that_does_not_part(
         finding = only(visit(path))
         over.set()
         thread.join(20)
-    assert (finding.state, "does not part within" in finding.fact) == (State.PROBLEM, True)
+    assert (finding.state, "no answer within" in finding.fact) == (State.PROBLEM, True)
