@@ -13,7 +13,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from netdump.client.config import COMMAND_LINE, DEFAULT_CONFIG, load_config, read_words
+from netdump.client.config import (
+    COMMAND_LINE,
+    DEFAULT_CONFIG,
+    LEVEL_CAPTURE,
+    LEVEL_FILE,
+    load_config,
+    read_words,
+)
 from netdump.client.credentials import client_context
 from netdump.client.delivery import Delivery, Environment, Timing
 from netdump.client.image import open_image
@@ -42,7 +49,10 @@ DEFAULT_SOURCE = "/proc/vmcore"
 DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
 DEADLINE_FILE = 30 * 86400.0
 PATIENCE_FILE = 120.0  # seconds; somebody waits for the answer. In a capture kernel patience ends with the deadline.
-LEVEL_HELP = "pages to leave out, a sum as for makedumpfile -d: 1 zero, 2 and 4 cache, 8 user, 16 free (default 0)"
+LEVEL_HELP = (
+    "pages to leave out, a sum as for makedumpfile -d: 1 zero, 2 and 4 cache, 8 user, 16 free "
+    f"(default {LEVEL_CAPTURE} for memory, {LEVEL_FILE} for a file)"
+)
 THREADS_MAX = 3  # by default; each costs 2 MiB
 SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this plus N, as shells report it
 
@@ -90,8 +100,9 @@ def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -
     timing = _timing(settings, capture, started)
     watchdog.arm(timing.deadline - time.monotonic() + GRACE)
     context = client_context(config.credentials, arguments.config)
+    level = settings.level_of(capture=capture)
     image = open_image(
-        arguments.vmcore, settings.level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=settings.remark
+        arguments.vmcore, level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=settings.remark
     )
     try:
         kmsg = image.capture if settings.kmsg is None else settings.kmsg
@@ -114,6 +125,8 @@ def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -
         environment = Environment(dial, _streams(image, settings))
         delivery = Delivery(image, config.collectors, settings, timing, environment, console=console, tally=tally)
         outcome = delivery.run()
+        if image.unfiltered and image.unfiltered not in image.summary.remarks:
+            console.warn(f"less was left out than level {image.level} asks for: {image.unfiltered}")
         report = Report(image, config.name, outcome, tally, time.monotonic() - started)
         console.say(report.line())
         _print_json(arguments, report.members())
@@ -145,7 +158,8 @@ def _introduce(image: Image, config: Config, console: Console) -> None:
     where = ", ".join(map(str, config.collectors))
     console.say(f"dump {image.name}: {mebibytes(image.size)} in {image.path}{kernel}{node}, to {where}")
     for remark in image.summary.remarks:
-        console.detail(remark)
+        tell = console.warn if remark == image.unfiltered else console.detail
+        tell(remark)
 
 
 def _streams(image: Image, settings: Settings) -> Callable[[int], ChunkStream]:

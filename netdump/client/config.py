@@ -41,6 +41,12 @@ class Setting(NamedTuple):
     text: str
 
 
+LEVEL_CAPTURE = 31
+"""Dump level in a capture kernel: all that can be left out is."""
+
+LEVEL_FILE = 0
+"""Dump level for a file that somebody named: it arrives as it is."""
+
 SETTINGS: Mapping[str, Setting] = {
     "level": Setting(int, 0, 31, "dump level, as makedumpfile -d"),
     "deadline": Setting(float, 1, 30 * 86400, "seconds from the start after which the sender ends, whatever the state"),
@@ -67,7 +73,7 @@ SETTINGS: Mapping[str, Setting] = {
 class Settings(NamedTuple):
     """Settings in effect, checked. Times in seconds; None: chosen by what is sent. Names and ranges: SETTINGS."""
 
-    level: int = 0
+    level: int | None = None
     deadline: float | None = None
     patience: float | None = None
     connect_timeout: float = 10
@@ -82,6 +88,12 @@ class Settings(NamedTuple):
     kmsg: bool | None = None
     drill: bool = False
     remark: str = ""
+
+    def level_of(self, *, capture: bool) -> int:
+        """The dump level in effect. capture: memory is sent, not a file that somebody named."""
+        if self.level is not None:
+            return self.level
+        return LEVEL_CAPTURE if capture else LEVEL_FILE
 
 
 class Credentials(NamedTuple):

@@ -78,7 +78,7 @@ class Image:
             self._map = ImageMap(self._headers)
             facts = read_facts(source, self._headers, self._map)
             parts = ingredients(source, self._headers, facts.notes)
-            self._filter, unfiltered = _page_filter(source, self._headers, facts, level, self._map)
+            self._filter, self._unfiltered = _page_filter(source, self._headers, facts, level, self._map)
         except BaseException:
             source.close()
             raise
@@ -89,11 +89,16 @@ class Image:
         self.capture = not isinstance(source, FileSource)
         self.page_bytes = facts.page_bytes
         self.dump_id = dump_identity(level, self.size, *parts)
-        remarks = (*facts.remarks, *unfiltered)
+        remarks = (*facts.remarks, *([self.unfiltered] if self.unfiltered else []))
         self.summary = Summary(facts.release, facts.nodename, facts.crash_time, remarks)
         self._data_bytes = max(CHUNK_DATA_BYTES, self.page_bytes)
         self._pool: BufferPool | None = None
         self._headline = build_headline(self._headers, facts, [*([remark] if remark else []), *remarks])
+
+    @property
+    def unfiltered(self) -> str | None:
+        """Why pages are sent though the level asks to leave them out; None: none are. It may come up while sending."""
+        return self._unfiltered or (self._filter.remark if self._filter else None)
 
     @property
     def name(self) -> str:
@@ -134,15 +139,14 @@ def open_image(
 
 def _page_filter(
     source: Source, headers: ElfHeaders, facts: KernelFacts, level: int, image_map: ImageMap
-) -> tuple[PageFilter | None, tuple[str, ...]]:
-    """The filter for a level, and why it leaves less out than it was asked to. Pages are never left out on doubt."""
+) -> tuple[PageFilter | None, str | None]:
+    """The filter for a level, or why there is none. Pages are never left out on doubt."""
     if level in UNFILTERED_LEVELS:
-        return None, ()
+        return None, None
     try:
-        page_filter = open_filter(source, headers, facts, level, image_map)
+        return open_filter(source, headers, facts, level, image_map), None
     except KernelDataError as error:
-        return None, (f"sent unfiltered: {error}",)
-    return page_filter, (page_filter.remark,) if page_filter.remark else ()
+        return None, f"sent unfiltered: {error}"
 
 
 def build_headline(headers: ElfHeaders, facts: KernelFacts, remarks: Sequence[str]) -> Headline:

@@ -31,6 +31,7 @@ class PretendImage:
         self.size = len(data)
         self.page_bytes = PAGE
         self.level = 0
+        self.unfiltered: str | None = None
         self.name = name
         self.dump_id = hashlib.sha256(data + name.encode()).digest()[:16]
         self.headlines = 0

@@ -17,6 +17,8 @@ import pytest
 
 import netdump.client.command
 from netdump.client.command import DEADLINE_CAPTURE, DEADLINE_FILE, main
+from netdump.client.delivery import Delivery, Outcome
+from netdump.client.image import Image
 from netdump.client.watchdog import GRACE, Watchdog
 from netdump.errors import (
     BundleError,
@@ -135,6 +137,49 @@ def test_words_of_the_kernel_command_line(host: Host, start_collector: StartColl
     assert host.send("-q") == 0
     assert collector.hellos[0].level == 1
     assert collector.hellos[0].drill
+
+
+def test_the_level(host: Host, start_collector: StartCollector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file goes as it is, memory without what can be left out; bundle, words and option go over that."""
+
+    def level_of(*arguments: str) -> int | None:
+        collector = start_collector()
+        host.enroll(collector.address, send=send)
+        assert host.send("-q", *arguments) == 0
+        return collector.hellos[0].level
+
+    send = ""
+    assert level_of() == 0
+    with monkeypatch.context() as context:
+        context.setattr("netdump.client.command.source_kind", lambda *_: "vmcore")
+        assert level_of() == 31
+        assert level_of("-d", "0") == 0
+    send = "level = 8\n"
+    assert level_of() == 8
+    host.cmdline.write_text("netdump.level=16\n")
+    assert level_of() == 16
+    assert level_of("--level", "2") == 2
+
+
+def test_a_class_that_is_stopped_while_sending_is_reported(
+    host: Host, start_collector: StartCollector, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Too late for the headline."""
+    collector = start_collector()
+    host.enroll(collector.address)
+    remarks: list[str] = []
+    monkeypatch.setattr(Image, "unfiltered", property(lambda _: next(iter(remarks), None)))
+    run = Delivery.run
+
+    def stop_and_run(delivery: Delivery) -> Outcome:
+        remarks.append("free pages are sent too: a test")
+        return run(delivery)
+
+    monkeypatch.setattr(Delivery, "run", stop_and_run)
+    assert host.send("--json") == 0
+    said = capfd.readouterr()
+    assert "less was left out than level 0 asks for: free pages are sent too: a test" in said.err
+    assert json.loads(said.out)["unfiltered"] == "free pages are sent too: a test"
 
 
 def test_a_broken_connection_is_repaired_silently_enough(

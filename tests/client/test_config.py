@@ -199,6 +199,14 @@ def test_words_of_a_kernel_without_proc(tmp_path: Path) -> None:
     assert read_words(str(tmp_path / "cmdline")) == {"level": "3"}
 
 
+def test_the_level_depends_on_what_is_sent() -> None:
+    assert Settings().level_of(capture=True) == 31
+    assert Settings().level_of(capture=False) == 0
+    for level in (0, 9, 31):
+        assert Settings(level=level).level_of(capture=True) == level
+        assert Settings(level=level).level_of(capture=False) == level
+
+
 def test_every_setting_has_a_place_and_a_legal_default() -> None:
     assert tuple(SETTINGS) == Settings._fields
     for name, setting in SETTINGS.items():

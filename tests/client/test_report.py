@@ -22,8 +22,9 @@ def tally(**fields: int) -> Tally:
 
 def test_the_line_and_the_object_say_the_same() -> None:
     counted = tally(chunks=40, connections=2, wire_bytes=1234, raw_bytes=8000, data_bytes=3200, resent_bytes=99)
-    counted.states[PageState.DATA] = (10 << 20) - 4096
+    counted.states[PageState.DATA] = (10 << 20) - 16384
     counted.states[PageState.LOST] = 4096
+    counted.states[PageState.EXCLUDED] = 12288
     report = Report(IMAGE, "web1", OUTCOME, counted, 2.0)
     line = report.line()
     members = report.members()
@@ -36,6 +37,7 @@ def test_the_line_and_the_object_say_the_same() -> None:
     assert members["id"] == IMAGE.dump_id.hex()
     assert members["root"] == bytes(range(32)).hex()
     assert (members["wire_bytes"], members["resent_bytes"], members["lost_bytes"]) == (1234, 99, 4096)
+    assert (members["excluded_bytes"], members["unfiltered"]) == (12288, None)
     assert (members["ratio"], members["seconds"], members["chunks"], members["connections"]) == (2.5, 2.0, 40, 2)
     assert (members["collector"], members["host"], members["state"]) == ("collector:7461", "web1", "complete")
 

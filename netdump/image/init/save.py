@@ -1,8 +1,8 @@
 """The stage that keeps the dump on a local disk when no collector can be reached.
 
 Finds the file system by its UUID, because disks have other names in the capture kernel, writes the image as a sparse
-file under a temporary name, syncs it and gives it its name. `netdump send FILE` sends it after the reboot: it is the
-same dump, and a collector that has a part of it goes on there.
+file under a temporary name, syncs it and gives it its name. `netdump send -d LEVEL FILE` sends it after the reboot: at
+the level of the client before, it is the same dump, and a collector that has a part of it goes on there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from netdump.client.config import COMMAND_LINE, LEVEL_CAPTURE, load_config, read_words
 from netdump.errors import NetdumpError
 from netdump.image.init.console import say
 from netdump.image.init.kernelcalls import mount, unmount
+from netdump.image.init.plan import BUNDLE_PATH
 from netdump.vmcore.source import open_source
 
 if TYPE_CHECKING:
@@ -55,9 +57,18 @@ def save_image(plan: Plan) -> int:
         return 1
     say(
         f"the dump is saved: {name.removeprefix(MOUNT_POINT)} on {device}, {written >> 20} MiB; "
-        "send it after the reboot: netdump send FILE"
+        f"send it after the reboot: netdump send -d {_level()} FILE"
     )
     return 0
+
+
+def _level() -> int:
+    """The dump level that the client had: with another one the file would be another dump to the collector."""
+    try:
+        settings = load_config(BUNDLE_PATH, read_words(COMMAND_LINE), {}).settings
+    except NetdumpError:  # then the client sent nothing either
+        return LEVEL_CAPTURE
+    return settings.level_of(capture=True)
 
 
 def find_device(kind: str, uuid: str, until: float) -> str:

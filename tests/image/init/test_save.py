@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.client.config import Config, Credentials, Settings
 from netdump.image.init import save
 from netdump.image.init.plan import Plan, Save
 from netdump.image.rehearsal import tiny_core
@@ -66,6 +67,22 @@ def test_the_whole_stage(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert saved.endswith(".vmcore")
     assert mounted == [("/dev/vda1", str(tmp_path / "mnt"), "ext4"), (str(tmp_path / "mnt"),)]
     assert f"/crash/{saved} on /dev/vda1" in said[-1]
+    assert "netdump send -d 31 FILE" in said[-1]
+
+
+def test_the_saved_dump_is_to_be_sent_at_the_level_of_the_client(
+    core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    settings = Settings(level=17)
+    monkeypatch.setattr(save, "load_config", lambda *_: Config("", (), Credentials("", "", ""), settings))
+    monkeypatch.setattr(save, "VMCORE", str(core))
+    monkeypatch.setattr(save, "MOUNT_POINT", str(tmp_path / "mnt"))
+    monkeypatch.setattr(save, "find_device", lambda *_: "/dev/vda1")
+    for call in ("mount", "unmount"):
+        monkeypatch.setattr(save, call, lambda *_: None)
+    monkeypatch.setattr(save, "FREE_BYTES_MIN", 0)
+    assert save.save_image(Plan(save=Save("ext4", UUID, "/crash"))) == 0
+    assert "netdump send -d 17 FILE" in said[-1]
 
 
 def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
