@@ -28,10 +28,11 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> int:
     Every segment is decompressed and every page digest, segment, the root digest, the headline, the receipt's statement
     and the restored vmcore are checked; damage is listed, file by file, and the dump is then shown as `damaged`. It is
     done where the dump lies: from afar the collector does it, and the answer comes when it is through. Nothing stored
-    is changed.
+    is changed, except that a damaged vmcore of a sound dump is made again from the segments.
 
     With --json the object has the members `id`, `ok`, `complete`, `segments`, `chunks`, `image_bytes` (verified) and
     `findings`, a list of objects with `damage`, `file`, `position` and `text`; `more` counts those beyond the list.
+    `vmcore` is null, or such an object for a damaged vmcore, with `remade`: whether it could be made again.
 
     \b
     Examples:
@@ -56,6 +57,9 @@ def show(report: Report) -> None:
     if report.ok:
         state = "complete and sound" if report.complete else "sound as far as it has come"
         click.echo(f"dump {report.id} is {state}: {covered}")
+        if report.view is not None:
+            end = "has been made again" if report.remade else "is gone: there is no room for it, or the dump is in use"
+            warn(f"its vmcore was damaged and {end}; the dump itself is not affected: {report.view}")
         return
     for finding in report.findings:
         click.echo(printable(str(finding)))

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self, TypeGuard
 
-from netdump.errors import DumpNotFoundError, NotACollectorError, StorageFaultError
+from netdump.errors import DumpNotFoundError, NotACollectorError, StorageFaultError, StoreError
 from netdump.index.gather import REMARK_CHARS_MAX, gather, gather_anyway, is_held
 from netdump.index.index import NAME, Index
 from netdump.index.reading import FetchPlan, PlannedSegment, Query
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from netdump.store.dump import Dump
     from netdump.store.files import LocalFile
     from netdump.store.runtables import RunTable
     from netdump.store.verify import Report
@@ -45,12 +46,15 @@ class LocalCatalog:
     __slots__ = ("_directory", "_index", "_store")
 
     def __init__(self, directory: Path) -> None:
-        """directory: the collector's. Raises NotACollectorError, and what Index.open raises."""
+        """directory: the collector's. Raises NotACollectorError, and what Index.open raises.
+
+        Of a folder that can only be read (a snapshot, a backup) the records are gathered anew from the store.
+        """
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
         self._directory: Final = directory
         self._store: Final = Store(directory / STORE_NAME)
-        self._index: Final = Index.open(directory / NAME)
+        self._index: Final = Index.open(directory / NAME) if _is_writable(directory) else Index.in_memory()
 
     def close(self) -> None:
         """Give the index back."""
@@ -102,7 +106,7 @@ class LocalCatalog:
         """Implements Catalog.show."""
         record = gather(self._store, self._resolve(dump_id))
         row = self._index.get(record.id)
-        if _is_verdict(row) and record.state is State.COMPLETE:
+        if _is_verdict(row) and record.state in {State.COMPLETE, State.INTERRUPTED}:
             # Verification has found what a look at the documents does not show.
             record = replace(record, state=State.DAMAGED, remark=row.remark)
         if record.state not in _UNSETTLED and record != row:
@@ -171,12 +175,15 @@ class LocalCatalog:
             file.close()
 
     def verify(self, dump_id: str, progress: Callable[[int], None] | None = None) -> Report:
-        """Implements Catalog.verify. The index learns of what is found.
+        """Implements Catalog.verify. The index learns of what is found; a damaged vmcore is made again.
 
         progress: called in this thread with the image offset reached; may raise to stop.
         """
         whole = self._resolve(dump_id)
-        report = self._store.dump(whole).verify(progress)
+        dump = self._store.dump(whole)
+        report = dump.verify(progress)
+        if report.view is not None and report.ok and report.complete:
+            report = replace(report, remade=_remake(dump))
         row = self._index.get(whole)
         if not report.ok:
             self._index.add([gather(self._store, whole)])
@@ -225,6 +232,21 @@ class LocalCatalog:
             return replace(row, state=State.DAMAGED, remark=record.remark)
         self._index.put(record)
         return record
+
+
+def _is_writable(directory: Path) -> bool:
+    """Whether an index can be kept there. What cannot be read either is for the index to complain of."""
+    return os.access(directory, os.W_OK) or not os.access(directory / STORE_NAME, os.R_OK | os.X_OK)
+
+
+def _remake(dump: Dump) -> bool:
+    """Make the vmcore of a sound dump again. Returns whether that worked; what was there is gone in any case."""
+    try:
+        dump.drop_vmcore()
+        dump.reassemble()
+    except StoreError:
+        return False  # no room, or somebody else is at it
+    return True
 
 
 def _look(row: DumpRecord, folder: Path) -> DumpRecord | None:

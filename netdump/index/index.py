@@ -15,6 +15,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_, update
@@ -27,7 +28,6 @@ from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy import Connection
@@ -71,16 +71,27 @@ class Index:
         """
         lock = take_lock(path, fcntl.LOCK_SH, "is being rebuilt; try again in a moment")
         try:
-            index = cls(path, _engine(path), lock)
+            with _faults(path):
+                # SQLite would make the file readable for everybody; its other files take owner and mode of this one.
+                os.close(open_own(path))
+            return cls(path, _engine(path), lock)._ready()
         except BaseException:
             os.close(lock)
             raise
+
+    @classmethod
+    def in_memory(cls) -> Index:
+        """An empty index that ends with the process: for a folder in which nothing can be written. For one thread."""
+        return cls(Path(":memory:"), _engine(Path(":memory:")), -1)._ready()
+
+    def _ready(self) -> Self:
+        """Bring it to this version. Gives the engine back if that fails."""
         try:
-            index._migrate()
+            self._migrate()
         except BaseException:
-            index.close()
+            self._engine.dispose()
             raise
-        return index
+        return self
 
     def close(self) -> None:
         """Give everything back. The object cannot be used after that."""
@@ -104,7 +115,7 @@ class Index:
             connection.execute(insert(DUMPS).values(_row(record)))
 
     def renew(self, record: DumpRecord) -> None:
-        """As put; but a dump that was found damaged does not become complete by a look at its documents.
+        """As put; but a dump that was found damaged does not become sound by a look at its documents.
 
         Whoever found the damage may have done so while the record was gathered.
         """
@@ -112,7 +123,8 @@ class Index:
             damage = connection.execute(
                 select(DUMPS.c.remark).where(DUMPS.c.id == record.id, DUMPS.c.state == State.DAMAGED.value)
             ).first()
-            if damage is not None and record.state is State.COMPLETE and not was_unreadable(damage.remark):
+            settled = record.state in {State.COMPLETE, State.INTERRUPTED}
+            if damage is not None and settled and not was_unreadable(damage.remark):
                 record = replace(record, state=State.DAMAGED, remark=damage.remark)
             connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
             connection.execute(insert(DUMPS).values(_row(record)))
@@ -251,9 +263,6 @@ def _remedy(path: Path) -> str:
 
 def _engine(path: Path) -> Engine:
     """An engine whose transactions are SQLite's own, not those of the sqlite3 module, which would commit before DDL."""
-    with _faults(path):
-        # SQLite would make the file readable for everybody; its other files take owner and mode of this one.
-        os.close(open_own(path))
     engine = create_engine(URL.create("sqlite", database=str(path)))
 
     @event.listens_for(engine, "connect")

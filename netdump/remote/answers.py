@@ -83,6 +83,7 @@ def parse_report(body: bytes) -> Report:
         raise _wrong("a report without id or completeness")
     if not isinstance(findings, list) or len(findings) > FINDINGS_MAX:
         raise _wrong("a report without findings")
+    view = answer.get("vmcore")
     return Report(
         id=dump_id,
         complete=complete,
@@ -91,6 +92,8 @@ def parse_report(body: bytes) -> Report:
         image_bytes=_number(answer, "image_bytes", 0, IMAGE_BYTES_MAX),
         findings=tuple(map(_parse_finding, findings)),
         more=_number(answer, "more"),
+        view=None if view is None else _parse_finding(view),
+        remade=isinstance(view, dict) and view.get("remade") is True,
     )
 
 

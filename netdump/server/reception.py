@@ -7,6 +7,7 @@ at all was decided before (ingest.py).
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -147,9 +148,8 @@ class Reception:
     async def _admit(self, origin: Origin) -> _Place | LastWord:
         """Raises StoreError."""
         facts = await self._on_disk(self._look_up, origin)
-        if facts.damaged:
-            # A receipt would let the host forget what is not here any more, and going on would end in one.
-            return _DAMAGED
+        if facts.damaged and facts.complete:
+            return _DAMAGED  # a receipt would let the host forget what is not here any more
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage)
@@ -157,21 +157,26 @@ class Reception:
         if refusal is not None:
             return refusal
         try:
-            writer = await self._open_writer(origin)
+            writer = await self._open_writer(origin, distrust=facts.damaged)
         except BaseException:
             self._admission.leave_seat(origin.host)
             raise
+        if facts.damaged:
+            # What is left of it is sound; the host still has the rest.
+            self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)
+            self._recorder.refresh(origin.id)
         assert writer.manifest is None, "nobody else completes a dump that this host claims here"
         return _Place(writer, facts.stored_bytes, facts.usage)
 
-    async def _open_writer(self, origin: Origin) -> DumpWriter:
+    async def _open_writer(self, origin: Origin, *, distrust: bool) -> DumpWriter:
         """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
+        open_writer = functools.partial(self._store.open_writer, origin, distrust=distrust)
         for _ in range(BUSY_TRIES):
             try:
-                return await self._on_disk(self._store.open_writer, origin)
+                return await self._on_disk(open_writer)
             except BusyError:
                 await asyncio.sleep(BUSY_PAUSE_S)
-        return await self._on_disk(self._store.open_writer, origin)
+        return await self._on_disk(open_writer)
 
     def _look_up(self, origin: Origin) -> _Facts:
         """In a thread."""

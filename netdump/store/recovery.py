@@ -111,6 +111,26 @@ def follow_manifest(files: Files, manifest: Manifest, *, tolerant: bool = False)
     return Recovery(_durable(start if findings else place), tuple(links), tuple(findings))
 
 
+def sound_part(files: Files, dump_id: str, image_bytes: int, recovery: Recovery) -> Recovery:
+    """The same up to its first segment that has a damaged chunk. Reads and checks every chunk up to there.
+
+    Raises OSError.
+    """
+    links: list[Link] = []
+    findings = recovery.findings
+    for link in recovery.links:
+        try:
+            with open_segment(files, dump_id, link.info.name) as segment:
+                for _ in segment.chunks():
+                    pass
+        except DamageFoundError as error:
+            findings += (error.finding,)
+            break
+        links.append(link)
+    place = _end(links[-1]) if links else _start(dump_id, image_bytes)
+    return Recovery(_durable(place), tuple(links), findings)
+
+
 def longest_run(links: Iterable[Link], start: Place, image_bytes: int) -> list[Link]:
     """The run of links from start that reaches furthest; where two reach as far, the one with the longer link earlier.
 

@@ -18,13 +18,13 @@ from netdump.errors import (
     MismatchError,
     OwnerError,
 )
-from netdump.store.documents import find_origin, read_headline, read_manifest, read_receipt
+from netdump.store.documents import find_origin, parse_headline, read_headline, read_manifest, read_receipt
 from netdump.store.dump import Dump
 from netdump.store.durable import dump_faults, storage_faults, write_durably
 from netdump.store.files import LocalFiles
 from netdump.store.findings import DamageFoundError
-from netdump.store.layout import LOCK, ORIGIN, PARTIAL, SEGMENTS, TRASH, checked_id, is_dump_id, segment_range
-from netdump.store.recovery import Recovery, follow_manifest, recover
+from netdump.store.layout import HEADLINE, LOCK, ORIGIN, PARTIAL, SEGMENTS, TRASH, checked_id, is_dump_id, segment_range
+from netdump.store.recovery import Recovery, follow_manifest, recover, sound_part
 from netdump.store.writer import DumpWriter
 
 if TYPE_CHECKING:
@@ -81,10 +81,12 @@ class Store:
                 raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
         return Dump(self._files, self.root, dump_id)
 
-    def open_writer(self, origin: Origin) -> DumpWriter:
+    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
         """Create a dump or go on with it, as its only writer. The origin is durable when this returns ([S-15]).
 
-        What an earlier writer left unfinished is removed. Raises OwnerError (another host's; before anything else is
+        What an earlier writer left unfinished is removed. distrust: what is stored of it was found damaged; if it is
+        not complete every chunk is read, and it goes on from the first segment that is not sound, which takes as long
+        as reading all of it does. Raises OwnerError (another host's; before anything else is
         looked at, [W-32]), MismatchError ([W-31]), BusyError (another writer, or the dump is being restored or
         deleted), DamagedError (its documents, or the segments of its manifest).
         """
@@ -92,7 +94,7 @@ class Store:
             _check_owner(find_origin(self._files, origin.id), origin)
             lock = self._lock_for_writing(origin.id)
             try:
-                return self._open_locked(origin, lock)
+                return self._open_locked(origin, lock, distrust=distrust)
             except BaseException:
                 with suppress(OSError):
                     lock.release()
@@ -149,7 +151,7 @@ class Store:
             # Its folder went away after we had seen or made it: a deletion was faster.
             raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
 
-    def _open_locked(self, origin: Origin, lock: Lock) -> DumpWriter:
+    def _open_locked(self, origin: Origin, lock: Lock, *, distrust: bool) -> DumpWriter:
         files, dump_id = self._files, origin.id
         # A name that is there need not be durable: its maker may have been killed before it synced the folder. So
         # everything that is about to be counted is synced once more, also what this call has just made.
@@ -164,6 +166,9 @@ class Store:
         manifest = read_manifest(files, dump_id, known)
         if manifest is None:
             recovery = recover(files, dump_id, known.image_bytes)
+            if distrust:
+                recovery = sound_part(files, dump_id, known.image_bytes, recovery)
+                self._remove_bad_headline(dump_id)
             self._remove_unused(known, recovery)
         else:
             recovery = follow_manifest(files, manifest)
@@ -230,6 +235,14 @@ class Store:
         for name in self._files.names(folder):
             if segment_range(name) is not None and name not in used:
                 self._remove_file(f"{folder}/{name}")
+
+    def _remove_bad_headline(self, dump_id: str) -> None:
+        """The host sends it again if it is not there."""
+        try:
+            if (raw := read_headline(self._files, dump_id)) is not None:
+                parse_headline(raw, None)
+        except DamageFoundError:
+            self._remove_file(f"{dump_id}/{HEADLINE}")
 
     def _remove_file(self, name: str) -> None:
         """Remove what is not a folder: a folder is nothing that store.md names ([S-01])."""

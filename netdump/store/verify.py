@@ -48,7 +48,8 @@ _BLOCK_BYTES: Final = 1 << 20
 class Report:
     """What a check found.
 
-    segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX.
+    segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX. view: what is
+    wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was.
     """
 
     id: str
@@ -58,10 +59,12 @@ class Report:
     image_bytes: int
     findings: tuple[Finding, ...]
     more: int = 0
+    view: Finding | None = None
+    remade: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is damaged."""
+        """Whether nothing is damaged that could not be made again."""
         return not self.findings
 
     def as_json(self) -> dict[str, object]:
@@ -73,12 +76,14 @@ class Report:
             "segments": self.segments,
             "chunks": self.chunks,
             "image_bytes": self.image_bytes,
-            "findings": [
-                {"damage": str(found.damage), "file": found.file, "position": found.position, "text": found.text}
-                for found in self.findings
-            ],
+            "findings": [_finding_json(found) for found in self.findings],
             "more": self.more,
+            "vmcore": None if self.view is None else {**_finding_json(self.view), "remade": self.remade},
         }
+
+
+def _finding_json(found: Finding) -> dict[str, object]:
+    return {"damage": str(found.damage), "file": found.file, "position": found.position, "text": found.text}
 
 
 def verify_dump(files: Files, dump_id: str, progress: Callable[[int], None] | None = None) -> Report:
@@ -102,6 +107,7 @@ class _Check:
         self._chunks = 0
         self._totals: Final = Totals()
         self._vmcore: File | None = None
+        self._view: Finding | None = None
 
     def run(self) -> Report:
         """Do it, once."""
@@ -136,10 +142,13 @@ class _Check:
             self._totals.image_bytes,
             tuple(self._findings),
             self._more,
+            self._view,
         )
 
     def _found(self, finding: Finding) -> None:
-        if len(self._findings) < FINDINGS_MAX:
+        if finding.file == VMCORE:
+            self._view = self._view or finding
+        elif len(self._findings) < FINDINGS_MAX:
             self._findings.append(finding)
         else:
             self._more += 1
@@ -204,9 +213,9 @@ class _Check:
             self._segments += 1
 
     def _compare(self, stored: StoredChunk) -> None:
-        """Hold a verified chunk against the restored image, if there is one."""
+        """Hold a verified chunk against the restored image, if there is one that was right so far."""
         image = self._vmcore
-        if image is None:
+        if image is None or self._view is not None:
             return
         for run, place, raw in placed_runs(stored):
             for done in range(0, run.length, _BLOCK_BYTES):

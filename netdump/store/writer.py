@@ -158,8 +158,9 @@ class DumpWriter:
     def finish(self, root: bytes) -> Manifest:
         """Publish the rest and, if the chunks tile the image and have that root, write the manifest: complete.
 
-        Of a complete dump the manifest is returned again. Raises RemoteProtocolError (bad-order, bad-root),
-        DamageFoundError when an earlier segment has been damaged meanwhile. Spec: [S-30], [W-65].
+        Of a complete dump the manifest is returned again. Raises RemoteProtocolError (bad-order, bad-root), and
+        StorageFaultError also when an earlier segment has been damaged meanwhile: it is removed, so that the host,
+        which still has all of it, sends it again. Spec: [S-30], [W-65].
         """
         if self.manifest is None:
             durable = self.publish()
@@ -239,15 +240,27 @@ class DumpWriter:
         totals = Totals()
         totals.add(self._totals)
         for info in self._uncounted:
-            with open_segment(self._files, self.origin.id, info.name) as segment:
-                for entry in segment.entries():
-                    try:
-                        totals.add_chunk(segment.run_table(entry), entry.frame_bytes)
-                    except ValueError as error:
-                        finding = Finding(Damage.BAD_CHUNK, info.name, entry.position, str(error))
-                        raise DamageFoundError(finding) from None
-        if totals.image_bytes != self.origin.image_bytes:
-            raise DamageFoundError(
-                Finding(Damage.BAD_CHUNK, SEGMENTS, None, "the run tables do not add up to the image")
-            )
+            try:
+                totals.add(self._count(info))
+            except DamageFoundError as error:
+                # Not kept: the host still has all of it, and has not been told that the dump is complete.
+                discard(self._files, f"{self.origin.id}/{SEGMENTS}/{info.name}")
+                raise StorageFaultError(
+                    f"completing dump {self.origin.id}: a stored segment was damaged and is removed, "
+                    f"so that the host sends it again: {error.finding}"
+                ) from error
+        return totals
+
+    def _count(self, info: SegmentInfo) -> Totals:
+        """Totals of one segment. Raises DamageFoundError, OSError."""
+        totals = Totals()
+        with open_segment(self._files, self.origin.id, info.name) as segment:
+            for entry in segment.entries():
+                try:
+                    totals.add_chunk(segment.run_table(entry), entry.frame_bytes)
+                except ValueError as error:
+                    raise DamageFoundError(Finding(Damage.BAD_CHUNK, info.name, entry.position, str(error))) from None
+        if totals.image_bytes != info.end - info.start:
+            text = "its run tables do not add up to the image that it holds"
+            raise DamageFoundError(Finding(Damage.BAD_CHUNK, info.name, None, text))
         return totals

@@ -228,6 +228,54 @@ def test_verify_tells_the_index(tmp_path: Path, store: Store, catalog: LocalCata
     assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
 
 
+def test_a_damaged_vmcore_is_made_again(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    view = store.dump(dump_id).reassemble().path
+    image = view.read_bytes()
+    view.write_bytes(bytes([image[0] ^ 1]) + image[1:])
+    report = catalog.verify(dump_id)
+    assert report.ok
+    assert report.remade
+    assert report.view is not None
+    assert view.read_bytes() == image
+    assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+    assert catalog.verify(dump_id).view is None
+    view.write_bytes(image[:-1])
+    with store.open_writer(store.dump(dump_id).origin):
+        report = catalog.verify(dump_id)
+    assert report.ok
+    assert not report.remade
+    assert not view.exists(), "better none than a wrong one"
+
+
+def test_the_vmcore_of_a_damaged_dump_stays(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    view = store.dump(dump_id).reassemble().path
+    view.write_bytes(view.read_bytes() + b"more")
+    segment = min((tmp_path / "dumps" / dump_id / "segments").iterdir())
+    segment.write_bytes(segment.read_bytes()[:-1])
+    report = catalog.verify(dump_id)
+    assert not report.ok
+    assert not report.remade
+    assert view.exists(), "it may be the best there is"
+
+
+def test_a_folder_that_can_only_be_read(
+    tmp_path: Path, store: Store, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample()
+    sample.store(store)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK and access(path, mode, **options))
+    before = sorted((path, path.stat().st_mtime_ns) for path in migrated.parent.rglob("*"))
+    with LocalCatalog(migrated.parent) as catalog:
+        assert listed(catalog) == [sample.id]
+        assert catalog.show(sample.id).state is State.COMPLETE
+        assert catalog.verify(sample.id).ok
+        assert catalog.log(sample.id) == LOG
+    assert sorted((path, path.stat().st_mtime_ns) for path in migrated.parent.rglob("*")) == before
+
+
 def test_delete_takes_the_dump_out_of_store_and_index(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
     sample = Sample()
     sample.store(store)

@@ -211,20 +211,12 @@ def test_a_damaged_dump(folder: Path, web1: Papers, what: str) -> None:
             assert code_of(host.hello(DUMP)) is wire.DeclineCode.DAMAGED
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_a_dump_that_verification_found_damaged(
-    folder: Path, web1: Papers, web2: Papers, ann: Papers, *, complete: bool
-) -> None:
+def test_a_dump_that_verification_found_damaged(folder: Path, web1: Papers, web2: Papers, ann: Papers) -> None:
     """Its documents are sound, so nothing but the index knows: no receipt, until a verification takes that back."""
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
         with Host(rig, web1) as host:
-            if complete:
-                host.send_all(DUMP)
-            else:
-                host.resume(DUMP)
-                host.headline(DUMP)
-                host.chunks(DUMP.chunks[:9])
-        rig.events.wait("dump-complete" if complete else "dump-interrupted")
+            host.send_all(DUMP)
+        rig.events.wait("dump-complete")
         victim = next((folder / "dumps" / DUMP.origin.id / "segments").iterdir())
         sound = victim.read_bytes()
         half = len(sound) // 2
@@ -240,7 +232,34 @@ def test_a_dump_that_verification_found_damaged(
             victim.write_bytes(sound)
             assert json.loads(desk.ask("POST", verify).data)["ok"]
         with Host(rig, web1) as host:
-            assert isinstance(host.hello(DUMP), wire.Receipt if complete else wire.Resume)
+            assert isinstance(host.hello(DUMP), wire.Receipt)
+
+
+def test_an_incomplete_dump_found_damaged_goes_on_before_the_damage(folder: Path, web1: Papers, ann: Papers) -> None:
+    """The host still has all of it."""
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
+        for first, last in ((0, 5), (5, 9)):  # a segment each
+            with Host(rig, web1) as host:
+                host.resume(DUMP)
+                if not first:
+                    host.headline(DUMP)
+                host.chunks(DUMP.chunks[first:last])
+            rig.events.wait("dump-interrupted", 1 if not first else 2)
+        victim = max((folder / "dumps" / DUMP.origin.id / "segments").iterdir())
+        content = victim.read_bytes()
+        half = len(content) // 2
+        victim.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+        verify = f"/v1/dumps/{DUMP.origin.id}/verify"
+        assert not json.loads(desk.ask("POST", verify).data)["ok"]
+        assert desk.get(f"/v1/dumps/{DUMP.origin.id}")["state"] == "damaged"
+        with Host(rig, web1) as host:
+            assert host.resume(DUMP).offset == DUMP.chunks[5].offset
+            host.chunks(DUMP.chunks[5:])
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+        assert rig.events.wait("dump-mended")["offset"] == DUMP.chunks[5].offset
+        rig.events.wait("dump-complete")
+        assert json.loads(desk.ask("POST", verify).data)["ok"]
+        assert desk.get(f"/v1/dumps/{DUMP.origin.id}")["state"] == "complete"
 
 
 def test_a_dump_whose_owner_cannot_be_read(folder: Path, web1: Papers, web2: Papers) -> None:  # [W-32]
@@ -479,10 +498,10 @@ def test_a_dump_that_takes_long_to_open_is_deferred_and_let_go(folder: Path, web
     gate, entered = threading.Event(), threading.Event()
 
     def slow(open_writer: Callable[[Store, Origin], DumpWriter]) -> Callable[[Store, Origin], DumpWriter]:
-        def opened(store: Store, origin: Origin) -> DumpWriter:
+        def opened(store: Store, origin: Origin, **options: Any) -> DumpWriter:
             entered.set()
             assert gate.wait(PATIENCE_S)
-            return open_writer(store, origin)
+            return open_writer(store, origin, **options)
 
         return opened
 

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from netdump.store import Damage, Report, Store
+from netdump.store import Damage, Finding, Report, Store
 from netdump.store.verify import FINDINGS_MAX
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
@@ -35,7 +35,11 @@ def check(memory: MemoryFiles) -> Report:
 
 
 def damages(memory: MemoryFiles) -> set[Damage]:
-    return {finding.damage for finding in check(memory).findings}
+    return {finding.damage for finding in all_of(check(memory))}
+
+
+def all_of(report: Report) -> list[Finding]:
+    return [*report.findings, *([report.view] if report.view is not None else [])]
 
 
 def names(memory: MemoryFiles) -> list[str]:
@@ -81,13 +85,14 @@ def test_every_flipped_bit_is_found_with_its_class() -> None:
             content[position] ^= 1 << random.randrange(8)
             report = check(memory)
             content[position] = before
-            found = {finding.damage for finding in report.findings}
+            found = {finding.damage for finding in all_of(report)}
+            assert report.ok == (found <= {Damage.VMCORE})
             if not found and SEGMENT_HEADER_BYTES <= position < end:
                 harmless += 1  # shown to be harmless below
                 continue
             assert found, (name, position)
             assert found <= expected(name, position, end), (name, position, found)
-            assert {finding.file for finding in report.findings} == {name.rpartition("/")[2]}, (name, position)
+            assert {finding.file for finding in all_of(report)} == {name.rpartition("/")[2]}, (name, position)
             seen.update(found)
     assert set(seen) == FRAME_DAMAGE | {Damage.NOT_SEALED, Damage.BAD_DIGEST, Damage.VMCORE, Damage.NOT_SOUND}
     assert harmless < 10
@@ -193,10 +198,10 @@ def test_a_position_is_where_to_look() -> None:
     assert report.chunks == len(SAMPLE.chunks) - 1, "the others are verified all the same"
     image = memory.content(f"{ID}/vmcore")
     image[12_345] ^= 1
-    vmcore = [finding for finding in check(memory).findings if finding.file == "vmcore"]
-    assert len(vmcore) == 1
-    assert vmcore[0].position is not None
-    assert vmcore[0].position <= 12_345
+    view = check(memory).view
+    assert view is not None
+    assert view.position is not None
+    assert view.position <= 12_345
 
 
 def test_a_disk_that_does_not_read_is_a_finding() -> None:
@@ -208,7 +213,7 @@ def test_a_disk_that_does_not_read_is_a_finding() -> None:
         files.fail(number, errno.EIO)
         report = Store(Path("dumps"), files).dump(ID).verify()
         if files.operations[number].kind != "close":
-            assert Damage.UNREADABLE in {finding.damage for finding in report.findings}, files.operations[number]
+            assert Damage.UNREADABLE in {finding.damage for finding in all_of(report)}, files.operations[number]
 
 
 def test_a_report_is_bounded() -> None:

@@ -48,8 +48,8 @@ def broken_by(store: type[Store], tmp_path: Path) -> set[str]:
 class Forgetful(Store):
     """Says that appended chunks are durable, and keeps nothing."""
 
-    def open_writer(self, origin: Origin) -> DumpWriter:
-        writer = super().open_writer(origin)
+    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
+        writer = super().open_writer(origin, distrust=distrust)
         writer.publish = lambda: writer.durable  # type: ignore[method-assign]
         return writer
 
@@ -57,8 +57,8 @@ class Forgetful(Store):
 class Trusting(Store):
     """Takes every root for the right one."""
 
-    def open_writer(self, origin: Origin) -> DumpWriter:
-        writer = super().open_writer(origin)
+    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
+        writer = super().open_writer(origin, distrust=distrust)
         finish = writer.finish
 
         def trusting(root: bytes) -> Manifest:
@@ -74,9 +74,9 @@ class Trusting(Store):
 class Talkative(Store):
     """Looks at the lock before the owner."""
 
-    def open_writer(self, origin: Origin) -> DumpWriter:
+    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
         try:
-            return super().open_writer(origin)
+            return super().open_writer(origin, distrust=distrust)
         except OwnerError:
             raise BusyError("busy, whoever you are") from None
 
