@@ -1,0 +1,89 @@
+"""`./run bench`: netdump and its peers in the same run, one table, a JSON file, and which goals are met."""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import json
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench import stages
+from bench.process import BenchError, Launcher
+from bench.report import Results, lines, update_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HERE: Final = Path(__file__).parent
+CACHE: Final = HERE.parent / ".cache" / "bench"
+ROUNDS: Final = 5
+ROUNDS_QUICK: Final = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmark. Returns 0, or 1 if something that it stands on failed."""
+    arguments = _parser().parse_args(argv)
+    rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
+    results = Results(rounds)
+    wanted = arguments.only.split(",") if arguments.only else list(stages.STAGES)
+    begun = time.monotonic()
+    try:
+        with _workplace(arguments) as workplace:
+            for name in wanted:
+                print(f"# {name}, after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+                stages.STAGES[name](workplace, results)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    results.seconds = time.monotonic() - begun
+    print(lines(results.everything()))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results.members(), indent=1) + "\n")
+        print(f"\nall figures: {arguments.json}")
+    if arguments.update_docs and (unplaced := update_page(results)):
+        print(f"bench: docs/performance.md has no place for {', '.join(unplaced)}", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _workplace(arguments: argparse.Namespace) -> Iterator[stages.Workplace]:
+    """Folders that are gone afterwards, and the launcher, started while this process is small."""
+    compileall.compile_dir(HERE.parent / "netdump", quiet=2)  # as the capture image has it
+    CACHE.mkdir(parents=True, exist_ok=True)
+    bench = Path(tempfile.mkdtemp(prefix="netdump-bench-"))
+    far = Path(tempfile.mkdtemp(prefix="netdump-bench-far-", dir=arguments.folder))
+    try:
+        with Launcher(bench / "output") as launcher:
+            rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
+            yield stages.Workplace(CACHE, bench, far, launcher, rounds, quick=arguments.quick)
+    finally:
+        shutil.rmtree(bench)
+        shutil.rmtree(far)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="a smoke run of less than a minute: small cores, two rounds")
+    add("--rounds", type=int, metavar="N", help=f"rounds that count (default {ROUNDS})")
+    add("--only", metavar="STAGE,…", help=f"of {', '.join(stages.STAGES)}")
+    add("--json", type=Path, default=CACHE / "results.json", metavar="FILE", help="where all figures go")
+    add("--update-docs", action="store_true", help="put the tables into docs/performance.md")
+    add(
+        "--folder",
+        default="/dev/shm",
+        metavar="DIR",
+        help="where the far end writes (default /dev/shm, so that programs are compared and not one disk's mood)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

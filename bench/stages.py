@@ -1,0 +1,206 @@
+"""The stages of a run, in their order: each makes what it needs, measures, and adds to the results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench import cores, links, upload
+from bench.collector import collector
+from bench.contest import Outcome, hold
+from bench.process import PYTHON, Launcher, Place, run, split_cpus
+from bench.report import Results, Table
+from bench.sshd import ssh_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bench.contest import Contestant
+
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What stages work with. cache: kept between runs. bench: keys and logs. far: where far ends write."""
+
+    cache: Path
+    bench: Path
+    far: Path
+    launcher: Launcher
+    rounds: int
+    quick: bool
+
+    def mixed_core(self) -> Path:
+        """The generated core; a small one for a quick run."""
+        size = 64 * MIB if self.quick else 4 << 30
+        cores.need_space(self.far, 2 * size)
+        return cores.mixed_core(self.cache, size)
+
+    @contextmanager
+    def arena(self, *, pinned: bool = True, link: links.Link | None = None) -> Iterator[upload.Arena]:
+        """A collector and an sshd, on loopback or beyond a link."""
+        client_cpus, far_cpus = split_cpus() if pinned else ("", "")
+        address = links.FAR_ADDRESS if link else "127.0.0.1"
+        far = Place(far_cpus, link.far if link else "")
+        near = Place(client_cpus, link.near if link else "")
+        for folder in (self.bench / "arena", self.far / "arena"):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+        sink = self.far / "arena" / "sink"
+        sink.mkdir()
+        bench = self.bench / "arena"
+        with (
+            collector(self.far / "arena" / "collector", bench, address, far) as running,
+            ssh_server(bench / "ssh", address, far, near) as sshd,
+        ):
+            yield upload.Arena(running, sshd, sink, bench, near, self.launcher)
+
+    def contest(self, results: Results, key: str, title: str, contestants: list[Contestant]) -> Outcome:
+        """Hold a contest and note its ratio and our peak memory."""
+        big = not self.quick and "4 GiB" in title
+        outcome = hold(key, title, contestants, self.launcher, rounds=self.rounds, say=_say, warm=not big)
+        results.contests.append(outcome)
+        results.figures[f"{key}.ratio"] = round(outcome.ratio, 3)
+        peak = max(result.peak_bytes for result in outcome.results if result.ours) / MIB
+        results.figures["client.peak_mib"] = round(max(peak, results.figures.get("client.peak_mib", 0)), 1)
+        return outcome
+
+
+def one_cpu(work: Workplace, results: Results) -> None:
+    """Both cores, client side on one CPU, everything that is in use today."""
+    real, mixed = cores.real_core(work.cache), work.mixed_core()
+    with work.arena() as arena:
+        everyone = [
+            upload.ours(arena, real, 1),
+            upload.makedumpfile(arena, real, 1),
+            upload.makedumpfile(arena, real, 1, "c"),
+            upload.zstd(arena, real),
+            upload.cat(arena, real),
+            upload.scp(arena, real),
+        ]
+        outcome = work.contest(
+            results, "upload.real.d1", f"Real core of {_size(real)}, -d 1, client on one CPU", everyone
+        )
+        _limit(work, results, "real", real, outcome)
+        some = [
+            upload.ours(arena, mixed, 1),
+            upload.makedumpfile(arena, mixed, 1),
+            upload.zstd(arena, mixed),
+            upload.cat(arena, mixed),
+        ]
+        title = f"Generated core of {_size(mixed)}, -d 1, client on one CPU"
+        outcome = work.contest(results, "upload.mixed.d1", title, some)
+        _limit(work, results, "mixed", mixed, outcome)
+
+
+def all_cpus(work: Workplace, results: Results) -> None:
+    """The real core, nothing pinned."""
+    real = cores.real_core(work.cache)
+    with work.arena(pinned=False) as arena:
+        everyone = [
+            upload.ours(arena, real, 1),
+            upload.makedumpfile(arena, real, 1),
+            upload.zstd(arena, real),
+            upload.cat(arena, real),
+            upload.scp(arena, real),
+        ]
+        work.contest(results, "upload.real.unpinned", f"Real core of {_size(real)}, -d 1, all CPUs", everyone)
+
+
+def levels(work: Workplace, results: Results) -> None:
+    """Dump levels of the page filter: time, and bytes on the wire beside makedumpfile's lzo and zlib."""
+    real = cores.real_core(work.cache)
+    table = Table(
+        "levels",
+        "Bytes on the wire by dump level, real core (MB)",
+        ("level", "netdump", "makedumpfile lzo", "makedumpfile zlib"),
+    )
+    with work.arena() as arena:
+        for level in (31,) if work.quick else (1, 2, 4, 8, 16, 31):
+            entrants = [
+                upload.ours(arena, real, level, settings=["compression = 1"], name="netdump, zstd level 1"),
+                upload.makedumpfile(arena, real, level),
+                upload.makedumpfile(arena, real, level, "c"),
+            ]
+            found = hold(f"level.{level}", f"-d {level}", entrants, work.launcher, rounds=1, say=_say, warm=False)
+            table.rows.append((str(level), *(f"{result.wire_bytes / 1e6:.1f}" for result in found.results)))
+        results.tables.append(table)
+        contestants = [upload.ours(arena, real, 31), upload.makedumpfile(arena, real, 31)]
+        work.contest(results, "upload.real.d31", f"Real core of {_size(real)}, -d 31, client on one CPU", contestants)
+
+
+def start_up(work: Workplace, results: Results) -> None:
+    """A core of 10 KiB: start-up, connection, receipt and nothing else."""
+    tiny = cores.tiny_core(work.cache)
+    with work.arena() as arena:
+        contestants = [
+            upload.ours(arena, tiny, 0),
+            upload.makedumpfile(arena, tiny, 0),
+            upload.cat(arena, tiny),
+            upload.scp(arena, tiny),
+        ]
+        work.contest(results, "upload.tiny", "Start-up alone: a core of 10 KiB, client on one CPU", contestants)
+
+
+def slow_links(work: Workplace, results: Results) -> None:
+    """The same on a link of 1 Gbit and one of 100 Mbit."""
+    if not links.can_make_links():
+        _say("no links: making network namespaces takes root")
+        return
+    real = cores.real_core(work.cache)
+    with links.link() as wire, work.arena(link=wire) as arena:
+        for rate, name in links.RATES.items():
+            if work.quick and rate != "1gbit":
+                continue
+            wire.limit(rate)
+            contestants = [
+                upload.ours(arena, real, 1),
+                upload.makedumpfile(arena, real, 1),
+                upload.zstd(arena, real),
+                upload.cat(arena, real),
+                upload.scp(arena, real),
+            ]
+            work.contest(
+                results, f"upload.{rate}", f"Real core of {_size(real)}, -d 1, {name}, client on one CPU", contestants
+            )
+
+
+def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Outcome) -> None:
+    """The parts of the one-core limit beside what the client took, both without start-up and with it."""
+    certificate = work.bench / "parts.pem"
+    if not certificate.exists():
+        request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        run([*request, "-keyout", str(certificate), "-out", str(certificate), "-subj", "/CN=bench", "-days", "2"])
+    argv = [PYTHON, "-m", "bench.parts", str(core), str(certificate)]
+    samples = [json.loads(run(argv)) for _ in range(2 if work.quick else 3)]
+    best = min(samples, key=lambda parts: sum(parts.values()))
+    total, took = sum(best.values()), outcome.ours().seconds
+    header = ("part", "s")
+    rows: list[tuple[str, ...]] = [(part, f"{seconds:.3f}") for part, seconds in best.items()]
+    rows += [("**sum: the one-core limit**", f"{total:.3f}"), ("netdump send, all of it", f"{took:.3f}")]
+    results.tables.append(Table(f"limit.{name}", f"One-core limit, {outcome.title}", header, rows))
+    results.figures[f"limit.{name}.share"] = round(total / took, 3)
+
+
+def _size(core: Path) -> str:
+    size = core.stat().st_size
+    return f"{size / (1 << 30):.0f} GiB" if size >= 1 << 30 else f"{size / 1e6:.0f} MB"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+STAGES: Final[dict[str, Callable[[Workplace, Results], None]]] = {
+    "start-up": start_up,
+    "one-cpu": one_cpu,
+    "all-cpus": all_cpus,
+    "levels": levels,
+    "links": slow_links,
+}
