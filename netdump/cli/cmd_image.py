@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from netdump.cli.image_options import image_options, report_lines, report_object, wishes
-from netdump.cli.output import print_json, warn
-from netdump.image.build import PROGRAMS_BUDGET, build_image, write_image
+from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
+from netdump.cli.output import print_json, size_text, warn
+from netdump.image.build import PROGRAMS_BUDGET, build_image, gather, write_image
+from netdump.image.tree import DELIVER, write_tree
 
 
 @click.group("image", short_help="Build the image that the capture kernel runs.")
@@ -47,3 +48,31 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     click.echo(f"{out}: for Linux {image.kernel.release}, over {', '.join(way.link for way in image.plan.ways)}")
     for line in report_lines(image):
         click.echo(line)
+
+
+@command.command("tree", short_help="Lay the same out as a folder, for the kdump image of a distribution.")
+@tree_options
+@click.option("--json", "as_json", is_flag=True, help="Print an object: folder, kernel, bytes, ways.")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+def tree(folder: Path, *, as_json: bool, **options: Any) -> None:
+    """Lay out what the capture image holds as FOLDER, for hooks of dracut or initramfs-tools to put into their image.
+
+    FOLDER/deliver sends the dump from there and ends with status 0 if a collector has it; with --end it then does what
+    --final says. Anything else leaves the dump to the kdump around it. The folder holds this host's key.
+
+    \b
+    Example:
+      netdump image tree --kernel 6.1.0-56-amd64 /tmp/image/netdump
+
+    See also: netdump arm, docs/deploy.md.
+    """
+    contents = gather(wishes({**options, "watchdog": False}))
+    for warning in contents.warnings:
+        warn(warning)
+    written = write_tree(contents, folder)
+    ways = [f"{way.link} {way.method}" for way in contents.plan.ways]
+    if as_json:
+        print_json({"folder": str(folder), "kernel": contents.kernel.release, "bytes": written, "ways": ways})
+        return
+    click.echo(f"{folder}: {size_text(written)}, for Linux {contents.kernel.release}, over {', '.join(ways)}")
+    click.echo(f"{folder / DELIVER} sends from there.")

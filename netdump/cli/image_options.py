@@ -1,4 +1,4 @@
-"""The options that `netdump image build` and `netdump arm` share, and what they become."""
+"""The options that `netdump image` and `netdump arm` share, and what they become."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from netdump.image.compression import LEVEL, LEVEL_MAX, NAMES
 from netdump.image.init.plan import ACTIONS, DEADLINE, DEADLINE_MAX, DEADLINE_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-_OPTIONS = (
+_EVERYWHERE = (
     click.option(
         "--config", "bundle", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True,
         metavar="FILE", help="This host's bundle.",
@@ -29,14 +29,16 @@ _OPTIONS = (
         help="dhcp, auto, or ADDRESS/PREFIX … [via GATEWAY] [dns SERVER] [vlan ID]; default: as this machine does now.",
     ),
     click.option(
-        "--save", type=click.Path(path_type=Path), metavar="FOLDER",
-        help="Where the dump is kept if no collector can be reached: a folder on a plain disk.",
-    ),
-    click.option(
         "--deadline", type=click.FloatRange(DEADLINE_MIN, DEADLINE_MAX), default=DEADLINE, show_default=True,
         metavar="SECONDS", help="When the capture kernel stops trying to send.",
     ),
     click.option("--final", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="After delivery."),
+)  # fmt: skip
+_OWN_IMAGE = (
+    click.option(
+        "--save", type=click.Path(path_type=Path), metavar="FOLDER",
+        help="Where the dump is kept if no collector can be reached: a folder on a plain disk.",
+    ),
     click.option("--failure", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="Without one."),
     click.option("--watchdog/--no-watchdog", default=True, help="Use the hardware watchdog.", show_default=True),
     click.option("--compression", type=click.Choice(NAMES), help="Default: the best that the kernel can unpack."),
@@ -48,7 +50,16 @@ _OPTIONS = (
 
 def image_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command all of these options."""
-    for option in reversed(_OPTIONS):
+    return _give(function, (*_EVERYWHERE, *_OWN_IMAGE))
+
+
+def tree_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command those that make sense in an image that somebody else builds."""
+    return _give(function, _EVERYWHERE)
+
+
+def _give(function: Callable[..., None], options: Sequence[Callable[..., Any]]) -> Callable[..., None]:
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -2,7 +2,8 @@
 
 Owns what is in it and where, and the report of sizes. The image is two archives, one after the other, which the
 kernel unpacks in turn: `programs` is the same on every machine with this software, `machine` holds kernel modules,
-settings and the key. Everything that can be wrong is found here, before the panic.
+settings and the key. `tree` makes a folder of the same contents. Everything that can be wrong is found here, before
+the panic.
 """
 
 from __future__ import annotations
@@ -101,13 +102,52 @@ class CaptureImage:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an image holds, before it is packed.
+
+    sizes: bytes by part, as in the report. known, digests, warnings: as of CaptureImage; digests of all but programs.
+    """
+
+    kernel: Kernel
+    plan: Plan
+    programs: Archive
+    machine: Archive
+    sizes: Mapping[str, int]
+    known: Mapping[str, Sequence[str]]
+    digests: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
 def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
     """Build. root: where kernels, /sys and firmware lie.
 
     Raises ImageError, DriverError, NetworkPlanError, ConfigError, BundleError.
     """
+    method = choose(find_kernel(wishes.kernel, root), wishes.compression)
+    contents = gather(wishes, root)
+    _add_init(contents.programs)
+    raw_programs, raw_machine = contents.programs.pack(), contents.machine.pack()
+    packed_programs = _pack(raw_programs, method, wishes.level)
+    packed_machine = _pack(raw_machine, method, wishes.level)
+    sizes = contents.sizes
+    return CaptureImage(
+        packed_programs + packed_machine,
+        contents.kernel,
+        contents.plan,
+        tuple(Part(name, sizes[name]) for name in sorted(sizes, key=lambda name: -sizes[name])),
+        method,
+        len(packed_programs),
+        len(raw_programs) + len(raw_machine),
+        contents.known,
+        {**contents.digests, "programs": sha256(raw_programs)},
+        contents.warnings,
+    )
+
+
+def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
+    """Find everything that client and init need on this machine. Arguments and errors as of build_image."""
     kernel = find_kernel(wishes.kernel, root)
-    method = choose(kernel, wishes.compression)
     config = load_config(str(wishes.bundle), {}, {})
     known, warnings = _look_up(config, wishes.known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
@@ -124,23 +164,11 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
 
     programs = Archive()
     sizes.update(add_closure(find_closure(wishes.bundle), programs, strip=wishes.strip))
-    _add_skeleton(programs)
-
-    raw_programs, raw_machine = programs.pack(), machine.pack()
-    packed_programs = _pack(raw_programs, method, wishes.level)
-    packed_machine = _pack(raw_machine, method, wishes.level)
-    return CaptureImage(
-        packed_programs + packed_machine,
-        kernel,
-        plan,
-        tuple(Part(name, sizes[name]) for name in sorted(sizes, key=lambda name: -sizes[name])),
-        method,
-        len(packed_programs),
-        len(raw_programs) + len(raw_machine),
-        known,
-        {**_digests(plan, files), "programs": sha256(raw_programs), "drivers": sha256(drivers)},
-        warnings,
-    )
+    for folder in FOLDERS:
+        programs.add_folder(folder)
+    programs.add_file("etc/nsswitch.conf", NSSWITCH.encode())
+    digests = {**_digests(plan, files), "drivers": sha256(drivers)}
+    return Contents(kernel, plan, programs, machine, sizes, known, digests, warnings)
 
 
 def sha256(content: bytes) -> str:
@@ -165,13 +193,10 @@ def write_image(image: CaptureImage, path: Path) -> None:
         raise ImageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _add_skeleton(archive: Archive) -> None:
+def _add_init(archive: Archive) -> None:
     archive.add_file("init", INIT.encode(), 0o755)
-    for folder in FOLDERS:
-        archive.add_folder(folder)
     for name, major, minor in DEVICES:
         archive.add_device(f"dev/{name}", major, minor)
-    archive.add_file("etc/nsswitch.conf", NSSWITCH.encode())
 
 
 def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sys: Path) -> dict[str, bool]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOTS = (
     "netdump.client.command",
     "netdump.image.init.stages",
+    "netdump.image.init.target",
 )
 # Loaded by glibc itself when a thread ends by pthread_exit, and when names are looked up (before glibc 2.34 these were
 # not part of libc). What this machine does not have is not needed.

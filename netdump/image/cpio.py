@@ -41,6 +41,10 @@ class Archive:
     def __contains__(self, path: str) -> bool:
         return path.lstrip("/") in self._entries
 
+    def items(self) -> list[tuple[str, Entry]]:
+        """Every path and what stands there, a folder before what is in it."""
+        return sorted(self._entries.items())
+
     def add_file(self, path: str, content: bytes, permissions: int = 0o644) -> None:
         """Add a file, up to 4 GiB - 1. permissions: 0 .. 0o7777."""
         assert len(content) <= FILE_BYTES_MAX, path
@@ -61,8 +65,8 @@ class Archive:
     def pack(self) -> bytes:
         """Return the archive. Entries stand sorted by path, so a folder comes before what is in it."""
         parts: list[bytes] = []
-        for number, path in enumerate(sorted(self._entries), 1):
-            parts.append(_pack_entry(path, self._entries[path], number))
+        for number, (path, entry) in enumerate(self.items(), 1):
+            parts.append(_pack_entry(path, entry, number))
         parts.append(_pack_entry(TRAILER, Entry(0), 0))
         archive = b"".join(parts)
         return archive + bytes(-len(archive) % 512)

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.cli import cmd_image
-from netdump.errors import ConfigMissingError, DriverError
+from netdump.errors import AlreadyExistsError, ConfigMissingError, DriverError
+from netdump.image.build import Contents
+from netdump.image.cpio import Archive
 from tests.cli.test_image_options import IMAGE
 
 if TYPE_CHECKING:
@@ -55,6 +57,32 @@ def test_errors(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert (done.status, done.object["error"]["code"]) == (DriverError.exit_status, "image-driver")
     assert shell.run("image", "build", "--deadline", "1").status == 2
     assert shell.run("image", "build", "--final", "explode").status == 2
+
+
+def test_a_tree(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programs, machine = Archive(), Archive()
+    programs.add_file("usr/bin/python3", b"#!", 0o755)
+    machine.add_file("etc/netdump/client.toml", b"secret", 0o600)
+    asked: list[Wishes] = []
+
+    def gather(wishes: Wishes) -> Contents:
+        asked.append(wishes)
+        return Contents(IMAGE.kernel, IMAGE.plan, programs, machine, {}, {}, {}, ("names are old",))
+
+    monkeypatch.setattr(cmd_image, "gather", gather)
+    done = shell.run("image", "tree", "--kernel", "6.1", "--final", "halt", tmp_path / "x", "--json")
+    assert done.object == {
+        "folder": str(tmp_path / "x"),
+        "kernel": "6.1",
+        "bytes": sum(path.stat().st_size for path in (tmp_path / "x").rglob("*") if path.is_file()),
+        "ways": ["eth0 dhcp"],
+    }
+    assert "names are old" in done.err
+    assert (asked[0].kernel, asked[0].final, asked[0].watchdog) == ("6.1", "halt", False)
+    done = shell.run("image", "tree", tmp_path / "y")
+    assert done.out.startswith(f"{tmp_path / 'y'}: ")
+    assert shell.run("image", "tree", tmp_path / "x").status == AlreadyExistsError.exit_status
+    assert shell.run("image", "tree", tmp_path / "z", "--save", "/").status == 2  # the distribution's kdump saves
 
 
 def test_a_bundle_that_is_not_there(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

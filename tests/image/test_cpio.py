@@ -92,3 +92,10 @@ def test_every_entry_is_aligned(files: dict[str, bytes]) -> None:
         at = start + (fields[6] + 3) // 4 * 4
     assert found == files
     assert len(packed) % 512 == 0
+
+
+def test_items_in_their_order() -> None:
+    archive = Archive()
+    archive.add_file("b/c", b"x")
+    archive.add_folder("a", 0o700)
+    assert [(path, entry.content) for path, entry in archive.items()] == [("a", b""), ("b", b""), ("b/c", b"x")]
