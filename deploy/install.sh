@@ -1,0 +1,103 @@
+#!/bin/sh
+# Installs what a distribution's package would bring beside the command netdump: units, hooks, settings.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+usage: sh install.sh [--root DIR] WHAT…
+
+  collector         netdump-collector.service, the user netdump and its folder /var/lib/netdump
+  host              netdump-arm.service and its helpers: arm at boot, after changes, renew, send what was saved
+  dracut            netdump as the dump target of kdump on Fedora, RHEL and SUSE
+  initramfs-tools   netdump as the dump target of kdump-tools on Debian and Ubuntu
+
+--root: the root of the system to install to, by default this one. A file in /etc that is there already stays.
+TEXT
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=
+
+# $1: file here. $2: where to. $3: mode, default 644.
+put() {
+    install -D -m "${3:-644}" "$here/$1" "$root$2"
+    echo "$root$2"
+}
+
+# The same for settings, which are the administrator's once they are there.
+put_settings() {
+    if [ -e "$root$2" ]; then
+        echo "$root$2 stays as it is"
+    else
+        put "$@"
+    fi
+}
+
+# Ask something of the running system; there is nothing to ask of another root.
+tell() {
+    [ -z "$root" ] || return 0
+    command -v "$1" >/dev/null 2>&1 || return 0
+    "$@" || echo "install.sh: $* failed" >&2
+}
+
+install_collector() {
+    put systemd/netdump-collector.service /etc/systemd/system/netdump-collector.service
+    put systemd/netdump.sysusers /usr/lib/sysusers.d/netdump.conf
+    put systemd/netdump.tmpfiles /usr/lib/tmpfiles.d/netdump.conf
+    tell systemd-sysusers netdump.conf
+    tell systemd-tmpfiles --create netdump.conf
+    tell systemctl daemon-reload
+}
+
+install_host() {
+    put_settings default/netdump /etc/default/netdump
+    for unit in arm.service rearm.service rearm.path renew.service renew.timer send-saved.service send-saved.timer; do
+        put "systemd/netdump-$unit" "/etc/systemd/system/netdump-$unit"
+    done
+    put systemd/send-saved /usr/lib/netdump/send-saved 755
+    put udev/98-netdump.rules /etc/udev/rules.d/98-netdump.rules
+    # Where nobody looks into these folders they do no harm.
+    put network/rearm-on-network /etc/NetworkManager/dispatcher.d/90-netdump 755
+    put network/rearm-on-network /etc/networkd-dispatcher/routable.d/90-netdump 755
+    put network/rearm-on-network /etc/network/if-up.d/netdump 755
+    tell systemctl daemon-reload
+    tell udevadm control --reload
+}
+
+install_dracut() {
+    put_settings default/netdump /etc/default/netdump
+    for script in module-setup.sh kdump-pre.sh; do
+        put "dracut/99netdump/$script" "/usr/lib/dracut/modules.d/99netdump/$script" 755
+    done
+}
+
+install_initramfs_tools() {
+    put_settings default/netdump /etc/default/netdump
+    put_settings initramfs-tools/conf.d/netdump /etc/initramfs-tools/conf.d/netdump
+    put initramfs-tools/hooks/netdump /etc/initramfs-tools/hooks/netdump 755
+    put initramfs-tools/scripts/init-premount/netdump /etc/initramfs-tools/scripts/init-premount/netdump 755
+}
+
+case ${1:-} in
+    -h | --help | help)
+        usage
+        exit 0
+        ;;
+    --root)
+        [ $# -ge 2 ] || { usage >&2; exit 2; }
+        root=${2%/}
+        shift 2
+        ;;
+esac
+[ $# -ge 1 ] || { usage >&2; exit 2; }
+for what in "$@"; do
+    case $what in
+        collector | host | dracut) "install_$what" ;;
+        initramfs-tools) install_initramfs_tools ;;
+        *)
+            echo "install.sh: there is no $what" >&2
+            usage >&2
+            exit 2
+            ;;
+    esac
+done

@@ -1,0 +1,64 @@
+"""The annotated examples are what the code reads: parsed here, each setting at the value that is shown."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.client.config import SETTINGS, load_config, parse_words
+from netdump.server.config import Config, build, iter_keys
+from tests.client.certificates import Authority
+from tests.deploy.examples import EXAMPLES, TEXTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The example with credentials and with every setting in force."""
+    ca, certificate, key = Authority().credentials()
+    text = uncommented((EXAMPLES / "client.toml").read_text())
+    path = tmp_path / "client.toml"
+    path.write_text(f"{text}\n[tls]\nca = '''{ca}'''\ncertificate = '''{certificate}'''\nkey = '''{key}'''\n")
+    path.chmod(0o600)
+    return path
+
+
+def uncommented(text: str) -> str:
+    return re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_examples_are_current(name: str) -> None:
+    assert (EXAMPLES / name).read_text() == TEXTS[name](), "run: python -m tests.deploy.examples"
+
+
+def test_the_collector_reads_its_example() -> None:
+    text = (EXAMPLES / "config.toml").read_text()
+    assert build(tomllib.loads(text)) == Config()
+    document = tomllib.loads(uncommented(text))
+    assert {(section, name) for section, names in document.items() for name in names} == {
+        (key.section, key.name) for key in iter_keys()
+    }
+    assert build(document) == Config()
+
+
+def test_the_client_reads_its_example(bundle: Path) -> None:
+    assert tomllib.loads(bundle.read_text())["send"].keys() == SETTINGS.keys()
+    config = load_config(str(bundle), {}, {})
+    assert [str(collector) for collector in config.collectors] == ["collector1.example.com:7461", "[2001:db8::7]:7461"]
+    assert config.warnings == ()
+
+
+def test_the_words_are_understood(bundle: Path) -> None:
+    lines = (EXAMPLES / "kernel-command-line").read_text().splitlines()
+    words = parse_words(" ".join(line for line in lines if not line.startswith("#")))
+    assert set(words) == {"level", "deadline", "collectors", "remark"}
+    config = load_config(str(bundle), words, {})
+    assert config.warnings == ()
+    assert (config.settings.level, config.settings.deadline) == (1, 900)
+    assert config.settings.remark == "rack 7, the machine with the new memory"

@@ -1,0 +1,184 @@
+"""What the shell scripts do, with commands that only write down how they were called."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CALLED = 'echo "${0##*/} $*" >>"$CALLS"\n'
+
+
+class Stand:
+    """A folder of commands that come before all others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+
+    def command(self, name: str, does: str = "") -> None:
+        path = self.folder / "bin" / name
+        path.write_text(f"#!/bin/sh\n{CALLED}{does}\n")
+        path.chmod(0o755)
+
+    def run(self, script: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        paths = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "CALLS": str(self.folder / "calls")}
+        command = ["sh", DEPLOY / script, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**paths, **environment})
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Stand:
+    return Stand(tmp_path)
+
+
+# send-saved
+
+
+def saved(stand: Stand, *names: str) -> Path:
+    folder = stand.folder / "crash"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"core")
+    return folder
+
+
+def test_saved_dumps_are_sent_and_removed(stand: Stand) -> None:
+    folder = saved(stand, "netdump-1.vmcore", "netdump-2.vmcore", "netdump-3.vmcore.partial", "vmcore")
+    stand.command("netdump")
+    done = stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder))
+    assert done.returncode == 0
+    assert stand.calls == [f"netdump send {folder}/netdump-1.vmcore", f"netdump send {folder}/netdump-2.vmcore"]
+    assert sorted(path.name for path in folder.iterdir()) == ["netdump-3.vmcore.partial", "vmcore"]
+
+
+def test_what_is_not_delivered_is_kept(stand: Stand) -> None:
+    folder = saved(stand, "netdump-1.vmcore", "netdump-2.vmcore", "netdump-3.vmcore")
+    stand.command("netdump", "case $2 in *-1.vmcore) exit 31 ;; *-3.vmcore) exit 34 ;; esac")
+    done = stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder))
+    assert done.returncode == 31  # the first one's
+    assert sorted(path.name for path in folder.iterdir()) == ["netdump-1.vmcore", "netdump-3.vmcore"]
+    assert "netdump-3.vmcore: not delivered (status 34); it is kept" in done.stderr
+
+
+def test_nothing_saved_is_nothing_to_do(stand: Stand) -> None:
+    stand.command("netdump")
+    assert stand.run("systemd/send-saved", NETDUMP_SAVED=str(stand.folder / "absent")).returncode == 0
+    assert stand.calls == []
+
+
+# rearm-on-network
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interface", "arms"),
+    [
+        (("eth0", "up"), "", True),  # NetworkManager
+        (("eth0", "dhcp4-change"), "", True),
+        (("eth0", "dhcp6-change"), "", True),
+        (("eth0", "pre-up"), "", False),
+        (("eth0", "down"), "", False),
+        (("none", "hostname"), "", False),
+        (("none", "connectivity-change"), "", False),
+        (("lo", "up"), "", False),
+        ((), "eth0", True),  # ifupdown, networkd-dispatcher
+        ((), "lo", False),
+    ],
+)
+def test_which_changes_of_the_network_count(
+    stand: Stand, arguments: tuple[str, ...], interface: str, arms: bool
+) -> None:
+    stand.command("systemctl")
+    environment = {"IFACE": interface} if interface else {}
+    assert stand.run("network/rearm-on-network", *arguments, **environment).returncode == 0
+    assert stand.calls == (["systemctl --no-block restart netdump-rearm.service"] if arms else [])
+
+
+# install.sh
+
+PARTS = {
+    "collector": {
+        "etc/systemd/system/netdump-collector.service": 0o644,
+        "usr/lib/sysusers.d/netdump.conf": 0o644,
+        "usr/lib/tmpfiles.d/netdump.conf": 0o644,
+    },
+    "host": {
+        "etc/default/netdump": 0o644,
+        "etc/systemd/system/netdump-arm.service": 0o644,
+        "etc/systemd/system/netdump-rearm.service": 0o644,
+        "etc/systemd/system/netdump-rearm.path": 0o644,
+        "etc/systemd/system/netdump-renew.service": 0o644,
+        "etc/systemd/system/netdump-renew.timer": 0o644,
+        "etc/systemd/system/netdump-send-saved.service": 0o644,
+        "etc/systemd/system/netdump-send-saved.timer": 0o644,
+        "etc/udev/rules.d/98-netdump.rules": 0o644,
+        "etc/NetworkManager/dispatcher.d/90-netdump": 0o755,
+        "etc/networkd-dispatcher/routable.d/90-netdump": 0o755,
+        "etc/network/if-up.d/netdump": 0o755,
+        "usr/lib/netdump/send-saved": 0o755,
+    },
+    "dracut": {
+        "etc/default/netdump": 0o644,
+        "usr/lib/dracut/modules.d/99netdump/module-setup.sh": 0o755,
+        "usr/lib/dracut/modules.d/99netdump/kdump-pre.sh": 0o755,
+    },
+    "initramfs-tools": {
+        "etc/default/netdump": 0o644,
+        "etc/initramfs-tools/conf.d/netdump": 0o644,
+        "etc/initramfs-tools/hooks/netdump": 0o755,
+        "etc/initramfs-tools/scripts/init-premount/netdump": 0o755,
+    },
+}
+
+
+def installed(root: Path) -> dict[str, int]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): stat.S_IMODE(path.stat().st_mode) for path in files}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_installed(stand: Stand, tmp_path: Path, part: str) -> None:
+    stand.command("systemctl")
+    root = tmp_path / "root"
+    done = stand.run("install.sh", "--root", root, part)
+    assert done.returncode == 0, done.stderr
+    assert installed(root) == PARTS[part]
+    assert done.stdout.splitlines() == [f"{root}/{path}" for path in done.stdout.replace(f"{root}/", "").split()]
+    assert stand.calls == []  # another root's systemd is not ours to tell
+
+
+def test_every_file_has_its_place(stand: Stand, tmp_path: Path) -> None:
+    """What lies in deploy/ is installed, or is for reading."""
+    root = tmp_path / "root"
+    assert stand.run("install.sh", "--root", root, *PARTS).returncode == 0
+    contents = {path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    left = {str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*") if path.is_file()} - {
+        str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*") if path.is_file() and path.read_bytes() in contents
+    }
+    assert {path.split("/")[0] for path in left} == {"install.sh", "container", "examples"}
+
+
+def test_settings_are_kept(stand: Stand, tmp_path: Path) -> None:
+    path = tmp_path / "root/etc/default/netdump"
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    done = stand.run("install.sh", "--root", tmp_path / "root", "host", "dracut")
+    assert path.read_text() == "mine"
+    assert f"{path} stays as it is" in done.stdout
+
+
+def test_wrong_words(stand: Stand, tmp_path: Path) -> None:
+    for words in ((), ("--root",), ("--root", tmp_path), ("hosts",)):
+        done = stand.run("install.sh", *words)
+        assert (done.returncode, done.stderr.count("usage: ")) == (2, 1)
+    assert stand.run("install.sh", "--help").returncode == 0
+    assert os.listdir(tmp_path) == ["bin"]
