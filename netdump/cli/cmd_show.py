@@ -90,6 +90,7 @@ def facts(record: DumpRecord, receipt: dict[str, object] | None) -> list[tuple[s
         ("first seen", time_text(record.first_seen)),
         ("updated", time_text(record.updated)),
         ("completed", time_text(record.completed)),
+        ("checked", time_text(record.checked)),
         ("image", f"{exact_size_text(record.image_bytes)}, pages of {record.page_bytes:,}, dump level {record.level}"),
         ("arrived", f"{share_text(record.durable_bytes, record.image_bytes)}, {exact_size_text(record.durable_bytes)}"),
         ("stored", f"{exact_size_text(record.stored_bytes)} in {record.chunks:,} chunks"),

@@ -106,6 +106,7 @@ class LocalCatalog:
         """Implements Catalog.show."""
         record = gather(self._store, self._resolve(dump_id))
         row = self._index.get(record.id)
+        record = replace(record, checked=None if row is None else row.checked)
         if _is_verdict(row) and record.state in {State.COMPLETE, State.INTERRUPTED}:
             # Verification has found what a look at the documents does not show.
             record = replace(record, state=State.DAMAGED, remark=row.remark)
@@ -231,7 +232,7 @@ class LocalCatalog:
         if record.state is State.DAMAGED and was_unreadable(record.remark):
             return replace(row, state=State.DAMAGED, remark=record.remark)
         self._index.put(record)
-        return record
+        return replace(record, checked=row.checked)
 
 
 def _is_writable(directory: Path) -> bool:

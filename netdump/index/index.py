@@ -109,10 +109,9 @@ class Index:
         self.close()
 
     def put(self, record: DumpRecord) -> None:
-        """Write the whole row of a dump, new or not."""
+        """Write the whole row of a dump, new or not. What it says of the last check is kept unless record knows one."""
         with self._write() as connection:
-            connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
-            connection.execute(insert(DUMPS).values(_row(record)))
+            _replace(connection, record)
 
     def renew(self, record: DumpRecord) -> None:
         """As put; but a dump that was found damaged does not become sound by a look at its documents.
@@ -126,8 +125,7 @@ class Index:
             settled = record.state in {State.COMPLETE, State.INTERRUPTED}
             if damage is not None and settled and not was_unreadable(damage.remark):
                 record = replace(record, state=State.DAMAGED, remark=damage.remark)
-            connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
-            connection.execute(insert(DUMPS).values(_row(record)))
+            _replace(connection, record)
 
     def add(self, records: Iterable[DumpRecord]) -> None:
         """Write the rows of dumps that have none yet; leave the others alone."""
@@ -157,6 +155,12 @@ class Index:
         values = {"state": state.value} if remark is None else {"state": state.value, "remark": remark}
         with self._write() as connection:
             connection.execute(update(DUMPS).where(DUMPS.c.id == dump_id).values(values))
+
+    def set_checked(self, dump_id: str, when: int) -> None:
+        """Note when all of a dump was checked, if it is later than what was noted. Nothing happens without a row."""
+        with self._write() as connection:
+            later = or_(DUMPS.c.checked.is_(None), DUMPS.c.checked < when)
+            connection.execute(update(DUMPS).where(DUMPS.c.id == dump_id, later).values(checked=when))
 
     def remove(self, dump_id: str) -> None:
         """Forget a dump, if it was known."""
@@ -326,6 +330,15 @@ def _fault(path: Path, error: BaseException | None) -> StoreError:
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
         return IndexFaultError(f"the index {path} cannot be opened for writing ({error}); run this as its owner")
     return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True)
+
+
+def _replace(connection: Connection, record: DumpRecord) -> None:
+    """Write a row in the place of an older one."""
+    if record.checked is None:
+        checked = connection.scalar(select(DUMPS.c.checked).where(DUMPS.c.id == record.id))
+        record = replace(record, checked=checked)
+    connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
+    connection.execute(insert(DUMPS).values(_row(record)))
 
 
 def _row(record: DumpRecord) -> dict[str, Any]:

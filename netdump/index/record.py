@@ -50,8 +50,9 @@ class DumpRecord:
     first_seen: when the dump was first offered; updated: when something of it last became durable; completed: None
     until it is. durable_bytes: image that is here, from its start; stored_bytes: of segment files; chunks: how many are
     durable. root: hexadecimal, None until complete. totals: bytes of image by page state, None until complete;
-    excluded: the same by class. vmcore: the restored image is there. remark: the client's, or what is wrong with a
-    damaged dump. order_ns: orders the dumps of one second, not shown.
+    excluded: the same by class. vmcore: the restored image is there. checked: when all of it was last read and checked
+    in the background, None: not since the index was made. remark: the client's, or what is wrong with a damaged dump.
+    order_ns: orders the dumps of one second, not shown.
     """
 
     id: str
@@ -78,6 +79,7 @@ class DumpRecord:
     excluded: Mapping[str, int] = field(default_factory=dict)
     vmcore: bool = False
     remark: str | None = None
+    checked: int | None = None
     order_ns: int = 0
 
 
@@ -86,7 +88,7 @@ def was_unreadable(remark: str | None) -> bool:
     return remark is not None and remark.startswith(UNREADABLE)
 
 
-_TIMES: Final = ("crash_time", "first_seen", "updated", "completed")
+_TIMES: Final = ("crash_time", "first_seen", "updated", "completed", "checked")
 
 _MEMBERS: Final = (
     "id",
@@ -157,6 +159,7 @@ def parse_record(shown: object) -> DumpRecord:
         first_seen=fields.time("first_seen") or 0,
         updated=fields.time("updated") or 0,
         completed=fields.time("completed"),
+        checked=fields.time("checked"),
         crash_time=fields.time("crash_time"),
         durable_bytes=fields.number("durable_bytes"),
         stored_bytes=fields.number("stored_bytes"),

@@ -44,6 +44,7 @@ DUMPS: Final = Table(
     Column("excluded", JSON, nullable=False),
     Column("vmcore", Boolean, nullable=False),
     Column("remark", Text),
+    Column("checked", BigInteger),
     Column("order_ns", BigInteger, nullable=False),
     Index("dumps_newest", "first_seen", "order_ns", "id"),
     Index("dumps_host", "host", "first_seen"),

@@ -34,6 +34,7 @@ from netdump.server.ratelimit import RateLimit
 from netdump.server.reception import Reception
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
+from netdump.server.scrub import Scrubber
 from netdump.server.space import Measure, SpaceWatch, measure_of
 from netdump.server.views import Views
 from netdump.store import DumpWriter, Store
@@ -119,6 +120,8 @@ class Collector:
         views = Views(store, space, recorder, audit)
         restorer = Restorer(store, space, recorder, views, audit)
         self._closing.push_async_callback(restorer.close)
+        scrubber = self._scrubber(recorder, restorer)
+        self._closing.push_async_callback(scrubber.close)
         workshop = self._workshop(space, views)
         ingest = self._ingest_service(authority, store, workshop, recorder, restorer)
         desk = Desk(
@@ -145,7 +148,25 @@ class Collector:
         if config.store.keep_vmcore:
             for dump_id in await asyncio.to_thread(_without_vmcore, catalog):
                 restorer.add(dump_id)
+        if config.scrub.enabled:
+            scrubber.start()
         self._write_status()
+
+    def _scrubber(self, recorder: Recorder, restorer: Restorer) -> Scrubber:
+        config, loop = self._config, asyncio.get_running_loop()
+
+        def again(dump_id: str) -> None:
+            if config.store.keep_vmcore:
+                loop.call_soon_threadsafe(restorer.add, dump_id)
+
+        return Scrubber(
+            self._directory,
+            self._around.files or LocalFiles(self._directory / STORE_NAME),
+            config.scrub,
+            recorder=recorder,
+            on_bad_view=again,
+            audit=self._around.audit,
+        )
 
     def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
         config = self._config

@@ -171,6 +171,17 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrub:
+    """[scrub]: reading what is stored again and again, to find what has rotted."""
+
+    enabled: bool = _flag(True, "check all dumps in the background, as `netdump verify` does")
+    pass_days: int = _whole(30, 1, 365, "every dump is checked at least once in this time")
+    rate_bytes: int = _whole(
+        32 * MIB, 64 * KIB, 4 * GIB, "bytes a second that are read at most, even if pass_days asks for more"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """[api]: the HTTPS side, for enrolment and analysts."""
 
@@ -198,6 +209,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     space: Space = field(default_factory=Space)
     store: Storage = field(default_factory=Storage)
+    scrub: Scrub = field(default_factory=Scrub)
 
 
 class Key(NamedTuple):
@@ -210,7 +222,14 @@ class Key(NamedTuple):
     doc: str
 
 
-SECTIONS: Mapping[str, type] = {"ingest": Ingest, "api": Api, "limits": Limits, "space": Space, "store": Storage}
+SECTIONS: Mapping[str, type] = {
+    "ingest": Ingest,
+    "api": Api,
+    "limits": Limits,
+    "space": Space,
+    "store": Storage,
+    "scrub": Scrub,
+}
 
 
 def iter_keys() -> Iterator[Key]:

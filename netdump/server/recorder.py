@@ -93,6 +93,10 @@ class Recorder:
         """A dump was found damaged."""
         return self._submit(lambda: self._index.set_state(dump_id, State.DAMAGED, remark[:500]))
 
+    def checked(self, dump_id: str, when: int) -> Future[None]:
+        """All of a dump was read and checked. when: seconds since 1970."""
+        return self._submit(lambda: self._index.set_checked(dump_id, when))
+
     def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> Future[None]:
         """More of a dump is durable. stored_bytes: of all its segments."""
         now = int(time.time())

@@ -54,6 +54,7 @@ MEMBERS = [
     "first_seen",
     "updated",
     "completed",
+    "checked",
     "image_bytes",
     "page_bytes",
     "durable_bytes",

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("excluded", sa.JSON, nullable=False),
         sa.Column("vmcore", sa.Boolean, nullable=False),
         sa.Column("remark", sa.Text),
+        sa.Column("checked", sa.BigInteger),
         sa.Column("order_ns", sa.BigInteger, nullable=False),
     )
     op.create_index("dumps_newest", "dumps", ["first_seen", "order_ns", "id"])

@@ -1,0 +1,244 @@
+"""Reads what is stored, little by little, to find what has rotted while a copy may still be had.
+
+Each dump is checked as `netdump verify` does, at a pace at which all of them are read in half of `pass_days`; the one
+whose last check is longest ago comes next, once that is half of `pass_days` ago. So none goes unchecked for longer than
+`pass_days`, unless `rate_bytes` is too little for what is stored, which the log says.
+
+`scrub.json` beside the index remembers when each dump was checked, and how far the one at hand: a restart loses some
+seconds of reading. It is a view: without it everything is checked anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import DamagedError, NetdumpError
+from netdump.index.gather import is_held
+from netdump.pki import durable
+from netdump.server.config import DAY_S
+from netdump.store import Store
+from netdump.store.sealed import seal, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from netdump.server.audit import Audit
+    from netdump.server.config import Scrub
+    from netdump.server.recorder import Recorder
+    from netdump.store import Report
+    from netdump.store.files import Files, ReadableFile
+
+NAME: Final = "scrub.json"
+FORMAT: Final = "netdump-scrub/1"
+STATE_BYTES_MAX: Final = 1 << 30
+RATE_MIN: Final = 256 * 1024  # bytes a second: little stores are through in no time, and idle then
+SAVE_S: Final = 30.0
+REST_S: Final = 60.0  # before looking again when nothing is due, or something went wrong
+FINDINGS_LOGGED: Final = 10
+
+
+class _StoppedError(Exception):
+    """The collector stops."""
+
+
+class PacedFiles:
+    """Files whose reading takes its time: take(bytes) is called after each read. Only what a verification uses."""
+
+    def __init__(self, inner: Files, take: Callable[[int], None]) -> None:
+        self._inner: Final = inner
+        self._take: Final = take
+        self.names: Final = inner.names
+        self.status: Final = inner.status
+
+    def open(self, name: str) -> ReadableFile:
+        """See Files."""
+        return _PacedFile(self._inner.open(name), self._take)
+
+
+class _PacedFile:
+    def __init__(self, inner: ReadableFile, take: Callable[[int], None]) -> None:
+        self._inner: Final = inner
+        self._take: Final = take
+        self.size: Final = inner.size
+        self.close: Final = inner.close
+
+    def read(self, position: int, length: int) -> bytes:
+        data = self._inner.read(position, length)
+        self._take(len(data))
+        return data
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered. checked: when each dump was, seconds since 1970. dump, offset: the one at hand ("": none)."""
+
+    checked: dict[str, int] = field(default_factory=dict)
+    dump: str = ""
+    offset: int = 0
+
+    def pack(self) -> bytes:
+        """The sealed file."""
+        checked = [{"id": dump_id, "time": when} for dump_id, when in sorted(self.checked.items())]
+        return seal({"format": FORMAT, "checked": checked, "dump": self.dump, "offset": self.offset})
+
+    @classmethod
+    def load(cls, path: Path) -> Memory:
+        """Read it back; what is missing or damaged is forgotten."""
+        try:
+            members = unseal(durable.read(path, STATE_BYTES_MAX), FORMAT, path.name)
+            checked = {item.text("id"): item.number("time") for item in members.children("checked")}
+            return cls(checked, members.text("dump"), members.number("offset"))
+        except (OSError, NetdumpError):
+            return cls()
+
+
+class Scrubber:
+    """The one of a collector. start() and close() belong to the event loop; the work is done in a thread.
+
+    store: only read. on_bad_view(id): called in the thread for a sound dump whose vmcore was damaged and is gone now.
+    clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        files: Files,
+        settings: Scrub,
+        *,
+        recorder: Recorder,
+        on_bad_view: Callable[[str], None],
+        audit: Audit,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path: Final = directory / NAME
+        self._root: Final = directory / "dumps"
+        self._plain: Final = Store(self._root, files, clock)
+        self._paced: Final = Store(self._root, PacedFiles(files, self._take), clock)  # type: ignore[arg-type]
+        self._settings: Final = settings
+        self._recorder: Final = recorder
+        self._on_bad_view: Final = on_bad_view
+        self._audit: Final = audit
+        self._clock: Final = clock
+        self._stop: Final = threading.Event()
+        self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="scrub")
+        self._memory: Final = Memory.load(self._path)
+        self._rate = RATE_MIN
+        self._next_read = 0.0  # of time.monotonic
+        self._next_save = 0.0
+        self._late = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.submit(self._run)
+
+    async def close(self) -> None:
+        """Stop within a read's time."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _run(self) -> None:
+        for known, when in self._memory.checked.items():
+            self._recorder.checked(known, when)
+        while not self._stop.is_set():
+            try:
+                dump_id = self.next_due()
+                if dump_id is None:
+                    self._stop.wait(REST_S)
+                else:
+                    self.check(dump_id)
+            except _StoppedError:
+                break
+            except Exception as error:  # a mistake, or a disk that fails: the collector is not to pay for it
+                self._audit("scrub-failed", reason=f"{type(error).__name__}: {error}")
+                self._stop.wait(REST_S)
+        self._save()
+
+    def next_due(self) -> str | None:
+        """The dump to check now; None: none is due. Raises StoreError. Blocks."""
+        memory, ids = self._memory, self._plain.ids()
+        for gone in memory.checked.keys() - ids:
+            del memory.checked[gone]
+        if memory.dump not in ids:
+            memory.dump, memory.offset = "", 0
+        self._set_rate(ids)
+        now = self._clock()
+        due = []
+        for dump_id in ids:
+            since = memory.checked.get(dump_id)
+            if since is None:
+                since = self._since(dump_id)
+            # A check in the future is none: the clock was wrong then, or is now.
+            if (since > now or since + self._settings.pass_days * DAY_S / 2 <= now) and not self._is_busy(dump_id):
+                due.append((dump_id != memory.dump, since, dump_id))
+        return min(due)[2] if due else None
+
+    def check(self, dump_id: str) -> Report:
+        """Check a dump, from where the last check of it was cut short. Raises StoreError. Blocks for long."""
+        memory = self._memory
+        since = memory.offset if memory.dump == dump_id else 0
+        memory.dump, memory.offset = dump_id, since
+
+        def note(offset: int) -> None:
+            memory.offset = max(memory.offset, offset)
+            if time.monotonic() >= self._next_save:
+                self._save()
+
+        report = self._paced.dump(dump_id).verify(note, since)
+        if not report.complete and not report.ok and self._is_busy(dump_id):
+            return report  # its host has come back meanwhile, and may have removed what was to be read
+        memory.dump, memory.offset = "", 0
+        memory.checked[dump_id] = int(self._clock())
+        self._save()
+        self._tell(report)
+        return report
+
+    def _tell(self, report: Report) -> None:
+        for finding in report.findings[:FINDINGS_LOGGED]:
+            self._audit("dump-damaged", dump=report.id, by="scrub", reason=str(finding))
+        if report.findings:
+            self._recorder.damaged(report.id, str(report.findings[0]))
+        elif report.view is not None:
+            self._audit("vmcore-damaged", dump=report.id, by="scrub", reason=str(report.view))
+            self._plain.dump(report.id).drop_vmcore()
+            self._on_bad_view(report.id)
+        self._audit("dump-checked", dump=report.id, by="scrub", sound=report.ok, chunks=report.chunks)
+        self._recorder.checked(report.id, self._memory.checked[report.id])
+
+    def _since(self, dump_id: str) -> int:
+        """When a dump that was never checked was new: it was verified as it arrived."""
+        try:
+            return self._plain.dump(dump_id).origin.created
+        except DamagedError:
+            return 0
+
+    def _is_busy(self, dump_id: str) -> bool:
+        return is_held(self._root / dump_id)
+
+    def _set_rate(self, ids: list[str]) -> None:
+        """As fast as all that is stored can be read in half of the time."""
+        stored = sum(self._plain.dump(dump_id).size_on_disk for dump_id in ids)
+        wanted = 2 * stored // (self._settings.pass_days * DAY_S)
+        self._rate = min(max(RATE_MIN, wanted), self._settings.rate_bytes)
+        late, self._late = self._late, wanted > 2 * self._settings.rate_bytes
+        if self._late and not late:
+            self._audit("scrub-late", bytes=stored, rate_bytes=self._rate, pass_days=self._settings.pass_days)
+
+    def _take(self, size: int) -> None:
+        """So many bytes were read: wait until more may be. Raises _StoppedError."""
+        now = time.monotonic()
+        self._next_read = max(self._next_read, now) + size / self._rate
+        if self._stop.wait(self._next_read - now):
+            raise _StoppedError
+
+    def _save(self) -> None:
+        self._next_save = time.monotonic() + SAVE_S
+        try:
+            durable.write(self._path, self._memory.pack())
+        except NetdumpError as error:
+            self._audit("scrub-not-saved", reason=str(error))

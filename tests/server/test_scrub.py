@@ -1,0 +1,233 @@
+"""The scrub: what is due when, rot found and told, going on where it was, pace, and the collector around it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netdump.server.config import DAY_S, Scrub
+from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
+from netdump.store import Store
+from netdump.store.files import LocalFiles
+from netdump.testing.memory_files import MemoryFiles
+from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import deliver
+from tests.server.rig import Desk, Events, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD, NEW = SampleDump(1), SampleDump(2)
+CREATED = OLD.origin.created
+DAYS = 30
+
+
+class Told:
+    """A recorder that remembers."""
+
+    def __init__(self) -> None:
+        self.bad: dict[str, str] = {}
+        self.times: dict[str, int] = {}
+
+    def damaged(self, dump_id: str, remark: str) -> None:
+        self.bad[dump_id] = remark
+
+    def checked(self, dump_id: str, when: int) -> None:
+        self.times[dump_id] = when
+
+
+class Desktop:
+    """A scrubber with all it needs, its thread not begun."""
+
+    def __init__(self, directory: Path, now: float, **settings: Any) -> None:
+        self.told, self.events, self.views = Told(), Events(), list[str]()
+        self.now = now
+        self.store = Store(directory / "dumps")
+        self.scrubber = Scrubber(
+            directory,
+            LocalFiles(directory / "dumps"),
+            Scrub(**settings),
+            recorder=self.told,  # type: ignore[arg-type]
+            on_bad_view=self.views.append,
+            audit=self.events,
+            clock=lambda: self.now,
+        )
+        self.scrubber._set_rate = lambda ids: None  # type: ignore[method-assign]
+        self.scrubber._rate = 1 << 40
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "dumps").mkdir()
+    for sample in (OLD, NEW):
+        deliver(Store(tmp_path / "dumps"), sample)
+    return tmp_path
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def segment_of(directory: Path, sample: SampleDump, number: int = 0) -> Path:
+    return sorted((directory / "dumps" / sample.origin.id / "segments").iterdir())[number]
+
+
+def test_the_one_checked_longest_ago_is_next(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 5 * DAY_S, pass_days=DAYS)
+    assert desk.scrubber.next_due() is None, "they were verified when they came"
+    desk.now = CREATED + (DAYS / 2) * DAY_S
+    first = desk.scrubber.next_due()
+    assert first in {OLD.origin.id, NEW.origin.id}
+    assert desk.scrubber.check(first).ok
+    second = desk.scrubber.next_due()
+    assert {first, second} == {OLD.origin.id, NEW.origin.id}
+    assert second is not None
+    desk.now += 5
+    assert desk.scrubber.check(second).ok
+    assert desk.scrubber.next_due() is None
+    assert desk.told.times == {first: desk.now - 5, second: desk.now}
+    desk.now += DAYS / 2 * DAY_S
+    assert desk.scrubber.next_due() == first
+    desk.now = 0
+    assert desk.scrubber.next_due() == first, "a check in the future is none"
+    assert not desk.told.bad
+
+
+def test_rot_is_found_and_told(directory: Path) -> None:
+    victim = segment_of(directory, OLD)
+    flip(victim, victim.stat().st_size // 2)
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    assert not desk.scrubber.check(OLD.origin.id).ok
+    assert desk.scrubber.check(NEW.origin.id).ok
+    assert victim.name in desk.told.bad[OLD.origin.id]
+    assert desk.events.all("dump-damaged")[0]["dump"] == OLD.origin.id
+    assert [event["sound"] for event in desk.events.all("dump-checked")] == [False, True]
+
+
+def test_a_damaged_view_is_dropped_and_asked_for_again(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    view = desk.store.dump(OLD.origin.id).reassemble().path
+    flip(view, 1000)
+    assert desk.scrubber.check(OLD.origin.id).ok
+    assert desk.views == [OLD.origin.id]
+    assert not view.exists()
+    assert not desk.told.bad
+    assert desk.events.all("vmcore-damaged")
+
+
+def test_a_restart_goes_on_where_it_was(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(NEW.origin.id)
+    memory = desk.scrubber._memory
+    memory.dump, memory.offset = OLD.origin.id, OLD.chunks[5].offset
+    desk.scrubber._save()
+    flip(segment_of(directory, OLD, 0), 400)  # before that place
+    again = Desktop(directory, desk.now)
+    assert again.scrubber.next_due() == OLD.origin.id
+    report = again.scrubber.check(OLD.origin.id)
+    assert report.ok
+    assert report.chunks < len(OLD.chunks)
+    assert again.scrubber.next_due() is None
+    assert not again.scrubber.check(OLD.origin.id).ok, "the next time all of it"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, None])
+def test_a_damaged_memory_is_forgotten(directory: Path, content: bytes | None) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(OLD.origin.id)
+    if content is None:
+        flip(directory / NAME, 20)
+    else:
+        (directory / NAME).write_bytes(content)
+    assert Memory.load(directory / NAME) == Memory()
+    assert Desktop(directory, desk.now).scrubber.next_due() is not None
+
+
+def test_what_is_gone_is_forgotten(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(OLD.origin.id)
+    desk.scrubber._memory.dump = OLD.origin.id
+    desk.store.delete(OLD.origin.id)
+    assert desk.scrubber.next_due() == NEW.origin.id
+    assert desk.scrubber._memory == Memory()
+
+
+def test_a_dump_in_use_waits(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    with desk.store.open_writer(OLD.origin), desk.store.open_writer(NEW.origin):
+        assert desk.scrubber.next_due() is None
+    assert desk.scrubber.next_due() is not None
+
+
+def test_the_pace(directory: Path) -> None:
+    """Half of the period for all of it, between floor and ceiling; a pace that cannot be kept is told once."""
+    desk = Desktop(directory, CREATED, rate_bytes=1 << 20, pass_days=1)
+    del desk.scrubber._set_rate
+    sizes = {"a": 1000, "b": 3 << 30}
+    desk.scrubber._plain.dump = lambda dump_id: type("Dump", (), {"size_on_disk": sizes[dump_id]})  # type: ignore[method-assign,assignment,return-value]
+    desk.scrubber._set_rate(["a"])
+    assert desk.scrubber._rate == RATE_MIN
+    sizes["b"] = 43_200 * 400_000
+    desk.scrubber._set_rate(["b"])
+    assert desk.scrubber._rate == 400_000
+    assert not desk.events.all("scrub-late")
+    sizes["b"] *= 10
+    for _ in range(2):
+        desk.scrubber._set_rate(["b"])
+    assert desk.scrubber._rate == 1 << 20
+    assert len(desk.events.all("scrub-late")) == 1
+
+
+def test_reading_takes_its_time() -> None:
+    memory, taken = MemoryFiles(), list[int]()
+    file = memory.create("a")
+    file.write(bytes(1000))
+    paced = PacedFiles(memory, taken.append).open("a")
+    assert paced.read(10, 500) == bytes(500)
+    assert paced.size() == 1000
+    paced.close()
+    assert taken == [500]
+
+
+def test_a_slow_scrub_stops_at_once(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber._rate = 1000
+    thread = threading.Thread(target=desk.scrubber._run)
+    thread.start()
+    time.sleep(0.05)  # well within the first reads, but anywhere will do
+    desk.scrubber._stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_collector_finds_rot_by_itself(folder: Path, web1: Papers, ann: Papers) -> None:
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(OLD)
+        rig.events.wait("dump-complete")
+    origin = Store(folder / "dumps").dump(OLD.origin.id).origin
+    victim = segment_of(folder, OLD)
+    flip(victim, victim.stat().st_size // 2)
+    (folder / NAME).write_bytes(Memory({OLD.origin.id: origin.created - 400 * DAY_S}).pack())
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
+        assert rig.events.wait("dump-damaged")["dump"] == OLD.origin.id
+        rig.events.wait("dump-checked")
+        for _ in range(200):
+            shown = desk.get(f"/v1/dumps/{OLD.origin.id}")
+            if shown["state"] == "damaged" and shown["checked"] is not None and shown["checked"] > "2020":
+                break
+            time.sleep(0.05)
+        assert shown["state"] == "damaged"
+        assert victim.name in shown["remark"]
+        assert shown["checked"] >= shown["completed"]
+
+
+def test_it_can_be_switched_off(folder: Path) -> None:
+    with Rig(folder, {"scrub": {"enabled": False}}) as rig:
+        assert rig.is_running
+    assert not (folder / NAME).exists()
