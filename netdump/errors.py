@@ -432,3 +432,10 @@ class NotReadyError(NetdumpError):
 
     code = "not-ready"
     exit_status = 96
+
+
+class DrillError(NetdumpError):
+    """The dump of a drill was not delivered."""
+
+    code = "drill"
+    exit_status = 97

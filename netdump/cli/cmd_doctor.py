@@ -9,12 +9,14 @@ import click
 from click.core import ParameterSource
 
 from netdump.cli.image_options import image_options, wishes
-from netdump.cli.output import print_json, printable
+from netdump.cli.output import ID_DIGITS, duration_text, print_json, printable, size_text
 from netdump.errors import NotReadyError
 from netdump.image.armed import read_record
 from netdump.image.arming import is_loaded
 from netdump.image.checkup.examination import Case, case_of, examine
 from netdump.image.checkup.finding import State, count
+from netdump.image.commandline import command_line, running_command_line
+from netdump.image.drill.exercise import exercise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +29,11 @@ WIDTH = max(map(len, State))
 
 @click.command("doctor", short_help="Check whether this machine would deliver its dump, and say what to mend.")
 @image_options
+@click.option("--drill", is_flag=True, help="Send a small dump, marked as a drill, as the capture kernel would.")
 @click.option("--strict", is_flag=True, help="Fail also for warnings, and for what could not be looked at.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object whose member `findings` is the list.")
 @click.pass_context
-def command(context: click.Context, /, *, strict: bool, as_json: bool, **options: Any) -> int:
+def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bool, **options: Any) -> int:
     """Check everything that a crash dump depends on, without changing anything.
 
     Kernel configuration, reserved memory, kexec, lockdown and signatures, the capture image and its drivers, what is
@@ -43,15 +46,37 @@ def command(context: click.Context, /, *, strict: bool, as_json: bool, **options
 
     Ends with status 0 if there is no problem, 96 if there is one; --strict: 96 for anything that is not ok.
 
+    --drill checks nothing but tries it: the capture image is built, its client is started among its own files, and
+    sends a small dump of the running kernel, with its log, to the collectors, over this machine's network as it is. The
+    dump is marked as a drill: `netdump list` and `netdump show` say so, and `netdump delete` removes it. Ends with
+    status 97 if it was not delivered. Needs root.
+
+    \b
+    A drill does not show that the capture kernel starts, finds its network device, and comes back. A real crash does.
+    At a time when the machine may be away for some minutes, with its console in view:
+      1. netdump doctor                    no problem is left
+      2. netdump arm --append netdump.drill   marks the dump as a drill
+      3. sync; echo c > /proc/sysrq-trigger
+    The console shows the panic, then within seconds lines of the capture kernel and of netdump-init: the interface, its
+    address, "is reachable", the progress, "is complete", and the final action. The machine is back without anybody's
+    doing. At the collector, `netdump list` shows the dump as complete, with the panic "sysrq triggered crash", and
+    `netdump log` ends in it. If not, the last netdump-init line on the console says where it stopped.
+      4. netdump arm                       without the mark again
+
     \b
     Examples:
       netdump doctor
       netdump doctor --strict --json
+      netdump doctor --drill
 
     See also: netdump arm, netdump image, netdump renew.
     """
+    case = _case(context, options)
+    if drill:
+        _drill(case, as_json=as_json)
+        return 0
     findings = []
-    for finding in examine(_case(context, options)):
+    for finding in examine(case):
         findings.append(finding)
         if not as_json:
             _print(finding)
@@ -69,6 +94,24 @@ def _case(context: click.Context, options: dict[str, Any]) -> Case:
     asked = any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options)
     armed = read_record() if is_loaded() and not asked else None
     return case_of(armed) if armed else Case(wishes(options))
+
+
+def _drill(case: Case, *, as_json: bool) -> None:
+    """Raises DrillError, and what building an image raises."""
+    line = case.given if case.given is not None else command_line(running_command_line(), case.append)
+    done = exercise(case.wishes, case.machine.root, line)
+    if as_json:
+        times = {"gather": done.gather_seconds, "start": done.start_seconds, "send": done.send_seconds}
+        seconds = {name: round(value, 3) for name, value in times.items()}
+        print_json({"drill": done.report, "core_bytes": done.core_bytes, "seconds": seconds})
+        return
+    dump = done.report["id"][:ID_DIGITS]
+    click.echo(
+        f"The drill is delivered: dump {dump}, {size_text(done.core_bytes)}, complete at {done.report['collector']}. "
+        f"Gathering the image's files took {duration_text(done.gather_seconds)}, starting its client "
+        f"{duration_text(done.start_seconds)}, sending {duration_text(done.send_seconds)}."
+    )
+    click.echo(f"At the collector: netdump show {dump}, netdump delete {dump}. For a real crash: netdump doctor --help")
 
 
 def _print(finding: Finding) -> None:

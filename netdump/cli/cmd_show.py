@@ -79,6 +79,7 @@ def judge(document: bytes, record: DumpRecord, source: Source) -> dict[str, obje
 
 def facts(record: DumpRecord, receipt: dict[str, object] | None) -> list[tuple[str, str]]:
     """Names and values to print; what is not known is left out."""
+    crashed = time_text(record.crash_time)
     known = [
         ("dump", record.id),
         ("state", f"{record.state.value}{' (a drill: nothing crashed)' if record.drill else ''}"),
@@ -86,7 +87,7 @@ def facts(record: DumpRecord, receipt: dict[str, object] | None) -> list[tuple[s
         ("host", record.host + (f" (calls itself {record.nodename})" if record.nodename else "")),
         ("panic", record.panic),
         ("kernel", " ".join(filter(None, (record.kernel_release, record.kernel_version, record.machine))) or None),
-        ("crashed", time_text(record.crash_time) and f"{time_text(record.crash_time)} by the host's clock"),
+        ("taken" if record.drill else "crashed", crashed and f"{crashed} by the host's clock"),
         ("first seen", time_text(record.first_seen)),
         ("updated", time_text(record.updated)),
         ("completed", time_text(record.completed)),

@@ -44,13 +44,20 @@ def write_tree(contents: Contents, folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if next(folder.iterdir(), None) is not None:
             raise AlreadyExistsError(f"{folder} is not empty: name a new folder")
-        for archive in (contents.programs, contents.machine):
-            for name, entry in archive.items():
-                _write(folder / name, entry)
-                written += len(entry.content)
+        written += lay_out(contents, folder)
         _write_file(folder / DELIVER, SCRIPT.encode(), 0o755)
     except OSError as error:
         raise ImageError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+    return written
+
+
+def lay_out(contents: Contents, folder: Path) -> int:
+    """Write contents into a folder that is there, without a way in. Returns the bytes of all files. Raises OSError."""
+    written = 0
+    for archive in (contents.programs, contents.machine):
+        for name, entry in archive.items():
+            _write(folder / name, entry)
+            written += len(entry.content)
     return written
 
 

@@ -269,7 +269,8 @@ class Reception:
             connection.conclude(word)
 
     def _note(self, event: str, connection: HostConnection, hello: wire.Hello, **fields: Field) -> None:
-        self._audit(event, dump=hello.dump_id.hex(), host=connection.host, peer=connection.peer, **fields)
+        who = {"host": connection.host, "peer": connection.peer}
+        self._audit(event, dump=hello.dump_id.hex(), **who, drill=hello.drill, **fields)
 
     async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workshop.disks, work, *arguments)

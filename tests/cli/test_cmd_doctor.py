@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.cli import cmd_doctor
-from netdump.errors import NotReadyError
+from netdump.errors import DrillError, NotReadyError
 from netdump.image.checkup.finding import Finding, ok, problem, unknown, warning
+from netdump.image.drill.exercise import Drill
 from tests.image.test_armed import ARMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from netdump.image.build import Wishes
     from netdump.image.checkup.examination import Case
     from tests.cli.commands import Shell
 
@@ -84,3 +87,32 @@ def test_an_armed_machine_is_examined_as_it_was_armed(shell: Shell, monkeypatch:
     assert cases[0].wishes == ARMED.wishes()
     assert cases[1].wishes.final == "halt"
     assert cases[1].wishes.drivers == ()
+
+
+def test_a_drill(shell: Shell, found: list[Finding], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def exercise(wishes: Wishes, root: Path, line: str) -> Drill:
+        asked.append((wishes, line))
+        return Drill({"id": "ab" * 16, "collector": "c:1", "seconds": 0.5}, 200_000, 2.0, 0.25, 0.5)
+
+    monkeypatch.setattr(cmd_doctor, "exercise", exercise)
+    monkeypatch.setattr(cmd_doctor, "running_command_line", lambda: "console=hvc0 quiet")
+    done = shell.run("doctor", "--drill", "--final", "halt")
+    assert done.status == 0
+    assert "The drill is delivered: dump abababababab, 195.3 KiB, complete at c:1." in done.out
+    assert "netdump delete abababababab" in done.out
+    assert asked[0][0].final == "halt"
+    assert asked[0][1].startswith("console=hvc0 ")
+    report = shell.run("doctor", "--drill", "--json").object
+    assert report["seconds"] == {"gather": 2.0, "start": 0.25, "send": 0.5}
+    assert report["core_bytes"] == 200_000
+
+
+def test_a_drill_that_fails(shell: Shell, found: list[Finding], monkeypatch: pytest.MonkeyPatch) -> None:
+    def exercise(*_: object) -> None:
+        raise DrillError("the client ended with status 31")
+
+    monkeypatch.setattr(cmd_doctor, "exercise", exercise)
+    done = shell.run("doctor", "--drill")
+    assert (done.status, done.err) == (DrillError.exit_status, "netdump: the client ended with status 31\n")
