@@ -4,7 +4,7 @@ Owns the connection settings, transactions, migration at opening, and the meanin
 store: what stands in a row is decided by `gather`. Methods may be called from several threads.
 
 Beside `index.sqlite` lies `index.lock`: whoever has the index open holds a shared flock(2) on it, and who puts another
-file in its place an exclusive one. SQLite finds the write-ahead log by name, so replacing a file that somebody has open
+file in its place an exclusive one. SQLite finds its journal by name, so replacing a file that somebody has open
 would let the two mix ("How To Corrupt An SQLite Database File", section 4.2 of sqlite.org/howtocorrupt.html).
 """
 
@@ -42,8 +42,10 @@ BUSY_SECONDS: Final = 10
 
 _PRAGMAS: Final = (
     f"busy_timeout={BUSY_SECONDS * 1000}",  # first: the next one may meet another process
-    "journal_mode=WAL",  # readers never wait for the collector
-    "synchronous=FULL",  # an answer is durable; the default of a WAL database loses the last commits at a power cut
+    # No write-ahead log: its index is mapped into memory, and on a full disk the kernel would kill us (SIGBUS) for a
+    # write to a page that has no block yet. Readers and writers wait for each other instead, for milliseconds.
+    "journal_mode=TRUNCATE",
+    "synchronous=FULL",  # an answer is durable
     "cell_size_check=ON",
     "trusted_schema=OFF",
 )

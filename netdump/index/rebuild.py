@@ -29,7 +29,7 @@ SERVE_LOCK_NAME: Final = "serve.lock"
 _FOLDER: Final = "index.rebuild"
 _REBUILT: Final = "index.sqlite.partial"
 _REPLACED: Final = "index.sqlite.replaced"
-_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_COMPANIONS: Final = ("-journal",)
 _BATCH: Final = 500
 
 
@@ -113,7 +113,7 @@ def _fill(path: Path, store: Store, progress: Callable[[DumpRecord], None] | Non
 def _swap(new: Path, path: Path) -> None:
     """Put a closed index in the place of another, whose lock the caller holds.
 
-    Killed between two steps this leaves no index or the new one, never a database beside the write-ahead log of
+    Killed between two steps this leaves no index or the new one, never a database beside the journal of
     another: SQLite would play that back into it. Where there is no index the catalog makes one and fills it.
     """
     replaced = path.with_name(_REPLACED)

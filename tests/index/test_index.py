@@ -149,7 +149,7 @@ def test_pragmas_are_set(path: Path, index: Index) -> None:
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "busy_timeout")
         ]
-    assert values == ["wal", 2, 10_000]
+    assert values == ["truncate", 2, 10_000]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -203,7 +203,7 @@ def test_an_opened_index_keeps_rebuilders_out_and_the_other_way_round(path: Path
 
 
 def test_a_writer_that_does_not_come_to_an_end(path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "_PRAGMAS", ("busy_timeout=1", "journal_mode=WAL"))
+    monkeypatch.setattr(index_module, "_PRAGMAS", ("busy_timeout=1", "journal_mode=TRUNCATE"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with Index.open(path) as late, pytest.raises(BusyError):

@@ -87,17 +87,19 @@ def test_whatever_was_there_before(directory: Path, state: str) -> None:
     assert sorted(os.listdir(directory)) == ["dumps", "index.lock", "index.sqlite", "serve.lock"]
 
 
-def test_a_log_of_the_old_index_is_not_played_into_the_new_one(directory: Path) -> None:
+def test_a_journal_of_the_old_index_is_not_played_into_the_new_one(directory: Path) -> None:
     before = rows(directory)
-    # A collector that is killed leaves its write-ahead log behind; here with a row that the store does not know.
+    # A collector that is killed while it commits leaves its journal behind; here of a large transaction.
     script = (
-        "import os, sys; from pathlib import Path; from dataclasses import replace\n"
-        "from netdump.index.index import Index\n"
-        "index = Index.open(Path(sys.argv[1])); row = index.list()[0]\n"
-        "index.put(replace(row, id='f' * 32)); os._exit(0)"
+        "import os, sqlite3, sys\n"
+        "index = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "index.execute('PRAGMA cache_size=1')\n"
+        "index.execute('BEGIN IMMEDIATE')\n"
+        "index.execute(\"UPDATE dumps SET remark = printf('%20000s', 'x')\")\n"
+        "os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", script, str(directory / NAME)], check=True)
-    assert (directory / f"{NAME}-wal").stat().st_size
+    assert (directory / f"{NAME}-journal").stat().st_size
     reindex(directory)
     assert rows(directory) == before
 
@@ -210,11 +212,11 @@ def test_a_damaged_index_is_set_aside(directory: Path) -> None:
     path = directory / NAME
     for number in (1, 2):
         path.write_bytes(b"x" * 9000)
-        path.with_name(f"{NAME}-wal").write_bytes(b"y")
+        path.with_name(f"{NAME}-journal").write_bytes(b"y")
         aside = set_aside(directory)
         assert aside == directory / f"{NAME}.damaged-{number}"
         assert aside.read_bytes() == b"x" * 9000
-        assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"y"
+        assert aside.with_name(f"{aside.name}-journal").read_bytes() == b"y"
         assert not path.exists()
         with LocalCatalog(directory) as catalog:
             assert len(catalog.list(Query())) == 5

@@ -1,0 +1,18 @@
+"""A real, small file system that is full again and again (tests/crashes/full_disk.py)."""
+
+from __future__ import annotations
+
+from tests.campaign.frame import Budget, Campaign, Tally, seeded
+from tests.crashes import full_disk
+
+
+def run(budget: Budget) -> Tally:
+    return seeded(budget, full_disk.look, batch=1)
+
+
+CAMPAIGN = Campaign(
+    "full-disk",
+    "store and index on an ext4 of 16 MiB that is filled up ten times",
+    run,
+    missing=full_disk.missing,
+)
