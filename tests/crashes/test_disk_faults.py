@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def test_some_faults() -> None:
     tally = Tally()
-    for case in range(5, disk_faults.cases(), 91):
+    for case in range(5, disk_faults.cases(), 181):
         look_at(case, disk_faults.look, tally)
     assert not tally.findings, tally.findings
-    assert tally.counts["deliveries interrupted"] > 20
+    assert tally.counts["deliveries interrupted"] > 10
 
 
 def test_trust_in_a_second_sync_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
