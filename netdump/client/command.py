@@ -18,6 +18,7 @@ from netdump.client.config import (
     DEFAULT_CONFIG,
     LEVEL_CAPTURE,
     LEVEL_FILE,
+    Settings,
     load_config,
     read_words,
 )
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from netdump.client.address import Address
-    from netdump.client.config import Config, Settings
+    from netdump.client.config import Config
     from netdump.client.image import Image
     from netdump.client.link import Link
     from netdump.client.stream import ChunkStream
@@ -95,15 +96,16 @@ def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -
     started = time.monotonic()
     capture = source_kind(arguments.vmcore, arguments.source, arguments.elfcorehdr) != "file"
     watchdog.arm((arguments.deadline or _default_deadline(capture)) + GRACE)
+    if capture:  # until the settings say otherwise: a damaged bundle too must be seen on every console
+        console.configure(Settings().progress_interval, KMSG)
     config = load_config(arguments.config, read_words(COMMAND_LINE), _overrides(arguments))
     settings = config.settings
     timing = _timing(settings, capture, started)
     watchdog.arm(timing.deadline - time.monotonic() + GRACE)
     context = client_context(config.credentials, arguments.config)
     level = settings.level_of(capture=capture)
-    image = open_image(
-        arguments.vmcore, level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=settings.remark
-    )
+    remark = "; ".join(filter(None, (settings.remark, arguments.circumstances)))
+    image = open_image(arguments.vmcore, level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=remark)
     try:
         kmsg = image.capture if settings.kmsg is None else settings.kmsg
         console.configure(settings.progress_interval, KMSG if kmsg else None)
@@ -233,6 +235,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--deadline", type=float, metavar="SECONDS", help="end by then, delivered or not")
     add("--drill", action="store_true", default=None, help="mark the dump as a drill: nothing crashed")
     add("--remark", metavar="TEXT", help="a line to store with the dump")
+    # What the init of the capture image met with until now; it goes into the remark, and takes none away.
+    add("--circumstances", metavar="TEXT", default="", help=argparse.SUPPRESS)
     add("--source", choices=("auto", "vmcore", "file", "oldmem"), default="auto", help="how to read the core")
     add("--elfcorehdr", type=_address, metavar="ADDR", help="where the ELF headers are in raw memory (oldmem)")
     add("--json", action="store_true", help="print one JSON object at the end")

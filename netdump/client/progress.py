@@ -109,6 +109,8 @@ class Console:
         """Set what is only known once the settings were read: see the class."""
         self._interval = TTY_INTERVAL if self._terminal else interval
         self._next_progress = self._clock() + self._interval
+        if self._kmsg:
+            self._kmsg.close()
         self._kmsg = KernelLog(kmsg, self._clock) if kmsg else None
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ from netdump.errors import (
     RemoteProtocolError,
     UnreachableError,
 )
-from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode
+from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode, unpack_document
 from tests.client.certificates import Authority
 from tests.client.collector import Manners
 from tests.client.test_image import write_core
@@ -120,6 +120,17 @@ def test_json(host: Host, start_collector: StartCollector, capfd: pytest.Capture
     assert members["image_bytes"] == len(host.image)
     assert members["id"] == collector.hellos[0].dump_id.hex()
     assert collector.hellos[0].drill
+
+
+def test_what_the_init_met_with_is_added_to_the_remark(host: Host, start_collector: StartCollector) -> None:
+    collector = start_collector()
+    host.enroll(collector.address, send='remark = "rack 7"\n')
+    assert host.send("-q", "--circumstances", "eth0 (dhcp): no carrier") == 0
+    headline = collector.only().headline
+    assert headline is not None
+    remark = unpack_document(headline).remark
+    assert remark is not None
+    assert remark.startswith("rack 7; eth0 (dhcp): no carrier")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
