@@ -2,7 +2,8 @@
 
 Runs as a child of process 1, again and again until the deadline, and beside the client when no bytes move: it changes
 nothing as long as a collector can be reached. Each way of the plan is tried in turn, first those that the healthy
-system used; what a way needs (the interface there, a carrier, a lease) has its own time limit.
+system used; what a way needs (the interface there, a carrier, a lease) has its own time limit. All interfaces are
+brought up at the start, so that many without a cable cost the time of one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from netdump.image.init.console import say
+from netdump.image.init.console import say, warn
 from netdump.image.init.dhcp import obtain_lease
 from netdump.image.init.netlink import ARPHRD_LOOPBACK, SCOPE_UNIVERSE, LinkState, Netlink
 from netdump.image.init.plan import Route
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from netdump.image.init.plan import Link, Plan, Way
 
 DEVICE_SECONDS = 20.0  # a device may need that long after its module was loaded
-CARRIER_SECONDS = 45.0  # switches that run spanning tree forward after 30
+CARRIER_SECONDS = 45.0  # from the start; switches that run spanning tree forward after 30
+CARRIER_SECONDS_MIN = 10.0  # of what is made late: a bond, a VLAN
 LEASE_SECONDS = 45.0
 ADVERTISEMENT_SECONDS = 15.0
 REACH_SECONDS = 5.0
@@ -34,23 +36,23 @@ class WayError(Exception):
     """This way does not work now; the message says why."""
 
 
-def bring_up(plan: Plan) -> int:
-    """Make a collector reachable. Returns 0 when one is, 1 when none is by any way."""
+def bring_up(plan: Plan, first: int = 0) -> int:
+    """Make a collector reachable. Returns 0 when one is, 1 when none is by any way. first: of the ways to try."""
     if reached := reach(plan):
         say(f"{reached} is reachable")
         return 0
-    netlink = Netlink()
-    _loopback(netlink)
-    for way in plan.ways:
+    network = _Network(Netlink(), plan)
+    turn = first % max(1, len(plan.ways))
+    for way in plan.ways[turn:] + plan.ways[:turn]:
         try:
-            settings = _follow(netlink, plan, way)
+            settings = network.follow(way)
         except (WayError, OSError) as error:
-            say(f"{way.link} ({way.method}): {error}")
+            warn(f"{way.link} ({way.method}): {error}")
             continue
         if reached := reach(plan):
             say(f"{way.link} ({way.method}): {settings}; {reached} is reachable")
             return 0
-        say(f"{way.link} ({way.method}): {settings}; no collector answers there")
+        warn(f"{way.link} ({way.method}): {settings}; no collector answers there")
     return 1
 
 
@@ -72,106 +74,148 @@ def reach(plan: Plan) -> str:
     return ""
 
 
-def _follow(netlink: Netlink, plan: Plan, way: Way) -> str:
-    """Set up one way. Returns what was set, for people. Raises WayError, OSError."""
-    links = {link.name: link for link in plan.links}
-    state = _link_up(netlink, links, way.link)
-    state = _carrier(netlink, state.ifindex)
-    _forget_others(netlink, state.ifindex)
-    if way.method == "auto":
-        _await_advertisement(netlink, state)
-        _write_servers(way.servers)
-        return "has an advertised address"
-    addresses, routes, servers = way.addresses, way.routes, way.servers
-    if way.method == "dhcp":
-        lease = obtain_lease(state.name, state.mac, time.monotonic() + LEASE_SECONDS)
-        if lease is not None:
-            addresses = (f"{lease.address}/{lease.prefix}",)
-            routes = (Route("default", lease.gateway),) if lease.gateway else ()
-            servers = lease.servers or servers
-        elif not addresses:
-            raise WayError("no DHCP server answers")
-        else:
-            say(f"{way.link}: no DHCP server answers; using the address it had")
-    for address in addresses:
-        literal, _, prefix = address.partition("/")
-        netlink.add_address(state.ifindex, literal, int(prefix))
-    for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first
-        netlink.add_route(state.ifindex, route.destination, route.via)
-    _write_servers(servers)
-    return ", ".join(addresses)
+class _Network:
+    """The interfaces of this machine on their way to what the plan says of them."""
 
-
-def _link_up(netlink: Netlink, links: dict[str, Link], name: str) -> LinkState:
-    """Bring a link of the plan up, with all that it stands on. Raises WayError."""
-    link = links[name]
-    if link.kind == "ether":
-        state = _device(netlink, link)
-    else:
-        lower = [_link_up(netlink, links, each) for each in link.lower]
-        state = _find(netlink, name) or _make(netlink, link, lower)
-    netlink.set_up(state.ifindex, mtu=link.mtu)
-    return state
-
-
-def _device(netlink: Netlink, link: Link) -> LinkState:
-    """Wait for a device. Its name may be another one here: the hardware address counts."""
-    until = time.monotonic() + DEVICE_SECONDS
-    while True:
+    def __init__(self, netlink: Netlink, plan: Plan) -> None:
+        """Bring up what can be, so that carriers come while others are waited for."""
+        self._netlink = netlink
+        self._links = {link.name: link for link in plan.links}
+        self._started = time.monotonic()
         for state in netlink.links():
-            if state.kind == "" and state.hardware != ARPHRD_LOOPBACK and _is(state, link):
-                return state
-        if time.monotonic() > until:
-            names = ", ".join(state.name for state in netlink.links() if state.hardware != ARPHRD_LOOPBACK)
-            raise WayError(
-                f"there is no device {link.mac or link.name} (there is: {names or 'none'}); its driver may be missing "
-                "in the image"
-            )
-        time.sleep(STEP)
+            link = next((link for link in plan.links if _is(state, link)), None)
+            if (link or state.hardware == ARPHRD_LOOPBACK) and not state.up:
+                try:
+                    netlink.set_up(state.ifindex, mtu=link.mtu if link else 0)
+                except OSError as error:
+                    say(f"{state.name} cannot be brought up: {error.strerror}")
+
+    def follow(self, way: Way) -> str:
+        """Set up one way. Returns what was set, for people. Raises WayError, OSError."""
+        netlink = self._netlink
+        state = self._carrier(self._bring_up(way.link).ifindex)
+        _forget_others(netlink, state.ifindex)
+        if way.method == "auto":
+            _await_advertisement(netlink, state)
+            _write_servers(way.servers)
+            return "has an advertised address"
+        addresses, routes, servers = way.addresses, way.routes, way.servers
+        if way.method == "dhcp":
+            lease = obtain_lease(state.name, state.mac, time.monotonic() + LEASE_SECONDS)
+            if lease is not None:
+                addresses = (f"{lease.address}/{lease.prefix}",)
+                routes = (Route("default", lease.gateway),) if lease.gateway else ()
+                servers = lease.servers or servers
+            elif not addresses:
+                raise WayError("no DHCP server answers")
+            else:
+                warn(f"{way.link}: no DHCP server answers; using the address it had")
+        for address in addresses:
+            literal, _, prefix = address.partition("/")
+            netlink.add_address(state.ifindex, literal, int(prefix))
+        for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first
+            netlink.add_route(state.ifindex, route.destination, route.via)
+        _write_servers(servers)
+        return ", ".join(addresses)
+
+    def _bring_up(self, name: str) -> LinkState:
+        """Bring a link of the plan up, with all that it stands on. Raises WayError, OSError."""
+        link = self._links[name]
+        match link.kind:
+            case "ether":
+                state = self._device(link)
+            case "vlan":
+                lower = self._bring_up(link.lower[0])
+                state = _find(self._netlink, name) or self._make_vlan(link, lower)
+            case _:
+                state = self._bond(link)
+        self._netlink.set_up(state.ifindex, mtu=link.mtu)
+        return state
+
+    def _device(self, link: Link) -> LinkState:
+        """Wait for a device. Its name may be another one here: the hardware address counts."""
+        while True:
+            for state in self._netlink.links():
+                if _is(state, link):
+                    return state
+            if time.monotonic() > self._started + DEVICE_SECONDS:
+                names = ", ".join(state.name for state in self._netlink.links() if state.hardware != ARPHRD_LOOPBACK)
+                raise WayError(
+                    f"there is no device {link.mac or link.name} (there is: {names or 'none'}); its driver may be "
+                    "missing in the image"
+                )
+            time.sleep(STEP)
+
+    def _make_vlan(self, link: Link, lower: LinkState) -> LinkState:
+        self._netlink.add_link(link.name, "vlan", lower=lower.ifindex, vlan=link.vlan)
+        return self._made(link)
+
+    def _bond(self, link: Link) -> LinkState:
+        """A bond with those of its ports that there are.
+
+        It may be there already: the driver makes bond0 by itself, and an earlier run may have ended half-way.
+        """
+        netlink, ports = self._netlink, []
+        for name in link.lower:
+            try:
+                ports.append(self._bring_up(name))
+            except (WayError, OSError) as error:
+                warn(f"{link.name} goes without {name}: {error}")
+        if not ports:
+            raise WayError("none of its ports works")
+        state = _find(netlink, link.name)
+        if state is None:
+            netlink.add_link(link.name, "bond")
+            state = self._made(link)
+        if not any(port.master == state.ifindex for port in ports):
+            netlink.set_up(state.ifindex, up=False)  # its mode can be set only then
+            _set_options(link)
+        for port in ports:
+            if port.master != state.ifindex:
+                netlink.set_up(port.ifindex, up=False)
+                netlink.set_master(port.ifindex, state.ifindex)
+                netlink.set_up(port.ifindex)
+        return state
+
+    def _made(self, link: Link) -> LinkState:
+        state = _find(self._netlink, link.name)
+        if state is None:
+            raise WayError(f"cannot make the {link.kind}")
+        return state
+
+    def _carrier(self, index: int) -> LinkState:
+        until = max(self._started + CARRIER_SECONDS, time.monotonic() + CARRIER_SECONDS_MIN)
+        while True:
+            for state in self._netlink.links():
+                if state.ifindex == index and state.carrier:
+                    return state
+            if time.monotonic() > until:
+                raise WayError(f"no carrier after {CARRIER_SECONDS:g} s; is the cable in?")
+            time.sleep(STEP)
 
 
 def _is(state: LinkState, link: Link) -> bool:
+    """Whether an interface is the device that a link of the plan means."""
+    if link.kind != "ether" or state.kind or state.hardware == ARPHRD_LOOPBACK:
+        return False
     if link.mac:
         return link.mac in {state.permanent_mac, state.mac}
     return state.name == link.name
 
 
-def _make(netlink: Netlink, link: Link, lower: list[LinkState]) -> LinkState:
-    if link.kind == "vlan":
-        netlink.add_link(link.name, "vlan", lower=lower[0].ifindex, vlan=link.vlan)
-    else:
-        netlink.add_link(link.name, "bond")
-        for option in link.options:
-            name, _, value = option.partition("=")
-            try:
-                with open(BONDING.format(link.name, name), "w", encoding="ascii") as file:
-                    file.write(value)
-            except OSError as error:
-                say(f"{link.name}: {option} is refused: {error.strerror}")
-    state = _find(netlink, link.name)
-    if state is None:
-        raise WayError(f"cannot make the {link.kind}")
-    if link.kind == "bond":
-        for port in lower:
-            netlink.set_up(port.ifindex, up=False)
-            netlink.set_master(port.ifindex, state.ifindex)
-            netlink.set_up(port.ifindex)
-    return state
+def _set_options(link: Link) -> None:
+    """Of a bond."""
+    for option in link.options:
+        name, _, value = option.partition("=")
+        try:
+            with open(BONDING.format(link.name, name), "w", encoding="ascii") as file:
+                file.write(value)
+        except OSError as error:
+            warn(f"{link.name}: {option} is refused: {error.strerror}")
 
 
 def _find(netlink: Netlink, name: str) -> LinkState | None:
     return next((state for state in netlink.links() if state.name == name), None)
-
-
-def _carrier(netlink: Netlink, index: int) -> LinkState:
-    until = time.monotonic() + CARRIER_SECONDS
-    while True:
-        for state in netlink.links():
-            if state.ifindex == index and state.carrier:
-                return state
-        if time.monotonic() > until:
-            raise WayError(f"no carrier after {CARRIER_SECONDS:g} s; is the cable in?")
-        time.sleep(STEP)
 
 
 def _await_advertisement(netlink: Netlink, state: LinkState) -> None:
@@ -194,13 +238,7 @@ def _forget_others(netlink: Netlink, index: int) -> None:
             try:
                 netlink.remove_address(address)
             except OSError as error:
-                say(f"cannot take {address.address} away: {error.strerror}")
-
-
-def _loopback(netlink: Netlink) -> None:
-    for state in netlink.links():
-        if state.hardware == ARPHRD_LOOPBACK and not state.up:
-            netlink.set_up(state.ifindex)
+                warn(f"cannot take {address.address} away: {error.strerror}")
 
 
 def _write_servers(servers: tuple[str, ...]) -> None:
@@ -212,4 +250,4 @@ def _write_servers(servers: tuple[str, ...]) -> None:
         elif os.path.exists(RESOLV_CONF):
             os.unlink(RESOLV_CONF)
     except OSError as error:
-        say(f"cannot write {RESOLV_CONF}: {error.strerror}")
+        warn(f"cannot write {RESOLV_CONF}: {error.strerror}")

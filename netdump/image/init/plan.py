@@ -119,7 +119,7 @@ def pack_plan(plan: Plan) -> str:
 
 
 def parse_plan(text: str) -> Plan:
-    """Read the text of a plan. Raises PlanError."""
+    """Read the text of a plan. Raises PlanError, whatever is wrong with it."""
     lines = text.splitlines()
     if not lines or lines[0] != FIRST_LINE:
         raise PlanError(f"{PLAN_PATH} does not begin with {FIRST_LINE!r}")
@@ -130,6 +130,10 @@ def parse_plan(text: str) -> Plan:
             plan = _apply(plan, keyword, words)
         except (ValueError, IndexError, TypeError) as error:
             raise PlanError(f"{PLAN_PATH}: cannot read {line!r} ({error})") from error
+    known = {link.name for link in plan.links}
+    for name in (*(way.link for way in plan.ways), *(name for link in plan.links for name in link.lower)):
+        if name not in known:
+            raise PlanError(f"{PLAN_PATH}: there is no link {name}")
     return plan
 
 
@@ -154,15 +158,15 @@ def _way_line(way: Way) -> str:
 def _apply(plan: Plan, keyword: str, words: list[str]) -> Plan:
     match keyword:
         case "deadline":
-            return plan._replace(deadline=float(words[0]))
+            return plan._replace(deadline=_seconds(words[0]))
         case "save-deadline":
-            return plan._replace(save_deadline=float(words[0]))
+            return plan._replace(save_deadline=_seconds(words[0]))
         case "final":
             return plan._replace(final=_one_of(words[0], ACTIONS))
         case "failure":
             return plan._replace(failure=_one_of(words[0], ACTIONS))
         case "watchdog":
-            return plan._replace(watchdog=int(words[0]))
+            return plan._replace(watchdog=int(_seconds(words[0], 0)))
         case "module":
             return plan._replace(modules=(*plan.modules, words[0]))
         case "link":
@@ -195,7 +199,7 @@ def _parse_way(words: list[str]) -> Way:
         words[0],
         _one_of(words[1], METHODS),
         addresses=options.get("address", ()),
-        routes=tuple(Route(*route.split(",", 1)) for route in options.get("route", ())),
+        routes=tuple(Route(*route.partition(",")[::2]) for route in options.get("route", ())),
         servers=options.get("server", ()),
     )
 
@@ -212,6 +216,13 @@ def _options(words: list[str]) -> dict[str, tuple[str, ...]]:
 
 def _last(options: dict[str, tuple[str, ...]], name: str) -> str:
     return options.get(name, ("",))[-1]
+
+
+def _seconds(word: str, floor: float = 1) -> float:
+    seconds = float(word)
+    if not floor <= seconds <= DEADLINE_MAX:  # nor is it infinite, or no number
+        raise ValueError(f"must be from {floor:g} to {DEADLINE_MAX:g} seconds")
+    return seconds
 
 
 def _one_of(word: str, allowed: tuple[str, ...]) -> str:

@@ -1,17 +1,17 @@
-"""The first stage: file systems of the kernel, then its modules.
+"""The first stage: file systems of the kernel, what the kernel does when it hangs itself, then its modules.
 
 Runs as a child of process 1 with a time limit, because a driver may hang in its device. A module that does not load is
-reported and the next one tried: a machine with half its drivers may still reach its collector.
+reported and the next one tried: a machine with half its drivers may still reach its collector. A second run goes on
+after the module at which the first one hung: what stands in a module's file tells how far that came.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from netdump.image.init.console import say
+from netdump.image.init.console import warn
 from netdump.image.init.kernelcalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, load_module, mount
 
 if TYPE_CHECKING:
@@ -23,6 +23,15 @@ MOUNTS = (
     ("sysfs", "/sys", "sysfs", SAFE),
     ("devtmpfs", "/dev", "devtmpfs", MS_NOSUID),
 )
+# A kernel that crashes again, or whose only CPU never comes back from a driver, reboots (Linux
+# Documentation/admin-guide/sysctl/kernel.rst). The lock-up detector waits for twice its threshold. Whoever gives the
+# capture kernel another command line may have forgotten panic=.
+SYSCTLS = (
+    ("/proc/sys/kernel/panic", "10"),
+    ("/proc/sys/kernel/watchdog_thresh", "60"),
+    ("/proc/sys/kernel/softlockup_panic", "1"),
+)
+HANGS = b"hangs"  # in the file of a module while it is loaded; afterwards the file is empty
 
 
 def prepare(plan: Plan) -> int:
@@ -33,21 +42,42 @@ def prepare(plan: Plan) -> int:
             mount(source, target, kind, flags)
         except OSError as error:
             if error.errno != errno.EBUSY:  # it is there already
-                say(f"cannot mount {kind} on {target}: {error.strerror}")
+                warn(f"cannot mount {kind} on {target}: {error.strerror}")
+    for path, value in SYSCTLS:
+        _set(path, value)
     for path in plan.modules:
         _load(path)
     return 0
 
 
-def _load(path: str) -> None:
+def _set(path: str, value: str) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
+    except FileNotFoundError:
+        pass  # this kernel has no such detector
+    except OSError as error:
+        warn(f"cannot set {path}: {error.strerror}")
+
+
+def _load(path: str) -> None:
+    name = path.rpartition("/")[2]
+    try:
+        with open(path, "r+b") as file:
             content = file.read()
-        load_module(content)
+            file.seek(0)
+            file.truncate()  # it would only take memory
+            file.write(HANGS)
+    except OSError as error:
+        warn(f"module {name} cannot be read: {error.strerror}")
+        return
+    try:
+        if content == HANGS:
+            warn(f"module {name} hangs: leaving it out")
+        elif content:
+            load_module(content)
     except FileExistsError:
         pass
     except OSError as error:
-        say(f"module {path.rpartition('/')[2]} does not load: {error.strerror}")
-    else:
-        with suppress(OSError):  # then it only takes memory
-            os.unlink(path)
+        warn(f"module {name} does not load: {error.strerror}")
+    os.truncate(path, 0)

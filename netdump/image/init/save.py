@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from netdump.client.config import COMMAND_LINE, LEVEL_CAPTURE, load_config, read_words
 from netdump.errors import NetdumpError
-from netdump.image.init.console import say
+from netdump.image.init.console import say, warn
 from netdump.image.init.kernelcalls import mount, unmount
 from netdump.image.init.plan import BUNDLE_PATH
 from netdump.vmcore.source import open_source
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VMCORE = "/proc/vmcore"
 MOUNT_POINT = "/mnt"
 DEVICE_SECONDS = 30.0
+PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
 PAGE_BYTES = 4096
 FREE_BYTES_MIN = 64 << 20  # left to the machine's own life after the reboot
@@ -40,7 +41,7 @@ def save_image(plan: Plan) -> int:
     try:
         device = find_device(plan.save.kind, plan.save.uuid, time.monotonic() + DEVICE_SECONDS)
         if not device:
-            say(f"no disk holds the {plan.save.kind} file system {plan.save.uuid}; is its driver in the image?")
+            warn(f"no disk holds the {plan.save.kind} file system {plan.save.uuid}; is its driver in the image?")
             return 1
         os.makedirs(MOUNT_POINT, exist_ok=True)
         mount(device, MOUNT_POINT, plan.save.kind)
@@ -48,12 +49,12 @@ def save_image(plan: Plan) -> int:
             source = open_source(VMCORE)
             folder = MOUNT_POINT + plan.save.folder
             os.makedirs(folder, 0o700, exist_ok=True)
-            name = f"{folder.rstrip('/')}/{time.strftime('netdump-%Y%m%dT%H%M%S.vmcore', time.gmtime())}"
+            name = choose_name(folder)
             written = write_core(source, name)
         finally:
             unmount(MOUNT_POINT)
     except (OSError, NetdumpError) as error:
-        say(f"the dump cannot be saved: {error}")
+        warn(f"the dump cannot be saved: {error}")
         return 1
     say(
         f"the dump is saved: {name.removeprefix(MOUNT_POINT)} on {device}, {written >> 20} MiB; "
@@ -92,9 +93,23 @@ def read_uuid(device: str, kind: str) -> str:
         return ""
 
 
+def choose_name(folder: str) -> str:
+    """A name that is not taken, by the time, which may be wrong here. Removes what an earlier save left half-done."""
+    folder = folder.rstrip("/")
+    for name in os.listdir(folder):
+        if name.startswith("netdump-") and name.endswith(PARTIAL):
+            os.unlink(f"{folder}/{name}")
+    stem = time.strftime("netdump-%Y%m%dT%H%M%S", time.gmtime())
+    taken, number, name = set(os.listdir(folder)), 1, f"{stem}.vmcore"
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.vmcore"
+    return f"{folder}/{name}"
+
+
 def write_core(source: Source, path: str) -> int:
     """Write an image as a sparse file, durably. Returns the bytes that take room. Raises OSError."""
-    partial = f"{path}.partial"
+    partial = f"{path}{PARTIAL}"
     buffer, zero = bytearray(BLOCK_BYTES), bytes(PAGE_BYTES)
     written, lost_bytes = 0, 0
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     if argv[0] == "network":
         from netdump.image.init.network import bring_up  # noqa: PLC0415
 
-        return bring_up(plan)
+        return bring_up(plan, int(argv[1]) if argv[1:] else 0)
     assert argv[0] == "save", argv
     from netdump.image.init.save import save_image  # noqa: PLC0415
 

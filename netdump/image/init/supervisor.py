@@ -5,6 +5,8 @@ that may hang: every stage is a child with a time limit, and a child that cannot
 little, for it stays in memory beside the client.
 
     prepare -> [ network -> client ] until delivered, hopeless or late -> save, if not delivered -> finish
+
+A stage that hung is run again, and goes on after what it hung at: prepare after that module, network after that way.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from netdump.image.init.console import say
+from netdump.image.init.console import notes, say, warn
 from netdump.image.init.hardware import HardwareWatchdog
 from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
 
@@ -32,7 +34,8 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin:/sbin", "HOME": "/", "TERM": "linux", "MAL
 
 SIGTERM, SIGKILL = 15, 9
 PREPARE_SECONDS = 120.0
-NETWORK_SECONDS = 300.0
+PREPARATIONS_MAX = 4  # as many drivers but one may hang
+NETWORK_SECONDS = 120.0  # and as much again for each way
 FINISH_SECONDS = 30.0
 TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again after SIGKILL
 TICK = 0.2
@@ -62,7 +65,7 @@ def supervise() -> int:
     """Run as process 1. Returns only in tests: process 1 ends with the machine."""
     try:
         plan = read_plan()
-    except (OSError, PlanError) as error:
+    except (OSError, ValueError, PlanError) as error:
         say(f"cannot use the plan: {error}; the failure action follows")
         plan = Plan()
         Supervisor(plan).give_up()
@@ -87,6 +90,8 @@ class Supervisor:
         self._deadline = clock() + plan.deadline
         self._watchdog = HardwareWatchdog(0)
         self._least_free = 1 << 62
+        self._hung_networks = 0
+        self._beside: tuple[int, float] | None = None  # a look at the network while the client runs, and its time limit
         self._moved_bytes = 0
         self._moved_at = self._tell_at = clock()
 
@@ -94,7 +99,7 @@ class Supervisor:
         """Deliver the dump and end the machine, delivered or not."""
         delivered = False
         try:
-            self._stage("prepare", PREPARE_SECONDS)
+            self._prepare()
             self._watchdog = self._system.open_watchdog(self._plan.watchdog)
             delivered = self._deliver()
             if not delivered and self._plan.save:
@@ -112,12 +117,20 @@ class Supervisor:
         say(f"the dump is not delivered: {self._plan.failure} follows")
         self._end(self._plan.failure)
 
+    def _prepare(self) -> None:
+        for _ in range(PREPARATIONS_MAX):
+            status = self._stage("prepare", PREPARE_SECONDS).status
+            if status is not None and status >= 0:
+                break
+
     # Delivery
 
     def _deliver(self) -> bool:
         deaths, pause = 0, PAUSE_MIN
         while self._left() > 0:
-            if self._stage("network", min(NETWORK_SECONDS, self._left())).status != 0:
+            status = self._stage("network", self._network_seconds(), str(self._hung_networks)).status
+            if status != 0:
+                self._hung_networks += status is None or status < 0
                 self._wait(min(pause, self._left()))
                 pause = min(PAUSE_MAX, 2 * pause)
                 continue
@@ -128,6 +141,8 @@ class Supervisor:
             if ended.status in HOPELESS:
                 say("trying again is of no use")
                 return False
+            if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
+                warn(f"the client ended {_how(ended.status)}")
             deaths = 1 if self._moved_bytes != before else deaths + 1
             if deaths >= DEATHS_MAX:
                 say(f"the client ended {deaths} times without sending anything")
@@ -136,13 +151,21 @@ class Supervisor:
         say(f"the deadline of {self._plan.deadline:g} s has passed")
         return False
 
+    def _network_seconds(self) -> float:
+        return min(NETWORK_SECONDS * (1 + len(self._plan.ways)), max(0.0, self._left()))
+
     def _client(self) -> Ended:
         seconds = max(5.0, self._left() - CLIENT_GRACE)
         # -q, because what matters goes to the kernel's log anyway, and a progress bar is nothing for a serial line.
         command = [*CLIENT, "-q", "--config", BUNDLE_PATH, "--deadline", f"{seconds:.0f}"]
+        if noted := notes():
+            command += ["--circumstances", "; ".join(noted)]
         self._moved_at = self._clock()
         self._tell_at = self._moved_at + TELL_SECONDS
         ended = self._run("the client", command, self._left(), self._look_at_network)
+        if self._beside:
+            self._system.kill(self._beside[0], SIGKILL)
+            self._beside = None
         say(
             f"the client ended {_how(ended.status)}; its peak memory was {ended.peak_kib / 1024:.1f} MiB, "
             f"the least free memory {self._least_free / 1024:.1f} MiB"
@@ -158,10 +181,22 @@ class Supervisor:
             say(f"{sent >> 20} MiB sent, {self._left():.0f} s left until the deadline")
         if abs(sent - self._moved_bytes) >= MOVEMENT_BYTES:
             self._moved_bytes, self._moved_at = sent, now
+        elif self._beside:
+            child, until = self._beside
+            if self._system.reap(child) is not None:
+                self._beside, self._moved_at = None, now
+            elif now >= until:
+                warn("looking at the network takes too long: signal 9")
+                self._system.kill(child, SIGKILL)
+                self._beside, self._moved_at = None, now
         elif now - self._moved_at >= STILL_SECONDS:
             say(f"nothing was sent for {STILL_SECONDS:g} s: looking at the network")
-            self._stage("network", min(NETWORK_SECONDS, self._left()))
-            self._moved_at = self._clock()
+            try:
+                child = self._system.spawn([*STAGE, "network", "0"])
+                self._beside = child, now + self._network_seconds()
+            except OSError as error:
+                say(f"cannot start network: {error.strerror}")
+                self._moved_at = now
 
     # Children
 
@@ -169,6 +204,8 @@ class Supervisor:
         ended = self._run(name, [*STAGE, name, *words], seconds)
         if ended.status:
             say(f"{name} ended {_how(ended.status)}")
+        if ended.status is None or ended.status < 0:
+            warn(f"{name} hung")
         return ended
 
     def _run(self, name: str, command: list[str], seconds: float, tick: Callable[[], None] | None = None) -> Ended:
@@ -238,22 +275,28 @@ class Supervisor:
 class System:
     """What process 1 asks of the kernel. None of it waits for long."""
 
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._ended: dict[int, Ended] = {}  # those that nobody has asked about yet: several children run at a time
+
     def spawn(self, command: list[str]) -> int:
         """Start a program. Returns its process id. Raises OSError."""
-        return os.posix_spawn(command[0], command, ENVIRONMENT)
+        child = os.posix_spawn(command[0], command, ENVIRONMENT)
+        self._running.add(child)
+        return child
 
     def reap(self, child: int) -> Ended | None:
-        """How child ended; None while it runs. Collects orphans on the way."""
-        while True:
-            try:
+        """How child ended, told once; None while it runs. Collects orphans on the way."""
+        with suppress(ChildProcessError):  # there is none at all
+            while True:
                 found, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return Ended(None, 0)
-            if found == 0:
-                return None
-            if found == child:
+                if found == 0:
+                    break
                 assert isinstance(usage, resource.struct_rusage)
-                return Ended(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+                if found in self._running:
+                    self._running.remove(found)
+                    self._ended[found] = Ended(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+        return self._ended.pop(child, None) or (None if child in self._running else Ended(None, 0))
 
     def kill(self, child: int, number: int) -> None:
         """Send a signal."""

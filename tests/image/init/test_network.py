@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ class FakeNetlink:
             LinkState(9, "lo", "", "", 772, False, False, 65536, "", 0, 0, 0),
         ]
         self.known: list[AddressState] = []
+        self.refused: set[int] = set()
 
     def links(self) -> list[LinkState]:
         return self.states
@@ -40,6 +41,19 @@ class FakeNetlink:
         number = len(self.states) + 10
         self.states.append(LinkState(number, name, MAC.format(1), "", 1, False, True, 1500, kind, lower, 0, vlan))
 
+    def set_up(self, index: int, *, up: bool = True, mtu: int = 0) -> None:
+        self.done.append(("set_up" if up else "set_down", index, mtu))
+        if index in self.refused:
+            raise OSError(5, "Input/output error")
+        self._change(index, up=up)
+
+    def set_master(self, index: int, master: int) -> None:
+        self.done.append(("set_master", index, master))
+        self._change(index, master=master)
+
+    def _change(self, index: int, **fields: Any) -> None:
+        self.states = [state._replace(**fields) if state.ifindex == index else state for state in self.states]
+
     def __getattr__(self, name: str) -> object:
         return lambda *words, **named: self.done.append((name, *words, *named.values()))
 
@@ -49,7 +63,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNetlink:
     fake = FakeNetlink()
     monkeypatch.setattr(network, "Netlink", lambda: fake)
     monkeypatch.setattr(network, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
-    for name in ("DEVICE_SECONDS", "CARRIER_SECONDS", "ADVERTISEMENT_SECONDS"):
+    for name in ("DEVICE_SECONDS", "CARRIER_SECONDS", "CARRIER_SECONDS_MIN", "ADVERTISEMENT_SECONDS"):
         monkeypatch.setattr(network, name, 0.0)
     monkeypatch.setattr(network, "STEP", 0.0)
     return fake
@@ -80,7 +94,8 @@ def test_a_static_way(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said
     reachable(monkeypatch, "", "c:1")
     assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 0
     assert kernel.done == [
-        ("set_up", 9),
+        ("set_up", 1, 1400),
+        ("set_up", 9, 0),
         ("set_up", 1, 1400),
         ("add_address", 1, "192.0.2.7", 24),
         ("add_route", 1, "192.0.2.1/32", ""),
@@ -130,21 +145,91 @@ def test_dhcp_and_the_address_it_had(
     assert any("no DHCP server answers" in line for line in said) == (lease is None)
 
 
-def test_a_vlan_on_a_bond(
-    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], tmp_path: Path
-) -> None:
-    reachable(monkeypatch, "", "c:1")
+BOND = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
+VLAN = Link("bond0.5", "vlan", lower=("bond0",), vlan=5)
+ON_VLAN = Way("bond0.5", "static", ("192.0.2.7/24",))
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where options of bonds are written, as {bond}-{name}."""
     monkeypatch.setattr(network, "BONDING", str(tmp_path / "{}-{}"))
-    bond = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
-    vlan = Link("bond0.5", "vlan", lower=("bond0",), vlan=5)
-    way = Way("bond0.5", "static", ("192.0.2.7/24",))
-    assert network.bring_up(Plan(links=(ETH0, ETH1, bond, vlan), ways=(way,))) == 0
-    assert (tmp_path / "bond0-mode").read_text() == "active-backup"
+    return tmp_path
+
+
+def test_a_vlan_on_a_bond(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path) -> None:
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0, ETH1, BOND, VLAN), ways=(ON_VLAN,))) == 0
+    assert (options / "bond0-mode").read_text() == "active-backup"
     names = [words[:3] for words in kernel.done]
     made = names.index(("add_link", "bond0", "bond"))
     assert made < names.index(("set_master", 1, 13)) < names.index(("set_master", 2, 13))
     assert ("add_link", "bond0.5", "vlan", 13, 5) in kernel.done
     assert ("add_address", 14, "192.0.2.7", 24) in kernel.done
+
+
+def test_a_bond_that_is_there_already(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path
+) -> None:
+    """The driver makes bond0 by itself; and an earlier run may have put one port under it and not the other."""
+    plan = Plan(links=(ETH0, ETH1, BOND), ways=(Way("bond0", "static", ("192.0.2.7/24",)),))
+    kernel.states.append(LinkState(13, "bond0", MAC.format(1), "", 1, False, True, 1500, "bond", 0, 0, 0))
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(plan) == 0
+    assert (options / "bond0-mode").read_text() == "active-backup"
+    assert [words for words in kernel.done if words[0] == "set_master"] == [
+        ("set_master", 1, 13), ("set_master", 2, 13)
+    ]  # fmt: skip
+    assert ("add_link", "bond0", "bond", 0, 0) not in kernel.done
+
+    (options / "bond0-mode").unlink()
+    kernel.done.clear()
+    kernel.set_master(2, 0)
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(plan) == 0
+    assert [words for words in kernel.done if words[0] == "set_master"][1:] == [("set_master", 2, 13)]
+    assert not (options / "bond0-mode").exists()  # which could not be written while it has a port
+
+
+def test_a_bond_goes_without_a_port_that_is_missing(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path
+) -> None:
+    del kernel.states[0]
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0, ETH1, BOND, VLAN), ways=(ON_VLAN,))) == 0
+    assert said[0].startswith("bond0 goes without eth0: there is no device 52:54:00:00:00:01")
+    kernel.states = kernel.states[1:]
+    reachable(monkeypatch, "")
+    assert network.bring_up(Plan(links=(ETH0, ETH1, BOND, VLAN), ways=(ON_VLAN,))) == 1
+    assert said[-1] == "bond0.5 (static): none of its ports works"
+
+
+def test_a_run_may_begin_with_another_way(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """After one that hung at the first."""
+    ways = (Way("eth1", "dhcp"), STATIC)
+    for first, expected in ((0, "eth1"), (1, "eth0"), (2, "eth1")):
+        reachable(monkeypatch, "")
+        said.clear()
+        assert network.bring_up(Plan(links=(ETH0, ETH1), ways=ways), first) == 1
+        assert said[0].startswith(expected)
+        assert len(said) == 2
+
+
+def test_an_interface_that_does_not_come_up(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    kernel.refused.add(1)
+    kernel.states[1] = kernel.states[1]._replace(carrier=True)
+    reachable(monkeypatch, "", "c:1")
+    ways = (STATIC, Way("eth1", "static", ("198.51.100.7/24",)))
+    assert network.bring_up(Plan(links=(ETH0, ETH1), ways=ways)) == 0
+    assert said == [
+        "eth5 cannot be brought up: Input/output error",
+        "eth0 (static): [Errno 5] Input/output error",
+        "eth1 (static): 198.51.100.7/24; c:1 is reachable",
+    ]
 
 
 def test_an_advertised_address(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:

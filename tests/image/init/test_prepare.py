@@ -2,45 +2,69 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from netdump.image.init import prepare
 from netdump.image.init.plan import Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
-
-def test_what_fails_is_said_and_the_rest_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
-) -> None:
-    loaded: list[bytes] = []
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bytes]:
+    """What the kernel is given to load, and no mounts; settings go to tmp_path."""
+    contents: list[bytes] = []
 
     def load(content: bytes) -> None:
-        loaded.append(content)
+        contents.append(content)
         if content == b"bad":
             raise OSError(8, "Exec format error")
         if content == b"twice":
             raise FileExistsError
+        if content == b"hung":
+            raise SystemExit  # killed
 
+    monkeypatch.setattr(prepare, "load_module", load)
+    monkeypatch.setattr(prepare, "MOUNTS", ())
+    monkeypatch.setattr(prepare, "SYSCTLS", ((str(tmp_path / "panic"), "10"), (str(tmp_path / "no" / "such"), "1")))
+    return contents
+
+
+def modules(folder: Path, *names: str) -> tuple[str, ...]:
+    for name in names:
+        (folder / f"{name}.ko").write_bytes(name.encode())
+    return tuple(str(folder / f"{name}.ko") for name in names)
+
+
+def test_what_fails_is_said_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], loaded: list[bytes]
+) -> None:
     def mount(source: str, *_: object) -> None:
         if source == "sysfs":
             raise OSError(1, "Operation not permitted")
         if source == "proc":
             raise OSError(16, "busy")
 
-    monkeypatch.setattr(prepare, "load_module", load)
     monkeypatch.setattr(prepare, "mount", mount)
     monkeypatch.setattr(prepare, "MOUNTS", [(kind, str(tmp_path / kind), kind, 0) for kind in ("proc", "sysfs", "dev")])
-    paths = []
-    for name in ("bad", "twice", "good"):
-        (tmp_path / f"{name}.ko").write_bytes(name.encode())
-        paths.append(str(tmp_path / f"{name}.ko"))
+    paths = modules(tmp_path, "bad", "twice", "good")
     assert prepare.prepare(Plan(modules=(*paths, str(tmp_path / "absent.ko")))) == 0
     assert loaded == [b"bad", b"twice", b"good"]
     assert said == [
         f"cannot mount sysfs on {tmp_path}/sysfs: Operation not permitted",
         "module bad.ko does not load: Exec format error",
-        "module absent.ko does not load: No such file or directory",
+        "module absent.ko cannot be read: No such file or directory",
     ]
-    assert not (tmp_path / "good.ko").exists()  # its memory is free again
+    assert all(not (tmp_path / f"{name}.ko").read_bytes() for name in ("bad", "twice", "good"))  # the memory is free
+    assert (tmp_path / "panic").read_text() == "10"  # a capture kernel that crashes reboots
+
+
+def test_a_second_run_goes_on_after_the_module_that_hung(tmp_path: Path, said: list[str], loaded: list[bytes]) -> None:
+    plan = Plan(modules=modules(tmp_path, "before", "hung", "after"))
+    with pytest.raises(SystemExit):
+        prepare.prepare(plan)
+    assert loaded == [b"before", b"hung"]
+    assert prepare.prepare(plan) == 0
+    assert loaded == [b"before", b"hung", b"after"]
+    assert said == ["module hung.ko hangs: leaving it out"]

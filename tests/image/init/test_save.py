@@ -85,6 +85,19 @@ def test_the_saved_dump_is_to_be_sent_at_the_level_of_the_client(
     assert "netdump send -d 17 FILE" in said[-1]
 
 
+def test_names_when_the_clock_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two dumps of one second; and what an earlier save that was cut short has left makes room."""
+    monkeypatch.setattr("time.gmtime", lambda: (1970, 1, 1, 0, 0, 9, 3, 1, 0))
+    for expected in ("netdump-19700101T000009", "netdump-19700101T000009-2", "netdump-19700101T000009-3"):
+        name = save.choose_name(f"{tmp_path}/")
+        assert name == f"{tmp_path}/{expected}.vmcore"
+        (tmp_path / f"{expected}.vmcore").touch()
+    (tmp_path / "netdump-20260101T000000.vmcore.partial").touch()
+    (tmp_path / "another.partial").touch()
+    save.choose_name(str(tmp_path))
+    assert [path.name for path in tmp_path.glob("*.partial")] == ["another.partial"]
+
+
 def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
     plan = Plan(save=Save("ext4", UUID, "/crash"))
     assert save.save_image(Plan()) == 2

@@ -8,19 +8,19 @@ from netdump.image.init.plan import Plan
 
 @pytest.mark.parametrize(
     ("stage", "function"),
-    [("prepare", "prepare.prepare"), ("network", "network.bring_up"), ("save", "save.save_image")],
+    [("prepare", "prepare.prepare"), ("network 3", "network.bring_up"), ("save", "save.save_image")],
 )
 def test_every_stage_gets_the_plan(stage: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, got = Plan(deadline=77), list[Plan]()
+    plan, got = Plan(deadline=77), list[object]()
 
-    def run(it: Plan) -> int:
-        got.append(it)
+    def run(*words: object) -> int:
+        got.extend(words)
         return 5
 
     monkeypatch.setattr(supervisor, "read_plan", lambda: plan)
     monkeypatch.setattr(f"netdump.image.init.{function}", run)
-    assert stages.main([stage]) == 5
-    assert got == [plan]
+    assert stages.main(stage.split()) == 5
+    assert got == ([plan, 3] if stage == "network 3" else [plan])
 
 
 def test_finish_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,19 @@ from netdump.errors import (
 )
 from netdump.image.init import supervisor
 from netdump.image.init.hardware import HardwareWatchdog
-from netdump.image.init.plan import Plan, Save, parse_plan
-from netdump.image.init.supervisor import CLIENT, DEATHS_MAX, HOPELESS, STAGE, Ended, Supervisor, System
+from netdump.image.init.plan import Plan, Save, Way, parse_plan
+from netdump.image.init.supervisor import (
+    CLIENT,
+    DEATHS_MAX,
+    HOPELESS,
+    NETWORK_SECONDS,
+    PREPARATIONS_MAX,
+    STAGE,
+    Ended,
+    Supervisor,
+    System,
+    read_plan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,9 +68,11 @@ class Machine(System):
     """Time passes in sleep only. script: for each kind of child, how its runs end, one after the other."""
 
     def __init__(self, **script: list[Child]) -> None:
+        super().__init__()
         self.now = 0.0
         self.script: dict[str, Iterator[Child]] = {name: iter(runs) for name, runs in script.items()}
         self.started: list[str] = []
+        self.commands: list[list[str]] = []
         self.children: list[Child] = []
         self.watchdog = Watchdog()
         self.sent = 0
@@ -70,7 +83,8 @@ class Machine(System):
         start = tuple(command[: len(STAGE)])
         words = command[len(STAGE) :] if start == STAGE else ["client"] if start == CLIENT else command
         name = words[0]
-        self.started.append(" ".join(words))
+        self.commands.append(command)
+        self.started.append(" ".join(words).removesuffix(" 0"))
         child = next(self.script.get(name, iter(())), Child(0))
         child.ends_at = self.now + child.seconds
         self.children.append(child)
@@ -173,6 +187,22 @@ def test_what_cannot_be_killed_is_left_behind(said: list[str]) -> None:
     assert machine.started[-1] == "finish reboot"
 
 
+def test_a_driver_that_hangs_keeps_no_other_from_being_loaded(said: list[str]) -> None:
+    machine = run(Machine(prepare=[Child(None, stubborn=True), Child(None), Child(0, 2)], client=[Child(0, 1)]))
+    assert machine.started == ["prepare"] * 3 + ["network", "client", "finish reboot"]
+    assert said.count("prepare hung") == 2
+    endless = run(Machine(prepare=[Child(None) for _ in range(99)], client=[Child(0, 1)]))
+    assert endless.started.count("prepare") == PREPARATIONS_MAX
+    assert endless.started[-1] == "finish reboot"
+
+
+def test_a_network_that_hangs_begins_with_the_next_way(said: list[str]) -> None:
+    ways = (Way("eth0", "dhcp"), Way("eth1", "dhcp"))
+    machine = run(Machine(network=[Child(None), Child(1, 1), Child(None), Child(0)], client=[Child(0, 1)]), ways=ways)
+    assert machine.started[1:5] == ["network", "network 1", "network 1", "network 2"]
+    assert machine.now < 2 * (NETWORK_SECONDS * 3 + 10) + 10  # as much time for each way, and once more
+
+
 def test_no_network_until_the_deadline(said: list[str]) -> None:
     machine = run(Machine(network=[Child(1, 3) for _ in range(999)]), deadline=300.0)
     assert "client" not in machine.started
@@ -194,6 +224,27 @@ def test_the_network_is_looked_at_when_nothing_moves(said: list[str]) -> None:
     moving = Machine(client=[Child(0, 150)])
     moving.per_second = 1 << 20
     assert run(moving).started.count("network") == 1
+
+
+def test_a_client_that_ends_while_the_network_is_looked_at(said: list[str]) -> None:
+    """Nobody waits for the network then; nor is its end taken for the client's."""
+    machine = run(Machine(network=[Child(0), Child(1, 500)], client=[Child(0, 80)]))
+    assert machine.started == ["prepare", "network", "client", "network", "finish reboot"]
+    assert machine.children[3].signals == [9]
+    assert 80 < machine.now < 100
+
+
+def test_a_look_at_the_network_that_hangs(said: list[str]) -> None:
+    machine = run(Machine(network=[Child(0), Child(None)], client=[Child(0, 400)]))
+    assert machine.children[3].signals == [9]
+    assert machine.started.count("network") == 5  # before, at 60 s until 180, and after 60 s more each time
+
+
+def test_what_went_wrong_goes_with_the_dump(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "notes", lambda: ["module x.ko does not load: why", "eth0 (dhcp): no carrier"])
+    machine = run(Machine(client=[Child(0, 1)]))
+    command = machine.commands[machine.started.index("client")]
+    assert command[-2:] == ["--circumstances", "module x.ko does not load: why; eth0 (dhcp): no carrier"]
 
 
 def test_a_child_that_cannot_be_started(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +283,10 @@ def test_a_damaged_plan(said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert supervisor.supervise() == 1
     assert ends == ["reboot"]
     assert said[0].startswith("cannot use the plan: /etc/netdump/plan does not begin with")
+    path.write_bytes(b"\xff")
+    monkeypatch.setattr(supervisor, "read_plan", lambda: read_plan(str(path)))
+    assert supervisor.supervise() == 1
+    assert ends == ["reboot", "reboot"]
 
 
 def test_the_real_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +302,22 @@ def test_the_real_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert system.free_kib() < 1 << 40
     assert system.sent_bytes() >= 0
     assert os.path.exists("/proc/net/dev")
+
+
+def test_several_children_of_the_real_system() -> None:
+    """Waiting for one does not lose how another ended."""
+    system = System()
+    quick = system.spawn([sys.executable, "-c", "import sys; sys.exit(5)"])
+    slow = system.spawn([sys.executable, "-c", "import time; time.sleep(99)"])
+    ended = os.waitid(os.P_PID, quick, os.WEXITED | os.WNOWAIT)  # it has, and nobody has collected it yet
+    assert ended is not None
+    assert system.reap(slow) is None
+    collected = system.reap(quick)
+    assert collected is not None
+    assert collected.status == 5
+    system.kill(slow, 9)
+    assert wait(system, slow).status == -9
+    assert system.reap(slow) == Ended(None, 0)  # told already
 
 
 def wait(system: System, child: int) -> Ended:
