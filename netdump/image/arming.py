@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netdump.errors import ArmError, ReservationError
+from netdump.image.bzimage import with_room
 
 SYS_KERNEL = Path("/sys/kernel")
 LOAD_DISABLED = Path("/proc/sys/kernel/kexec_load_disabled")
 KEXEC_TIMEOUT = 120.0  # seconds
+X86_32 = frozenset(("i386", "i486", "i586", "i686"))  # as uname says
 
 # What kernel, init and client need beside the image. Measured in QEMU with Debian's kernel 6.1 on x86_64
 # (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more.
@@ -73,13 +75,18 @@ def load(loading: Loading, sys_kernel: Path = SYS_KERNEL) -> None:
             "this kernel loads no capture kernel any more until the next boot (kernel.kexec_load_disabled is 1): arm "
             "before that is set"
         )
-    base = [
-        "-p",
-        str(loading.kernel),
-        f"--initrd={loading.initrd}",
-        f"--command-line={loading.command_line}",
-        *(["--elf32-core-headers"] if platform.machine() in {"i386", "i486", "i586", "i686"} else []),
-    ]
+    if platform.machine() in X86_32:
+        with tempfile.NamedTemporaryFile(prefix="netdump-kernel-") as roomy:
+            roomy.write(with_room(loading.kernel.read_bytes()))
+            roomy.flush()
+            _load(loading, sys_kernel, [roomy.name, "--elf32-core-headers"])
+    else:
+        _load(loading, sys_kernel, [str(loading.kernel)])
+
+
+def _load(loading: Loading, sys_kernel: Path, kernel: list[str]) -> None:
+    """kernel: arguments, first the file."""
+    base = ["-p", *kernel, f"--initrd={loading.initrd}", f"--command-line={loading.command_line}"]
     # A locked-down kernel takes only signed kernels, by the system call that can check them.
     ways = [["-s"]] if is_locked_down(sys_kernel) else [["-c"], ["-s"]]
     problems = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ def test_loading_and_unloading(fake_kexec: Path) -> None:
     assert not unload(fake_kexec)
     calls = (fake_kexec / "calls").read_text().splitlines()
     assert calls == ["-c -p /boot/vmlinuz --initrd=/tmp/image --command-line=irqpoll x=1", "-c -p -u"]
+
+
+def test_a_32_bit_machine(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = fake_kexec / "vmlinuz"
+    kernel.write_bytes(b"a kernel")
+    given: list[bytes] = []
+
+    def run(arguments: list[str]) -> str:
+        given.append(Path(arguments[2]).read_bytes())
+        assert arguments[3] == "--elf32-core-headers"
+        (fake_kexec / "kexec_crash_loaded").write_text("1\n")
+        return ""
+
+    monkeypatch.setattr("netdump.image.arming._kexec", run)
+    monkeypatch.setattr("netdump.image.arming.with_room", lambda image: image + b" and room")
+    monkeypatch.setattr("netdump.image.arming.platform.machine", lambda: "i686")
+    load(replace(LOADING, kernel=kernel), fake_kexec)
+    assert given == [b"a kernel and room"]
 
 
 def test_the_other_system_call_is_tried(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
