@@ -202,6 +202,8 @@ def _add_init(archive: Archive) -> None:
 def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sys: Path) -> dict[str, bool]:
     """The modules to have, in order, and whether they may be missing."""
     wanted: dict[str, bool] = {}
+    if wishes.watchdog:  # first: one that runs already must not wait for a slow device
+        wanted.update(dict.fromkeys(watchdog_modules(sys), True))
     for interface in network.devices:
         wanted.update(dict.fromkeys(network_modules(interface, sys), False))
     for kind, name in (("bond", "bonding"), ("vlan", "8021q")):
@@ -210,8 +212,6 @@ def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sy
     if target:
         wanted.update(dict.fromkeys(target.modules, False))
     wanted.update(dict.fromkeys(wishes.drivers, False))
-    if wishes.watchdog:
-        wanted.update({name: True for name in watchdog_modules(sys) if name not in wanted})
     return wanted
 
 

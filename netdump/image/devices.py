@@ -24,11 +24,15 @@ def block_modules(device: str, sys: Path = SYS) -> list[str]:
 
 
 def watchdog_modules(sys: Path = SYS) -> list[str]:
-    """The modules of the hardware watchdogs."""
+    """The modules of the hardware watchdogs.
+
+    Not every driver says whose device its watchdog is; what uses the module `watchdog` is one too.
+    """
     found: list[str] = []
     for entry in sorted((sys / "class/watchdog").glob("watchdog*")):
         found += [name for name in _drivers(entry / "device", sys) if name not in found]
-    return found
+    holders = sorted(path.name for path in (sys / "module/watchdog/holders").glob("*"))
+    return found + [name for name in holders if name not in found and name != "softdog"]
 
 
 def has_hardware(interface: str, sys: Path = SYS) -> bool:

@@ -36,3 +36,11 @@ def test_watchdogs(tmp_path: Path) -> None:
     assert watchdog_modules(tmp_path) == []
     add_watchdog(tmp_path, "watchdog0", ("i6300esb",))
     assert watchdog_modules(tmp_path) == ["i6300esb"]
+
+
+def test_a_watchdog_whose_driver_does_not_say_whose_it_is(tmp_path: Path) -> None:
+    """As i6300esb of Linux 6.1: its device is a virtual one. One of software is no help to a kernel that hangs."""
+    add_watchdog(tmp_path, "watchdog0", ("iTCO_wdt",))
+    for name in ("i6300esb", "iTCO_wdt", "softdog"):
+        (tmp_path / "module/watchdog/holders" / name).mkdir(parents=True)
+    assert watchdog_modules(tmp_path) == ["iTCO_wdt", "i6300esb"]
