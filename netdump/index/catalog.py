@@ -97,6 +97,7 @@ class LocalCatalog:
         Adds dumps it does not know, forgets those that are gone, settles what an earlier collector left as arriving.
         Reads every row, so that damage in the index is found now.
         """
+        self._index.check()
         present = self._add_missing()
         for dump_id in self._index.ids() - present:
             self._index.remove(dump_id)

@@ -11,6 +11,8 @@ would let the two mix ("How To Corrupt An SQLite Database File", section 4.2 of 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_, update
+from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
@@ -27,7 +29,7 @@ from netdump.index.record import DumpRecord, State, dump_json, was_unreadable
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from sqlalchemy import Connection
@@ -121,12 +123,11 @@ class Index:
         Whoever found the damage may have done so while the record was gathered.
         """
         with self._write() as connection:
-            damage = connection.execute(
-                select(DUMPS.c.remark).where(DUMPS.c.id == record.id, DUMPS.c.state == State.DAMAGED.value)
-            ).first()
+            before = _find(connection, record.id)
             settled = record.state in {State.COMPLETE, State.INTERRUPTED}
-            if damage is not None and settled and not was_unreadable(damage.remark):
-                record = replace(record, state=State.DAMAGED, remark=damage.remark)
+            damaged = before is not None and before.state is State.DAMAGED and not was_unreadable(before.remark)
+            if before is not None and damaged and settled:
+                record = replace(record, state=State.DAMAGED, remark=before.remark)
             _replace(connection, record)
 
     def add(self, records: Iterable[DumpRecord]) -> None:
@@ -139,30 +140,32 @@ class Index:
 
     def advance(self, dump_id: str, *, durable_bytes: int, stored_bytes: int, chunks: int, updated: int) -> None:
         """Note that more of a dump has become durable. It is then arriving. Nothing happens without a row."""
-        with self._write() as connection:
-            connection.execute(
-                update(DUMPS)
-                .where(DUMPS.c.id == dump_id)
-                .values(
-                    state=State.ARRIVING.value,
-                    durable_bytes=durable_bytes,
-                    stored_bytes=stored_bytes,
-                    chunks=chunks,
-                    updated=updated,
-                )
-            )
+        self._change(
+            dump_id,
+            state=State.ARRIVING,
+            durable_bytes=durable_bytes,
+            stored_bytes=stored_bytes,
+            chunks=chunks,
+            updated=updated,
+        )
 
     def set_state(self, dump_id: str, state: State, remark: str | None = None) -> None:
         """Note another state. remark: kept as it is if None. Nothing happens without a row."""
-        values = {"state": state.value} if remark is None else {"state": state.value, "remark": remark}
-        with self._write() as connection:
-            connection.execute(update(DUMPS).where(DUMPS.c.id == dump_id).values(values))
+        if remark is None:
+            self._change(dump_id, state=state)
+        else:
+            self._change(dump_id, state=state, remark=remark)
 
     def set_checked(self, dump_id: str, when: int) -> None:
-        """Note when all of a dump was checked, if it is later than what was noted. Nothing happens without a row."""
-        with self._write() as connection:
-            later = or_(DUMPS.c.checked.is_(None), DUMPS.c.checked < when)
-            connection.execute(update(DUMPS).where(DUMPS.c.id == dump_id, later).values(checked=when))
+        """Note when all of a dump was checked. Nothing happens without a row."""
+        self._change(dump_id, checked=when)
+
+    def check(self) -> None:
+        """Have SQLite look at the whole file. Raises IndexFaultError (damaged)."""
+        with self._read() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        if found != "ok":
+            raise IndexFaultError(f"the index {self._path} is damaged ({found}); {self._remedy()}", damaged=True)
 
     def remove(self, dump_id: str) -> None:
         """Forget a dump, if it was known."""
@@ -172,8 +175,7 @@ class Index:
     def get(self, dump_id: str) -> DumpRecord | None:
         """The record of a dump (whole id); None if there is none."""
         with self._read() as connection:
-            row = connection.execute(select(DUMPS).where(DUMPS.c.id == dump_id)).first()
-            return None if row is None else _record(row)
+            return _find(connection, dump_id)
 
     def ids(self) -> set[str]:
         """The ids of all dumps that are known."""
@@ -197,6 +199,12 @@ class Index:
             if query.before is not None and connection.execute(edge).first() is None:
                 raise DumpNotFoundError(f"there is no dump {query.before} to go on from; list again from the start")
             return [_record(row) for row in connection.execute(wanted)]
+
+    def _change(self, dump_id: str, **values: Any) -> None:
+        with self._write() as connection:
+            record = _find(connection, dump_id)
+            if record is not None:
+                _replace(connection, replace(record, **values))
 
     def _migrate(self) -> None:
         with self._read() as connection:
@@ -334,11 +342,16 @@ def _fault(path: Path, error: BaseException | None) -> StoreError:
     return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True)
 
 
+def _find(connection: Connection, dump_id: str) -> DumpRecord | None:
+    row = connection.execute(select(DUMPS).where(DUMPS.c.id == dump_id)).first()
+    return None if row is None else _record(row)
+
+
 def _replace(connection: Connection, record: DumpRecord) -> None:
     """Write a row in the place of an older one."""
     if record.checked is None:
         checked = connection.scalar(select(DUMPS.c.checked).where(DUMPS.c.id == record.id))
-        record = replace(record, checked=checked)
+        record = replace(record, checked=checked if isinstance(checked, int) else None)
     connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
     connection.execute(insert(DUMPS).values(_row(record)))
 
@@ -348,10 +361,19 @@ def _row(record: DumpRecord) -> dict[str, Any]:
     row["state"] = record.state.value
     row["totals"] = None if record.totals is None else dict(record.totals)
     row["excluded"] = dict(record.excluded)
-    return row
+    return {**row, "seal": _seal(row)}
 
 
 def _record(row: Row[Any]) -> DumpRecord:
+    """Raises ValueError for a row that is not as it was written: SQLite has no checksums of its own."""
     values = dict(row._mapping)  # public in spite of its name
+    if values.pop("seal") != _seal(values):
+        raise ValueError(f"the row of dump {values['id']!r} is not what was written")
     values["state"] = State(values["state"])
     return DumpRecord(**values)
+
+
+def _seal(row: Mapping[str, Any]) -> str:
+    """A digest of the other columns."""
+    text = json.dumps(row, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -46,7 +46,8 @@ DUMPS: Final = Table(
     Column("remark", Text),
     Column("checked", BigInteger),
     Column("order_ns", BigInteger, nullable=False),
+    Column("seal", Text, nullable=False),
     Index("dumps_newest", "first_seen", "order_ns", "id"),
     Index("dumps_host", "host", "first_seen"),
 )
-"""One row a dump, one column a field of DumpRecord."""
+"""One row a dump, one column a field of DumpRecord; and seal, a digest of the others."""

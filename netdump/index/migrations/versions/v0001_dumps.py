@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("remark", sa.Text),
         sa.Column("checked", sa.BigInteger),
         sa.Column("order_ns", sa.BigInteger, nullable=False),
+        sa.Column("seal", sa.Text, nullable=False),
     )
     op.create_index("dumps_newest", "dumps", ["first_seen", "order_ns", "id"])
     op.create_index("dumps_host", "dumps", ["host", "first_seen"])
