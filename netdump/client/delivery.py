@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netdump import __version__
 from netdump.client.ledger import Ledger
+from netdump.client.link import RECORDS_MAX
 from netdump.client.progress import Meter, duration, mebibytes
 from netdump.client.retry import Backoff, system_random
 from netdump.client.session import Limits, Session
@@ -108,7 +109,7 @@ class Environment(NamedTuple):
     """What a delivery stands on, injected so that tests can play it.
 
     dial: opens a link to a collector. open_stream: begins the chunks at an image offset. clock: seconds, monotonic, as
-    the links use it. random: yields numbers in 0 .. 1.
+    the links use it. random: yields numbers in 0 .. 1. records_max: of TLS on one connection.
     """
 
     dial: Callable[[Address], Link]
@@ -116,6 +117,7 @@ class Environment(NamedTuple):
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = system_random
+    records_max: int = RECORDS_MAX
 
 
 class Delivery:
@@ -137,7 +139,7 @@ class Delivery:
         self._timing = timing
         self._console = console
         self._tally = tally
-        self._dial, self._open_stream, self._clock, self._sleep, random = environment
+        self._dial, self._open_stream, self._clock, self._sleep, random, self._records_max = environment
         self._meter = Meter(image.size)
         self._sites = [
             Site(address, Backoff(settings.retry_min, settings.retry_max, random), Ledger(image.dump_id, image.size))
@@ -241,6 +243,7 @@ class Delivery:
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
             clock=self._clock,
+            records_max=self._records_max,
         )
 
     def _begin(self, site: Site, offset: int) -> ChunkStream:
@@ -280,9 +283,11 @@ class Delivery:
         site.backoff.reset()
         self._patient_until = self._clock() + self._timing.patience
 
-    def _judge(self, site: Site, word: LastWord) -> Receipt | None:
+    def _judge(self, site: Site, word: LastWord | None) -> Receipt | None:
         """Act on a collector's last word."""
         match word:
+            case None:
+                self._console.detail(f"{site.address}: connecting again, for the keys of this connection are used up")
             case Receipt():
                 return word
             case Defer():

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 1 << 16  # what a collector sends is small
 ENCRYPT_BYTES = 1 << 17  # plaintext encrypted in one go: bounds the ciphertext held, 8 records of TLS
+RECORD_BYTES = 1 << 14  # plaintext in a record of TLS, at most
+RECORDS_MAX = 1 << 24
+"""Records that one connection may carry one way: 256 GiB if they are full.
+
+After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5.5), and neither OpenSSL nor Python
+renews keys by itself. Whoever sends more makes a new connection.
+"""
 FLUSH_TIMEOUT = 1.0  # seconds for the last words of a failed connection
 
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
@@ -49,7 +56,7 @@ class Link:
     """An established connection whose peer has proved to be the collector. For one thread.
 
     address: whom it was dialled as. eof: the collector has ended the stream cleanly. sent_bytes, received_bytes: on
-    the wire, TLS included.
+    the wire, TLS included. sent_records: of TLS, see RECORDS_MAX.
     """
 
     def __init__(self, address: Address, connection: socket.socket, context: ssl.SSLContext) -> None:
@@ -58,6 +65,7 @@ class Link:
         self.eof = False
         self.sent_bytes = 0
         self.received_bytes = 0
+        self.sent_records = 0
         self._socket = connection
         self._socket.setblocking(False)
         self._incoming = ssl.MemoryBIO()
@@ -180,6 +188,7 @@ class Link:
         while self._plain and room:
             piece = self._plain[0][:room]
             self._tls.write(piece)
+            self.sent_records += -(-len(piece) // RECORD_BYTES)
             room -= len(piece)
             self._plain_bytes -= len(piece)
             rest = self._plain[0][len(piece) :]

@@ -1,8 +1,9 @@
 """One connection to one collector, from HELLO to its end.
 
-Owns the order of what the sender says and the limits on waiting. A connection ends in one of three ways: the
+Owns the order of what the sender says and the limits on waiting. A connection ends in one of four ways: the
 collector's last word (RECEIPT, DEFER, DECLINE, ERROR) is returned; a breach of the protocol is answered with ERROR
-and raised; a cut or a stall is an UnreachableError. What to do then is netdump.client.delivery's.
+and raised; a cut or a stall is an UnreachableError; and when its keys have served long enough, it is ended on purpose,
+with all that was sent acknowledged, and None is returned. What to do then is netdump.client.delivery's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from netdump.client.link import RECORDS_MAX
 from netdump.errors import DeadlineError, ProtocolError, RemoteProtocolError, UnreachableError
 from netdump.wire import (
     Ack,
@@ -54,7 +56,7 @@ class Session:
 
     open_stream: begins the chunks at an image offset. headline: made when asked for. on_turn: called often, with the
     acknowledged image offset. resume: what the collector said, once it has. advanced: it acknowledged something new
-    on this connection.
+    on this connection. records_max: see netdump.client.link.RECORDS_MAX.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Session:
         open_stream: Callable[[int], ChunkStream],
         on_turn: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
+        records_max: int = RECORDS_MAX,
     ) -> None:
         self.resume: Resume | None = None
         self.advanced = False
@@ -79,14 +82,15 @@ class Session:
         self._open_stream = open_stream
         self._on_turn = on_turn
         self._clock = clock
+        self._records_max = records_max
         now = clock()
         self._core = Connection(Role.CLIENT, now)
         self._heard = now
         self._moved = now  # last acknowledgement of something new, or nothing was waiting for one
         self._end: LastWord | None = None
 
-    def run(self, hello: Hello) -> LastWord:
-        """Offer the dump and deliver it. Returns the collector's last word.
+    def run(self, hello: Hello) -> LastWord | None:
+        """Offer the dump and deliver it. Returns the collector's last word; None: go on, on another connection.
 
         Raises RemoteProtocolError, UnreachableError, RefusedError, DeadlineError, and what reading the source raises.
         """
@@ -102,7 +106,7 @@ class Session:
             if isinstance(error, RemoteProtocolError) and error.reason == "idle-timeout":
                 raise UnreachableError(f"{self._link.address}: connected, but the collector is silent") from error
             raise
-        assert self._end is not None
+        assert self._end is not None or self._keys_used_up
         self._link.close()
         return self._end
 
@@ -120,20 +124,29 @@ class Session:
             self._send_chunks(stream)
         finally:
             stream.close()
-        if self._end is None:
+        if self._end is None and not self._keys_used_up:
             last = self._ledger.last
             root = root_digest(last.chain, hello.image_bytes, last.chunks)
             self._send(Finish(hello.image_bytes, last.chunks, root))
             while self._end is None:
                 self._turn()
 
+    @property
+    def _keys_used_up(self) -> bool:
+        return self._link.sent_records >= self._records_max
+
     def _send_chunks(self, stream: ChunkStream) -> None:
-        """Send to the end of the image, as credit allows.
+        """Send to the end of the image, as credit allows, or until the keys are used up and all is acknowledged.
 
         A chunk is made while the kernel still sends the one before.
         """
         waiting: Prepared | None = None
         while self._end is None:
+            if self._keys_used_up:
+                if not self._core.unacked_cost:
+                    return
+                self._turn()
+                continue
             if waiting is None:
                 waiting = stream.take()
             if waiting is None:

@@ -1,7 +1,8 @@
 """Taking connections in: limits before TLS, TLS under a deadline, then over to whoever serves them.
 
 A connection that is one too many is reset before a byte of it is read. The handshake's deadline runs from the
-connection's first moment. What is spoken after the handshake is none of this module's business.
+connection's first moment. Where handshakes are too many, the oldest gives way, if it has had time enough: strangers who
+only hold places keep nobody out. What is spoken after the handshake is none of this module's business.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 BACKLOG = 256
 CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
 SHUTDOWN_S = 3.0  # for the peer's close_notify
+HANDSHAKE_LEAST_S = 1.0  # that every handshake has, however many others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,13 @@ class _Landing(asyncio.Protocol):
 
 
 class _Arriving(NamedTuple):
-    """A TCP connection in its handshake."""
+    """A TCP connection in its handshake, since a moment of the loop's clock."""
 
     transport: asyncio.Transport
     landing: _Landing
     address: str
     source: str
+    since: float
 
 
 class _Doorstep(asyncio.Protocol):
@@ -160,7 +163,9 @@ class Listener:
         self._strangers = Rationed(audit, clock=asyncio.get_running_loop().time)
         self._closed = False
         self._servers: list[asyncio.Server] = []
-        self._welcomes: set[asyncio.Task[asyncio.Transport | None]] = set()
+        # In the order of arrival. Who gives way is taken out before its task has ended.
+        self._welcomes: dict[asyncio.Task[asyncio.Transport | None], _Arriving] = {}
+        self._evicted: set[asyncio.Task[asyncio.Transport | None]] = set()
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Start to accept. The sockets are the listener's from now on."""
@@ -175,7 +180,7 @@ class Listener:
             server.close()
         for task in self._welcomes:
             task.cancel()
-        await asyncio.gather(*self._welcomes, return_exceptions=True)
+        await asyncio.gather(*self._welcomes, *self._evicted, return_exceptions=True)
         for _ in range(CLOSING_TURNS):
             await asyncio.sleep(0)
 
@@ -187,6 +192,8 @@ class Listener:
         address = _peer_address(transport)
         source = source_of(address)
         reason = self._gate.enter(source)
+        if reason == "handshakes" and self._make_way():
+            reason = self._gate.enter(source)
         if reason is not None:
             self._complain("connection-refused", address, reason)
             transport.abort()
@@ -196,9 +203,23 @@ class Listener:
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         landing = _Landing()
         task = asyncio.create_task(self._shake_hands(transport, landing, address))
-        self._welcomes.add(task)
+        self._welcomes[task] = _Arriving(transport, landing, address, source, asyncio.get_running_loop().time())
         # A callback, for a task that is cancelled before it began never runs a line of its own.
-        task.add_done_callback(lambda task: self._welcomed(task, _Arriving(transport, landing, address, source)))
+        task.add_done_callback(self._welcomed)
+
+    def _make_way(self) -> bool:
+        """Give up the oldest handshake, if it has had HANDSHAKE_LEAST_S."""
+        task, arriving = next(iter(self._welcomes.items()))
+        if asyncio.get_running_loop().time() < arriving.since + HANDSHAKE_LEAST_S or task.done():
+            return False
+        self._complain("handshake-failed", arriving.address, "gave way to others")
+        del self._welcomes[task]
+        self._evicted.add(task)
+        task.cancel()
+        arriving.transport.abort()
+        self._gate.shaken(arriving.source)
+        self._gate.leave(arriving.source)
+        return True
 
     async def _shake_hands(
         self, transport: asyncio.Transport, landing: _Landing, address: str
@@ -218,9 +239,12 @@ class Listener:
             self._complain("handshake-failed", address, str(error) or type(error).__name__)
             return None
 
-    def _welcomed(self, task: asyncio.Task[asyncio.Transport | None], arriving: _Arriving) -> None:
+    def _welcomed(self, task: asyncio.Task[asyncio.Transport | None]) -> None:
         """A handshake is over, well or not."""
-        self._welcomes.discard(task)
+        if task in self._evicted:
+            self._evicted.discard(task)
+            return
+        arriving = self._welcomes.pop(task)
         self._gate.shaken(arriving.source)
         # None also if the connection was lost in the very turn in which the handshake ended.
         tls = None if task.cancelled() else task.result()

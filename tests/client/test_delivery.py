@@ -17,7 +17,7 @@ import netdump.client.delivery
 from netdump.client.address import Address
 from netdump.client.config import Settings
 from netdump.client.delivery import LOYALTY, STRIKES_MAX, Delivery, Environment, Outcome, Timing
-from netdump.client.link import open_link
+from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.progress import Console
 from netdump.client.resolve import Resolver
 from netdump.client.tally import Tally
@@ -367,7 +367,14 @@ class Real:
         self._context = context
         self._sink = os.open(os.devnull, os.O_WRONLY)
 
-    def run(self, image: PretendImage, *addresses: Address, deadline: float = 30, **changes: Any) -> Outcome:
+    def run(
+        self,
+        image: PretendImage,
+        *addresses: Address,
+        deadline: float = 30,
+        records_max: int = RECORDS_MAX,
+        **changes: Any,
+    ) -> Outcome:
         settings = Settings(retry_min=0.05, retry_max=0.1)._replace(**changes)
         resolver = Resolver()
 
@@ -380,7 +387,7 @@ class Real:
                 dns_timeout=settings.dns_timeout,
             )
 
-        environment = Environment(dial, image.stream)
+        environment = Environment(dial, image.stream, records_max=records_max)
         timing = Timing(time.monotonic() + deadline, deadline)
         return Delivery(
             image,  # type: ignore[arg-type]
@@ -505,6 +512,18 @@ def test_a_name_server_that_hangs_costs_its_timeout(
     assert 0.2 <= time.monotonic() - start < 5
     assert outcome.address == collector.address
     gate.set()
+
+
+def test_keys_are_renewed_by_connecting_again(start_collector: StartCollector, real: Real) -> None:
+    """Without a wait, without a word of complaint, and without sending anything twice."""
+    image = PretendImage(content(400))
+    collector = start_collector()
+    outcome = real.run(image, collector.address, records_max=30, retry_min=20, retry_max=20)
+    assert outcome.address == collector.address
+    assert bytes(collector.only().image) == image.data
+    assert real.tally.connections > 2
+    assert real.tally.resent_bytes == 0
+    assert not collector.errors
 
 
 def test_resent_bytes_are_counted(start_collector: StartCollector, real: Real) -> None:

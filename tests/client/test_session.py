@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump.client.ledger import Ledger
-from netdump.client.link import open_link
+from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.resolve import Resolver
 from netdump.client.session import Limits, Session
 from netdump.client.tally import Tally
@@ -41,7 +41,15 @@ class Run:
         self.last: Session | None = None
         self._context = context
 
-    def __call__(self, address: Address, *, stall: float = 60, progress: float = 60, deadline: float = 60) -> LastWord:
+    def __call__(
+        self,
+        address: Address,
+        *,
+        stall: float = 60,
+        progress: float = 60,
+        deadline: float = 60,
+        records_max: int = RECORDS_MAX,
+    ) -> LastWord | None:
         link = open_link(address, self._context, Resolver(), connect_timeout=10, dns_timeout=10)
         self.last = Session(
             link,
@@ -51,6 +59,7 @@ class Run:
             headline=self.image.headline,
             open_stream=self.image.stream,
             on_turn=self.turns.append,
+            records_max=records_max,
         )
         hello = Hello(self.image.dump_id, self.image.size, self.image.page_bytes, 0, "netdump/test", 0)
         try:
@@ -259,6 +268,20 @@ def test_the_deadline_ends_every_wait(start_collector: StartCollector, run: Run,
     with pytest.raises(DeadlineError):
         run(collector.address, deadline=0.3)
     assert 0.25 < time.monotonic() - start < 2
+
+
+def test_a_connection_whose_keys_are_used_up_ends_with_all_acknowledged(
+    start_collector: StartCollector, run: Run
+) -> None:
+    collector = start_collector()
+    assert run(collector.address, records_max=8) is None
+    assert run.last is not None
+    half = run.last.acked_offset
+    assert 0 < half < IMAGE.size
+    assert collector.dumps[IMAGE.dump_id].offset == half
+    assert isinstance(run(collector.address), Receipt)
+    whole(collector)
+    assert run.tally.resent_bytes == 0
 
 
 def test_a_slow_collector_is_waited_for(start_collector: StartCollector, context: ssl.SSLContext) -> None:

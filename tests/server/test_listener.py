@@ -16,7 +16,7 @@ from netdump.errors import AddressError
 from netdump.pki import ingest_server_context
 from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import Address
-from netdump.server.listener import Gate, GateLimits, Listener, Visitor, address_of, bind
+from netdump.server.listener import HANDSHAKE_LEAST_S, Gate, GateLimits, Listener, Visitor, address_of, bind
 from tests.server.rig import PATIENCE_S, Events, Papers, SkippingLoop
 
 if TYPE_CHECKING:
@@ -195,6 +195,30 @@ def test_a_handshake_that_does_not_go_on_is_dropped(folder: Path, sent: bytes) -
             await until(lambda: not door.gate._connections)
             assert not door.gate._handshakes
             assert door.events.all("handshake-failed")
+
+    run(body)
+
+
+def test_strangers_who_hold_places_give_way(folder: Path, web1: Papers) -> None:
+    """Every place for handshakes is taken by peers that say nothing; whoever comes gets in all the same."""
+
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(16, 16, 3, 3)) as door:
+            stuck = [door.connect() for _ in range(3)]
+            await until(lambda: len(door.listener._welcomes) == 3)
+            assert await is_dropped(door.connect()), "none of the others has had its second"
+            loop.skipped += HANDSHAKE_LEAST_S
+            peer = Peer(door, client_context(folder, web1))
+            await peer.shake()
+            await loop.sock_sendall(peer.socket, peer.outgoing.read())
+            visitor = await door.visitors.get()
+            assert await is_dropped(stuck[0]), "the oldest"
+            assert door.events.all("handshake-failed")[-1]["reason"] == "gave way to others"
+            assert door.gate._handshakes == {"127.0.0.1": 2}
+            visitor.transport.abort()
+            visitor.leave()
+            for sock in (*stuck[1:], peer.socket):
+                sock.close()
 
     run(body)
 

@@ -107,7 +107,7 @@ class SimulatedLink:
     def __init__(self, address: Address, cable: Cable, wait: Callable[[Callable[[], bool], float], None]) -> None:
         self.address = address
         self.eof = False
-        self.sent_bytes = 0
+        self.sent_bytes = self.sent_records = 0
         self.received_bytes = 0
         self.inbox = bytearray()
         self.broken = ""
