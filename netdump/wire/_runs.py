@@ -25,6 +25,10 @@ _DATA: Final = int(PageState.DATA)
 _ALIAS: Final = int(PageState.ALIAS)
 _EXCLUDED: Final = int(PageState.EXCLUDED)
 
+_PLAIN: Final = frozenset(_STATES) - {_ALIAS, _EXCLUDED}  # states whose runs have neither class nor source
+
+assert (_RUN.size, _SOURCE.size) == (8, 8)
+
 _Plain = tuple[int, int, int, int]  # state, bytes, class, source: a run before it is worth an object
 
 
@@ -37,21 +41,23 @@ def _scan(table: bytes, offset: int, length: int) -> list[_Plain]:
     if len(table) > _TABLE_MAX:
         raise _bad(f"{len(table)} bytes are more than {CHUNK_RUNS_MAX} runs can have")
     runs: list[_Plain] = []
-    position, start = 0, offset
+    position, start, end = 0, offset, len(table)
     before: _Plain = (-1, 0, 0, 0)
-    while position < len(table):
-        if position + _RUN.size > len(table):
+    unpack_from = _RUN.unpack_from  # this loop is what a hostile host can make the collector's loop do most of
+    while position < end:
+        if position + 8 > end:
             raise _bad("it ends inside a run")
-        state, reason, reserved, size = _RUN.unpack_from(table, position)
-        position += _RUN.size
+        state, reason, reserved, size = unpack_from(table, position)
+        position += 8
         source = 0
         if state == _ALIAS:
-            if position + _SOURCE.size > len(table):
+            if position + 8 > end:
                 raise _bad("it ends inside a run")
             (source,) = _SOURCE.unpack_from(table, position)
-            position += _SOURCE.size
+            position += 8
         run = (state, size, reason, source)
-        _check_run(run, reserved, start)
+        if state not in _PLAIN or reason or reserved or not 1 <= size <= CHUNK_LENGTH_MAX:
+            _check_run(run, reserved, start)
         if state == before[0] and reason == before[2] and (state != _ALIAS or source == before[3] + before[1]):
             raise _bad(f"two runs of state {state} at image offset {start} are one")
         runs.append(run)

@@ -52,7 +52,7 @@ def draw(seed: int, number: int) -> Cut:
     """Cut `number` of a seed."""
     random = Random(f"cuts/{seed}/{number}")
     kind = random.choice(KINDS)
-    at = random.randrange(random.choice((HANDSHAKE_BYTES, *[CUT_SPAN] * 8, LONG_SPAN)))
+    at = random.randrange(random.choice((HANDSHAKE_BYTES, *[CUT_SPAN] * 18, LONG_SPAN)))
     down = random.randrange(6000)  # RESUME and ACKs are small
     line = Faults(
         slice_max=random.choice((None, None, 100_000, 1500)),

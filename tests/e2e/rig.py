@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
 READY_TIMEOUT = 60
 COMMAND_TIMEOUT = 120
@@ -59,11 +59,12 @@ class Collector:
         self._log = folder.parent / "serve.log"
         netdump("init", folder, "--name", names)
 
-    def start(self) -> Self:
+    def start(self, inside: Sequence[str] = ()) -> Self:
+        """inside: words before the command, such as those that run it in a namespace."""
+        words = ["serve", str(self.folder), "--ingest", self.ingest, "--api", self.api]
         with self._log.open("a") as log:
-            self.process = start(
-                "serve", self.folder, "--ingest", self.ingest, "--api", self.api, stdout=subprocess.PIPE, stderr=log
-            )
+            command = [*inside, sys.executable, "-m", "netdump", *words]
+            self.process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=log)
         assert self.process.stdout is not None
         ready = self.process.stdout.readline()  # the one line that serve prints when it listens
         assert ready, f"the collector did not start:\n{self._log.read_text()}"
@@ -98,6 +99,14 @@ class Collector:
         options = [part for address in collectors for part in ("--collector", address)]
         netdump("enroll", f"https://{self.api}", "--token", token, "--out", out, *options)
         return out
+
+    def peak_memory(self) -> int:
+        """The most memory that the process has had, bytes."""
+        assert self.process is not None
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the kernel does not tell")
 
     def log_lines(self) -> list[str]:
         """What the collector has logged, over all its starts."""

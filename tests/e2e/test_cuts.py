@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-SEED = 4
+SEED = 12
 CUTS = 24
 
 
@@ -27,7 +27,7 @@ def test_the_seed_has_cuts_of_every_kind() -> None:
 
 def test_two_dozen_cuts(tmp_path: Path) -> None:
     core = tmp_path / "core"
-    write_core(core, 96 * MIB, SEED)
+    write_core(core, 80 * MIB, SEED)
     ordeal = Ordeal(tmp_path, SEED, CUTS)
     try:
         account = ordeal.send(core, timeout=300)

@@ -1,0 +1,228 @@
+"""Peers that mean harm, one function a kind: each makes one connection and does its worst until it is sent away.
+
+python -m tests.e2e.hostile FOLDER INGEST API COUNT SECONDS    so many of them at a collector; prints who was dropped
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import ssl
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from netdump import wire
+from netdump.codec import Compressor
+from netdump.pages import PageState, Run
+from tests.e2e.crowd import IMAGE_BYTES, Crowd, data_chunks
+
+if TYPE_CHECKING:
+    from tests.e2e.crowd import Line, Visit
+
+TRICKLE_S: Final = 0.3
+CHAIN: Final = 100
+ZSTD_MAGIC: Final = bytes.fromhex("28b52ffd")
+MIB: Final = 1 << 20
+
+
+async def half_open(crowd: Crowd, name: str) -> None:
+    """TCP, and not a byte of TLS."""
+    async with crowd.line(None, tls=False) as line:
+        await line.gone()
+
+
+async def slow_handshake(crowd: Crowd, name: str) -> None:
+    """TLS, a byte at a time."""
+    hello, nothing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(nothing, hello, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    async with crowd.line(None, tls=False) as line:
+        await _trickle(line, hello.read())
+
+
+async def slow_hello(crowd: Crowd, name: str) -> None:
+    """Enrolled, and its HELLO takes for ever."""
+    async with crowd.line(name) as line:
+        await _trickle(line, wire.pack(wire.Hello(bytes(16), IMAGE_BYTES, 4096, 0)))
+
+
+async def garbage(crowd: Crowd, name: str) -> None:
+    """Bytes of no protocol."""
+    async with crowd.line(name) as line:
+        line.writer.write(Random(name).randbytes(65_536))
+        await line.gone()
+
+
+async def forged_lengths(crowd: Crowd, name: str) -> None:
+    """A frame of 2 GiB, then a field of 4 GiB, then an image of 2^63 bytes: none of them is waited for."""
+    frames = [
+        b"\x80\x01\0\0\x80\0\0\0",
+        b"\x80\x01\0\0\0\0\0\x08\x80\x01\xff\xff\xff\xff\0\0",
+        wire.pack(wire.Hello(bytes(16), IMAGE_BYTES, 4096, 0)).replace(
+            IMAGE_BYTES.to_bytes(8, "big"), (1 << 63).to_bytes(8, "big")
+        ),
+    ]
+    for frame in frames:
+        async with crowd.line(name) as line:
+            line.writer.write(frame)
+            await line.gone()
+
+
+async def strange_names(crowd: Crowd, name: str) -> None:
+    """Control characters, NUL and ../ in a text, then one of 64 KiB."""
+    good = wire.pack(wire.Hello(bytes(16), IMAGE_BYTES, 4096, 0, "A" * 24))
+    for text in (b"\x1b]0;owned\x07" * 3, b"../" * 8, b"\0" * 24):
+        async with crowd.line(name) as line:
+            line.writer.write(good.replace(b"A" * 24, (text + b"A" * 24)[:24]))
+            await line.gone()
+    long = b"\x05" + (65_530).to_bytes(4, "big") + b"A" * 65_530
+    async with crowd.line(name) as line:
+        line.writer.write(b"\x80\x01\0\0" + (len(long) + 1).to_bytes(4, "big") + b"\0" + long)
+        await line.gone()
+
+
+async def keepalives(crowd: Crowd, name: str) -> None:
+    """A seat for nothing, and as much work as it can make of nothing."""
+    async with crowd.line(name) as line:
+        await line.resumed(name)
+        while not line.reader.at_eof():
+            line.writer.write(wire.pack(wire.Keepalive()) * 2000)
+            await _drain(line)
+
+
+async def one_byte_records(crowd: Crowd, name: str) -> None:
+    """Chunks, every byte in a TLS record of its own."""
+    async with crowd.line(name) as line:
+        answer = await line.resumed(name)
+        for chunk in data_chunks(answer.offset, Random(name)):
+            for byte in wire.pack(chunk)[:4000]:
+                line.writer.write(bytes([byte]))
+            await _drain(line)
+
+
+async def bombs(crowd: Crowd, name: str) -> None:
+    """Frames that claim 64 GiB, a window of 2 GiB, a dictionary, and a MiB of zeros that is really there."""
+    zeros = Compressor(19).compress(bytes(MIB))
+    claims = ["e0" + (64 << 30).to_bytes(8, "little").hex() + "010000", "40a8010000", "630100000000000000010000"]
+    for frame in [*(ZSTD_MAGIC + bytes.fromhex(claim) for claim in claims), zeros, zeros + zeros]:
+        async with crowd.line(name) as line:
+            answer = await line.resumed(name)
+            table = wire.pack_runs([Run(PageState.DATA, MIB)])
+            line.say(wire.Chunk(answer.offset, MIB, table, bytes(32), wire.CodecId.ZSTD, frame))
+            await line.gone()
+
+
+async def run_tables(crowd: Crowd, name: str) -> None:
+    """Chunks of nothing but runs, which the collector looks through on its loop, as fast as credit allows."""
+    async with crowd.line(name) as line:
+        answer = await line.resumed(name)
+        runs = [Run(PageState.ZERO, 1), Run(PageState.LOST, 1)] * (wire.CHUNK_RUNS_MAX // 2)
+        table, offset = wire.pack_runs(runs), answer.offset
+        while True:
+            while not line.core.may_send(0):
+                await line.hear()
+            digest = wire.chunk_digest(offset, len(runs), table, b"")
+            line.say(wire.Chunk(offset, len(runs), table, digest, wire.CodecId.STORED, b""))
+            offset += len(runs)
+            await line.writer.drain()
+
+
+async def deaf_flood(crowd: Crowd, name: str) -> None:
+    """Chunks beyond all credit; it reads nothing."""
+    async with crowd.line(name) as line:
+        answer = await line.resumed(name)
+        for chunk in data_chunks(answer.offset, Random(name)):
+            line.writer.write(wire.pack(chunk))
+            await _drain(line)
+
+
+async def thief(crowd: Crowd, name: str) -> None:
+    """Another's dump."""
+    async with crowd.line(name) as line:
+        await line.resumed("good 0")
+
+
+async def long_chain(crowd: Crowd, name: str) -> None:
+    """A hundred certificates."""
+    async with crowd.line(name, chain=_chain_of(crowd, name)) as line:
+        await line.gone()
+
+
+async def api_trickle(crowd: Crowd, name: str) -> None:
+    """A request that takes for ever."""
+    async with crowd.line(None, api=True) as line:
+        await _trickle(line, b"GET /v1/ca HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100)
+
+
+async def api_flood(crowd: Crowd, name: str) -> None:
+    """What strangers may ask for, as fast as it comes."""
+    async with crowd.line(None, api=True) as line:
+        while not line.reader.at_eof():
+            line.writer.write(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\n\r\n")
+            await line.writer.drain()
+            await line.reader.readuntil(b"-----END CERTIFICATE-----\n")
+
+
+async def guesses(crowd: Crowd, name: str) -> None:
+    """Tokens, by luck."""
+    async with crowd.line(None, api=True) as line:
+        for number in itertools.count():
+            body = json.dumps({"token": f"{number:022d}", "csr": "x"}).encode()
+            line.writer.write(b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            await line.writer.drain()
+            await line.reader.readuntil(b"}}")
+
+
+KINDS: Final[dict[str, Visit]] = {
+    visit.__name__.replace("_", "-"): visit
+    for visit in (
+        half_open, slow_handshake, slow_hello, garbage, forged_lengths, strange_names, keepalives, one_byte_records,
+        bombs, run_tables, deaf_flood, thief, long_chain, api_trickle, api_flood, guesses,
+    )
+}  # fmt: skip
+
+
+async def _trickle(line: Line, data: bytes) -> None:
+    """A byte every now and then, for as long as the collector bears it."""
+    gone = asyncio.create_task(line.gone())
+    for byte in data:
+        line.writer.write(bytes([byte]))
+        await asyncio.wait({gone}, timeout=TRICKLE_S)
+        if gone.done():
+            return
+    await gone
+
+
+async def _drain(line: Line) -> None:
+    await line.writer.drain()
+    await asyncio.sleep(0)
+    if line.writer.transport.is_closing():
+        raise ConnectionResetError
+
+
+@cache
+def _chain_of(crowd: Crowd, name: str) -> Path:
+    """The certificate of a host, and a hundred more behind it."""
+    text = crowd.papers(name).file.read_text()
+    certificate, _, key = text.partition("-----BEGIN PRIVATE")
+    authority = (crowd.folder / "pki" / "ca.crt").read_text()
+    path = crowd.folder.parent / f"{name}-chain.pem"
+    path.write_text(certificate + authority * CHAIN + "-----BEGIN PRIVATE" + key)
+    return path
+
+
+def main(folder: str, ingest: str, api: str, count: str, seconds: str) -> None:
+    """As a process of its own: what it costs to attack must not be taken for what it costs to be attacked."""
+    crowd = Crowd(Path(folder), ingest, api, first=30_000)
+    report = asyncio.run(crowd.attack(KINDS, int(count), float(seconds)))
+    print(json.dumps(report.dropped))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

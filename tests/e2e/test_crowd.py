@@ -1,0 +1,81 @@
+"""Good hosts among many that idle and some that mean harm: answered in time, none sent away, memory bounded.
+
+The campaign `crowd` has a thousand idle, 64 sending and 64 hostile ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import hostile
+from tests.e2e.crowd import Crowd
+from tests.e2e.rig import Collector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.crowd import Report
+
+pytestmark = pytest.mark.e2e
+
+ACK_MAX_S = 2.0  # 99 of 100 acknowledgements, publish_s included, where nothing else runs
+ACK_SOON_S = 6.0  # where other tests do
+MIB = 1 << 20
+
+
+def run_crowd(folder: Path, idle: int, active: int, hostile_count: int, seconds: float) -> tuple[Report, int]:
+    """What the good hosts saw, and the most memory that the collector took, bytes."""
+    collector = Collector(folder / "collector")
+    limits = {"connections": idle + active + 3 * hostile_count, "active_dumps": active + hostile_count}
+    text = "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in limits.items())
+    text += "[ingest]\ncredit_bytes = 4194304\n[store]\npublish_bytes = 1048576\npublish_s = 1\n"
+    (collector.folder / "config.toml").write_text(text)
+    collector.start()
+    attackers = None
+    try:
+        crowd = Crowd(collector.folder, collector.ingest, collector.api)
+        if hostile_count:
+            command = [sys.executable, "-m", "tests.e2e.hostile", str(collector.folder), collector.ingest]
+            command += [collector.api, str(hostile_count), str(seconds + idle / 10 + 10)]
+            attackers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+            os.setpriority(os.PRIO_PROCESS, attackers.pid, 10)  # one machine is both sides' here
+        report = asyncio.run(crowd.gather(idle, active, seconds))
+        if attackers is not None:
+            report.dropped |= json.loads(attackers.communicate(timeout=300)[0])
+        memory = collector.peak_memory()
+    finally:
+        if attackers is not None:
+            attackers.kill()
+            attackers.wait()
+        collector.stop()
+    assert not [line for line in collector.log_lines() if '"event": "library"' in line and "Traceback" in line]
+    return report, memory
+
+
+def memory_bound(idle: int, active: int, hostile_count: int) -> int:
+    """What the settings of run_crowd allow: see SECURITY.md."""
+    connections = idle + active + 3 * hostile_count
+    return 160 * MIB + (active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
+
+
+def check(report: Report, memory: int, counts: tuple[int, int, int], ack_max_s: float) -> None:
+    """What must hold in any crowd."""
+    assert not report.failures
+    assert report.percentile(0.99) < ack_max_s, f"{report.percentile(0.5):.2f} s, {report.percentile(0.99):.2f} s"
+    assert report.idle_most == counts[0]
+    assert memory < memory_bound(*counts), f"{memory / MIB:.0f} MiB"
+
+
+def test_a_small_crowd(tmp_path: Path) -> None:
+    counts = (60, 8, len(hostile.KINDS))
+    report, memory = run_crowd(tmp_path, *counts, seconds=12)
+    check(report, memory, counts, ACK_SOON_S)
+    assert len(report.acks) > 100
+    assert len(set(report.dropped) & set(hostile.KINDS)) > 3, report.dropped
