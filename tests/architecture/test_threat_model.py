@@ -11,7 +11,7 @@ from netdump.server.config import iter_keys
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
 # Settings that limit nobody: where to listen, whom to name, what to keep.
-NO_LIMITS = {"listen", "advertise", "keep_vmcore"}
+NO_LIMITS = {"listen", "advertise", "keep_vmcore", "enabled"}
 
 
 def rows(heading: str) -> list[list[str]]:
