@@ -24,12 +24,13 @@ from netdump.client.config import (
 )
 from netdump.client.credentials import client_context
 from netdump.client.delivery import Delivery, Environment, Timing
+from netdump.client.effort import AdaptiveCompressor, Effort
 from netdump.client.image import open_image
 from netdump.client.link import open_link
 from netdump.client.progress import KMSG, Console, mebibytes
 from netdump.client.report import Report
 from netdump.client.resolve import Resolver
-from netdump.client.stream import STORED, Workers
+from netdump.client.stream import Workers
 from netdump.client.tally import Tally
 from netdump.client.watchdog import GRACE, Watchdog, end_process
 from netdump.codec import Compressor
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from netdump.client.config import Config
     from netdump.client.image import Image
     from netdump.client.link import Link
-    from netdump.client.stream import ChunkStream
+    from netdump.client.stream import ChunkStream, Packer
 
 DEFAULT_SOURCE = "/proc/vmcore"
 DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
@@ -124,7 +125,8 @@ def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -
                 deadline=timing.deadline,
             )
 
-        environment = Environment(dial, _streams(image, settings))
+        open_stream, effort = _streams(image, settings)
+        environment = Environment(dial, open_stream, effort=effort)
         delivery = Delivery(image, config.collectors, settings, timing, environment, console=console, tally=tally)
         outcome = delivery.run()
         if image.unfiltered and image.unfiltered not in image.summary.remarks:
@@ -164,14 +166,22 @@ def _introduce(image: Image, config: Config, console: Console) -> None:
         tell(remark)
 
 
-def _streams(image: Image, settings: Settings) -> Callable[[int], ChunkStream]:
-    """Decide once how chunks are prepared: in line on one CPU, in threads on more."""
+def _streams(image: Image, settings: Settings) -> tuple[Callable[[int], ChunkStream], Effort | None]:
+    """Decide once how chunks are prepared, in line on one CPU, in threads on more, and who chooses the level if any."""
     threads = settings.threads or min(len(os.sched_getaffinity(0)), THREADS_MAX)
+    level = settings.compression
+    effort = Effort(threads) if level is None else None
+
+    def make_compressor() -> Packer | None:
+        if effort is not None:
+            return AdaptiveCompressor(effort)
+        return Compressor(level) if level else None
+
     if threads == 1:
-        compressor = None if settings.compression == STORED else Compressor(settings.compression)
-        return lambda start: image.stream(start, compressor, None)
-    workers = Workers(threads, settings.compression)
-    return lambda start: image.stream(start, None, workers)
+        compressor = make_compressor()
+        return lambda start: image.stream(start, compressor, None), effort
+    workers = Workers(threads, make_compressor)
+    return lambda start: image.stream(start, None, workers), effort
 
 
 def _catch_signals() -> Callable[[], None]:

@@ -61,7 +61,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "retry_min": Setting(float, 0.05, 60, "seconds before the first new attempt; doubles with each"),
     "retry_max": Setting(float, 0.05, 3600, "longest wait between two attempts, in seconds"),
-    "compression": Setting(int, -7, 9, "zstd level; 0 sends the data as it is"),
+    "compression": Setting(
+        int, -7, 9, "zstd level; 0 sends the data as it is; default: chosen all the time as link and CPU are fast"
+    ),
     "threads": Setting(int, 1, 8, "threads that compress, 2 MiB each; default: as many as there are CPUs, at most 3"),
     "progress_interval": Setting(float, 0.5, 3600, "seconds between two lines of progress where there is no terminal"),
     "kmsg": Setting(bool, 0, 1, "write important lines to the kernel log too; default: only for /proc/vmcore"),
@@ -82,7 +84,7 @@ class Settings(NamedTuple):
     progress_timeout: float = 600
     retry_min: float = 0.5
     retry_max: float = 30
-    compression: int = 1
+    compression: int | None = None
     threads: int | None = None
     progress_interval: float = 5
     kmsg: bool | None = None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from netdump.client.address import Address
     from netdump.client.config import Settings
+    from netdump.client.effort import Effort
     from netdump.client.image import Image
     from netdump.client.link import Link
     from netdump.client.progress import Console
@@ -109,7 +110,8 @@ class Environment(NamedTuple):
     """What a delivery stands on, injected so that tests can play it.
 
     dial: opens a link to a collector. open_stream: begins the chunks at an image offset. clock: seconds, monotonic, as
-    the links use it. random: yields numbers in 0 .. 1. records_max: of TLS on one connection.
+    the links use it. random: yields numbers in 0 .. 1. records_max: of TLS on one connection. effort: who chooses the
+    level of compression, if anybody.
     """
 
     dial: Callable[[Address], Link]
@@ -118,6 +120,7 @@ class Environment(NamedTuple):
     sleep: Callable[[float], None] = time.sleep
     random: Callable[[], float] = system_random
     records_max: int = RECORDS_MAX
+    effort: Effort | None = None
 
 
 class Delivery:
@@ -139,7 +142,7 @@ class Delivery:
         self._timing = timing
         self._console = console
         self._tally = tally
-        self._dial, self._open_stream, self._clock, self._sleep, random, self._records_max = environment
+        self._dial, self._open_stream, self._clock, self._sleep, random, self._records_max, self._effort = environment
         self._meter = Meter(image.size)
         self._sites = [
             Site(address, Backoff(settings.retry_min, settings.retry_max, random), Ledger(image.dump_id, image.size))
@@ -242,6 +245,7 @@ class Delivery:
             headline=self._image.headline,
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
+            effort=self._effort,
             clock=self._clock,
             records_max=self._records_max,
         )

@@ -30,6 +30,7 @@ from netdump.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netdump.client.effort import Effort
     from netdump.client.ledger import Ledger
     from netdump.client.link import Link
     from netdump.client.stream import ChunkStream, Prepared
@@ -55,8 +56,8 @@ class Session:
     """Delivers one dump over one link; used once.
 
     open_stream: begins the chunks at an image offset. headline: made when asked for. on_turn: called often, with the
-    acknowledged image offset. resume: what the collector said, once it has. advanced: it acknowledged something new
-    on this connection. records_max: see netdump.client.link.RECORDS_MAX.
+    acknowledged image offset. effort: is told how sending goes. resume: what the collector said, once it has.
+    advanced: it acknowledged something new on this connection. records_max: see netdump.client.link.RECORDS_MAX.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Session:
         headline: Callable[[], Headline],
         open_stream: Callable[[int], ChunkStream],
         on_turn: Callable[[int], None],
+        effort: Effort | None = None,
         clock: Callable[[], float] = time.monotonic,
         records_max: int = RECORDS_MAX,
     ) -> None:
@@ -81,6 +83,7 @@ class Session:
         self._headline = headline
         self._open_stream = open_stream
         self._on_turn = on_turn
+        self._effort = effort
         self._clock = clock
         self._records_max = records_max
         now = clock()
@@ -155,13 +158,23 @@ class Session:
             if ready:
                 self._send_chunk(waiting)
                 waiting = None
-            self._turn(wait=not ready)
+                self._turn(wait=False)
+            else:
+                self._wait_to_send()
+
+    def _wait_to_send(self) -> None:
+        begun = self._clock()
+        self._turn()
+        if self._effort is not None:
+            self._effort.waited(self._clock() - begun)
 
     def _send_chunk(self, prepared: Prepared) -> None:
         chunk = prepared.chunk
         self._send(chunk)
         self._ledger.add(chunk.length, chunk.digest)
         self._tally.add(prepared)
+        if self._effort is not None:
+            self._effort.sent(prepared.raw_bytes, len(chunk.data), self._link.delivery_rate())
 
     def _send(self, message: Message) -> None:
         self._link.send(self._core.send(message, self._clock()))

@@ -13,15 +13,21 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from netdump.codec import Compressor
 from netdump.wire import Chunk, CodecId, chunk_digest, pack_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Protocol
 
+    from netdump.codec import Buffer
     from netdump.pages import Run
     from netdump.vmcore.plan import PlannedChunk
+
+    class Packer(Protocol):
+        """What compresses: a Compressor, or an AdaptiveCompressor. For one thread."""
+
+        def compress(self, data: Buffer) -> Buffer:
+            """One zstd frame; what is not smaller than data counts as not compressed."""
 
     class ChunkStream(Protocol):
         """Chunks ready to send, in order."""
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
 
 
 PLAN_SECONDS = 0.5  # a plan that has taken this long is enough for one call
-STORED = 0  # the compression setting that sends data as it is
 
 
 class Prepared(NamedTuple):
@@ -45,7 +50,7 @@ class Prepared(NamedTuple):
     runs: tuple[Run, ...]
 
 
-def prepare(planned: PlannedChunk, compressor: Compressor | None) -> Prepared:
+def prepare(planned: PlannedChunk, compressor: Packer | None) -> Prepared:
     """Digest and compress one chunk. compressor: None sends it as it is.
 
     The result may hold a view of planned.data: it is valid as long as that is.
@@ -69,7 +74,7 @@ class InlineStream:
 
     __slots__ = ("_compressor", "_planned")
 
-    def __init__(self, planned: Generator[PlannedChunk, None, None], compressor: Compressor | None) -> None:
+    def __init__(self, planned: Generator[PlannedChunk, None, None], compressor: Packer | None) -> None:
         self._planned = planned
         self._compressor = compressor
 
@@ -102,16 +107,16 @@ class _Job:
 class Workers:
     """Daemon threads that prepare chunks, each with a compressor of its own. They live as long as the process.
 
-    level: of zstd; STORED: no compression. count: threads, 1 or more.
+    count: threads, 1 or more. make_compressor: called in each of them; returns None for no compression.
     """
 
     __slots__ = ("_queue", "count")
 
-    def __init__(self, count: int, level: int) -> None:
+    def __init__(self, count: int, make_compressor: Callable[[], Packer | None]) -> None:
         self.count = count
         self._queue: SimpleQueue[_Job] = SimpleQueue()
         for number in range(count):
-            threading.Thread(target=self._work, args=(level,), daemon=True, name=f"compress-{number}").start()
+            threading.Thread(target=self._work, args=(make_compressor,), daemon=True, name=f"compress-{number}").start()
 
     def submit(self, planned: PlannedChunk) -> _Job:
         """Have a chunk prepared. Its data must stay as it is until the job is done."""
@@ -119,8 +124,8 @@ class Workers:
         self._queue.put(job)
         return job
 
-    def _work(self, level: int) -> None:
-        compressor = None if level == STORED else Compressor(level)
+    def _work(self, make_compressor: Callable[[], Packer | None]) -> None:
+        compressor = make_compressor()
         while True:
             job = self._queue.get()
             try:

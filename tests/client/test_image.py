@@ -91,7 +91,7 @@ def test_a_core_in_a_file(tmp_path: Path) -> None:
 def test_the_chunks_are_the_image(tmp_path: Path, threads: int) -> None:
     built = write_core(tmp_path / "core")
     image = open_image(str(tmp_path / "core"), 0)
-    workers = Workers(threads, 1) if threads > 1 else None
+    workers = Workers(threads, lambda: Compressor(1)) if threads > 1 else None
     compressor = None if workers else Compressor(1)
     assert restore(image.stream(0, compressor, workers), image.size) == built
     first = image.stream(0, compressor, workers)

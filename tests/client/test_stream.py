@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.client.stream import STORED, InlineStream, Prepared, ThreadedStream, Workers, prepare
+from netdump.client.stream import InlineStream, Prepared, ThreadedStream, Workers, prepare
 from netdump.codec import Compressor, decode
 from netdump.errors import LocalProtocolError
 from netdump.pages import PageState, Run
@@ -28,7 +28,7 @@ Make = Callable[[Generator[PlannedChunk, None, None]], "ChunkStream"]
 
 @pytest.fixture(scope="module")
 def workers() -> Workers:
-    return Workers(3, 1)
+    return Workers(3, lambda: Compressor(1))
 
 
 def planned(data: bytes, offset: int = 0, runs: tuple[Run, ...] | None = None) -> PlannedChunk:
@@ -168,7 +168,7 @@ def failing() -> Generator[PlannedChunk, None, None]:
 
 
 def make_threaded(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
-    return ThreadedStream(chunks, Workers(2, STORED), lambda _: None)
+    return ThreadedStream(chunks, Workers(2, lambda: None), lambda _: None)
 
 
 def make_inline(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
@@ -183,7 +183,7 @@ def test_what_reading_raises_comes_out(make: Make) -> None:
 
 
 def test_what_preparing_raises_comes_out_and_the_worker_lives_on() -> None:
-    one = Workers(1, STORED)
+    one = Workers(1, lambda: None)
     bad = PlannedChunk(0, 1, (Run(PageState.DATA, -1),), memoryview(b"x"))
     with pytest.raises(LocalProtocolError):
         ThreadedStream((chunk for chunk in [bad]), one, lambda _: None).take()

@@ -1,0 +1,236 @@
+"""How hard to compress: whatever brings the image across soonest, on this CPU, over this link, of this data.
+
+Owns the choice of a zstd level for the next chunk. Sending a byte of data takes CPU time (to read, hash, compress,
+encrypt) and link time (what is left of it after compression); the two overlap, so the slower one counts. A fast link
+makes compression a waste of the only CPU; on a slow one every byte saved is time saved. Both sides are measured while
+data is sent: CPU times by the thread's own clock, the link's rate by the kernel's estimate of what TCP delivers, and
+the far end's, where that is the slower one, by how long it keeps us waiting for credit.
+
+Costs and savings of levels relate to those of level 1 much the same whatever the memory holds, so measuring one tells
+about the others. Measured on a real core (docs/performance.md): level -7 takes 0.58 of the time of level 1 and saves
+0.75 of what it saves, level 3 takes 1.62 and saves 1.04; above it time doubles for less than one percent.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.codec import Compressor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from netdump.codec import Buffer
+
+STORED: Final = 0
+"""The level that stands for no compression."""
+
+
+class Step(NamedTuple):
+    """A level worth choosing. cost: CPU time, saving: of bytes, both as shares of what level 1 takes and saves."""
+
+    level: int
+    cost: float
+    saving: float
+
+
+STEPS: Final = (Step(STORED, 0.0, 0.0), Step(-7, 0.58, 0.75), Step(1, 1.0, 1.0), Step(3, 1.62, 1.04))
+
+HASH_COST: Final = 0.3  # of the digest, as a share of what level 1 takes
+WIRE_COST: Final = 0.5  # of encrypting and sending a byte, as a share of reading and hashing it
+INERTIA: Final = 0.96  # another level must promise this share of the time before it is taken
+
+BASE_SECONDS: Final = 1.7e-9  # for a byte of data, without compression; until it is measured
+LEVEL_1_SECONDS: Final = 2.1e-9
+LEVEL_1_SAVING: Final = 0.55
+
+_WEIGHT: Final = 1 / 8  # of the newest sample
+_SAMPLE_BYTES: Final = 1 << 16  # of data; what takes or brings less says little
+_PERIOD_BYTES: Final = 1 << 23  # of data, between two looks at how long we waited
+_WAITED_SHARE: Final = 0.3  # of a period: then the link or the far end is what counts
+_LINK_SHARE: Final = 0.7  # of what the link takes: with less than that on the wire it is the far end
+_HOLD_PERIODS: Final = 8  # that what the far end takes is believed; doubles each time it is found again
+_RATES_KEPT: Final = 5
+_RATES_LEAST: Final = 3  # before anything is made of them
+_PROBE_BYTES: Final = 4096
+_PROBES: Final = 4
+_WORTH_SHIFT: Final = 5  # compression that saves less than 1/32 is not worth undoing
+
+
+class _Sample(NamedTuple):
+    """What compressing one chunk took and brought."""
+
+    cost: float
+    saving: float
+    raw_bytes: int
+    packed_bytes: int
+    seconds: float
+
+
+class Effort:
+    """The choice. For the thread that sends; compressors in other threads report to it.
+
+    level: of the next chunk. cpus: threads that compress, as many as there are CPUs for them. steps: to choose from.
+    clock: seconds, monotonic. cpu_clock: CPU seconds of the calling thread.
+    """
+
+    def __init__(
+        self,
+        cpus: int,
+        steps: Sequence[Step] = STEPS,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._steps = steps
+        self._cpus = cpus
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._step = next((step for step in steps if step.level == 1), steps[0])
+        self._samples: deque[_Sample] = deque()  # append and popleft are atomic
+        self._base = BASE_SECONDS
+        self._level_1 = LEVEL_1_SECONDS
+        self._saving = LEVEL_1_SAVING
+        self._rates: deque[float] = deque(maxlen=_RATES_KEPT)  # bytes a second that the link was seen to take
+        self._far = 0.0  # bytes a second that the far end takes; 0: not known
+        self._hold = _HOLD_PERIODS
+        self._held = 0
+        self._spent = cpu_clock()
+        self._period_began = clock()
+        self._waited = 0.0
+        self._period_raw = 0
+        self._period_wire = 0
+
+    @property
+    def level(self) -> int:
+        """Of the next chunk; STORED: none."""
+        return self._step.level
+
+    @property
+    def step(self) -> Step:
+        """The level with what is expected of it."""
+        return self._step
+
+    def packed(self, step: Step, raw_bytes: int, packed_bytes: int, seconds: float) -> None:
+        """Compressing a chunk took seconds of CPU time. From any thread."""
+        self._samples.append(_Sample(step.cost, step.saving, raw_bytes, packed_bytes, seconds))
+
+    def waited(self, seconds: float) -> None:
+        """A chunk was ready and could not be sent for that long."""
+        self._waited += seconds
+
+    def sent(self, raw_bytes: int, wire_bytes: int, link_rate: float) -> None:
+        """A chunk was sent. link_rate: bytes a second that the link was seen to take; 0: not known."""
+        compressing = self._learn_compression()
+        spent = self._cpu_clock()
+        if raw_bytes >= _SAMPLE_BYTES:
+            seconds = spent - self._spent - (compressing if self._cpus == 1 else 0.0)
+            base = max(0.0, seconds / raw_bytes) / (1 + WIRE_COST * wire_bytes / raw_bytes)
+            if self._cpus > 1:
+                base += HASH_COST * self._level_1
+            self._base += (base - self._base) * _WEIGHT
+        self._spent = spent
+        if link_rate:
+            self._rates.append(link_rate)
+        self._period_raw += raw_bytes
+        self._period_wire += wire_bytes
+        if self._period_raw >= _PERIOD_BYTES:
+            self._end_period()
+        if len(self._rates) >= _RATES_LEAST or self._far:
+            self._step = self._choose()
+
+    def _learn_compression(self) -> float:
+        """Take in what compressors have reported. Returns their seconds."""
+        total = 0.0
+        while self._samples:
+            sample = self._samples.popleft()
+            total += sample.seconds
+            if sample.raw_bytes >= _SAMPLE_BYTES and sample.cost:
+                level_1 = sample.seconds / sample.raw_bytes / sample.cost
+                saving = (1 - sample.packed_bytes / sample.raw_bytes) / sample.saving
+                self._level_1 += (level_1 - self._level_1) * _WEIGHT
+                self._saving += (saving - self._saving) * _WEIGHT
+        return total
+
+    def _end_period(self) -> None:
+        now = self._clock()
+        elapsed = max(now - self._period_began, 1e-6)
+        rate = self._period_wire / elapsed
+        if self._waited / elapsed >= _WAITED_SHARE and rate < _LINK_SHARE * (self._link_rate() or math.inf):
+            if not self._far:
+                self._hold *= 2
+            self._far = rate
+            self._held = self._hold
+        elif self._held:
+            self._held -= 1
+            if not self._held:
+                self._far = 0.0  # it may be faster by now: find out
+        self._period_began = now
+        self._waited = 0.0
+        self._period_raw = self._period_wire = 0
+
+    def _link_rate(self) -> float:
+        """Bytes a second that the link takes; 0: not known.
+
+        The median: single readings are off both ways, by a burst that fits a queue, by a receiver busy for a moment.
+        """
+        return sorted(self._rates)[(len(self._rates) - 1) // 2] if self._rates else 0.0
+
+    def _choose(self) -> Step:
+        rate = min(self._link_rate() or math.inf, self._far or math.inf)
+        best = min(self._steps, key=lambda step: self._seconds(step, rate))
+        return best if self._seconds(best, rate) < INERTIA * self._seconds(self._step, rate) else self._step
+
+    def _seconds(self, step: Step, rate: float) -> float:
+        """Expected for a byte of data."""
+        left = min(1.0, max(0.01, 1 - self._saving * step.saving))
+        working = self._base * (1 + WIRE_COST * left) + self._level_1 * step.cost
+        return max(working / self._cpus, left / rate)
+
+
+class AdaptiveCompressor:
+    """Compresses as an Effort says, and tells it what came of it. One for each thread that compresses.
+
+    Holds the context of one level at a time, which is what a compressor of fixed level costs (netdump.codec). What
+    follows incompressible data is tried in a few places first: level 1 takes six times as long to find out.
+    """
+
+    __slots__ = ("_compressor", "_doubtful", "_effort")
+
+    def __init__(self, effort: Effort) -> None:
+        self._effort = effort
+        self._compressor: Compressor | None = None
+        self._doubtful = False
+
+    def compress(self, data: Buffer) -> Buffer:
+        """One zstd frame; data itself if it is to be stored."""
+        step = self._effort.step
+        if step.level == STORED:
+            return data
+        begun = time.thread_time()
+        if self._compressor is None or self._compressor.level != step.level:
+            self._compressor = None  # first the old one goes
+            self._compressor = Compressor(step.level)
+        packed = data
+        if not self._doubtful or _looks_compressible(data, self._compressor):
+            packed = self._compressor.compress(data)
+            self._doubtful = not _is_worth(len(packed), len(data))
+            packed = data if self._doubtful else packed
+        self._effort.packed(step, len(data), len(packed), time.thread_time() - begun)
+        return packed
+
+
+def _looks_compressible(data: Buffer, compressor: Compressor) -> bool:
+    """Try a few places of data."""
+    view = memoryview(data)
+    stride = len(view) // _PROBES
+    if stride <= _PROBE_BYTES:
+        return True
+    probe = b"".join(view[at : at + _PROBE_BYTES] for at in range(0, stride * _PROBES, stride))
+    return _is_worth(len(compressor.compress(probe)), len(probe))
+
+
+def _is_worth(packed_bytes: int, raw_bytes: int) -> bool:
+    return packed_bytes < raw_bytes - (raw_bytes >> _WORTH_SHIFT)
