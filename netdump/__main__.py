@@ -16,9 +16,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         if arguments[:1] == ["send"]:
-            from netdump.client.command import main as send  # noqa: PLC0415
+            from netdump.client.__main__ import run  # noqa: PLC0415
 
-            return send(arguments[1:])
+            run(arguments[1:])
         from netdump.cli.main import main as others  # noqa: PLC0415
 
         return others(arguments)

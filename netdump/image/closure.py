@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from netdump.image.cpio import Archive
 
 ROOTS = (
+    "netdump.client.__main__",
     "netdump.client.command",
     "netdump.image.init.stages",
     "netdump.image.init.target",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # By -c, because -m would load runpy and importlib.util: 0.7 MiB of memory and more files in the image.
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-B", "-c")
-CLIENT = (*PYTHON, "import sys; from netdump.client.command import main; sys.exit(main(sys.argv[1:]))")
+CLIENT = (*PYTHON, "import sys; from netdump.client.__main__ import run; run(sys.argv[1:])")
 STAGE = (*PYTHON, "import sys; from netdump.image.init.stages import main; sys.exit(main(sys.argv[1:]))")
 SYSRQ = "/proc/sysrq-trigger"
 SYSRQ_KEYS = {"reboot": b"b", "poweroff": b"o", "halt": b"o", "shell": b"b"}
