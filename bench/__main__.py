@@ -62,7 +62,7 @@ def _workplace(arguments: argparse.Namespace) -> Iterator[stages.Workplace]:
     try:
         with Launcher(bench / "output") as launcher:
             rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
-            yield stages.Workplace(CACHE, bench, far, launcher, rounds, quick=arguments.quick)
+            yield stages.Workplace(CACHE, bench, far, launcher, rounds, arguments.quick, arguments.update_docs)
     finally:
         shutil.rmtree(bench)
         shutil.rmtree(far)

@@ -100,11 +100,14 @@ def _send_all(connection: ssl.SSLSocket, pieces: Sequence[bytes]) -> None:
 @contextmanager
 def _connection(certificate: str, far_cpus: set[int]) -> Iterator[ssl.SSLSocket]:
     """A TLS connection to a process that reads and drops everything."""
+    # A fork while the data is in memory: the child only reads, and what it does not touch is not copied.
     listener = socket.create_server(("127.0.0.1", 0))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
     child = os.fork()
     if not child:
         try:
-            _drain(listener, certificate, far_cpus)
+            _drain(listener, server, far_cpus)
         finally:
             os._exit(0)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -120,10 +123,8 @@ def _connection(certificate: str, far_cpus: set[int]) -> Iterator[ssl.SSLSocket]
         os.waitpid(child, 0)
 
 
-def _drain(listener: socket.socket, certificate: str, cpus: set[int]) -> None:
+def _drain(listener: socket.socket, context: ssl.SSLContext, cpus: set[int]) -> None:
     os.sched_setaffinity(0, cpus)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
     with context.wrap_socket(listener.accept()[0], server_side=True) as peer:
         buffer = bytearray(WINDOW)
         while peer.recv_into(buffer):

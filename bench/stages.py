@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench import cores, links, upload
+from bench import cores, curve, links, upload
 from bench.collector import collector
 from bench.contest import Outcome, hold
 from bench.process import PYTHON, Launcher, Place, run, split_cpus
-from bench.report import Results, Table
+from bench.report import PAGE, Results, Table
 from bench.sshd import ssh_server
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.contest import Contestant
 
 MIB: Final = 1 << 20
+CURVE: Final = PAGE.with_name("compression.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Workplace:
     launcher: Launcher
     rounds: int
     quick: bool
+    update_docs: bool = False
 
     def mixed_core(self) -> Path:
         """The generated core; a small one for a quick run."""
@@ -171,6 +173,31 @@ def slow_links(work: Workplace, results: Results) -> None:
             )
 
 
+def compression(work: Workplace, results: Results) -> None:
+    """Adaptive compression against fixed levels on links of several rates, and the curve of it."""
+    real = cores.real_core(work.cache)
+    outcomes, names = [], []
+    rounds = work.rounds
+    if links.can_make_links() and not work.quick:
+        with links.link() as wire, work.arena(link=wire) as arena:
+            for rate, name in reversed(links.RATES.items()):
+                wire.limit(rate)
+                outcomes.append(curve.race(arena, real, rate, name, rounds=rounds, say=_say))
+                names.append(name)
+    with work.arena() as arena:
+        outcomes.append(curve.race(arena, real, "loopback", "loopback", rounds=rounds, say=_say))
+        names.append("loopback")
+    results.figures["adaptive.worst"] = round(max(map(curve.excess, outcomes)), 3)
+    table = Table("compression", "Adaptive compression and fixed levels, -d 1, one CPU (s)", ("link",))
+    table.header += tuple(result.name for result in outcomes[0].results)
+    for name, outcome in zip(names, outcomes, strict=True):
+        table.rows.append((name, *(f"{result.seconds:.2f}" for result in outcome.results)))
+    results.tables.append(table)
+    target = CURVE if work.update_docs else work.cache / CURVE.name
+    curve.draw(outcomes, names, target)
+    _say(f"curve: {target}")
+
+
 def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Outcome) -> None:
     """The parts of the one-core limit beside what the client took, both without start-up and with it."""
     certificate = work.bench / "parts.pem"
@@ -203,4 +230,5 @@ STAGES: Final[dict[str, Callable[[Workplace, Results], None]]] = {
     "all-cpus": all_cpus,
     "levels": levels,
     "links": slow_links,
+    "compression": compression,
 }

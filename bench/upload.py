@@ -32,7 +32,7 @@ class Arena:
 
 def send_command(core: Path, bundle: Path, *options: str) -> list[str]:
     """`netdump send`, as the capture image runs it."""
-    program = "import sys; from netdump.client.command import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from netdump.client.__main__ import run; run(sys.argv[1:])"
     return [PYTHON, "-I", "-B", "-c", program, str(core), "--config", str(bundle), "--json", "-q", *options]
 
 
@@ -93,10 +93,6 @@ def _bundle_with(arena: Arena, settings: Sequence[str]) -> Path:
     if not settings:
         return arena.collector.host
     path = arena.bundles / ("-".join(settings).replace(" ", "").replace("=", "") + f"-{arena.collector.pid}.toml")
-    text = arena.collector.host.read_text()
-    lines = "\n".join(settings)
-    path.write_text(
-        text.replace("[send]\n", f"[send]\n{lines}\n") if "[send]" in text else f"{text}\n[send]\n{lines}\n"
-    )
+    path.write_text("\n".join((arena.collector.host.read_text(), "[send]", *settings, "")))
     path.chmod(0o600)
     return path
