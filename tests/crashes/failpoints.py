@@ -1,0 +1,111 @@
+"""kill -9 of a real collector at each named point of a delivery by a real client; then one that is not killed."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netdump.store import Store
+from netdump.testing.elf_writer import Core, Load, counter_pages
+from tests.e2e.rig import READY_TIMEOUT, Collector, start, wait_until
+
+if TYPE_CHECKING:
+    from tests.campaign.frame import Tally
+
+PAGES = 5000  # two segments, for the credit is half used up after 16 MiB
+
+
+class _Site:
+    """A collector's folder with a host, made once and copied for each point."""
+
+    def __init__(self) -> None:
+        self.place = Path(tempfile.mkdtemp(prefix="netdump-points-"))
+        self.core = self.place / "core"
+        Core([Load(0x100000, 4096 * PAGES, {0: counter_pages(1, PAGES)})]).write(self.core)
+        self.collector = Collector(self.place / "collector").start()
+        self.bundle = self.collector.enroll("host", "web1", self.collector.ingest)
+        self.collector.stop()
+
+
+@cache
+def _site() -> _Site:
+    return _Site()
+
+
+@cache
+def points() -> tuple[str, ...]:
+    """The names of all points that a delivery passes."""
+    site = _site()
+    with tempfile.TemporaryDirectory(prefix="netdump-record-") as name:
+        record = Path(name) / "points"
+        _deliver(site, Path(name), f"record:{record}", killed=False)
+        return tuple(sorted(record.read_text().split()))
+
+
+def look(case: int, tally: Tally) -> None:
+    """Kill at one point."""
+    point = points()[case]
+    with tempfile.TemporaryDirectory(prefix="netdump-point-") as name:
+        try:
+            _deliver(_site(), Path(name), point, killed=True)
+        except Exception as error:
+            raise AssertionError(f"{point}: {error}") from error
+    tally.count("named points")
+
+
+def _deliver(site: _Site, place: Path, point: str, *, killed: bool) -> None:
+    folder = place / "collector"
+    shutil.copytree(site.collector.folder, folder)
+    ports = ["--ingest", site.collector.ingest, "--api", site.collector.api]
+    command = [sys.executable, "-m", "tests.crashes.failing_serve", point, "serve", str(folder), *ports]
+    with (place / "serve.log").open("w") as log:
+        failing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert failing.stdout is not None
+        failing.stdout.readline()  # it listens, or was killed before
+        with (place / "send.log").open("w") as log:
+            client = start("send", site.core, "--config", site.bundle, stdout=log, stderr=log)
+        wait_until(lambda: failing.poll() is not None or (client.poll() is not None and _is_settled(folder)), "the end")
+        assert (failing.poll() is not None) == killed, (place / "serve.log").read_text()
+        if killed:
+            assert failing.wait() == -9
+            _go_on(folder, ports, client, place)
+        assert client.wait(READY_TIMEOUT) == 0, (place / "send.log").read_text()
+    finally:
+        failing.kill()
+        failing.wait()
+        assert failing.stdout is not None
+        failing.stdout.close()
+    _check(folder, site.core)
+
+
+def _go_on(folder: Path, ports: list[str], client: subprocess.Popen[str], place: Path) -> None:
+    """A collector that is not killed."""
+    with (place / "again.log").open("w") as log:
+        collector = start("serve", folder, *ports, stdout=log, stderr=log)
+    try:
+        client.wait(READY_TIMEOUT)
+        wait_until(lambda: _is_settled(folder), "vmcore")
+    finally:
+        collector.terminate()
+        collector.wait(READY_TIMEOUT)
+
+
+def _is_settled(folder: Path) -> bool:
+    return any((folder / "dumps").glob("*/vmcore"))
+
+
+def _check(folder: Path, core: Path) -> None:
+    store = Store(folder / "dumps")
+    (dump_id,) = store.ids()
+    report = store.dump(dump_id).verify()
+    assert report.ok, report
+    assert report.complete
+    assert filecmp.cmp(folder / "dumps" / dump_id / "vmcore", core, shallow=False)
+    assert not list(folder.rglob("*.partial"))
