@@ -48,13 +48,14 @@ class LocalCatalog:
     def __init__(self, directory: Path) -> None:
         """directory: the collector's. Raises NotACollectorError, and what Index.open raises.
 
-        Of a folder that can only be read (a snapshot, a backup) the records are gathered anew from the store.
+        Of a folder that can only be read (a snapshot, a backup) the index is copied into memory.
         """
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
         self._directory: Final = directory
         self._store: Final = Store(directory / STORE_NAME)
-        self._index: Final = Index.open(directory / NAME) if _is_writable(directory) else Index.in_memory()
+        open_index = Index.open if _is_writable(directory) else Index.in_memory
+        self._index: Final = open_index(directory / NAME)
 
     def close(self) -> None:
         """Give the index back."""

@@ -15,10 +15,10 @@ import hashlib
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -84,9 +84,22 @@ class Index:
             raise
 
     @classmethod
-    def in_memory(cls) -> Index:
-        """An empty index that ends with the process: for a folder in which nothing can be written. For one thread."""
-        return cls(Path(":memory:"), _engine(Path(":memory:")), -1)._ready()
+    def in_memory(cls, path: Path) -> Index:
+        """A copy of the index at that path that ends with the process: for a folder in which nothing can be written.
+
+        Empty if there is none, or it is damaged. For one thread.
+        """
+        index = cls(Path(":memory:"), _engine(Path(":memory:")), -1)
+        try:
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(uri, uri=True)) as source, index._engine.connect() as connection:
+                source.backup(cast("sqlite3.Connection", connection.connection.driver_connection))
+            index._ready().check()
+            index.list(Query(limit=LIST_LIMIT_MAX))
+        except (sqlite3.Error, IndexFaultError):
+            index.close()
+            return cls(Path(":memory:"), _engine(Path(":memory:")), -1)._ready()
+        return index
 
     def _ready(self) -> Self:
         """Bring it to this version. Gives the engine back if that fails."""

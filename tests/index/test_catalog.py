@@ -260,17 +260,26 @@ def test_the_vmcore_of_a_damaged_dump_stays(tmp_path: Path, store: Store, catalo
     assert view.exists(), "it may be the best there is"
 
 
+@pytest.mark.parametrize("known", [True, False])
 def test_a_folder_that_can_only_be_read(
-    tmp_path: Path, store: Store, migrated: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, migrated: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
-    sample = Sample()
+    """known: its index can be read."""
+    sample, bad = Sample(), Sample(number=2)
     sample.store(store)
+    with LocalCatalog(migrated.parent) as catalog:
+        bad.store(store)
+        catalog.refresh()
+        catalog.index.set_state(bad.id, State.DAMAGED, "rot")
+    if not known:
+        migrated.write_bytes(migrated.read_bytes()[:5000])
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK and access(path, mode, **options))
     before = sorted((path, path.stat().st_mtime_ns) for path in migrated.parent.rglob("*"))
     with LocalCatalog(migrated.parent) as catalog:
-        assert listed(catalog) == [sample.id]
+        assert set(listed(catalog)) == {sample.id, bad.id}
         assert catalog.show(sample.id).state is State.COMPLETE
+        assert catalog.show(bad.id).state is (State.DAMAGED if known else State.COMPLETE)
         assert catalog.verify(sample.id).ok
         assert catalog.log(sample.id) == LOG
     assert sorted((path, path.stat().st_mtime_ns) for path in migrated.parent.rglob("*")) == before

@@ -56,6 +56,21 @@ def test_what_a_killed_one_left_is_replaced(folder: Path) -> None:
         assert json.loads((folder / STATUS_NAME).read_text())["pid"] == os.getpid()
 
 
+def test_the_name_of_the_store_is_durable_before_it_listens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made the store may not have seen to that; without it all dumps are as safe as a cached name."""
+    synced: list[os.stat_result] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        if not (folder / STATUS_NAME).exists():
+            synced.append(os.fstat(descriptor))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with Rig(folder):
+        assert any(os.path.samestat(each, folder.stat()) for each in synced)
+
+
 def test_one_a_folder(folder: Path) -> None:
     with Rig(folder) as rig:
         with pytest.raises(BusyError, match="another collector runs on"), Rig(folder):
