@@ -21,9 +21,9 @@ from netdump.errors import DumpNotFoundError, NetdumpError, RemoteError
 from netdump.index.reading import LIST_LIMIT_MAX
 from netdump.index.record import parse_record, time_text
 from netdump.index.runstream import unpack_stream
+from netdump.pki.faults import ERROR_BYTES_MAX, answered_error, connection_error
 from netdump.pki.tls import client_context
 from netdump.remote.answers import parse_list, parse_object, parse_plan, parse_report
-from netdump.remote.faults import ERROR_BYTES_MAX, answered_error, connection_error
 from netdump.remote.patience import BRIEF, Patience
 from netdump.wire import HEADLINE_RAW_MAX, RECEIPT_MAX
 

@@ -20,9 +20,9 @@ from netdump.index.index import Index
 from netdump.index.reading import list_json, plan_json
 from netdump.pki import Authority, Role
 from netdump.pki.endpoint import Endpoint
+from netdump.pki.faults import answered_error
 from netdump.pki.https import parse_object
 from netdump.remote.answers import parse_list, parse_plan, parse_report
-from netdump.remote.faults import answered_error
 from netdump.server import dumps, enrolment, runs
 from netdump.server.api import Desk, build_app
 from netdump.server.config import Address, Config

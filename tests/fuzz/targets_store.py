@@ -11,7 +11,7 @@ from typing import Final
 
 from netdump.errors import DamagedError, RemoteError, StoreError, UnreachableError
 from netdump.index.runstream import pack_stream, unpack_stream
-from netdump.remote.faults import answered_error
+from netdump.pki.faults import answered_error
 from netdump.store import RunTable, Store
 from netdump.store.layout import segment_name
 from netdump.store.manifest import Manifest

@@ -1,4 +1,4 @@
-"""What can go wrong between analyst and collector, as our errors: what the API answered, and what TLS and sockets say.
+"""What can go wrong between anybody and a collector's API, as our errors: what it answered, what TLS and sockets say.
 
 Owns the way back from an error object to the class it was raised as over there. Must not make requests.
 """
@@ -119,4 +119,4 @@ def _verification_error(url: str, error: ssl.SSLCertVerificationError) -> Netdum
         return CertificateError(f"{whose} is not valid yet: check the clocks of this machine and of the collector")
     if error.verify_code in _NAME_MISMATCH:
         return NameMismatchError(f"{whose} does not bear that name: use one that was given to `netdump init --name`")
-    return ImpostorError(f"who answers at {url} is not the collector of this bundle: {error.verify_message}")
+    return ImpostorError(f"who answers at {url} is not the collector: {error.verify_message}")

@@ -10,7 +10,7 @@ from urllib3.exceptions import ProtocolError, SSLError
 
 from netdump import errors
 from netdump.errors import CertificateError, DamagedError, ImpostorError, NetdumpError, RefusedError, UnreachableError
-from netdump.remote.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
+from netdump.pki.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
 from netdump.store import DamageFoundError
 
 URL = "https://localhost:7462"
