@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.campaign.frame import Budget, Tally
 
 CUTS: Final = 200
-CORE_BYTES: Final = 1536 * MIB
+CORE_BYTES: Final = 768 * MIB
 TRANSFER_S: Final = 3600.0
 
 

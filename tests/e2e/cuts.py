@@ -86,7 +86,7 @@ def _faults(kind: str, at: int, down: int, line: Faults) -> Faults:
             place, answer = at % HANDSHAKE_BYTES, down % HANDSHAKE_BYTES
             return replace(line, flip_up=place, flip_down=answer, cut_up=CUT_SPAN)
         case _:
-            return replace(line, cut_up=2 * LONG_SPAN)  # should the kill never come
+            return replace(line, stall_up=at)  # until the kill comes, which takes its time on a busy machine
 
 
 @dataclass

@@ -6,6 +6,8 @@ import os
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fuzz.mutation import mutated
 from tests.fuzz.target import CORPUS, corpus, judge
@@ -37,6 +39,18 @@ def test_damaged_inputs(name: str) -> None:
         except BaseException as error:
             error.add_note(f"NETDUMP_SEED={SEED}, input {number} of {name}: {data[:200].hex()}")
             raise
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes(name: str) -> None:
+    """What hypothesis thinks of: it begins with the shortest, and shrinks what fails."""
+
+    @settings(derandomize=True, deadline=None, max_examples=25 * FACTOR, database=None)
+    @given(st.binary(max_size=64) | st.text(max_size=32).map(lambda text: text.encode("utf-8", "surrogatepass")))
+    def look(data: bytes) -> None:
+        judge(TARGETS[name], data)
+
+    look()
 
 
 def test_sound_inputs_are_sound() -> None:

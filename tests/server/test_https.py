@@ -117,6 +117,26 @@ def test_an_upgrade_is_not_taken(folder: Path) -> None:
         assert rest(sock).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("claim", [b"X-Forwarded-For: 192.0.2.9", b"Forwarded: for=192.0.2.9", b"X-Real-IP: 192.0.2.9"])
+def test_nobody_says_for_whom_he_speaks(folder: Path, claim: bytes) -> None:
+    """A header of a proxy is not believed: limits and log go by the address that the connection has."""
+    with Rig(folder) as rig:
+        with connected(rig) as sock:
+            sock.sendall(b"GET /v1/dumps HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + claim + b"\r\n\r\n")
+            assert b"403" in rest(sock)[:20]
+        assert rig.events.wait("request-failed")["peer"] == "127.0.0.1"
+
+
+def test_a_proxy_line_is_no_tls(folder: Path) -> None:
+    with Rig(folder) as rig:
+        with socket.create_connection((rig.api.host, rig.api.port), PATIENCE_S) as sock:
+            sock.sendall(b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 7462\r\n")
+            with contextlib.suppress(ConnectionError):
+                while sock.recv(4096):
+                    pass
+        assert rig.events.wait("handshake-failed")["peer"] == "127.0.0.1"
+
+
 def test_a_reader_that_stops_reading_is_given_up(folder: Path, ann: Papers) -> None:
     place = folder / "dumps" / ID / "segments"
     place.mkdir(parents=True)
