@@ -1,4 +1,4 @@
-"""Small dumps with every kind of page, written by the store's own writer: what the readers are tested on."""
+"""Dumps with a fixed pattern of pages, for readers that count them. The chunks are those of testing/sample_dump.py."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from netdump.codec import Compressor
 from netdump.pages import ExcludeClass, PageState, Run
 from netdump.store import Origin, verify_chunk
+from netdump.testing.sample_dump import received_chunk
 from netdump.wire import (
     Chunk,
-    CodecId,
     HeadlineDocument,
     chain_link,
     chain_start,
-    chunk_digest,
-    pack,
     pack_document,
-    pack_runs,
     root_digest,
-    unpack,
 )
 
 if TYPE_CHECKING:
@@ -94,17 +89,11 @@ class Sample:
 
     def chunks(self) -> list[Chunk]:
         """As they arrive on the wire."""
-        compressor = Compressor(1)
-        received = []
-        for first in range(0, self.pages, self.chunk_pages):
-            runs, raw = self._runs(first, min(self.chunk_pages, self.pages - first))
-            table, offset, length = pack_runs(runs), first * PAGE, sum(run.length for run in runs)
-            digest = chunk_digest(offset, length, table, raw)
-            codec, data = (CodecId.ZSTD, compressor.compress(raw)) if raw else (CodecId.STORED, b"")
-            chunk = unpack(pack(Chunk(offset, length, table, digest, codec, data)))
-            assert isinstance(chunk, Chunk)
-            received.append(chunk)
-        return received
+        firsts = range(0, self.pages, self.chunk_pages)
+        return [
+            received_chunk(first * PAGE, *self._runs(first, min(self.chunk_pages, self.pages - first)))
+            for first in firsts
+        ]
 
     def root(self) -> bytes:
         chunks = self.chunks()
