@@ -47,8 +47,8 @@ class Commands(click.Group):
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, token, revoke. On a host: enroll, arm, send. For the analyst: enroll, list, show,
-    log, pages, fetch, verify.
+    On the collector: init, serve, token, revoke. On a host: enroll, arm, estimate, send. For the analyst: enroll, list,
+    show, log, pages, fetch, verify.
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.
     """

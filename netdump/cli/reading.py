@@ -26,7 +26,7 @@ from netdump.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from netdump.errors import NetdumpError
     from netdump.index.reading import Catalog
@@ -127,10 +127,13 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_source
 
 
-def exit_statuses(*kinds: type[NetdumpError]) -> str:
-    """The part of a help text that lists exit statuses: 0, those of kinds, and what all reading commands may meet."""
+def exit_statuses(*kinds: type[NetdumpError], common: Sequence[type[NetdumpError]] = COMMON_ERRORS) -> str:
+    """The part of a help text that lists exit statuses: 0, those of kinds, and what all reading commands may meet.
+
+    common: what stands in for the latter.
+    """
     lines = ["   0  Done."]
-    every: set[type[NetdumpError]] = {*kinds, *COMMON_ERRORS}
+    every: set[type[NetdumpError]] = {*kinds, *common}
     for kind in sorted(every, key=lambda kind: kind.exit_status):
         assert kind.__doc__ is not None
         lines.append(f"  {kind.exit_status:>2}  {kind.__doc__.splitlines()[0]}")

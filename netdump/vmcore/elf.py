@@ -143,22 +143,24 @@ def parse_headers(read: Read, size: int, name: str = "the core") -> ElfHeaders:
     return headers
 
 
-def decode_headers(read: Read, size: int, name: str = "the core") -> ElfHeaders:
+def decode_headers(read: Read, size: int, name: str = "the core", *, end_max: int = IMAGE_BYTES_MAX) -> ElfHeaders:
     """Read the headers and check them by themselves, not the extents of the segments against the file.
 
-    For elfcorehdr tables, whose segments lie elsewhere. size: bytes that read can give. Raises as parse_headers.
+    For elfcorehdr tables, whose segments lie elsewhere. size: bytes that read can give. end_max: largest offset at
+    which a segment may end. Raises as parse_headers.
     """
     file = _File(read, size, name)
     layout = _recognise(read(0, min(size, _IDENT_BYTES)), name)
     ehdr = file.table(0, layout.ehdr_bytes, "ELF header")
-    (_, machine, version, _, phoff, shoff, flags, ehsize, phentsize, phnum, shentsize, _, _) = layout.ehdr.unpack_from(
+    (_, machine, version, _, phoff, shoff, flags, _, phentsize, phnum, shentsize, _, _) = layout.ehdr.unpack_from(
         ehdr, _IDENT_BYTES
     )
     _check_type(ehdr, layout, name)
-    if version != 1 or ehsize != layout.ehdr_bytes or phentsize != layout.phdr.size:
+    # e_ehsize is not looked at: nothing rests on it, and QEMU's dump-guest-memory (virsh dump) has written 8 there.
+    if version != 1 or phentsize != layout.phdr.size:
         raise BadHeadersError(
-            f"{name} has a wrong ELF header: version {version}, header size {ehsize}, program header size {phentsize}, "
-            f"expected 1, {layout.ehdr_bytes}, {layout.phdr.size}"
+            f"{name} has a wrong ELF header: version {version}, program header size {phentsize}, "
+            f"expected 1, {layout.phdr.size}"
         )
     if phnum == PN_XNUM:
         phnum = _extended_count(file, shoff, shentsize, layout)
@@ -168,7 +170,14 @@ def decode_headers(read: Read, size: int, name: str = "the core") -> ElfHeaders:
         raise BadHeadersError(f"{name} has its program headers at {phoff}, inside the ELF header")
     phdrs = file.table(phoff, phnum * layout.phdr.size, "program header table")
     return ElfHeaders(
-        layout.elf_class, layout.byteorder, machine, flags, size, ehdr, phdrs, _parse_segments(phdrs, layout, name)
+        layout.elf_class,
+        layout.byteorder,
+        machine,
+        flags,
+        size,
+        ehdr,
+        phdrs,
+        _parse_segments(phdrs, layout, name, end_max),
     )
 
 
@@ -186,16 +195,16 @@ def join_headers(ehdr: bytes, phdrs: bytes, size: int, name: str = "the core") -
         )
     _check_type(ehdr, layout, name)
     fields = layout.ehdr.unpack_from(ehdr, _IDENT_BYTES)
-    segments = _parse_segments(phdrs, layout, name)
+    segments = _parse_segments(phdrs, layout, name, IMAGE_BYTES_MAX)
     headers = ElfHeaders(layout.elf_class, layout.byteorder, fields[1], fields[6], size, ehdr, phdrs, segments)
     _check_extent(headers, name)
     return headers
 
 
-def _parse_segments(phdrs: bytes, layout: _Layout, name: str) -> tuple[Segment, ...]:
+def _parse_segments(phdrs: bytes, layout: _Layout, name: str, end_max: int) -> tuple[Segment, ...]:
     segments = tuple(Segment(*(fields[i] for i in layout.order)) for fields in layout.phdr.iter_unpack(phdrs))
     for number, segment in enumerate(segments):
-        _check_segment(segment, number, layout, name)
+        _check_segment(segment, number, layout, name, end_max)
     return segments
 
 
@@ -241,10 +250,10 @@ def _extended_count(file: _File, shoff: int, shentsize: int, layout: _Layout) ->
     return int.from_bytes(section[layout.section_info : layout.section_info + 4], layout.byteorder)
 
 
-def _check_segment(segment: Segment, number: int, layout: _Layout, name: str) -> None:
+def _check_segment(segment: Segment, number: int, layout: _Layout, name: str, end_max: int) -> None:
     """What one program header must fulfil by itself. Only PT_LOAD shows memory; p_memsz of notes means nothing."""
     limit = 1 << layout.elf_class
-    if segment.offset + segment.filesz > min(limit, IMAGE_BYTES_MAX):
+    if segment.offset + segment.filesz > min(limit, end_max):
         raise BadHeadersError(
             f"{name}: program header {number} claims {segment.filesz} bytes at {segment.offset}, beyond any file"
         )

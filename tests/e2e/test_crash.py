@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,10 @@ MEMORY = "416M"
 CRASHKERNEL = "crashkernel=112M"
 NONCE = "netdump crash test: last words 4711"
 CLIENT_PEAK_MAX = 32.0  # MiB (DESIGN section 6)
+ESTIMATE = """\
+netdump estimate --json -d 0 -d 31 > /tmp/estimate 2> /tmp/progress
+tr -d '\\n' < /tmp/estimate; echo; echo ESTIMATED
+"""
 ARM_AND_CRASH = f"""\
 {vm.STATIC_NETWORK}
 netdump enroll {{url}} --token {{token}} --out /root/client.toml || exit
@@ -61,7 +65,9 @@ def token(collector: vm.GuestCollector) -> str:
 def test_a_panic_ends_up_in_the_collector(
     collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    script = ARM_AND_CRASH.format(url=collector.guest_url, token=token(collector), options="--final poweroff")
+    script = ESTIMATE + ARM_AND_CRASH.format(
+        url=collector.guest_url, token=token(collector), options="--final poweroff"
+    )
     initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
     console = vm.boot(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL)
 
@@ -71,6 +77,8 @@ def test_a_panic_ends_up_in_the_collector(
     assert (dump["state"], dump["host"], dump["kernel_release"]) == ("complete", "crashy", vm.RELEASE), console[-4000:]
     assert dump["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
     assert dump["totals"]["lost"] == 0
+
+    check_estimate(console, dump)
 
     target = tmp_path / "vmcore"
     analyst = collector.enroll("analyst", "ann")
@@ -139,6 +147,24 @@ def test_without_a_collector_the_dump_is_saved_and_sent_later(
     console = vm.boot(kernel, initrd, tmp_path / "console2", append="", options=drive)
     (dump,) = collector.dumps()
     assert (dump["state"], dump["panic"]) == ("complete", "Kernel panic - not syncing: sysrq triggered crash"), console
+
+
+def check_estimate(console: str, dump: dict[str, Any]) -> None:
+    """What the healthy guest forecast of its dump, and what came: nearly the same memory, at work for a few seconds."""
+    found = re.search(r"^(\{.*\})\s+ESTIMATED$", console, re.MULTILINE)
+    assert found is not None, console[-4000:]
+    forecast = json.loads(found[1])
+    assert forecast["kernel_release"] == vm.RELEASE
+    assert forecast["remark"] is None
+    assert forecast["crashkernel_bytes"] == 112 << 20
+    assert min(forecast["pages"][name] for name in ("kernel", "free", "cache", "user")) > 1000
+    whole, small = forecast["levels"]
+    assert small["wire_bytes"] < whole["wire_bytes"]
+    memory = dump["totals"]["data"] + dump["totals"]["zero"] + dump["totals"]["excluded"]
+    assert forecast["memory_bytes"] == pytest.approx(memory, rel=0.1)
+    assert dump["level"] == 31
+    assert 0.5 < dump["stored_bytes"] / small["wire_bytes"] < 2
+    assert 0.5 < dump["totals"]["excluded"] / small["excluded_bytes"] < 2
 
 
 def wait_for_bytes(collector: vm.GuestCollector, guest: vm.Guest, count: int) -> None:
