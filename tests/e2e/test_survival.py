@@ -54,7 +54,7 @@ def dumps(tmp_path_factory: pytest.TempPathFactory, whole_core: Path) -> dict[in
         analyst = str(collector.enroll("analyst", "ann"))
         fetched = {}
         for level in (0, 31):
-            netdump("send", whole_core, "-d", level, "--config", host)
+            netdump("send", whole_core, "-d", str(level), "--config", host)
             (dump,) = (dump for dump in collector.dumps() if dump["level"] == level)
             assert dump["remark"] is None
             fetched[level] = folder / f"vmcore{level}"
