@@ -193,6 +193,8 @@ class Machine:
                     after, before = self._chain(address + at, chain)
                     put(at, after)
                     put(at + word, before)
+                held = sum(block == order for block in blocks.values()) if zone == _ZONES - 1 else 0
+                put(zone * _ZONE_BYTES + free_area + order * area_bytes + _LISTS * 2 * word, held)
         counted = frames.free_pages() if self.free_pages is None else self.free_pages
         put(zone_at + stat, counted)
         span = self.ram_bytes // self.page_bytes

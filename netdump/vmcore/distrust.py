@@ -75,6 +75,10 @@ class Distrust:
             self.wanted = stopped
             self.reasons.append(f"{_NAMES[group]} are sent too: {reason}")
 
+    def note(self, reason: str) -> None:
+        """Say why some pages are kept that the level asks to leave out, without stopping anything."""
+        self.reasons.append(reason)
+
     def stop_all(self, reason: str) -> None:
         """Keep everything from now on."""
         if not self.wanted.nothing:

@@ -22,15 +22,18 @@ from netdump.vmcore.freelists import check_free_lists
 from netdump.vmcore.kernelpages import iter_kernel_pages
 from netdump.vmcore.memmap import core_frames, open_memory_map
 from netdump.vmcore.pagearray import PageArray
-from netdump.vmcore.pagerules import Refusals, read_rules
+from netdump.vmcore.pagerules import Refusals, read_rules, unknown_compounds
 from netdump.vmcore.paging import PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.structpage import Wanted
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.kernel import KernelFacts
+    from netdump.vmcore.memmap import MemoryMap
     from netdump.vmcore.source import Source
 
 LEVEL_ALL: Final = 31
@@ -39,6 +42,7 @@ LEVEL_ALL: Final = 31
 _RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
 _CLASSES: Final = tuple(ExcludeClass)
 _KNOWN_PAGES: Final = 64
+_LOOKS: Final = 256
 _FREE: Final = (ExcludeClass.FREE, ExcludeClass.UNACCEPTED)
 
 
@@ -63,9 +67,19 @@ def open_filter(
     memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
     pages = PageArray(space, memory_map, rules, facts.page_bytes)
     distrust = Distrust(wanted, refusals)
+    for remark in (*unknown_compounds(rules, wanted), *_unmapped(memory_map, core_frames(headers, facts.page_bytes))):
+        distrust.note(remark)
     check_free_lists(distrust, pages, info, facts.cpus, core_frames(headers, facts.page_bytes))
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
     return PageFilter(FrameWalk(pages, distrust), distrust, facts.page_bytes)
+
+
+def _unmapped(memory_map: MemoryMap, frames: Sequence[range]) -> list[str]:
+    """What to say if much of the memory has no struct pages: it is kept."""
+    step = max(1, sum(map(len, frames)) // _LOOKS)
+    looks = [memory_map.locate(pfn)[0] for part in frames[:_LOOKS] for pfn in range(part.start, part.stop, step)]
+    missing = looks.count(None)
+    return [f"{100 * missing // len(looks)}% of memory is not in the memory map"] if missing * 4 > len(looks) else []
 
 
 class PageFilter:

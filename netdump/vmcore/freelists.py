@@ -55,6 +55,10 @@ def check_free_lists(
     if not _flags_agree(pages, zones):
         distrust.stop_all("free pages of one zone have flags of several")
         return
+    if pages.rules.types.unaccepted is None and 2 * zones.listed_pages + slack < zones.free_pages:
+        distrust.note(
+            f"of {zones.free_pages} free pages only {zones.listed_pages} are in blocks of a size that is known"
+        )
     right = sum(_is_block(pages, block, distrust.wanted._replace(free=True)) for block in zones.blocks)
     if _too_few(right, blocks) or (not blocks and zones.free_pages > _SLACK_PAGES):
         _stop_types(distrust, pages, f"of {blocks} blocks of the free lists only {right} look free")

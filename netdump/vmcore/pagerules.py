@@ -116,6 +116,17 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
     return rules, _refusals(rules, odd)
 
 
+def unknown_compounds(rules: PageRules, wanted: Wanted) -> tuple[str, ...]:
+    """What to say of compound pages that are kept for want of a key, though single pages of their class are not."""
+    if not (wanted.cache or wanted.user):
+        return ()
+    if not rules.head_mask or rules.compound is None:
+        return ("VMCOREINFO does not say how large compound pages are: most of their pages are sent",)
+    if wanted.user and rules.compound.huge_at is None and rules.types.hugetlb is None:
+        return ("VMCOREINFO does not say which pages are of hugetlbfs: they are sent",)
+    return ()
+
+
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 

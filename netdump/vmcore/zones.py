@@ -34,10 +34,14 @@ class FreeBlock(NamedTuple):
 
 
 class Zones(NamedTuple):
-    """All zones. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each free list."""
+    """All zones. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each free list.
+
+    listed_pages: how many pages all blocks of the free lists have, as these count them.
+    """
 
     number: int
     free_pages: int
+    listed_pages: int
     blocks: tuple[FreeBlock, ...]
 
 
@@ -62,7 +66,7 @@ class ZoneLayout(NamedTuple):
 def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) -> Zones:
     """Read all zones of nodes, given by address. Raises KernelDataError if there are none or they make no sense."""
     word = layout.word
-    count = free_pages = 0
+    count = free_pages = listed = 0
     found: list[int] = []
     for node in nodes:
         zones = space.read_uint(node + layout.nr_zones, 4)
@@ -75,11 +79,19 @@ def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) ->
                 value = 0
             count += 1
             free_pages += value
+            listed += _listed_pages(space, layout, zone)
             found.append(zone)
     if not found:
         raise KernelDataError("no node of this kernel can be found")
     blocks = islice(_iter_blocks(space, layout, found), _ENTRIES_MAX)
-    return Zones(count, free_pages, tuple(blocks))
+    return Zones(count, free_pages, listed, tuple(blocks))
+
+
+def _listed_pages(space: AddressSpace, layout: ZoneLayout, zone: int) -> int:
+    """Pages of all blocks on a zone's free lists: nr_free of each struct free_area, which comes behind its lists."""
+    place = zone + layout.free_area + layout.free_list + layout.lists * layout.list_bytes
+    counts = (space.read_uint(place + order * layout.area_bytes, layout.word) for order in range(min(layout.areas, 32)))
+    return sum(count << order for order, count in enumerate(counts))
 
 
 def read_layout(info: Vmcoreinfo, word: int) -> ZoneLayout:

@@ -145,3 +145,12 @@ def test_a_fault_of_the_filter_itself_keeps_everything(opened: Opened, monkeypat
     assert "ZeroDivisionError: on purpose" in page_filter.remark
     monkeypatch.undo()
     assert page_filter.classify(PLAYGROUND << 12, 4096) == [(ExcludeClass.NONE, 4096)]
+
+
+def test_memory_that_the_memory_map_lacks() -> None:
+    machine = populate(x86_64(ERAS["6.12"], ram_bytes=512 << 20))
+    machine.lines["NUMBER(SECTION_SIZE_BITS)"] = "26"  # half of the sections
+    core = Opened.of(machine)
+    page_filter = core.filter(31)
+    assert core.classify(page_filter).keys() <= machine.frames.expected(31).keys()
+    assert "% of memory is not in the memory map" in (page_filter.remark or "")

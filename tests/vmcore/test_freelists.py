@@ -11,7 +11,7 @@ from netdump.vmcore.freelists import check_free_lists
 from netdump.vmcore.memmap import core_frames
 from netdump.vmcore.pagerules import Refusals
 from netdump.vmcore.structpage import Wanted
-from tests.vmcore.made_up import Opened, populate
+from tests.vmcore.made_up import Opened, ground, populate
 
 if TYPE_CHECKING:
     from netdump.testing.memmap_writer import Machine
@@ -129,3 +129,14 @@ def test_free_lists_that_are_empty_although_memory_is_free() -> None:
     machine = x86_64(ERAS["6.1"])
     machine.free_pages = 100  # out of memory: that is how many machines die
     assert checked(machine).remark is None
+
+
+def test_free_blocks_of_a_size_that_is_not_known() -> None:
+    """LENGTH(zone.free_area) is too small: larger blocks are kept, which nobody would notice."""
+    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
+    for number in range(30):
+        machine.frames.free(ground(machine) + 1024 * number, 10)
+    assert checked(machine).remark is None
+    machine.lines["LENGTH(zone.free_area)"] = "10"
+    distrust = checked(machine)
+    assert "of 30720 free pages only 0 are in blocks of a size that is known" in str(distrust.remark)

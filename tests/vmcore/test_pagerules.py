@@ -5,7 +5,7 @@ import pytest
 from netdump.errors import KernelDataError
 from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.elf import ElfHeaders
-from netdump.vmcore.pagerules import Refusals, read_rules
+from netdump.vmcore.pagerules import Refusals, read_rules, unknown_compounds
 from netdump.vmcore.structpage import PageRules, Wanted
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 from tests.vmcore.test_pageclasses import frames_of
@@ -138,3 +138,21 @@ def test_orders_that_cannot_be() -> None:
         rules, refusals = rules_of("6.1", {"LENGTH(zone.free_area)": length})
         assert rules.orders == 0
         assert refusals.free is not None
+
+
+@pytest.mark.parametrize(
+    ("era", "lines", "says"),
+    [
+        ("6.12", {}, ""),
+        ("4.1", {}, ""),
+        ("6.1", {"NUMBER(PG_head_mask)": ""}, "how large compound pages are"),
+        ("6.1", {"OFFSET(page.compound_order)": ""}, "how large compound pages are"),
+        ("6.1", {"OFFSET(page.compound_dtor)": ""}, "which pages are of hugetlbfs"),
+        ("6.12", {"NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)": "", "NUMBER(PG_hugetlb)": ""}, "how large compound pages are"),
+    ],
+)
+def test_compound_pages_that_are_kept_for_want_of_a_key(era: str, lines: dict[str, str], says: str) -> None:
+    rules, _ = rules_of(era, lines)
+    assert says in "".join(unknown_compounds(rules, ALL))
+    assert bool(says) == bool(unknown_compounds(rules, ALL))
+    assert unknown_compounds(rules, Wanted.of_level(16)) == ()
