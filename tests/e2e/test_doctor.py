@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 
 MEMORY = "416M"
 NONCE = "netdump drill test: 4711"
+# At the end no image is built, for there is no such kernel: that would take as long as all the rest.
 BARE = f"""\
 {vm.STATIC_NETWORK}
 echo BEGIN bare; netdump doctor --json --config /root/client.toml; echo END $?
@@ -34,10 +35,9 @@ netdump arm --config /root/client.toml --no-watchdog || exit
 echo BEGIN armed; netdump doctor --json; echo END $?
 echo '{NONCE}' > /dev/kmsg
 echo BEGIN drill; netdump doctor --drill --json 2>/dev/null; echo END $?
-ip addr add 10.0.2.77/24 dev eth0
 echo DRILLED
 while nc -w 1 10.0.2.2 {{port}} < /dev/null > /dev/null 2>&1; do sleep 0.2; done
-echo BEGIN alone; netdump doctor --json; echo END $?
+echo BEGIN alone; netdump doctor --json --config /root/client.toml --kernel none; echo END $?
 """
 
 
@@ -121,4 +121,3 @@ def test_arm_drill_and_a_collector_that_goes(
     assert status == 96
     assert [state for topic, state in found.items() if topic.startswith("collector ")] == ["problem"]
     assert found["clock"] == "unknown"
-    assert found["loaded"] == "problem"  # another address since: the image has the old network
