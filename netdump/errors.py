@@ -11,7 +11,7 @@ A class stands for one kind of trouble. It carries
 
 The first line of a docstring is the general sentence; the message of an instance says what happened, to which file,
 host or dump, and what to do now. Statuses: 10-19 the core, 20-29 settings, 30-39 sending, 40-49 store and index, 50-59
-certificates, 60-69 the remote API, 70-79 the collector process, 80-89 commands, 90-99 the capture image and arming.
+certificates, 60-69 the remote API, 70-79 the collector process, 80-89 commands, 90-109 the capture image and arming.
 """
 
 from __future__ import annotations
@@ -378,6 +378,13 @@ class AddressError(ServeError):
     exit_status = 73
 
 
+class DependencyError(NetdumpError):
+    """A Python package that this command needs is missing or broken."""
+
+    code = "dependency"
+    exit_status = 81
+
+
 class DemoError(NetdumpError):
     """The demo did not show what it should."""
 
@@ -439,3 +446,31 @@ class DrillError(NetdumpError):
 
     code = "drill"
     exit_status = 97
+
+
+class KernelMissingError(ImageError):
+    """The kernel that is to capture is not installed."""
+
+    code = "image-kernel"
+    exit_status = 98
+
+
+class ProgramsError(ImageError):
+    """A part of Python that the capture image needs is missing or broken."""
+
+    code = "image-programs"
+    exit_status = 99
+
+
+class CompressionError(ImageError):
+    """The kernel cannot unpack an image of this compression."""
+
+    code = "image-compression"
+    exit_status = 100
+
+
+class SaveFolderError(ImageError):
+    """The capture kernel cannot save a dump in this folder."""
+
+    code = "image-save"
+    exit_status = 101

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _EVERYWHERE = (
     click.option(
-        "--config", "bundle", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True,
-        metavar="FILE", help="This host's bundle.",
+        "--config", "bundle", type=click.Path(path_type=Path, readable=False), default=DEFAULT_CONFIG,
+        show_default=True, metavar="FILE", help="This host's bundle.",
     ),
     click.option("--kernel", metavar="RELEASE", help="The kernel that captures, as uname -r says; default: this one."),
     click.option(

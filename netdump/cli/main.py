@@ -15,13 +15,15 @@ import click
 
 import netdump.cli
 from netdump import __version__
-from netdump.errors import NetdumpError
+from netdump.errors import DependencyError, NetdumpError
 
 PREFIX = "cmd_"
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
 
 # Top-level packages that only the collector needs, and what to install when one is missing.
 SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+# Those that every command may need.
+CLIENT_NEEDS = {"cryptography", "rich", "urllib3", "zstandard"}
 
 
 class Commands(click.Group):
@@ -68,13 +70,13 @@ def main(arguments: list[str]) -> int:
         report(error, as_json="--json" in arguments)
         return error.exit_status
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in SERVER_EXTRA:
+        top = (error.name or "").partition(".")[0]
+        if top not in SERVER_EXTRA | CLIENT_NEEDS:
             raise
-        click.echo(
-            f"netdump: this command needs the collector's libraries ({error.name}): pip install 'netdump[server]'",
-            err=True,
-        )
-        return NetdumpError.exit_status
+        what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
+        missing = DependencyError(f"this command needs {error.name}, which is not installed: pip install '{what}'")
+        report(missing, as_json="--json" in arguments)
+        return missing.exit_status
     return result if isinstance(result, int) else 0
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdump.errors import BundleError, ConfigError, ConfigMissingError, ImageError
+from netdump.errors import BundleError, ConfigError, ConfigMissingError, ProgramsError
 from netdump.image.elfobject import is_elf, read_object
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Closure:
 def find_closure(bundle: Path | None) -> Closure:
     """Find everything that the client and the init load. bundle: is rehearsed with; None leaves that out.
 
-    Raises ImageError, and ConfigError or BundleError of the bundle.
+    Raises ProgramsError, and ConfigError or BundleError of the bundle.
     """
     answer = _ask(bundle)
     files, sources = [], []
@@ -69,7 +69,7 @@ def find_closure(bundle: Path | None) -> Closure:
         elif module["kind"] == "extension":
             files.append(PythonFile(_part(module["name"]), _target(module), Path(module["path"])))
         elif module["kind"] != "frozen":
-            raise ImageError(f"{module['name']} is loaded from {module['path']}, which cannot be put into the image")
+            raise ProgramsError(f"{module['name']} is loaded from {module['path']}, which cannot be put into the image")
     extensions = {str(file.source.resolve()) for file in files}
     files += _libraries([path for path in answer["libraries"] if path not in extensions])
     return Closure(tuple(files), tuple(sources))
@@ -100,7 +100,7 @@ def _interpreter() -> Path:
     """The interpreter itself, not the link of a virtual environment: without pyvenv.cfg it finds its own library."""
     base = getattr(sys, "_base_executable", None) or sys.executable
     if not base:
-        raise ImageError("Python does not know its own program: start netdump by its full path")
+        raise ProgramsError("Python does not know its own program: start netdump by its full path")
     return Path(base).resolve()
 
 
@@ -110,7 +110,7 @@ def _ask(bundle: Path | None) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(output)
     except ValueError as error:
-        raise ImageError("the interpreter gave no answer about the modules it loads") from error
+        raise ProgramsError("the interpreter gave no answer about the modules it loads") from error
     if "error" in answer:
         raise _judge(answer["error"])
     return answer
@@ -123,10 +123,10 @@ def _judge(error: dict[str, Any]) -> Exception:
             return known(error["text"])
     if error["type"] in {"ModuleNotFoundError", "ImportError"}:
         name = error["name"] or "a module"
-        return ImageError(
+        return ProgramsError(
             f"{name} cannot be imported by {_interpreter()} ({error['text']}): the client needs it; install it again"
         )
-    return ImageError(f"the client does not start in a bare interpreter: {error['type']}: {error['text']}")
+    return ProgramsError(f"the client does not start in a bare interpreter: {error['type']}: {error['text']}")
 
 
 def _run(script: Path, request: bytes) -> bytes:
@@ -134,10 +134,10 @@ def _run(script: Path, request: bytes) -> bytes:
     try:
         done = subprocess.run(command, input=request, capture_output=True, timeout=CHILD_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ImageError(f"{command[0]} cannot be run to look at the client: {error}") from error
+        raise ProgramsError(f"{command[0]} cannot be run to look at the client: {error}") from error
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ImageError(f"{script.name} failed in {command[0]}: {' '.join(last) or f'status {done.returncode}'}")
+        raise ProgramsError(f"{script.name} failed in {command[0]}: {' '.join(last) or f'status {done.returncode}'}")
     return done.stdout
 
 
@@ -147,7 +147,7 @@ def _package_folders() -> list[str]:
     for name in ("zstandard",):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
-            raise ImageError(f"the package {name} is not installed: pip install {name}")
+            raise ProgramsError(f"the package {name} is not installed: pip install {name}")
         folders.append(str(Path(spec.submodule_search_locations[0]).resolve().parent))
     return list(dict.fromkeys(folders))
 
@@ -205,11 +205,11 @@ def _library_part(name: str) -> str:
 
 
 def read_binary(path: Path, stripper: str | None) -> bytes:
-    """Read a file, without symbols if it is ELF and stripper, the program `strip`, is at hand. Raises ImageError."""
+    """Read a file, without symbols if it is ELF and stripper, the program `strip`, is at hand. Raises ProgramsError."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+        raise ProgramsError(f"{path} cannot be read: {error.strerror}") from error
     if stripper is None or not is_elf(content):
         return content
     with tempfile.TemporaryDirectory(prefix="netdump-strip-") as folder:

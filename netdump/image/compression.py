@@ -10,7 +10,7 @@ import lzma
 from typing import TYPE_CHECKING
 
 from netdump.codec import Compressor
-from netdump.errors import ImageError
+from netdump.errors import CompressionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,11 +24,14 @@ _OPTIONS = {"zstd": "RD_ZSTD", "xz": "RD_XZ", "gzip": "RD_GZIP"}
 
 
 def choose(kernel: Kernel, wanted: str | None = None) -> str:
-    """Choose one of NAMES. wanted: the administrator's choice. Raises ImageError if the kernel lacks it."""
+    """Choose one of NAMES. wanted: the administrator's choice. Raises CompressionError if the kernel lacks it."""
     if wanted:
         option = _OPTIONS.get(wanted)
         if option and not kernel.enabled(option):
-            raise ImageError(f"kernel {kernel.release} cannot unpack {wanted} (CONFIG_{option} is not set)")
+            raise CompressionError(
+                f"kernel {kernel.release} cannot unpack {wanted} (CONFIG_{option} is not set): leave --compression "
+                "away, or name another"
+            )
         return wanted
     return next((name for name, option in _OPTIONS.items() if kernel.enabled(option)), "none")
 

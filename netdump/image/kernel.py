@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdump.errors import ImageError
+from netdump.errors import KernelMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +39,12 @@ class Kernel:
     config: Mapping[str, str]
 
     def image(self) -> Path:
-        """The file to boot. Raises ImageError."""
+        """The file to boot. Raises KernelMissingError."""
         for pattern in _IMAGES:
             path = self.root / pattern.format(self.release)
             if path.is_file():
                 return path
-        raise ImageError(
+        raise KernelMissingError(
             f"the kernel image of {self.release} is not in /boot or /lib/modules: install its package, or name another "
             "one with --kernel"
         )
@@ -57,18 +57,18 @@ class Kernel:
 def find_kernel(release: str | None = None, root: Path = Path("/"), running: str | None = None) -> Kernel:
     """Find an installed kernel. release: default the running one, which `running` names if it is not this machine's.
 
-    Raises ImageError.
+    Raises KernelMissingError.
     """
     running = running or os.uname().release
     release = release or running
     if "/" in release or release.startswith("."):
-        raise ImageError(f"{release!r} is not a kernel release as `uname -r` prints it")
+        raise KernelMissingError(f"{release!r} is not a kernel release as `uname -r` prints it")
     for folder in ("lib/modules", "usr/lib/modules"):
         modules = root / folder / release
         if modules.is_dir():
             return Kernel(release, root, modules, _config(release, root, is_running=release == running))
     known = sorted({path.name for path in (root / "lib/modules").glob("*") if path.is_dir()})
-    raise ImageError(
+    raise KernelMissingError(
         f"there are no modules of kernel {release} (installed: {', '.join(known) or 'none'}): name one with --kernel"
     )
 

@@ -77,9 +77,8 @@ class ModuleTree:
         try:
             content = _decompress(path)
         except (OSError, EOFError, lzma.LZMAError, CodecError) as error:
-            raise DriverError(
-                f"{path} cannot be read ({error}): install kernel {self._kernel.release} again"
-            ) from error
+            why = getattr(error, "strerror", None) or error
+            raise DriverError(f"{path} cannot be read ({why}): install kernel {self._kernel.release} again") from error
         if not is_elf(content):
             raise DriverError(f"{path} is not a kernel module: install kernel {self._kernel.release} again")
         firmware = read_modinfo(content, str(path)).get("firmware", [])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from netdump.errors import ImageError
+from netdump.errors import SaveFolderError
 from netdump.image.devices import block_modules
 from netdump.image.init.plan import Save
 from netdump.image.init.save import UUID_OFFSETS, read_uuid
@@ -27,31 +27,31 @@ class SaveTarget:
 
 
 def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> SaveTarget:
-    """Find where a folder of this machine lies. Raises ImageError."""
+    """Find where a folder of this machine lies. Raises SaveFolderError."""
     if not folder.is_dir():
-        raise ImageError(f"--save {folder}: there is no such folder: make it first")
+        raise SaveFolderError(f"--save {folder}: there is no such folder: make it first")
     real = folder.resolve()
     mount = _mount_of(real, mountinfo)
     if mount is None:
-        raise ImageError(f"--save {folder}: the file system that it lies on is not known")
+        raise SaveFolderError(f"--save {folder}: the file system that it lies on is not known")
     number, root, point, kind = mount
     if kind not in UUID_OFFSETS:
-        raise ImageError(
+        raise SaveFolderError(
             f"--save {folder} lies on {kind}, which the capture image cannot use: choose a folder on "
             f"{', '.join(sorted(UUID_OFFSETS))}"
         )
     entry = (sys / "dev/block" / number).resolve()
     if not entry.exists() or (entry / "dm").exists() or (entry / "md").exists():
-        raise ImageError(
+        raise SaveFolderError(
             f"--save {folder} lies on {entry.name}, not on a plain disk or partition: the capture image has no LVM, "
             "RAID or encryption"
         )
     uuid = read_uuid(f"/dev/{entry.name}", kind)
     if len(uuid) != 32:
-        raise ImageError(f"--save {folder}: /dev/{entry.name} cannot be read: run this as root")
+        raise SaveFolderError(f"--save {folder}: /dev/{entry.name} cannot be read: run this as root")
     inside = str(Path(root) / real.relative_to(point))
     if len(inside.split()) != 1:
-        raise ImageError(f"--save {folder}: the path must not hold blanks")
+        raise SaveFolderError(f"--save {folder}: the path must not hold blanks")
     return SaveTarget(Save(kind, uuid, inside), (*block_modules(entry.name, sys), kind))
 
 

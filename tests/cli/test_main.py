@@ -11,7 +11,7 @@ import pytest
 
 from netdump import __version__
 from netdump.cli import main as group
-from netdump.errors import DumpNotFoundError
+from netdump.errors import DependencyError, DumpNotFoundError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,15 +53,20 @@ def test_an_error_is_one_sentence_and_its_status(
     assert json.loads(out) == {"error": {"code": "not-found", "message": "no dump starts with beef"}}
 
 
-def test_missing_collector_libraries_are_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("sqlalchemy", "'netdump[server]'"), ("zstandard.backend_c", "'netdump'")]
+)
+def test_missing_libraries_are_named(
+    name: str, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
     monkeypatch.setattr(group.netdump_command, "main", fail)
-    assert group.main(["list", "--root", "x"]) == 1
-    assert "netdump[server]" in capsys.readouterr().err
+    assert group.main(["list", "--root", "x"]) == DependencyError.exit_status
+    assert capsys.readouterr().err == (
+        f"netdump: this command needs {name}, which is not installed: pip install {remedy}\n"
+    )
 
 
 def test_any_other_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

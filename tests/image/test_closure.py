@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BundleError, ConfigMissingError, ImageError
+from netdump.errors import BundleError, ConfigMissingError, ProgramsError
 from netdump.image import closure
 from netdump.image.closure import add_closure, find_closure, read_binary
 from netdump.image.cpio import Archive
@@ -51,7 +51,7 @@ def test_twice_the_same_bytes(found: closure.Closure, bundle: Path) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     monkeypatch.setattr(closure, "ROOTS", ("netdump.client.command", "no_such_module"))
-    with pytest.raises(ImageError, match=r"no_such_module cannot be imported by .*: the client needs it"):
+    with pytest.raises(ProgramsError, match=r"no_such_module cannot be imported by .*: the client needs it"):
         find_closure(bundle)
 
 
@@ -68,7 +68,7 @@ def test_stripping_needs_strip_and_changes_no_text(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_bytes(b"x")
     assert read_binary(text, shutil.which("strip")) == b"x"
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ProgramsError, match="cannot be read"):
         read_binary(tmp_path / "absent", None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from netdump.errors import ImageError
+from netdump.errors import CompressionError
 from netdump.image.compression import choose, compress
 from netdump.image.kernel import Kernel
 
@@ -29,7 +29,7 @@ def test_the_best_that_the_kernel_can_unpack() -> None:
 def test_a_choice_is_checked() -> None:
     assert choose(kernel(RD_GZIP="y"), "gzip") == "gzip"
     assert choose(kernel(RD_GZIP="y"), "none") == "none"
-    with pytest.raises(ImageError, match=r"kernel 6\.1 cannot unpack zstd \(CONFIG_RD_ZSTD is not set\)"):
+    with pytest.raises(CompressionError, match=r"kernel 6\.1 cannot unpack zstd \(CONFIG_RD_ZSTD is not set\)"):
         choose(kernel(RD_GZIP="y"), "zstd")
 
 

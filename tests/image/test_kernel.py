@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import ImageError
+from netdump.errors import KernelMissingError
 from netdump.image.kernel import find_kernel
 from tests.image.modules import write_tree
 
@@ -34,14 +34,14 @@ def test_an_unknown_configuration_forbids_nothing(tmp_path: Path) -> None:
 def test_a_kernel_that_is_not_installed(tmp_path: Path) -> None:
     write_tree(tmp_path, RELEASE, {})
     with pytest.raises(
-        ImageError, match=rf"no modules of kernel 5\.4 \(installed: {RELEASE}\): name one with --kernel"
+        KernelMissingError, match=rf"no modules of kernel 5\.4 \(installed: {RELEASE}\): name one with --kernel"
     ):
         find_kernel("5.4", tmp_path)
-    with pytest.raises(ImageError, match="is not in /boot or /lib/modules"):
+    with pytest.raises(KernelMissingError, match="is not in /boot or /lib/modules"):
         find_kernel(RELEASE, tmp_path).image()
 
 
 @pytest.mark.parametrize("release", ["../etc", "/etc", "."])
 def test_a_release_is_no_path(tmp_path: Path, release: str) -> None:
-    with pytest.raises(ImageError, match="not a kernel release"):
+    with pytest.raises(KernelMissingError, match="not a kernel release"):
         find_kernel(release, tmp_path)

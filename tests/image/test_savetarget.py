@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from netdump.errors import ImageError
+from netdump.errors import SaveFolderError
 from netdump.image import savetarget
 from netdump.image.init.plan import Save
 from netdump.image.savetarget import find_target
@@ -38,22 +38,22 @@ def test_a_folder_on_a_partition(machine: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(machine: Path) -> None:
-    with pytest.raises(ImageError, match="there is no such folder: make it first"):
+    with pytest.raises(SaveFolderError, match="there is no such folder: make it first"):
         find(machine, machine / "absent")
 
 
 def test_a_file_system_that_the_image_cannot_use(machine: Path) -> None:
-    with pytest.raises(ImageError, match="lies on overlay, which the capture image cannot use"):
+    with pytest.raises(SaveFolderError, match="lies on overlay, which the capture image cannot use"):
         find(machine, Path("/"))
 
 
 def test_device_mapper_is_refused(machine: Path) -> None:
     ((machine / "sys/class/block/vda1").resolve() / "dm").mkdir()
-    with pytest.raises(ImageError, match="no LVM, RAID or encryption"):
+    with pytest.raises(SaveFolderError, match="no LVM, RAID or encryption"):
         find(machine, machine / "crash")
 
 
 def test_a_device_that_cannot_be_read(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(savetarget, "read_uuid", lambda *_: "")
-    with pytest.raises(ImageError, match="/dev/vda1 cannot be read: run this as root"):
+    with pytest.raises(SaveFolderError, match="/dev/vda1 cannot be read: run this as root"):
         find(machine, machine / "crash")
