@@ -11,13 +11,14 @@ import pytest
 
 from tests.e2e import vm
 from tests.e2e.rig import POLL_PERIOD, netdump
+from tests.e2e.test_crash import collector, kernel, root, token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from netdump.image.kernel import Kernel
 
+__all__ = ["collector", "kernel", "root"]
 pytestmark = pytest.mark.e2e
 
 MEMORY = "416M"
@@ -39,24 +40,6 @@ echo DRILLED
 while nc -w 1 10.0.2.2 {{port}} < /dev/null > /dev/null 2>&1; do sleep 0.2; done
 echo BEGIN alone; netdump doctor --json --config /root/client.toml --kernel none; echo END $?
 """
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    return vm.kernel()
-
-
-@pytest.fixture(scope="module")
-def root(kernel: Kernel) -> bytes:
-    return vm.build_root(kernel)
-
-
-@pytest.fixture
-def collector(tmp_path: Path) -> Iterator[vm.GuestCollector]:
-    running = vm.GuestCollector(tmp_path / "collector")
-    running.start()
-    yield running
-    running.stop()
 
 
 def told(console: str, name: str) -> tuple[int, dict[str, Any]]:
@@ -94,8 +77,7 @@ def test_a_machine_without_reserved_memory(kernel: Kernel, root: bytes, tmp_path
 def test_arm_drill_and_a_collector_that_goes(
     collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
 ) -> None:
-    made = json.loads(netdump("token", collector.folder, "--host", "crashy", "--json").stdout)["token"]
-    script = ARMED.format(url=collector.guest_url, token=made, port=collector.ingest.rpartition(":")[2])
+    script = ARMED.format(url=collector.guest_url, token=token(collector), port=collector.ingest.rpartition(":")[2])
     initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
     command = vm.qemu(kernel, initrd, tmp_path / "console", memory=MEMORY, append="crashkernel=112M")
     with vm.Guest(command, tmp_path / "console") as guest:
