@@ -81,7 +81,7 @@ def add_closure(closure: Closure, archive: Archive, *, strip: bool = True) -> di
     stripper = shutil.which("strip") if strip else None
     for file in closure.files:
         content = read_binary(file.source, stripper)
-        archive.add_file(file.target, content, 0o755)
+        archive.add_file(file.target, content, 0o755 if file.executable else 0o644)
         sizes[file.part] = sizes.get(file.part, 0) + len(content)
     compiled = _compile(closure.sources)
     for file, content in zip(closure.sources, compiled, strict=True):

@@ -29,6 +29,8 @@ firmware=/sys/module/firmware_class/parameters/path
 if [ -d "$root/lib/firmware" ] && [ -w "$firmware" ]; then
     printf %s "$root/lib/firmware" >"$firmware"
 fi
+# It was no program until now: for a program, dracut would bring libraries along that are in here already.
+chmod 755 "$root/{PYTHON_PATH}"
 exec chroot "$root" /{PYTHON_PATH} -ISB -c \
     'import sys; from netdump.image.init.target import main; sys.exit(main(sys.argv[1:]))' "$@"
 """
@@ -45,6 +47,7 @@ def write_tree(contents: Contents, folder: Path) -> int:
         if next(folder.iterdir(), None) is not None:
             raise AlreadyExistsError(f"{folder} is not empty: name a new folder")
         written += lay_out(contents, folder)
+        (folder / PYTHON_PATH).chmod(0o644)  # see SCRIPT
         _write_file(folder / DELIVER, SCRIPT.encode(), 0o755)
     except OSError as error:
         raise ImageError(f"{error.filename or folder} cannot be written: {error.strerror}") from error

@@ -31,8 +31,15 @@ api = "https://collector1.example.com:7462"
 # Settings of netdump send. A setting that is commented out has the value shown, except where what is sent decides.
 [send]
 """
-# Where no default stands: what is usual.
-CHOSEN: dict[str, object] = {"level": 31, "deadline": 3600, "patience": 120, "threads": 3, "kmsg": True}
+# Where no default stands: what is usual. For others some value of their kind.
+CHOSEN: dict[str, object] = {
+    "level": 31,
+    "compression": 1,
+    "deadline": 3600,
+    "patience": 120,
+    "threads": 3,
+    "kmsg": True,
+}
 
 
 def client_text() -> str:
@@ -41,7 +48,7 @@ def client_text() -> str:
         default = Settings._field_defaults[name]
         chosen = default is None
         note = "; what is sent decides" if chosen and "default" not in setting.text else ""
-        value = CHOSEN[name] if chosen else default
+        value = CHOSEN.get(name, setting.kind(max(setting.floor, 1))) if chosen else default
         lines.append(f"# {setting.text}{note}; {_range(setting)}\n#{name} = {json.dumps(value)}\n")
     return "".join(lines)
 

@@ -28,7 +28,9 @@ class Stand:
     def run(self, script: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         paths = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "CALLS": str(self.folder / "calls")}
         command = ["sh", DEPLOY / script, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**paths, **environment})
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, umask=0o022, env={**paths, **environment}
+        )
 
     @property
     def calls(self) -> list[str]:
@@ -53,17 +55,20 @@ def saved(stand: Stand, *names: str) -> Path:
 
 
 def test_saved_dumps_are_sent_and_removed(stand: Stand) -> None:
-    folder = saved(stand, "netdump-1.vmcore", "netdump-2.vmcore", "netdump-3.vmcore.partial", "vmcore")
+    folder = saved(stand, "netdump-1.d31.vmcore", "netdump-2.vmcore", "netdump-3.d31.vmcore.partial", "vmcore")
     stand.command("netdump")
     done = stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder))
     assert done.returncode == 0
-    assert stand.calls == [f"netdump send {folder}/netdump-1.vmcore", f"netdump send {folder}/netdump-2.vmcore"]
-    assert sorted(path.name for path in folder.iterdir()) == ["netdump-3.vmcore.partial", "vmcore"]
+    assert stand.calls == [
+        f"netdump send -d 31 {folder}/netdump-1.d31.vmcore",
+        f"netdump send {folder}/netdump-2.vmcore",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == ["netdump-3.d31.vmcore.partial", "vmcore"]
 
 
 def test_what_is_not_delivered_is_kept(stand: Stand) -> None:
     folder = saved(stand, "netdump-1.vmcore", "netdump-2.vmcore", "netdump-3.vmcore")
-    stand.command("netdump", "case $2 in *-1.vmcore) exit 31 ;; *-3.vmcore) exit 34 ;; esac")
+    stand.command("netdump", "case $* in *-1.vmcore) exit 31 ;; *-3.vmcore) exit 34 ;; esac")
     done = stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder))
     assert done.returncode == 31  # the first one's
     assert sorted(path.name for path in folder.iterdir()) == ["netdump-1.vmcore", "netdump-3.vmcore"]
@@ -101,6 +106,40 @@ def test_which_changes_of_the_network_count(
     environment = {"IFACE": interface} if interface else {}
     assert stand.run("network/rearm-on-network", *arguments, **environment).returncode == 0
     assert stand.calls == (["systemctl --no-block restart netdump-rearm.service"] if arms else [])
+
+
+# Hooks of images
+
+
+@pytest.mark.parametrize(("delivered", "status"), [(0, 1), (1, 0), (2, 0), (137, 0)])
+def test_kdump_pre_says_it_the_way_of_kdump_utils(stand: Stand, delivered: int, status: int) -> None:
+    """Not 0 ends with the final action, 0 lets kdump-utils dump: so 0 whenever no collector has the dump."""
+    stand.command("deliver", f"exit {delivered}")
+    script = (DEPLOY / "dracut/99netdump/kdump-pre.sh").read_text()
+    assert script.count("if /netdump/deliver") == 1
+    here = stand.folder / "kdump-pre.sh"
+    here.write_text(script.replace("/netdump/deliver", "deliver"))
+    assert stand.run(str(here)).returncode == status
+    assert stand.calls == ["deliver "]
+
+
+HOOK = "initramfs-tools/hooks/netdump"
+KDUMP_CONFDIR = "/var/lib/kdump/initramfs-tools"
+
+
+def test_the_hook_leaves_ordinary_images_alone(stand: Stand) -> None:
+    stand.command("netdump")
+    assert stand.run(HOOK, "prereqs").stdout.strip() == ""
+    assert stand.run(HOOK, CONFDIR="/etc/initramfs-tools", DESTDIR=str(stand.folder), version="6.1").returncode == 0
+    assert stand.calls == []
+
+
+def test_the_hook_refuses_an_image_that_all_can_read(stand: Stand) -> None:
+    stand.command("netdump")
+    done = stand.run(HOOK, CONFDIR=KDUMP_CONFDIR, DESTDIR=str(stand.folder), version="6.1")
+    assert done.returncode == 1
+    assert "set UMASK=0077 in /etc/initramfs-tools/conf.d/netdump" in done.stderr
+    assert stand.calls == []
 
 
 # install.sh

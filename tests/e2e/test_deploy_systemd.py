@@ -56,7 +56,7 @@ systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.ti
 systemctl start netdump-arm.service
 armed 1
 systemctl start netdump-send-saved.service
-[ ! -e /var/crash/netdump-20260101T000000.vmcore ]
+[ ! -e /var/crash/netdump-20260101T000000.d31.vmcore ]
 collector list --root /var/lib/netdump --json
 # An interface comes up, by each of the three that tell; a burst is one change.
 IFACE=eth0 /etc/network/if-up.d/netdump
@@ -125,7 +125,7 @@ def test_a_collector_and_a_host(copy: overlay.Overlay, tmp_path: Path) -> None:
     core = tiny_core()
     (copy.root / "root/core").write_bytes(core)
     (copy.root / "var/crash").mkdir(parents=True, exist_ok=True)
-    (copy.root / "var/crash/netdump-20260101T000000.vmcore").write_bytes(core[:-1] + b"\xff")
+    (copy.root / "var/crash/netdump-20260101T000000.d31.vmcore").write_bytes(core[:-1] + b"\xff")
     copy.write("/etc/systemd/system/netdump-arm.service.d/test.conf", ARM_INSTEAD)
     copy.write("/etc/systemd/system/netdump-rearm.service.d/test.conf", SHORT_WAIT)
     release = copy.run("uname", "-r").stdout.strip()

@@ -41,6 +41,7 @@ UNUSED = frozenset(
         "_curses", "_curses_panel", "_decimal", "readline", "_dbm", "_gdbm",
     )
 )  # fmt: skip
+MAC = "52:54:00:12:34:56"
 BOOT_TIMEOUT = 600.0
 
 INIT = """\
@@ -173,7 +174,7 @@ def qemu(
     return [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-m", memory, "-smp", "2",
         "-display", "none", "-serial", f"file:{log}", "-no-reboot",
-        "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56",
+        "-netdev", "user,id=n0", "-device", f"virtio-net-pci,netdev=n0,mac={MAC}",
         "-kernel", str(kernel.image()), "-initrd", str(initrd),
         "-append", f"console=ttyS0 panic=1 {append}", *options,
     ]  # fmt: skip

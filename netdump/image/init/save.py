@@ -38,6 +38,7 @@ def save_image(plan: Plan) -> int:
     """Save as the plan says. Returns 0 when the dump is safely on the disk."""
     if plan.save is None:
         return 2
+    level = _level()
     try:
         device = find_device(plan.save.kind, plan.save.uuid, time.monotonic() + DEVICE_SECONDS)
         if not device:
@@ -49,7 +50,7 @@ def save_image(plan: Plan) -> int:
             source = open_source(VMCORE)
             folder = MOUNT_POINT + plan.save.folder
             os.makedirs(folder, 0o700, exist_ok=True)
-            name = choose_name(folder)
+            name = choose_name(folder, level)
             written = write_core(source, name)
         finally:
             unmount(MOUNT_POINT)
@@ -58,7 +59,7 @@ def save_image(plan: Plan) -> int:
         return 1
     say(
         f"the dump is saved: {name.removeprefix(MOUNT_POINT)} on {device}, {written >> 20} MiB; "
-        f"send it after the reboot: netdump send -d {_level()} FILE"
+        f"send it after the reboot: netdump send -d {level} FILE"
     )
     return 0
 
@@ -93,17 +94,20 @@ def read_uuid(device: str, kind: str) -> str:
         return ""
 
 
-def choose_name(folder: str) -> str:
-    """A name that is not taken, by the time, which may be wrong here. Removes what an earlier save left half-done."""
+def choose_name(folder: str, level: int) -> str:
+    """A name that is not taken, by the time, which may be wrong here. level: of the dump; who sends the file needs it.
+
+    Removes what an earlier save left half-done.
+    """
     folder = folder.rstrip("/")
     for name in os.listdir(folder):
         if name.startswith("netdump-") and name.endswith(PARTIAL):
             os.unlink(f"{folder}/{name}")
     stem = time.strftime("netdump-%Y%m%dT%H%M%S", time.gmtime())
-    taken, number, name = set(os.listdir(folder)), 1, f"{stem}.vmcore"
+    taken, number, name = set(os.listdir(folder)), 1, f"{stem}.d{level}.vmcore"
     while name in taken:
         number += 1
-        name = f"{stem}-{number}.vmcore"
+        name = f"{stem}-{number}.d{level}.vmcore"
     return f"{folder}/{name}"
 
 

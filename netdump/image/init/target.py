@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from netdump.image.init.console import say
 from netdump.image.init.plan import PLAN_PATH, PlanError
-from netdump.image.init.supervisor import PREPARE_SECONDS, Supervisor, read_plan
+from netdump.image.init.supervisor import Supervisor, read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Target(Supervisor):
     def deliver(self) -> bool:
         """Load modules, reach the network, send. Returns whether a collector has the dump."""
         try:
-            self._stage("prepare", PREPARE_SECONDS)
+            self._prepare()
             return self._deliver()
         except Exception as error:  # whatever it is, the distribution's kdump must get its turn
             say(f"netdump itself failed: {type(error).__name__}: {error}")

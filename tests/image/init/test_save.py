@@ -64,7 +64,7 @@ def test_the_whole_stage(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert save.save_image(Plan(save=Save("ext4", UUID, "/crash"))) == 0
     (saved,) = os.listdir(tmp_path / "mnt/crash")
     assert saved.startswith("netdump-")
-    assert saved.endswith(".vmcore")
+    assert saved.endswith(".d31.vmcore")  # from which deploy/systemd/send-saved takes the level
     assert mounted == [("/dev/vda1", str(tmp_path / "mnt"), "ext4"), (str(tmp_path / "mnt"),)]
     assert f"/crash/{saved} on /dev/vda1" in said[-1]
     assert "netdump send -d 31 FILE" in said[-1]
@@ -83,18 +83,19 @@ def test_the_saved_dump_is_to_be_sent_at_the_level_of_the_client(
     monkeypatch.setattr(save, "FREE_BYTES_MIN", 0)
     assert save.save_image(Plan(save=Save("ext4", UUID, "/crash"))) == 0
     assert "netdump send -d 17 FILE" in said[-1]
+    assert ".d17.vmcore" in said[-1]
 
 
 def test_names_when_the_clock_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two dumps of one second; and what an earlier save that was cut short has left makes room."""
     monkeypatch.setattr("time.gmtime", lambda: (1970, 1, 1, 0, 0, 9, 3, 1, 0))
     for expected in ("netdump-19700101T000009", "netdump-19700101T000009-2", "netdump-19700101T000009-3"):
-        name = save.choose_name(f"{tmp_path}/")
-        assert name == f"{tmp_path}/{expected}.vmcore"
-        (tmp_path / f"{expected}.vmcore").touch()
+        name = save.choose_name(f"{tmp_path}/", 31)
+        assert name == f"{tmp_path}/{expected}.d31.vmcore"
+        (tmp_path / f"{expected}.d31.vmcore").touch()
     (tmp_path / "netdump-20260101T000000.vmcore.partial").touch()
     (tmp_path / "another.partial").touch()
-    save.choose_name(str(tmp_path))
+    save.choose_name(str(tmp_path), 31)
     assert [path.name for path in tmp_path.glob("*.partial")] == ["another.partial"]
 
 

@@ -1,0 +1,40 @@
+"""What the units say about netdump is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from netdump.errors import (
+    ArmError,
+    BundleError,
+    ConfigError,
+    ConfigMissingError,
+    ImageError,
+    NetdumpError,
+    NetworkPlanError,
+    NotArmedError,
+)
+
+SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
+
+
+def family(error: type[NetdumpError]) -> set[type[NetdumpError]]:
+    return {error}.union(*(family(each) for each in error.__subclasses__()))
+
+
+def test_arming_is_tried_again_only_for_the_network() -> None:
+    unit = (SYSTEMD / "netdump-arm.service").read_text()
+    (line,) = re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    final = {ConfigError, ConfigMissingError, BundleError} | family(ImageError) | family(ArmError)
+    final -= {NetworkPlanError, NotArmedError}  # the network may come; only `netdump arm --show` finds nothing loaded
+    assert {int(word) for word in line.split()} == {2} | {error.exit_status for error in final}
+
+
+def test_units_name_units_that_are_here() -> None:
+    known = {path.name for path in SYSTEMD.iterdir()}
+    for path in SYSTEMD.glob("netdump-*"):
+        for name in re.findall(r"netdump-[a-z-]+\.(?:service|path|timer)", path.read_text()):
+            assert name in known, f"{path.name}: {name}"
+        if path.suffix in {".path", ".timer"}:
+            assert path.with_suffix(".service").exists()
