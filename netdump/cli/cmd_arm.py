@@ -77,6 +77,7 @@ def command(
         if is_due:
             _load(image, line)
             options |= {"append": append, "command_line": given}
+            options |= {name: options[name].absolute() for name in ("bundle", "save") if options[name] is not None}
             write_record(_record(image, options, command_line=line, digests=now, reserved=reserved, needed=needed))
     if as_json:
         report = {"reserved_bytes": reserved, "needed_bytes": needed, "command_line": line}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,6 @@ from netdump.image import armed
 from tests.cli.test_image_options import IMAGE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from netdump.image.arming import Loading
     from netdump.image.build import CaptureImage, Wishes
     from tests.cli.commands import Shell
@@ -47,13 +46,17 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Loading]:
 
 
 def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
-    done = shell.run("arm", "--append", "x=1")
+    done = shell.run("arm", "--append", "x=1", "--config", "client.toml")
     assert done.status == 0, done.err
     (loading,) = loaded
     assert loading.kernel == tmp_path / "boot/vmlinuz-6.1"
     assert loading.command_line.startswith("console=ttyS0 irqpoll nr_cpus=1 ")
     assert loading.command_line.endswith(" x=1")
     assert not loading.initrd.exists()  # the kernel has it; it holds a key
+    record = armed.read_record(tmp_path / "run")
+    assert record is not None
+    assert record.wishes().bundle == Path("client.toml").absolute()  # doctor may be run elsewhere
+    assert record.options["append"] == ["x=1"]
     assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
 
 

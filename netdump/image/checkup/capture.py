@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from netdump.errors import NetdumpError
 from netdump.image.build import PROGRAMS_BUDGET, build_image
 from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.image.checkup.machine import is_hidden
 from netdump.image.devices import network_modules
 from netdump.image.kmodules import canonical
 
@@ -33,7 +34,7 @@ MIB = 1 << 20
 
 def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Finding]:
     """Build the image, and say how that went."""
-    if not machine.is_root and not os.access(wishes.bundle, os.R_OK) and wishes.bundle.parent.exists():
+    if is_hidden(wishes.bundle):
         return None, unknown(TOPIC_IMAGE, f"{wishes.bundle} is for root's eyes only", "run this as root")
     try:
         image = build_image(wishes, machine.root)

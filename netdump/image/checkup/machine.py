@@ -61,3 +61,14 @@ class Machine:
             return sorted(os.listdir(self.root / name))
         except OSError:
             return []
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is there, or may be, but is not for this process to read."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK)

@@ -5,7 +5,6 @@ Owns how early a certificate's end is told.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from netdump.client.config import load_config
 from netdump.client.credentials import client_context
 from netdump.errors import ConfigMissingError, NetdumpError
 from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.image.checkup.machine import is_hidden
 from netdump.pki.certificates import validity
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_bundle(path: Path) -> tuple[Config | None, Finding]:
     except ConfigMissingError as error:
         return None, problem(TOPIC_BUNDLE, str(error), "enroll this host: `netdump enroll URL --token TOKEN`")
     except NetdumpError as error:
-        if path.exists() and not os.access(path, os.R_OK):
+        if is_hidden(path):
             return None, unknown(TOPIC_BUNDLE, f"{path} is for root's eyes only", "run this as root")
         return None, problem(TOPIC_BUNDLE, str(error), "mend the file, or enroll this host again")
     where = ", ".join(map(str, config.collectors))

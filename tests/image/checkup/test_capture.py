@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def test_one_that_cannot(here: Machine, wishes: Wishes, tmp_path: Path, monkeypa
     image, finding = build(here, replace(wishes, drivers=("nothing",)))
     assert (image, finding.state) == (None, State.PROBLEM)
     assert "has no module nothing" in finding.fact
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(capture, "is_hidden", lambda _: True)
     image, finding = build(replace(here, is_root=False), wishes)
     assert (image, finding.state) == (None, State.UNKNOWN)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.image.checkup.machine import DeniedError, Machine
+from netdump.image.checkup.machine import DeniedError, Machine, is_hidden
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +37,17 @@ def test_what_only_root_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_this_machine() -> None:
     machine = Machine()
     assert machine.text("proc/sys/kernel/osrelease") == machine.release
+
+
+def test_files_that_are_not_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert not is_hidden(tmp_path / "file")
+    assert not is_hidden(tmp_path / "absent")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert is_hidden(tmp_path / "file")
+
+    def refuse(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.stat", refuse)  # its folder may not be entered
+    assert is_hidden(tmp_path / "file")
