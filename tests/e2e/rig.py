@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from netdump.errors import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,24 +43,30 @@ def start(*arguments: str | Path, **streams: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", "netdump", *map(str, arguments)], text=True, **streams)
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Return as soon as the condition holds; fail if it does not within COMMAND_TIMEOUT."""
-    limit = time.monotonic() + COMMAND_TIMEOUT
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = COMMAND_TIMEOUT) -> None:
+    """Return as soon as the condition holds; fail if it does not within timeout seconds."""
+    limit = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < limit, f"waited {COMMAND_TIMEOUT} s in vain for {what}"
+        assert time.monotonic() < limit, f"waited {timeout:g} s in vain for {what}"
         time.sleep(POLL_PERIOD)
 
 
 class Collector:
-    """`netdump serve` on a folder, on ports that the kernel chooses at the first start and that it keeps afterwards."""
+    """`netdump serve` on a folder, on ports that the kernel chooses at the first start and that it keeps afterwards.
 
-    def __init__(self, folder: Path, names: str = "localhost,127.0.0.1") -> None:
+    like: a stopped one whose certificates it takes over, as an operator does who runs two for the same hosts.
+    """
+
+    def __init__(self, folder: Path, names: str = "localhost,127.0.0.1", *, like: Collector | None = None) -> None:
         self.folder = folder
         self.ingest = "127.0.0.1:0"
         self.api = "127.0.0.1:0"
         self.process: subprocess.Popen[str] | None = None
-        self._log = folder.parent / "serve.log"
-        netdump("init", folder, "--name", names)
+        self._log = folder.parent / f"{folder.name}.log"
+        if like:
+            shutil.copytree(like.folder, folder, ignore=shutil.ignore_patterns("serve.*"))
+        else:
+            netdump("init", folder, "--name", names)
 
     def start(self, inside: Sequence[str] = ()) -> Self:
         """inside: words before the command, such as those that run it in a namespace."""
@@ -92,9 +101,14 @@ class Collector:
         self.process.stdout.close()
         return status
 
+    def token(self, role: str, name: str) -> str:
+        """With which a host or analyst can be enrolled once."""
+        made: str = json.loads(netdump("token", self.folder, f"--{role}", name, "--json").stdout)["token"]
+        return made
+
     def enroll(self, role: str, name: str, *collectors: str) -> Path:
         """A bundle for one host or analyst, made with a token through the API."""
-        token = json.loads(netdump("token", self.folder, f"--{role}", name, "--json").stdout)["token"]
+        token = self.token(role, name)
         out = self.folder.parent / f"{name}.toml"
         options = [part for address in collectors for part in ("--collector", address)]
         netdump("enroll", f"https://{self.api}", "--token", token, "--out", out, *options)
@@ -112,6 +126,17 @@ class Collector:
         """What the collector has logged, over all its starts."""
         return [line for line in self._log.read_text().splitlines() if line.startswith("{")]
 
+    def held_bytes(self) -> int:
+        """What it has on disk of the pages of all dumps, compressed."""
+        return sum(segment.stat().st_size for segment in self.folder.glob("dumps/*/segments/*.seg"))
+
     def dumps(self) -> list[dict[str, Any]]:
-        dumps: list[dict[str, Any]] = json.loads(netdump("list", "--root", self.folder, "--json").stdout)["dumps"]
+        """What it knows. While it writes on a busy machine, its index may be locked for longer than a command waits."""
+        limit = time.monotonic() + COMMAND_TIMEOUT
+        while True:
+            done = netdump("list", "--root", self.folder, "--json", check=False)
+            if done.returncode != BusyError.exit_status or time.monotonic() > limit:
+                break
+        assert done.returncode == 0, done.stderr
+        dumps: list[dict[str, Any]] = json.loads(done.stdout)["dumps"]
         return dumps

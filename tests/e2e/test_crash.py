@@ -1,4 +1,4 @@
-"""The real thing: a Debian kernel enrols, arms itself and panics; its capture kernel sends; crash reads the dump."""
+"""The real thing: a Debian kernel that armed itself panics; its capture kernel sends; crash reads the dump."""
 
 from __future__ import annotations
 
@@ -10,143 +10,172 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e import vm
-from tests.e2e.rig import netdump, wait_until
+from tests.e2e.armed import (
+    BUNDLE,
+    CAPTURE_TIMEOUT,
+    NODE,
+    NONCE,
+    Armed,
+    how_it_ended,
+    make_disk,
+    panic,
+    wait_for_bytes,
+)
+from tests.e2e.rig import netdump
 from tests.e2e.test_tools import symbols, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from netdump.image.kernel import Kernel
 
 __all__ = ["symbols"]
 pytestmark = pytest.mark.e2e
 
-MEMORY = "416M"
-CRASHKERNEL = "crashkernel=112M"
-NONCE = "netdump crash test: last words 4711"
+PANIC = "Kernel panic - not syncing: sysrq triggered crash"
 CLIENT_PEAK_MAX = 32.0  # MiB (DESIGN section 6)
 ESTIMATE = """\
 netdump estimate --json -d 0 -d 31 > /tmp/estimate 2> /tmp/progress
-tr -d '\\n' < /tmp/estimate; echo; echo ESTIMATED
-"""
-ARM_AND_CRASH = f"""\
-{vm.STATIC_NETWORK}
-netdump enroll {{url}} --token {{token}} --out /root/client.toml || exit
-netdump arm --config /root/client.toml --level 1 {{options}} || exit
-echo '{NONCE}' > /dev/kmsg
-echo c > /proc/sysrq-trigger
-"""
-
-
-@pytest.fixture(scope="session")
-def kernel() -> Kernel:
-    return vm.kernel()
-
-
-@pytest.fixture(scope="session")
-def root(kernel: Kernel) -> bytes:
-    return vm.build_root(kernel)
+tr -d '\\n' < /tmp/estimate; echo; echo ESTIMATED"""
+ALL_PAGES = "netdump.level=0"  # enough to send that something can happen on the way
+CHANGES_CLOCK = "now=$(date +%s); date -s {date}; hwclock -w -u; date -s @$now"  # that of the hardware
 
 
 @pytest.fixture
-def collector(tmp_path: Path) -> Iterator[vm.GuestCollector]:
-    running = vm.GuestCollector(tmp_path / "collector")
-    running.start()
-    yield running
-    running.stop()
+def first(armed: Armed, tmp_path: Path) -> Iterator[vm.GuestCollector]:
+    with armed.running(tmp_path) as collector:
+        yield collector
 
 
-def token(collector: vm.GuestCollector) -> str:
-    made: str = json.loads(netdump("token", collector.folder, "--host", "crashy", "--json").stdout)["token"]
-    return made
+@pytest.fixture
+def second(armed: Armed, tmp_path: Path) -> Iterator[vm.GuestCollector]:
+    with armed.running(tmp_path, "second") as collector:
+        yield collector
 
 
-def test_a_panic_ends_up_in_the_collector(
-    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    script = ESTIMATE + ARM_AND_CRASH.format(
-        url=collector.guest_url, token=token(collector), options="--final poweroff"
-    )
-    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
-    console = vm.boot(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL)
-
+def delivered(collector: vm.GuestCollector, console: str) -> dict[str, Any]:
+    """The one dump that a collector has: complete, which means that the client's root digest is the collector's."""
     dumps = collector.dumps()
     assert len(dumps) == 1, console[-4000:]
     (dump,) = dumps
-    assert (dump["state"], dump["host"], dump["kernel_release"]) == ("complete", "crashy", vm.RELEASE), console[-4000:]
-    assert dump["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
-    assert dump["totals"]["lost"] == 0
+    assert (dump["state"], dump["host"], dump["kernel_release"]) == ("complete", NODE, vm.RELEASE), console[-4000:]
+    assert (dump["panic"], dump["totals"]["lost"]) == (PANIC, 0)
+    assert NONCE in netdump("log", dump["id"], "--root", collector.folder).stdout
+    return dump
 
+
+def test_a_panic_ends_up_in_the_collector(
+    armed: Armed, first: vm.GuestCollector, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with armed.resume(tmp_path / "console") as guest:
+        guest.type(ESTIMATE)
+        guest.wait_for("ESTIMATED")
+        panic(guest)
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown"  # the final action that was asked for
+    dump = delivered(first, console)
     check_estimate(console, dump)
-
     target = tmp_path / "vmcore"
-    analyst = collector.enroll("analyst", "ann")
+    analyst = first.enroll("analyst", "ann")
     netdump("fetch", dump["id"], "-o", target, NETDUMP_CONFIG=str(analyst))
-    log = netdump("log", dump["id"], NETDUMP_CONFIG=str(analyst)).stdout
-    assert NONCE in log
-    assert log == dumped_log(target, tmp_path)
-
+    assert netdump("log", dump["id"], NETDUMP_CONFIG=str(analyst)).stdout == dumped_log(target, tmp_path)
     peak = float(re.findall(r"its peak memory was ([0-9.]+) MiB", console)[-1])
     assert 10 < peak <= CLIENT_PEAK_MAX
-    assert "netdump-init: poweroff" in console  # the final action that was asked for, and it happened:
-    assert "reboot: Power down" in console
     check_stack(target, request.getfixturevalue("symbols"))
 
 
-def test_collector_and_client_are_killed_in_mid_dump(
-    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
-) -> None:
+def test_collector_and_client_are_killed_in_mid_dump(armed: Armed, first: vm.GuestCollector, tmp_path: Path) -> None:
     """The collector by SIGKILL, then the client by the kernel's OOM killer (sysrq-f), as when memory runs out."""
-    options = "--final poweroff --append 'sysrq_always_enabled netdump.level=0'"  # all of it, which takes its time
-    script = ARM_AND_CRASH.format(url=collector.guest_url, token=token(collector), options=options)
-    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
-    command = vm.qemu(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL)
-    with vm.Guest(command, tmp_path / "console") as guest:
-        wait_for_bytes(collector, guest, 1)
-        collector.kill()
-        collector.start()
-        (before,) = collector.dumps()
-        wait_for_bytes(collector, guest, before["durable_bytes"] + 1)
-        guest.press("alt-sysrq-f")
-        console = guest.wait()
-    (dump,) = collector.dumps()
-    assert dump["state"] == "complete", console[-4000:]
+    with armed.resume(tmp_path / "console") as guest:
+        armed.reload(guest, words=f"sysrq_always_enabled {ALL_PAGES}")
+        panic(guest)
+        wait_for_bytes(first, guest, 1)
+        first.kill()
+        first.start()
+        wait_for_bytes(first, guest, first.held_bytes() + 1)
+        guest.press("alt", "sysrq", "f")
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown"
+    delivered(first, console)
     assert "netdump-init: the client ended by signal 9" in console
     assert console.count("its peak memory was") == 2
-    assert "reboot: Power down" in console
+    begun = [float(at) for at in re.findall(rf"{first.guest_address} goes on at ([0-9.]+) MiB", console)]
+    assert len(begun) == 2  # one that lost its collector, one that was started again by the init
+    assert 0 < begun[0] <= begun[1]
 
 
-def test_without_a_collector_the_dump_is_saved_and_sent_later(
-    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
-) -> None:
+def test_the_cable_is_pulled_in_mid_dump(armed: Armed, first: vm.GuestCollector, tmp_path: Path) -> None:
+    """And the clock of the hardware says 2060, so every certificate has expired."""
+    with armed.resume(tmp_path / "console") as guest:
+        guest.type(CHANGES_CLOCK.format(date="2060-01-01"))
+        armed.reload(guest, words=ALL_PAGES)
+        panic(guest)
+        wait_for_bytes(first, guest, 1)
+        guest.monitor.execute("set_link", name="n0", up=False)
+        guest.wait_for("nothing was sent for")
+        guest.monitor.execute("set_link", name="n0", up=True)
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown"
+    assert "setting system clock to 2060-01-01" in console
+    delivered(first, console)
+
+
+def test_the_second_collector_takes_over(armed: Armed, second: vm.GuestCollector, tmp_path: Path) -> None:
+    """The first one dies in mid-dump and stays dead. The clock of the hardware says 1970, and one module is broken."""
+    first = armed.collector(tmp_path)
+    first.start()
+    files = {"lib/modules/broken.ko": b"no module", "etc/netdump/plan": armed.plan("broken")}
+    with armed.resume(tmp_path / "console") as guest:
+        guest.type(CHANGES_CLOCK.format(date="1970-01-02"))
+        armed.reload(guest, files, ALL_PAGES)
+        panic(guest)
+        wait_for_bytes(first, guest, 1)
+        first.kill()
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown"
+    assert "setting system clock to 1970-01-02" in console
+    dump = delivered(second, console)
+    assert "module broken.ko does not load" in dump["remark"]
+    assert first.dumps()[0]["state"] != "complete"
+
+
+def test_over_a_bond_to_the_second_collector(armed: Armed, second: vm.GuestCollector, tmp_path: Path) -> None:
+    """The first collector was never there. The dead system had a bond, so the capture kernel makes it again."""
+    bonding = " ".join(str(vm.module_path(armed.kernel, name)) for name in ("tls", "bonding"))
+    with armed.resume(tmp_path / "console") as guest:
+        guest.type(f"for module in {bonding}; do insmod $module; done")
+        guest.type("cd /sys/class/net/bond0/bonding; echo active-backup > mode; echo 100 > miimon")
+        guest.type("ip addr flush dev eth0; ip link set eth0 down; echo +eth0 > slaves; ip link set bond0 up")
+        guest.type("ip addr add 10.0.2.15/24 dev bond0; ip route add default via 10.0.2.2")
+        guest.type(f"netdump arm --config /{BUNDLE} --level 1 --final poweroff && echo IT-IS-ARMED-ANEW")
+        guest.wait_for("IT-IS-ARMED-ANEW")
+        panic(guest)
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown"
+    assert f"bond0 (static): 10.0.2.15/24; {second.guest_address} is reachable" in console
+    delivered(second, console)
+
+
+def test_without_a_collector_the_dump_is_saved_and_sent_later(armed: Armed, tmp_path: Path) -> None:
     """No collector answers until the deadline; the network comes by DHCP; the dump is kept on a disk."""
-    disk = tmp_path / "disk"
-    with disk.open("wb") as file:
-        file.truncate(512 << 20)
-    subprocess.run([vm.find("mke2fs") or "mke2fs", "-q", "-t", "ext4", disk], check=True)
-    drive = ["-drive", f"file={disk},if=none,format=raw,id=d0", "-device", "virtio-blk-pci,drive=d0"]
-    options = "--deadline 60 --network 'eth0 dhcp' --save /mnt/crash --failure poweroff"
-    script = "mount -t ext4 /dev/vda /mnt || exit; mkdir -p /mnt/crash\n" + ARM_AND_CRASH.format(
-        url=collector.guest_url, token=token(collector) + f" --collector {vm.HOST}:9", options=options
-    )
-    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
-    console = vm.boot(kernel, initrd, tmp_path / "console", memory=MEMORY, append=CRASHKERNEL, options=drive)
+    disk = make_disk(tmp_path / "disk", "ext4")
+    with armed.resume(tmp_path / "console", disk) as guest:
+        guest.type("mount -t ext4 /dev/vda /mnt; mkdir -p /mnt/crash")
+        guest.type(
+            f"netdump arm --config /{BUNDLE} --level 1 --deadline 60 --network 'eth0 dhcp' --save /mnt/crash"
+            " && echo IT-IS-ARMED-ANEW"
+        )
+        guest.wait_for("IT-IS-ARMED-ANEW")
+        panic(guest)
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-reset"  # the failure action, by default
     assert "eth0 (dhcp): 10.0.2.15/24; no collector answers there" in console, console[-4000:]
     assert "the deadline of 60 s has passed" in console
     assert "the dump is saved: /crash/netdump-" in console
-    assert "reboot: Power down" in console
-    assert collector.dumps() == []
 
-    script = (
-        f"{vm.STATIC_NETWORK}\nmount -t ext4 /dev/vda /mnt\n"
-        f"netdump enroll {collector.guest_url} --token {token(collector)} --out /root/client.toml\n"
-        "netdump send --config /root/client.toml /mnt/crash/netdump-*.vmcore"
-    )
-    initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
-    console = vm.boot(kernel, initrd, tmp_path / "console2", append="", options=drive)
-    (dump,) = collector.dumps()
-    assert (dump["state"], dump["panic"]) == ("complete", "Kernel panic - not syncing: sysrq triggered crash"), console
+    with armed.running(tmp_path) as first, armed.resume(tmp_path / "console2", disk) as guest:  # as after its reboot
+        guest.type(f"mount -t ext4 /dev/vda /mnt; netdump send --config /{BUNDLE} /mnt/crash/*; poweroff -f")
+        delivered(first, guest.wait())
 
 
 def check_estimate(console: str, dump: dict[str, Any]) -> None:
@@ -167,17 +196,6 @@ def check_estimate(console: str, dump: dict[str, Any]) -> None:
     assert 0.5 < dump["totals"]["excluded"] / small["excluded_bytes"] < 2
 
 
-def wait_for_bytes(collector: vm.GuestCollector, guest: vm.Guest, count: int) -> None:
-    """Until the collector has that many bytes of the one dump on disk."""
-
-    def arrived() -> bool:
-        assert guest.runs, guest.console[-4000:]
-        dumps = collector.dumps()
-        return bool(dumps) and dumps[0]["durable_bytes"] >= count
-
-    wait_until(arrived, f"{count} bytes of the dump")
-
-
 def dumped_log(core: Path, folder: Path) -> str:
     """The kernel log as makedumpfile reads it."""
     text = folder / "dmesg"
@@ -191,4 +209,4 @@ def check_stack(core: Path, symbols: Path) -> None:
     )
     stack = [line.split()[2] for line in done.stdout.splitlines() if line.lstrip().startswith("#")]
     assert stack[:4] == ["machine_kexec", "__crash_kexec", "panic", "sysrq_handle_crash"], done.stdout + done.stderr
-    assert 'COMMAND: "init"' in done.stdout  # the script, process 1, that wrote the c
+    assert 'COMMAND: "sh"' in done.stdout  # the shell that wrote the c

@@ -11,14 +11,12 @@ import pytest
 
 from tests.e2e import vm
 from tests.e2e.rig import POLL_PERIOD, netdump
-from tests.e2e.test_crash import collector, kernel, root, token
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.image.kernel import Kernel
 
-__all__ = ["collector", "kernel", "root"]
 pytestmark = pytest.mark.e2e
 
 MEMORY = "416M"
@@ -75,9 +73,12 @@ def test_a_machine_without_reserved_memory(kernel: Kernel, root: bytes, tmp_path
 
 
 def test_arm_drill_and_a_collector_that_goes(
-    collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
+    guest_collector: vm.GuestCollector, kernel: Kernel, root: bytes, tmp_path: Path
 ) -> None:
-    script = ARMED.format(url=collector.guest_url, token=token(collector), port=collector.ingest.rpartition(":")[2])
+    collector = guest_collector
+    script = ARMED.format(
+        url=collector.guest_url, token=collector.token("host", "crashy"), port=collector.ingest.rpartition(":")[2]
+    )
     initrd = vm.write_initrd(tmp_path / "initrd", [root, vm.script_archive(kernel, script)])
     command = vm.qemu(kernel, initrd, tmp_path / "console", memory=MEMORY, append="crashkernel=112M")
     with vm.Guest(command, tmp_path / "console") as guest:
