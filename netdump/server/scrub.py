@@ -39,7 +39,8 @@ FORMAT: Final = "netdump-scrub/1"
 STATE_BYTES_MAX: Final = 1 << 30
 RATE_MIN: Final = 256 * 1024  # bytes a second: little stores are through in no time, and idle then
 SAVE_S: Final = 30.0
-REST_S: Final = 60.0  # before looking again when nothing is due, or something went wrong
+REST_S: Final = 300.0  # before looking again when nothing is due, or something went wrong
+MEASURE_S: Final = 3600.0  # between two looks at how much is stored, which asks for the size of every file
 FINDINGS_LOGGED: Final = 10
 
 
@@ -131,7 +132,9 @@ class Scrubber:
         self._rate = RATE_MIN
         self._next_read = 0.0  # of time.monotonic
         self._next_save = 0.0
+        self._next_measure = 0.0
         self._late = False
+        self._new: Final[dict[str, int]] = {}  # when dumps that were never checked were new
 
     def start(self) -> None:
         """Begin."""
@@ -162,11 +165,14 @@ class Scrubber:
     def next_due(self) -> str | None:
         """The dump to check now; None: none is due. Raises StoreError. Blocks."""
         memory, ids = self._memory, self._plain.ids()
-        for gone in memory.checked.keys() - ids:
-            del memory.checked[gone]
+        for known in (memory.checked, self._new):
+            for gone in known.keys() - ids:
+                del known[gone]
         if memory.dump not in ids:
             memory.dump, memory.offset = "", 0
-        self._set_rate(ids)
+        if time.monotonic() >= self._next_measure:
+            self._next_measure = time.monotonic() + MEASURE_S
+            self._set_rate(ids)
         now = self._clock()
         due = []
         for dump_id in ids:
@@ -194,6 +200,7 @@ class Scrubber:
             return report  # its host has come back meanwhile, and may have removed what was to be read
         memory.dump, memory.offset = "", 0
         memory.checked[dump_id] = int(self._clock())
+        self._new.pop(dump_id, None)
         self._save()
         self._tell(report)
         return report
@@ -212,10 +219,12 @@ class Scrubber:
 
     def _since(self, dump_id: str) -> int:
         """When a dump that was never checked was new: it was verified as it arrived."""
-        try:
-            return self._plain.dump(dump_id).origin.created
-        except DamagedError:
-            return 0
+        if dump_id not in self._new:
+            try:
+                self._new[dump_id] = self._plain.dump(dump_id).origin.created
+            except DamagedError:
+                return 0
+        return self._new[dump_id]
 
     def _is_busy(self, dump_id: str) -> bool:
         return is_held(self._root / dump_id)
