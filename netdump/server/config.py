@@ -120,7 +120,7 @@ class Limits:
     connections_per_host_per_minute: int = _whole(
         240, 6, 60_000, "new connections of one host; what is more is cut, and the host tries again"
     )
-    active_dumps: int = _whole(16, 1, 1024, "dumps that arrive at the same time; more are told to come back")
+    active_dumps: int = _whole(16, 1, 4096, "dumps that arrive at the same time; more are told to come back")
     active_dumps_per_host: int = _whole(
         2, 1, 1024, "dumps of one host that arrive at the same time; more are told to come back"
     )

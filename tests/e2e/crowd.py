@@ -36,7 +36,7 @@ SLOTS: Final = 2  # dumps of one host that arrive at the same time, by default
 IDLE_PER_HOST: Final = 4
 PAUSE_S: Final = 0.2  # before a peer that was dropped comes again
 LAST_ACKS_S: Final = 20.0
-SETTLE_S: Final = 60.0
+SETTLE_S: Final = 120.0
 ENDS: Final = (OSError, ssl.SSLError, ProtocolError, asyncio.IncompleteReadError)  # how connections end
 
 
@@ -54,7 +54,9 @@ class Report:
     idle_most: int = 0
 
     def percentile(self, share: float) -> float:
-        """Of the acknowledgements."""
+        """Of the acknowledgements; for ever if there were none."""
+        if not self.acks:
+            return float("inf")
         ordered = sorted(self.acks)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -106,16 +108,17 @@ class Crowd:
         self.folder = folder
         self.idle_wanted = 0
         self.ingest, self.api = (int(address.rpartition(":")[2]) for address in (ingest, api))
+        self.numbers = itertools.count()
         self._sources = itertools.count()
         self._papers: dict[str, Papers] = {}
         self._over = asyncio.Event()
+        self._sending = 0  # good hosts that have begun
         self._settled = asyncio.Event()  # all idle ones are there at once
 
-    async def gather(self, idle: int, active: int, seconds: float) -> Report:
-        """Let those come that mean no harm, and go after so many seconds of all being there."""
+    async def gather(self, idle: int, active: int, seconds: float, then: Callable[[], None]) -> Report:
+        """Let those come that mean no harm, and go after so many seconds of all being there. then: once they are."""
         for name in {f"good-{n // SLOTS}" for n in range(active)} | {f"idle-{n // IDLE_PER_HOST}" for n in range(idle)}:
             self.papers(name)
-        hosts = [asyncio.create_task(self._good(number)) for number in range(active)]
         self.idle_wanted = idle
         others = [
             asyncio.create_task(self._again("idle", _idle, f"idle-{number // IDLE_PER_HOST}")) for number in range(idle)
@@ -123,7 +126,12 @@ class Crowd:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S if idle else 0):
                 await self._settled.wait()
-        self.report.acks.clear()  # of the time in which hundreds came at once
+        hosts = [asyncio.create_task(self._good(number)) for number in range(active)]
+        if self.report.idle < idle:
+            self.report.failures.append(f"only {self.report.idle} of {idle} idle ones got in within {SETTLE_S} s")
+        while self._sending < active and not all(host.done() for host in hosts):
+            await asyncio.wait(hosts, timeout=0.1)
+        then()
         await asyncio.sleep(seconds)
         self._over.set()
         await asyncio.gather(*hosts)
@@ -189,6 +197,7 @@ class Crowd:
         try:
             async with self.line(f"good-{number // SLOTS}") as line:
                 answer = await line.resumed(f"good {number}")
+                self._sending += 1
                 await self._send(line, data_chunks(answer.offset, Random(number)))
         except ENDS as error:
             self.report.failures.append(f"good host {number}: {type(error).__name__}: {error}")
@@ -232,15 +241,20 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _idle(crowd: Crowd, name: str) -> None:
-    """A host that has shaken hands and says nothing more, until it is dropped."""
+    """A host that has begun a dump, and from then on only keeps its connection alive."""
     async with crowd.line(name) as line:
+        answer = await line.resumed(f"{name} {next(crowd.numbers)}")
         crowd.report.idle += 1
         crowd.report.idle_most = max(crowd.report.idle_most, crowd.report.idle)
         if crowd.report.idle >= crowd.idle_wanted:
             crowd.settled()
+        gone = asyncio.create_task(line.gone())
         try:
-            await line.gone()
+            while not gone.done():
+                line.say(wire.Keepalive())
+                await asyncio.wait({gone}, timeout=answer.keepalive)
         finally:
+            gone.cancel()
             crowd.report.idle -= 1
 
 

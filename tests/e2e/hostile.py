@@ -103,6 +103,8 @@ async def one_byte_records(crowd: Crowd, name: str) -> None:
         for chunk in data_chunks(answer.offset, Random(name)):
             for byte in wire.pack(chunk)[:4000]:
                 line.writer.write(bytes([byte]))
+                if line.writer.transport.is_closing():
+                    return
             await _drain(line)
 
 

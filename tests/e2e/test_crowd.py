@@ -33,27 +33,30 @@ MIB = 1 << 20
 def run_crowd(folder: Path, idle: int, active: int, hostile_count: int, seconds: float) -> tuple[Report, int]:
     """What the good hosts saw, and the most memory that the collector took, bytes."""
     collector = Collector(folder / "collector")
-    limits = {"connections": idle + active + 3 * hostile_count, "active_dumps": active + hostile_count}
+    seats = idle + active + hostile_count
+    limits = {"connections": seats + 2 * hostile_count, "active_dumps": seats, "active_dumps_per_host": 4}
     text = "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in limits.items())
-    text += "[ingest]\ncredit_bytes = 4194304\n[store]\npublish_bytes = 1048576\npublish_s = 1\n"
+    text += "[ingest]\nrate_window_s = 3600\ncredit_bytes = 4194304\n[store]\npublish_bytes = 1048576\npublish_s = 1\n"
     (collector.folder / "config.toml").write_text(text)
     collector.start()
-    attackers = None
+    attackers: list[subprocess.Popen[str]] = []
+
+    def attack() -> None:
+        command = [sys.executable, "-m", "tests.e2e.hostile", str(collector.folder), collector.ingest, collector.api]
+        attackers.append(
+            subprocess.Popen([*command, str(hostile_count), str(seconds)], stdout=subprocess.PIPE, text=True)
+        )
+        os.setpriority(os.PRIO_PROCESS, attackers[0].pid, 10)  # one machine is both sides' here
+
     try:
         crowd = Crowd(collector.folder, collector.ingest, collector.api)
-        if hostile_count:
-            command = [sys.executable, "-m", "tests.e2e.hostile", str(collector.folder), collector.ingest]
-            command += [collector.api, str(hostile_count), str(seconds + idle / 10 + 10)]
-            attackers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
-            os.setpriority(os.PRIO_PROCESS, attackers.pid, 10)  # one machine is both sides' here
-        report = asyncio.run(crowd.gather(idle, active, seconds))
-        if attackers is not None:
-            report.dropped |= json.loads(attackers.communicate(timeout=300)[0])
+        report = asyncio.run(crowd.gather(idle, active, seconds, attack))
+        report.dropped |= json.loads(attackers[0].communicate(timeout=300)[0])
         memory = collector.peak_memory()
     finally:
-        if attackers is not None:
-            attackers.kill()
-            attackers.wait()
+        for process in attackers:
+            process.kill()
+            process.wait()
         collector.stop()
     assert not [line for line in collector.log_lines() if '"event": "library"' in line and "Traceback" in line]
     return report, memory
@@ -62,7 +65,7 @@ def run_crowd(folder: Path, idle: int, active: int, hostile_count: int, seconds:
 def memory_bound(idle: int, active: int, hostile_count: int) -> int:
     """What the settings of run_crowd allow: see SECURITY.md."""
     connections = idle + active + 3 * hostile_count
-    return 160 * MIB + (active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
+    return 160 * MIB + (idle + active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
 
 
 def check(report: Report, memory: int, counts: tuple[int, int, int], ack_max_s: float) -> None:
