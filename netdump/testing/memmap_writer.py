@@ -11,6 +11,7 @@ kernel's. Everything else is the caller's to say.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -193,7 +194,7 @@ class Machine:
                     after, before = self._chain(address + at, chain)
                     put(at, after)
                     put(at + word, before)
-                held = sum(block == order for block in blocks.values()) if zone == _ZONES - 1 else 0
+                held = self.blocks_held()[order] if zone == _ZONES - 1 else 0
                 put(zone * _ZONE_BYTES + free_area + order * area_bytes + _LISTS * 2 * word, held)
         counted = frames.free_pages() if self.free_pages is None else self.free_pages
         put(zone_at + stat, counted)
@@ -219,6 +220,10 @@ class Machine:
             kernel.struct("pglist_data", _NODE_BYTES, node_mem_map=numbers + word)
         kernel.lines["LENGTH(free_area.free_list)"] = str(_LISTS)
         kernel.lines["NUMBER(NR_FREE_PAGES)"] = "0"
+
+    def blocks_held(self) -> Counter[int]:
+        """How many free blocks of each order the zones count, be they on the lists or not."""
+        return Counter(self.frames.free_blocks().values())
 
     def _chain(self, head: int, blocks: list[int]) -> tuple[int, int]:
         """Link free blocks to a list. Returns what its head must say: next and previous."""

@@ -4,19 +4,25 @@ The struct pages of all but the first 128 MiB are a few patterns over and over: 
 again and again. So what a page filter must find is known by counting, and what it reads costs no disk.
 
     machine = VastMachine.build(ERAS["6.12"], 1 << 40)
-    machine.core().write(path)
+    machine.core().write(Path(path))
     machine.expected_pages()
+
+    python -m netdump.testing.vast_machine 1024 core    # GiB, file
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from netdump.testing.memmap_writer import PLAYGROUND, Machine, x86_64
-from netdump.testing.struct_page_writer import Frames
+from netdump.testing.struct_page_writer import ERAS, Frames
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from netdump.testing.struct_page_writer import Era
 
 SECTION_PAGES: Final = 1 << 15  # 128 MiB, whose struct pages fill 2 MiB
@@ -47,12 +53,25 @@ class VastMachine(Machine):
     def expected_pages(self, level: int = 31) -> Counter[str]:
         """How many pages a filter must leave out, by class."""
         total: Counter[str] = Counter(self.frames.expected(level).values())
+        for pattern, times in self._repetitions():
+            for name in pattern.expected(level).values():
+                total[name] += times
+        return total
+
+    def blocks_held(self) -> Counter[int]:
+        """See Machine."""
+        total = super().blocks_held()
+        for pattern, times in self._repetitions():
+            for order in pattern.free_blocks().values():
+                total[order] += times
+        return total
+
+    def _repetitions(self) -> Iterator[tuple[Frames, int]]:
+        """Each pattern, with how often it stands in memory."""
         sections = self.ram_bytes // (SECTION_PAGES * 4096)
         for number, pattern in enumerate(self.patterns):
             times = len(range(number or len(self.patterns), sections, len(self.patterns)))
-            for name in pattern.expected(level).values():
-                total[name] += times * (SECTION_PAGES // _PATTERN_PAGES)
-        return total
+            yield pattern, times * (SECTION_PAGES // _PATTERN_PAGES)
 
     def _put_memory_map(self) -> None:
         """The first section's struct pages, one copy of each pattern, and tables that lead to them."""
@@ -105,3 +124,16 @@ def _mixed(era: Era) -> Frames:
     frames.hugetlb(2048, 9)
     frames.free(3072, 10)
     return frames
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write a core of so many GiB to a file, and say what a page filter must find in it: a line for each class."""
+    gib, path = arguments
+    machine = VastMachine.build(ERAS["6.12"], int(gib) << 30)
+    machine.core().write(Path(path))
+    for name, pages in sorted(machine.expected_pages().items()):
+        print(name, pages)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
