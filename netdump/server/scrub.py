@@ -67,6 +67,7 @@ class _PacedFile:
         self._inner: Final = inner
         self._take: Final = take
         self.size: Final = inner.size
+        self.next_data: Final = inner.next_data
         self.close: Final = inner.close
 
     def read(self, position: int, length: int) -> bytes:

@@ -48,6 +48,12 @@ class ReadableFile(Protocol):
     def size(self) -> int:
         """Bytes in the file."""
 
+    def next_data(self, position: int) -> int:
+        """Where something else than a hole begins, at position or behind it; the file's size if nothing does.
+
+        Holes read as zeros. position itself where the file system does not tell.
+        """
+
     def close(self) -> None:
         """Give it back; may be called again."""
 
@@ -139,6 +145,17 @@ class LocalFile:
     def size(self) -> int:
         """fstat(2)."""
         return os.fstat(self._descriptor).st_size
+
+    def next_data(self, position: int) -> int:
+        """lseek(2), SEEK_DATA. The offset that it moves is nobody's: everything else names its positions."""
+        try:
+            return os.lseek(self._descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return max(position, self.size())
+            if error.errno == errno.EINVAL:
+                return position
+            raise
 
     def write(self, data: Buffer) -> None:
         """pwrite(2) behind what this object has written."""

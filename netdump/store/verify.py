@@ -33,6 +33,7 @@ from netdump.store.totals import Totals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from netdump.pages import Run
     from netdump.store.files import File, Files
     from netdump.store.manifest import Manifest
     from netdump.store.origin import Origin
@@ -222,8 +223,7 @@ class _Check:
         if image is None or self._view is not None:
             return
         for run, place, raw in placed_runs(stored):
-            for done in range(0, run.length, _BLOCK_BYTES):
-                size = min(_BLOCK_BYTES, run.length - done)
+            for done, size in _blocks(image, run, place):
                 if run.state is PageState.DATA:
                     expected = bytes(raw[done : done + size])
                 elif run.state is PageState.ALIAS:
@@ -233,3 +233,16 @@ class _Check:
                 if image.read(place + done, size) != expected:
                     text = f"the {run.state.name.lower()} run at image offset {place} is not what the segments hold"
                     raise DamageFoundError(Finding(Damage.VMCORE, VMCORE, place + done, text))
+
+
+def _blocks(image: File, run: Run, place: int) -> Iterator[tuple[int, int]]:
+    """What is to be read of a run, as (position in it, bytes): all of it, but no holes where zeros are expected."""
+    zeros = run.state not in {PageState.DATA, PageState.ALIAS}
+    done = 0
+    while done < run.length:
+        if zeros:
+            done = image.next_data(place + done) - place
+        size = min(_BLOCK_BYTES, run.length - done)
+        if size > 0:
+            yield done, size
+        done += _BLOCK_BYTES

@@ -199,6 +199,9 @@ class _FaultyFile:
     def size(self) -> int:
         return self._files.do(Operation("size", self._name), self._inner.size)
 
+    def next_data(self, position: int) -> int:
+        return self._files.do(Operation("next_data", self._name), lambda: self._inner.next_data(position))
+
     def write(self, data: Buffer) -> None:
         half = memoryview(data)[: len(data) // 2]
         self._files.do(Operation("write", self._name), lambda: self._inner.write(data), lambda: self._inner.write(half))

@@ -348,6 +348,11 @@ class MemoryFile:
         """The length now."""
         return len(self._at_work().now)
 
+    def next_data(self, position: int) -> int:
+        """It knows no holes."""
+        self._at_work()
+        return position
+
     def write(self, data: Buffer) -> None:
         """Behind what this object has written."""
         self.write_at(self._end, data)

@@ -63,6 +63,17 @@ def test_write_read_and_holes(files: LocalFiles, tmp_path: Path) -> None:
         again.size()
 
 
+def test_holes_are_found(files: LocalFiles) -> None:
+    file = files.create("a")
+    file.write_at(1 << 20, b"x" * 4096)
+    file.resize(1 << 30)
+    assert file.next_data(0) in {0, 1 << 20}  # 0 where the file system keeps no holes
+    assert file.next_data(1 << 20) == 1 << 20
+    assert file.next_data(1 << 29) in {1 << 29, 1 << 30}
+    assert file.next_data(1 << 31) >= 1 << 30
+    file.close()
+
+
 def test_modes_do_not_depend_on_the_umask(files: LocalFiles, tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -6,16 +6,21 @@ import errno
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.pages import PageState, Run
 from netdump.store import Damage, Finding, Report, Store
 from netdump.store.verify import FINDINGS_MAX
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import CLOCK, append_all, deliver
-from netdump.wire import SEGMENT_ENTRY_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_TRAILER_BYTES
+from netdump.wire import SEGMENT_ENTRY_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_TRAILER_BYTES, Chunk, unpack_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SAMPLE = SampleDump(seed=3, image_bytes=30_000, chunk_bytes=9_000)
 ID = SAMPLE.origin.id
@@ -245,3 +250,29 @@ def test_progress_is_told_and_may_stop_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Store(Path("dumps"), memory).dump(ID).verify(stop)
+
+
+def test_holes_of_vmcore_are_not_read_but_what_was_written_into_one_is_found(tmp_path: Path) -> None:
+    sample = SampleDump(seed=3, image_bytes=300_000, chunk_bytes=90_000)
+    store = Store(tmp_path, clock=lambda: CLOCK)
+    assert deliver(store, sample, 1000) is not None
+    dump = store.dump(sample.origin.id)
+    dump.reassemble()
+    assert dump.verify().view is None
+    spots = [spot for chunk in sample.chunks for spot in placed(chunk)]
+    zeros = next(place for run, place in spots if run.state not in {PageState.DATA, PageState.ALIAS})
+    assert dump.vmcore_path is not None
+    with dump.vmcore_path.open("r+b") as file:
+        file.seek(zeros)
+        file.write(b"x")
+    finding = dump.verify().view
+    assert finding is not None
+    assert finding.file == "vmcore"
+
+
+def placed(chunk: Chunk) -> Iterator[tuple[Run, int]]:
+    """The runs of a chunk and where they stand in the image."""
+    place = chunk.offset
+    for run in unpack_runs(chunk.table, chunk.offset, chunk.length):
+        yield run, place
+        place += run.length
