@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 from bench.process import BenchError, run
 from netdump import samples
 from netdump.testing.elf_writer import Core, Load, NoteSegment, prstatus_note
+from netdump.testing.struct_page_writer import ERAS
+from netdump.testing.vast_machine import VastMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +73,36 @@ def tiny_core(folder: Path) -> Path:
     memory = random.Random(SEED).randbytes(PAGE)
     Core([Load(0x100000, PAGE, {0: memory}, vaddr=0xFFFF888000100000)], [_NOTES]).write(target)
     return warmed(target)
+
+
+def small_core(folder: Path) -> Path:
+    """1 MiB of memory that compresses by half, for many hosts at once."""
+    target = folder / "small.elf"
+    chance = random.Random(SEED)
+    memory = b"".join(chance.randbytes(PAGE // 2) + bytes(PAGE // 2) for _ in range(256))
+    Core([Load(0x100000, MIB, {0: memory}, vaddr=0xFFFF888000100000)], [_NOTES]).write(target)
+    return target
+
+
+def sparse_core(folder: Path, gib: int) -> Path:
+    """An image of that many GiB with 64 MiB of data in 16 places, holes between them."""
+    target = folder / f"sparse-{gib}.elf"
+    chance = random.Random(SEED)
+    size, part = gib * GIB, 4 * MIB
+    half = part // 2
+    pieces = {number * (size // 16): chance.randbytes(half) + bytes([7]) * half for number in range(16)}
+    Core([Load(0x100000000, size, pieces, vaddr=0xFFFF888100000000)], [_NOTES]).write(target)
+    return target
+
+
+def vast_core(folder: Path, gib: int) -> Path:
+    """A machine of that many GiB with struct pages, made for the page filter; takes a few MiB of disk."""
+    target = folder / f"vast-{gib}.elf"
+    if not target.exists():
+        partial = target.with_suffix(".partial")
+        VastMachine.build(ERAS["6.12"], gib * GIB).core().write(partial)
+        partial.rename(target)
+    return target
 
 
 def warmed(path: Path) -> Path:

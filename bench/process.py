@@ -124,3 +124,14 @@ def split_cpus() -> tuple[str, str]:
     """(client's, far end's): one CPU for a client as with nr_cpus=1, the others for the far end."""
     first, *others = sorted(os.sched_getaffinity(0))
     return str(first), ",".join(map(str, others)) or str(first)
+
+
+@contextmanager
+def on_cpus(cpus: str) -> Iterator[None]:
+    """Keep this thread to some CPUs for as long as the block runs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(map(int, cpus.split(","))))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench import cores, curve, links, upload
+from bench import cores, curve, download, filtering, growth, hosts, ingest, links, upload
 from bench.collector import collector
 from bench.contest import Outcome, hold
-from bench.process import PYTHON, Launcher, Place, run, split_cpus
+from bench.process import PYTHON, Launcher, Place, on_cpus, run, split_cpus
 from bench.report import PAGE, Results, Table
 from bench.sshd import ssh_server
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from bench.collector import Collector
     from bench.contest import Contestant
 
 MIB: Final = 1 << 20
@@ -62,6 +63,17 @@ class Workplace:
             ssh_server(bench / "ssh", address, far, near) as sshd,
         ):
             yield upload.Arena(running, sshd, sink, bench, near, self.launcher)
+
+    @contextmanager
+    def loaded_collector(self, place: Place) -> Iterator[Collector]:
+        """A collector that lets one machine play many hosts."""
+        folder, bundles = self.far / "load", self.bench / "load"
+        for each in (folder, bundles):
+            shutil.rmtree(each, ignore_errors=True)
+        bundles.mkdir(mode=0o700)
+        with collector(folder, bundles, "127.0.0.1", place, *ingest.LIMITS) as running:
+            yield running
+        shutil.rmtree(folder)
 
     def contest(self, results: Results, key: str, title: str, contestants: list[Contestant]) -> Outcome:
         """Hold a contest and note its ratio and our peak memory."""
@@ -198,6 +210,135 @@ def compression(work: Workplace, results: Results) -> None:
     _say(f"curve: {target}")
 
 
+def collector_load(work: Workplace, results: Results) -> None:
+    """Sustained ingest of 1, 8 and 64 clients, of compressed chunks and of stored ones."""
+    table = Table(
+        "ingest",
+        "One collector, light hosts on one CPU, the collector on the others",
+        (
+            "clients",
+            "chunks",
+            "wire MB/s",
+            "raw MB/s",
+            "CPU s per wire GB",
+            "loop CPU s per wire GB",
+            "peak MiB",
+            "ack median ms",
+            "ack p99 ms",
+        ),
+    )
+    core = cores.real_core(work.cache)
+    near, far = split_cpus()
+    for level, kind in ((1, "zstd level 1"), (0, "stored")):
+        cargo = hosts.load_cargo(core, level)
+        for count in (1, 8) if work.quick else (1, 8, 64):
+            with work.loaded_collector(Place(far)) as running, on_cpus(near):
+                load = ingest.load(running, hosts.make_contexts(running.folder, count), cargo, max(1, 8 // count))
+            table.rows.append(
+                (
+                    str(count),
+                    kind,
+                    f"{load.wire_bytes / load.seconds / 1e6:.0f}",
+                    f"{load.raw_bytes / load.seconds / 1e6:.0f}",
+                    f"{load.cpu / load.wire_bytes * 1e9:.2f}",
+                    f"{load.loop_cpu / load.wire_bytes * 1e9:.2f}",
+                    f"{load.peak_bytes / MIB:.0f}",
+                    f"{load.ack_median * 1e3:.0f}",
+                    f"{load.ack_p99 * 1e3:.0f}",
+                )
+            )
+            _say(f"{count} clients, {kind}: {table.rows[-1]}")
+            if count == 8:
+                results.figures["collector.ack_p99_ms"] = round(load.ack_p99 * 1e3)
+                results.figures["collector.wire_gb_per_core_s"] = round(load.wire_bytes / load.loop_cpu / 1e9, 3)
+    results.tables.append(table)
+
+
+def crashing_fleet(work: Workplace, results: Results) -> None:
+    """1,000 hosts crash in the same minute."""
+    count, minute = (40, 2.0) if work.quick else (1000, 60.0)
+    cargo = hosts.load_cargo(cores.small_core(work.cache), 1)
+    near, far = split_cpus()
+    with work.loaded_collector(Place(far)) as running, on_cpus(near):
+        journeys = ingest.fleet(running, hosts.make_contexts(running.folder, count), cargo, minute)
+        stored = sum(dump.image_bytes == cargo.size for dump in running.dumps()) if count <= 200 else None
+    done = [journey for journey in journeys if journey is not None]
+    waits = sorted(journey.headline - journey.began for journey in done)
+    whole = sorted(journey.ended - journey.began for journey in done)
+    results.figures["fleet.lost"] = len(journeys) - len(done)
+    results.figures["fleet.headline_s"] = round(waits[-1], 2)
+    rows: list[tuple[str, ...]] = [
+        ("hosts, each with a dump of its own", str(count)),
+        ("delivered", str(len(done))),
+        *([("found in the collector's list", str(stored))] if stored is not None else []),
+        ("headline durable, median and slowest, s after the crash", f"{waits[len(waits) // 2]:.2f}, {waits[-1]:.2f}"),
+        ("receipt, median and slowest, s after the crash", f"{whole[len(whole) // 2]:.2f}, {whole[-1]:.2f}"),
+        ("most attempts of one host", str(max(journey.attempts for journey in done))),
+    ]
+    title = f"{count} hosts crash within {minute:.0f} s, {cargo.size / 1e6:.1f} MB each"
+    results.tables.append(Table("fleet", title, ("what", "figure"), rows))
+
+
+def fetching(work: Workplace, results: Results) -> None:
+    """The core back at a desk: fetch, scp and rsync of the same ELF."""
+    real = cores.real_core(work.cache)
+    with work.arena() as arena:
+        contestants = [download.ours(arena, real), download.scp(arena, real), download.rsync(arena, real)]
+        title = f"Fetching the real core of {_size(real)}, client on one CPU"
+        outcome = work.contest(results, "fetch", title, contestants)
+        theirs = next(result for result in outcome.results if result.name == "scp")
+        results.figures["fetch.ratio"] = round(outcome.ours().seconds / theirs.seconds, 3)
+
+
+def page_filter(work: Workplace, results: Results) -> None:
+    """The page filter by itself beside makedumpfile's exclude step, and how it grows with memory."""
+    table = Table(
+        "filter",
+        "Page filter alone, level 31",
+        ("core", "pages", "s", "ns a page", "peak MiB", "makedumpfile ns a page"),
+    )
+    sizes = () if work.quick else (16, 128, 1024)
+    real = cores.real_core(work.cache)
+    cases = [
+        (f"real, {_size(real)}", real),
+        *((f"generated, {size} GiB", cores.vast_core(work.cache, size)) for size in sizes),
+    ]
+    for name, core in cases:
+        ours, theirs = filtering.compare(core, work.bench, 1 if work.quick else 3, peers=core == real)
+        peer = f"{theirs:.0f}" if theirs else "-"
+        if theirs:
+            results.figures["filter.ratio"] = round(ours.ns / theirs, 3)
+        table.rows.append(
+            (name, f"{ours.pages:,}", f"{ours.seconds:.2f}", f"{ours.ns:.0f}", f"{ours.peak_bytes / MIB:.0f}", peer)
+        )
+        _say(f"filter: {table.rows[-1]}")
+    results.tables.append(table)
+
+
+def scale(work: Workplace, results: Results) -> None:
+    """The same data in ever larger images: what time and memory depend on."""
+    table = Table(
+        "scale",
+        "Images of growing size, 64 MiB of data in each (s; peaks in MiB)",
+        ("image", "send", "client peak", "collector peak", "list", "verify", "fetch"),
+    )
+    peaks: list[tuple[float, float]] = []
+    with work.arena() as arena:
+        for size in (1, 16) if work.quick else (1, 16, 256, 4096):
+            core = cores.sparse_core(work.bench, size)
+            row, client, far = growth.measure(arena, core, work.bench / "fetched")
+            peaks.append((client, far))
+            table.rows.append((f"{size} GiB", *row))
+            _say(f"scale: {table.rows[-1]}")
+            core.unlink()
+    results.tables.append(table)
+    results.figures["scale.client_growth"] = round(peaks[-1][0] / peaks[0][0], 3)
+    results.figures["scale.collector_growth"] = round(peaks[-1][1] / peaks[0][1], 3)
+    results.figures["client.peak_mib"] = round(
+        max(results.figures.get("client.peak_mib", 0), *(c for c, _ in peaks)), 1
+    )
+
+
 def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Outcome) -> None:
     """The parts of the one-core limit beside what the client took, both without start-up and with it."""
     certificate = work.bench / "parts.pem"
@@ -231,4 +372,9 @@ STAGES: Final[dict[str, Callable[[Workplace, Results], None]]] = {
     "levels": levels,
     "links": slow_links,
     "compression": compression,
+    "fetch": fetching,
+    "filter": page_filter,
+    "collector": collector_load,
+    "fleet": crashing_fleet,
+    "scale": scale,
 }

@@ -1,0 +1,141 @@
+"""What one collector takes: many light hosts at once, a fleet that crashes in the same minute."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Final
+
+from bench.hosts import DIALS_AT_ONCE, Cargo, Journey, LightHost
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from bench.collector import Collector
+
+DUMP_ID_BYTES: Final = 16
+PATIENCE: Final = 300.0
+
+# A collector for load: one machine plays all the hosts.
+LIMITS: Final = (
+    "[limits]",
+    "connections = 4096",
+    "connections_per_source = 4096",
+    "handshakes_per_source = 8",
+    "active_dumps = 1024",
+    "[store]",
+    "keep_vmcore = false",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a collector did with a number of clients at once. CPU in seconds, of all threads and of the event loop's."""
+
+    clients: int
+    seconds: float
+    wire_bytes: int
+    raw_bytes: int
+    cpu: float
+    loop_cpu: float
+    peak_bytes: int
+    ack_seconds: list[float]
+
+    @property
+    def ack_median(self) -> float:
+        """Seconds from sending a chunk to its acknowledgement."""
+        return median(self.ack_seconds)
+
+    @property
+    def ack_p99(self) -> float:
+        """The same, 99th percentile."""
+        return quantiles(self.ack_seconds, n=100)[98] if len(self.ack_seconds) > 1 else self.ack_median
+
+
+def load(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, dumps: int) -> Load:
+    """Deliver that many dumps for each context's host, all hosts at once."""
+    reset_peak(collector.pid)
+    before = _cpu(collector.pid)
+    begun = time.monotonic()
+    journeys = asyncio.run(_deliver_all(_address(collector), contexts, cargo, dumps))
+    seconds = time.monotonic() - begun
+    after = _cpu(collector.pid)
+    return Load(
+        clients=len(contexts),
+        seconds=seconds,
+        wire_bytes=sum(journey.wire_bytes for journey in journeys),
+        raw_bytes=len(journeys) * sum(cargo.raw),
+        cpu=after[0] - before[0],
+        loop_cpu=after[1] - before[1],
+        peak_bytes=peak(collector.pid),
+        ack_seconds=[ack for journey in journeys for ack in journey.ack_seconds],
+    )
+
+
+def fleet(
+    collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float
+) -> list[Journey | None]:
+    """All hosts crash within minute seconds. Their journeys; None: it was not delivered within PATIENCE."""
+    return asyncio.run(_crash_all(_address(collector), contexts, cargo, minute))
+
+
+async def _deliver_all(
+    address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, dumps: int
+) -> list[Journey]:
+    dials = asyncio.Semaphore(DIALS_AT_ONCE)
+    deadline = time.monotonic() + PATIENCE
+
+    async def host(context: ssl.SSLContext) -> list[Journey]:
+        names = [secrets.token_bytes(DUMP_ID_BYTES) for _ in range(dumps)]
+        return [await LightHost(address, context, cargo, name).deliver(dials, deadline) for name in names]
+
+    return [journey for each in await asyncio.gather(*map(host, contexts)) for journey in each]
+
+
+async def _crash_all(
+    address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float
+) -> list[Journey | None]:
+    dials = asyncio.Semaphore(DIALS_AT_ONCE)
+    deadline = time.monotonic() + PATIENCE
+
+    async def host(number: int, context: ssl.SSLContext) -> Journey | None:
+        await asyncio.sleep(minute * number / len(contexts))
+        try:
+            return await LightHost(address, context, cargo, secrets.token_bytes(DUMP_ID_BYTES)).deliver(dials, deadline)
+        except TimeoutError:
+            return None
+
+    return await asyncio.gather(*(host(number, context) for number, context in enumerate(contexts)))
+
+
+def _address(collector: Collector) -> tuple[str, int]:
+    host, _, port = collector.ingest.rpartition(":")
+    return host, int(port)
+
+
+def _cpu(pid: int) -> tuple[float, float]:
+    """CPU seconds of a process, and of its main thread alone. Source: proc(5)."""
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def seconds(path: str) -> float:
+        fields = Path(path).read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / ticks
+
+    return seconds(f"/proc/{pid}/stat"), seconds(f"/proc/{pid}/task/{pid}/stat")
+
+
+def reset_peak(pid: int) -> None:
+    """Let the kernel measure the peak memory of a process anew. Source: proc(5), clear_refs 5."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak(pid: int) -> int:
+    """Peak resident memory of a process, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM"))) * 1024
