@@ -32,6 +32,8 @@ def main(argv: Sequence[str]) -> int:
     rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
     results = Results(rounds)
     wanted = arguments.only.split(",") if arguments.only else list(stages.STAGES)
+    if arguments.only and arguments.json.exists():
+        results.figures.update(json.loads(arguments.json.read_text())["figures"])  # of the stages that do not run now
     begun = time.monotonic()
     try:
         with _workplace(arguments) as workplace:

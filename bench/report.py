@@ -42,6 +42,11 @@ class Results:
     figures: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def note_peak(self, size: float) -> None:
+        """A client had this much memory, in bytes: the largest counts."""
+        before = self.figures.get("client.peak_mib", 0.0)
+        self.figures["client.peak_mib"] = max(before, round(size / (1 << 20), 1))
+
     def members(self) -> dict[str, Any]:
         """The JSON object."""
         return {

@@ -81,8 +81,8 @@ class Workplace:
         outcome = hold(key, title, contestants, self.launcher, rounds=self.rounds, say=_say, warm=not big)
         results.contests.append(outcome)
         results.figures[f"{key}.ratio"] = round(outcome.ratio, 3)
-        peak = max(result.peak_bytes for result in outcome.results if result.ours) / MIB
-        results.figures["client.peak_mib"] = round(max(peak, results.figures.get("client.peak_mib", 0)), 1)
+        if key.startswith("upload."):
+            results.note_peak(max(result.peak_bytes for result in outcome.results if result.ours))
         return outcome
 
 
@@ -311,6 +311,9 @@ def page_filter(work: Workplace, results: Results) -> None:
         table.rows.append(
             (name, f"{ours.pages:,}", f"{ours.seconds:.2f}", f"{ours.ns:.0f}", f"{ours.peak_bytes / MIB:.0f}", peer)
         )
+        results.figures["filter.peak_mib"] = max(
+            results.figures.get("filter.peak_mib", 0.0), round(ours.peak_bytes / MIB, 1)
+        )
         _say(f"filter: {table.rows[-1]}")
     results.tables.append(table)
 
@@ -334,9 +337,7 @@ def scale(work: Workplace, results: Results) -> None:
     results.tables.append(table)
     results.figures["scale.client_growth"] = round(peaks[-1][0] / peaks[0][0], 3)
     results.figures["scale.collector_growth"] = round(peaks[-1][1] / peaks[0][1], 3)
-    results.figures["client.peak_mib"] = round(
-        max(results.figures.get("client.peak_mib", 0), *(c for c, _ in peaks)), 1
-    )
+    results.note_peak(max(client for client, _ in peaks) * MIB)
 
 
 def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Outcome) -> None:
