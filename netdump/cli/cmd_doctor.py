@@ -46,22 +46,22 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
 
     Ends with status 0 if there is no problem, 96 if there is one; --strict: 96 for anything that is not ok.
 
-    --drill checks nothing but tries it: the capture image is built, its client is started among its own files, and
-    sends a small dump of the running kernel, with its log, to the collectors, over this machine's network as it is. The
+    --drill checks nothing but tries it: all that the capture image would hold is gathered, its client is started among
+    these files, and sends a small dump of the running kernel, with its log, over this machine's network as it is. The
     dump is marked as a drill: `netdump list` and `netdump show` say so, and `netdump delete` removes it. Ends with
     status 97 if it was not delivered. Needs root.
 
     \b
     A drill does not show that the capture kernel starts, finds its network device, and comes back. A real crash does.
     At a time when the machine may be away for some minutes, with its console in view:
-      1. netdump doctor                    no problem is left
-      2. netdump arm --append netdump.drill   marks the dump as a drill
+      1. netdump doctor                       no problem is left
+      2. netdump arm --append netdump.drill   marks the dump as a drill; with the options of this machine
       3. sync; echo c > /proc/sysrq-trigger
     The console shows the panic, then within seconds lines of the capture kernel and of netdump-init: the interface, its
     address, "is reachable", the progress, "is complete", and the final action. The machine is back without anybody's
     doing. At the collector, `netdump list` shows the dump as complete, with the panic "sysrq triggered crash", and
     `netdump log` ends in it. If not, the last netdump-init line on the console says where it stopped.
-      4. netdump arm                       without the mark again
+      4. netdump arm                          without the mark again
 
     \b
     Examples:
