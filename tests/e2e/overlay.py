@@ -45,6 +45,7 @@ TimeoutStartSec=200
 [Install]
 WantedBy=multi-user.target
 """
+TOOLS = ("mypy*", "*__mypyc*", "hypothesis*", "grimp*", "_pytest", "setuptools*")  # large, and of no use in a copy
 # Units of the machine that a copy has no use for, and that only cost time.
 MASKED = (
     "systemd-networkd-wait-online.service", "systemd-udevd.service", "systemd-udev-trigger.service", "getty.target",
@@ -108,7 +109,7 @@ class Overlay:
         self.run(self._interpreter(), "-m", "venv", PREFIX)
         packages = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
         # Dependencies are those of the tests' environment: nothing is fetched. Its way to the checkout stays behind.
-        ignored = shutil.ignore_patterns("*netdump*", "pip*", "__pycache__")
+        ignored = shutil.ignore_patterns("*netdump*", "pip*", "__pycache__", *TOOLS)
         source, target = Path(sys.prefix) / packages, self.root / PREFIX.lstrip("/") / packages
         shutil.copytree(source, target, ignore=ignored, symlinks=True, dirs_exist_ok=True)
         shutil.copy(wheel, self.root / "tmp")
