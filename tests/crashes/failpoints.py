@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from netdump.store import Store
 from netdump.testing.elf_writer import Core, Load, counter_pages
-from tests.e2e.rig import READY_TIMEOUT, Collector, start, wait_until
+from tests.e2e.rig import Collector, start, wait_until
 
 if TYPE_CHECKING:
     from tests.campaign.frame import Tally
 
+PATIENCE_S = 600  # nothing takes this long, whatever else the machine does
 PAGES = 5000  # two segments, for the credit is half used up after 16 MiB
 
 
@@ -76,7 +77,7 @@ def _deliver(site: _Site, place: Path, point: str, *, killed: bool) -> None:
         if killed:
             assert failing.wait() == -9
             _go_on(folder, ports, client, place)
-        assert client.wait(READY_TIMEOUT) == 0, (place / "send.log").read_text()
+        assert client.wait(PATIENCE_S) == 0, (place / "send.log").read_text()
     finally:
         failing.kill()
         failing.wait()
@@ -90,11 +91,11 @@ def _go_on(folder: Path, ports: list[str], client: subprocess.Popen[str], place:
     with (place / "again.log").open("w") as log:
         collector = start("serve", folder, *ports, stdout=log, stderr=log)
     try:
-        client.wait(READY_TIMEOUT)
+        client.wait(PATIENCE_S)
         wait_until(lambda: _is_settled(folder), "vmcore")
     finally:
         collector.terminate()
-        collector.wait(READY_TIMEOUT)
+        collector.wait(PATIENCE_S)
 
 
 def _is_settled(folder: Path) -> bool:
