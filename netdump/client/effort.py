@@ -49,11 +49,11 @@ LEVEL_1_SAVING: Final = 0.55
 
 _WEIGHT: Final = 1 / 8  # of the newest sample
 _SAMPLE_BYTES: Final = 1 << 16  # of data; what takes or brings less says little
-_PERIOD_BYTES: Final = 1 << 23  # of data, between two looks at how long we waited
+_PERIOD_BYTES: Final = 1 << 25  # of data, between two looks at how long we waited: some acknowledgements
 _WAITED_SHARE: Final = 0.3  # of a period: then the link or the far end is what counts
 _LINK_SHARE: Final = 0.7  # of what the link takes: with less than that on the wire it is the far end
-_HOLD_PERIODS: Final = 8  # that what the far end takes is believed; doubles each time it is found again
-_RATES_KEPT: Final = 5
+_HOLD_PERIODS: Final = 4  # that what the far end takes is believed; doubles each time it is found again
+_RATES_KEPT: Final = 8
 _RATES_LEAST: Final = 3  # before anything is made of them
 _PROBE_BYTES: Final = 4096
 _PROBES: Final = 4
@@ -102,6 +102,7 @@ class Effort:
         self._waited = 0.0
         self._period_raw = 0
         self._period_wire = 0
+        self._period_link = math.inf  # the least that the link took in this period
 
     @property
     def level(self) -> int:
@@ -134,6 +135,7 @@ class Effort:
         self._spent = spent
         if link_rate:
             self._rates.append(link_rate)
+        self._period_link = min(self._period_link, self._link_rate() or math.inf)
         self._period_raw += raw_bytes
         self._period_wire += wire_bytes
         if self._period_raw >= _PERIOD_BYTES:
@@ -158,10 +160,11 @@ class Effort:
         now = self._clock()
         elapsed = max(now - self._period_began, 1e-6)
         rate = self._period_wire / elapsed
-        if self._waited / elapsed >= _WAITED_SHARE and rate < _LINK_SHARE * (self._link_rate() or math.inf):
+        if self._waited / elapsed >= _WAITED_SHARE and rate < _LINK_SHARE * self._period_link:
             if not self._far:
                 self._hold *= 2
-            self._far = rate
+            # What it has taken it can take: if it now takes less, bytes are not what keeps it busy.
+            self._far = max(self._far, rate)
             self._held = self._hold
         elif self._held:
             self._held -= 1
@@ -170,13 +173,15 @@ class Effort:
         self._period_began = now
         self._waited = 0.0
         self._period_raw = self._period_wire = 0
+        self._period_link = math.inf
 
     def _link_rate(self) -> float:
         """Bytes a second that the link takes; 0: not known.
 
-        The median: single readings are off both ways, by a burst that fits a queue, by a receiver busy for a moment.
+        The second highest of the last readings: one may be too high, of a burst that fits a queue; many are too low,
+        of a receiver that was busy for a moment.
         """
-        return sorted(self._rates)[(len(self._rates) - 1) // 2] if self._rates else 0.0
+        return sorted(self._rates)[-2:][0] if self._rates else 0.0
 
     def _choose(self) -> Step:
         rate = min(self._link_rate() or math.inf, self._far or math.inf)
