@@ -24,7 +24,7 @@ PREFIX = "/opt/netdump"
 PYTHON = "/opt/python"
 NETDUMP = "/usr/local/bin/netdump"
 COMMAND_TIMEOUT = 300
-BOOT_TIMEOUT = 60
+BOOT_TIMEOUT = 300
 ENTER = """\
 root=$1; shift
 mount -t proc proc "$root/proc"; mount -t sysfs -o ro sys "$root/sys"; mount --rbind /dev "$root/dev"
@@ -41,7 +41,7 @@ Type=oneshot
 StandardOutput=file:/root/out
 StandardError=file:/root/trace
 ExecStart=/root/script
-TimeoutStartSec=200
+TimeoutStartSec=280
 [Install]
 WantedBy=multi-user.target
 """
