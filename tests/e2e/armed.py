@@ -64,7 +64,7 @@ kexec.real -c -p /tmp/kernel $(cat /root/options) --initrd=/tmp/other.img --comm
 
 
 class Armed:
-    """The state of an armed machine. first, second: collectors as its bundle names them, in this order; not running.
+    """The state of an armed machine, whose bundle names two collectors, `first` and `second`; none is running.
 
     Tests make their own with the same certificates and addresses: collector(). console: until it was armed.
     root: of the guest. enrols_itself: its root has what that takes; else it finds its bundle.
@@ -132,7 +132,11 @@ class Armed:
     def resume(self, log: Path, disk: Path | None = None) -> vm.Guest:
         """The machine as it was when it was armed. disk: its /dev/vda, DISK_BYTES long."""
         guest = vm.Guest(self._command(log, disk or self._blank, "-incoming", f"exec:cat {self._state}"), log)
-        wait_until(lambda: guest.monitor.execute("query-status")["status"] == "running", "the guest to go on")
+        try:
+            wait_until(lambda: guest.monitor.execute("query-status")["status"] == "running", "the guest to go on")
+        except BaseException:
+            guest.end()
+            raise
         return guest
 
     def reload(self, guest: vm.Guest, files: Mapping[str, bytes] | None = None, words: str = "") -> None:

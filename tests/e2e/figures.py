@@ -54,8 +54,10 @@ def crash(guest: vm.Guest, marks: Mapping[str, Callable[[], bool]]) -> Run:
             if seen[name] is None and is_true():
                 seen[name] = time.monotonic() - started
         time.sleep(0.01)
-    console = guest.wait(1)
-    return Run({**seen, "end": time.monotonic() - started}, how_it_ended(guest), console)
+    if guest.runs:
+        return Run({**seen, "end": None}, f"still running after {CAPTURE_TIMEOUT:g} s", guest.console)
+    ended, console = time.monotonic() - started, guest.wait()
+    return Run({**seen, "end": ended}, how_it_ended(guest), console)
 
 
 def our_run(armed: Armed, folder: Path, mebibytes: int, words: str) -> Run:

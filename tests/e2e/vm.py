@@ -183,6 +183,10 @@ class Guest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Pull its plug."""
         self._process.kill()
         self._process.wait()
         self._shell.close()
