@@ -34,9 +34,10 @@ CHUNKS_A_SECOND: Final = 4.0  # of each host that sends: twice as much as rate_b
 IMAGE_BYTES: Final = 1 << 40
 SLOTS: Final = 2  # dumps of one host that arrive at the same time, by default
 IDLE_PER_HOST: Final = 4
+AT_ONCE: Final = 16  # of those who idle, on their way in
 PAUSE_S: Final = 0.2  # before a peer that was dropped comes again
 LAST_ACKS_S: Final = 20.0
-SETTLE_S: Final = 120.0
+SETTLE_S: Final = 600.0
 ENDS: Final = (OSError, ssl.SSLError, ProtocolError, asyncio.IncompleteReadError)  # how connections end
 
 
@@ -109,6 +110,7 @@ class Crowd:
         self.idle_wanted = 0
         self.ingest, self.api = (int(address.rpartition(":")[2]) for address in (ingest, api))
         self.numbers = itertools.count()
+        self.door = asyncio.Semaphore(AT_ONCE)
         self._sources = itertools.count()
         self._papers: dict[str, Papers] = {}
         self._over = asyncio.Event()
@@ -242,8 +244,10 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 async def _idle(crowd: Crowd, name: str) -> None:
     """A host that has begun a dump, and from then on only keeps its connection alive."""
-    async with crowd.line(name) as line:
-        answer = await line.resumed(f"{name} {next(crowd.numbers)}")
+    async with contextlib.AsyncExitStack() as stack:
+        async with crowd.door:
+            line = await stack.enter_async_context(crowd.line(name))
+            answer = await line.resumed(f"{name} {next(crowd.numbers)}")
         crowd.report.idle += 1
         crowd.report.idle_most = max(crowd.report.idle_most, crowd.report.idle)
         if crowd.report.idle >= crowd.idle_wanted:
