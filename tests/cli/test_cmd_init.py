@@ -29,7 +29,7 @@ def test_what_it_makes(tmp_path: Path) -> None:
     folder = tmp_path / "srv" / "netdump"
     said = init(str(folder), "--name", "collector.example, 192.0.2.7,2001:db8::1")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.toml", "dumps", "index.lock", "index.sqlite", "pki",
+        "config.toml", "dumps", "index.lock", "index.sqlite", "index.sqlite-journal", "pki",
     ]  # fmt: skip
     for path in (folder, *folder.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
