@@ -55,8 +55,7 @@ class Manners:
 
     hang: stop for ever (staying open) at: tcp, tls, hello, resume, headline, chunk:N, finish. mute: hang, but keep
     alive. answer: to HELLO instead of RESUME. retort: sent after so many chunks. alter: the RESUME to send instead.
-    ack: never if False. slow: seconds before the
-    first acknowledgement.
+    ack: never if False. slow: KEEPALIVEs that must have come before the first acknowledgement.
     """
 
     credit: int = 4 * MIB
@@ -68,7 +67,7 @@ class Manners:
     retort: tuple[int, Message | bytes] | None = None
     alter: Callable[[Resume], Resume] | None = None
     ack: bool = True
-    slow: float = 0
+    slow: int = 0
 
 
 @dataclass
@@ -221,7 +220,6 @@ class _Service:
         self._hello: Hello | None = None
         self._muted = False
         self._chunks = 0
-        self._opened = time.monotonic()
 
     def run(self) -> None:
         self._tls.settimeout(POLL)
@@ -338,7 +336,7 @@ class _Service:
 
     def _acknowledge(self) -> None:
         willing = self._kept and self._manners.ack and not self._muted and self._core.state is State.STREAMING
-        if self._manners.slow and time.monotonic() < self._opened + self._manners.slow:
+        if self._collector.keepalives < self._manners.slow:
             return
         if willing and self._core.acked_offset < self._core.sent_offset:
             self._send(Ack(self._core.sent_offset))

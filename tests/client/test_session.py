@@ -290,7 +290,7 @@ def test_a_slow_collector_is_waited_for(start_collector: StartCollector, context
     the client waits for them at the credit, longer than keepalive, and stays alive.
     """
     image = PretendImage(content(700), chunk_pages=32)
-    collector = start_collector([Manners(credit=2 << 20, slow=2.5)])
+    collector = start_collector([Manners(credit=2 << 20, slow=2)])
     assert isinstance(Run(context, image)(collector.address, stall=30), Receipt)
     whole(collector, image)
     assert collector.keepalives

@@ -156,8 +156,8 @@ def test_mutations_raise_nothing(data: st.DataObject) -> None:
         headers = headers_of(bytes(image))
     except CoreError:
         return
-    began = time.monotonic()
+    began = time.process_time()
     facts = read_facts(BytesSource(bytes(image)), headers)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     for text in (facts.release, facts.version, facts.machine, facts.nodename):
         assert text is None or (text.isprintable() and 1 <= len(text) <= 64)

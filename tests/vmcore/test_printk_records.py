@@ -127,9 +127,9 @@ def test_a_large_buffer_full_of_nothing_is_bounded() -> None:
     one = kernel.uint(0, 8) + kernel.uint(16, 2) + bytes(6)
     kernel.memory[: 16 << 20] = one * (1 << 20)
     set_number(kernel, "log_next_idx", 8)
-    began = time.monotonic()
+    began = time.process_time()
     log = log_of(kernel)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     assert log.truncated
     assert len(log.text) <= 2 << 20
 
@@ -145,11 +145,11 @@ def test_mutations_raise_what_is_declared(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         key = data.draw(st.sampled_from(sorted(kernel.lines)))
         kernel.lines[key] = str(data.draw(st.integers(0, 64) | st.integers(0, (1 << 64) - 1)))
-    began = time.monotonic()
+    began = time.process_time()
     try:
         log = log_of(kernel)
     except KernelDataError:
         pass
     else:
         assert log.text.isascii()
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

@@ -134,9 +134,9 @@ def test_ids_that_lie_are_bounded() -> None:
     assert log.truncated
     assert log.text == lines(messages)
     set_ring(kernel, 0, 26)
-    began = time.monotonic()
+    began = time.process_time()
     log_of(kernel)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @settings(derandomize=True, deadline=None, max_examples=120)
@@ -151,11 +151,11 @@ def test_mutations_raise_what_is_declared(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(kernel.lines)))
     if data.draw(st.booleans()):
         kernel.lines[key] = str(data.draw(st.integers(0, 64) | st.integers(0, (1 << 64) - 1)))
-    began = time.monotonic()
+    began = time.process_time()
     try:
         log = log_of(kernel)
     except KernelDataError:
         pass
     else:
         assert log.text.isascii()
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
