@@ -18,7 +18,12 @@ def main() -> int:
         if arguments[:1] == ["send"]:
             from netdump.client.__main__ import run  # noqa: PLC0415
 
-            run(arguments[1:])
+            try:
+                run(arguments[1:])
+            except ModuleNotFoundError as error:
+                from netdump.cli.main import report_missing  # noqa: PLC0415
+
+                return report_missing(error, arguments)
         from netdump.cli.main import main as others  # noqa: PLC0415
 
         return others(arguments)

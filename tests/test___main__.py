@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.__main__ import main
+from netdump.errors import DependencyError
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -32,3 +33,15 @@ def test_ctrl_c_while_importing(
     monkeypatch.setattr(sys, "argv", ["netdump", command])
     assert main() == 130
     assert capsys.readouterr() == ("", "netdump: interrupted\n")
+
+
+def test_send_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delitem(sys.modules, "netdump.client.command", raising=False)
+    monkeypatch.delitem(sys.modules, "netdump.codec", raising=False)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setattr(sys, "argv", ["netdump", "send", "core"])
+    assert main() == DependencyError.exit_status
+    assert capsys.readouterr() == (
+        "",
+        "netdump: this command needs zstandard, which is not installed: pip install 'netdump'\n",
+    )

@@ -70,14 +70,19 @@ def main(arguments: list[str]) -> int:
         report(error, as_json="--json" in arguments)
         return error.exit_status
     except ModuleNotFoundError as error:
-        top = (error.name or "").partition(".")[0]
-        if top not in SERVER_EXTRA | CLIENT_NEEDS:
-            raise
-        what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
-        missing = DependencyError(f"this command needs {error.name}, which is not installed: pip install '{what}'")
-        report(missing, as_json="--json" in arguments)
-        return missing.exit_status
+        return report_missing(error, arguments)
     return result if isinstance(result, int) else 0
+
+
+def report_missing(error: ModuleNotFoundError, arguments: list[str]) -> int:
+    """Tell the user which package a command line lacks. Returns the exit status; raises error if it is none of ours."""
+    top = (error.name or "").partition(".")[0]
+    if top not in SERVER_EXTRA | CLIENT_NEEDS:
+        raise error
+    what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
+    missing = DependencyError(f"this command needs {error.name}, which is not installed: pip install '{what}'")
+    report(missing, as_json="--json" in arguments)
+    return missing.exit_status
 
 
 def report(error: NetdumpError, *, as_json: bool) -> None:
