@@ -40,7 +40,8 @@ FINISH_SECONDS = 30.0
 TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again after SIGKILL
 TICK = 0.2
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
-DEATHS_MAX = 20  # of the client in a row, without any bytes sent between them
+DEATHS_MAX = 20  # of the client in a row, without PROGRESS_BYTES sent between them
+PROGRESS_BYTES = 1 << 20  # in one life of the client: more than handshake and kernel log, which each life may send anew
 MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
 STILL_SECONDS = 60.0  # without movement, after which the network is looked at again
 TELL_SECONDS = 15.0  # between two lines of progress
@@ -134,7 +135,7 @@ class Supervisor:
                 self._wait(min(pause, self._left()))
                 pause = min(PAUSE_MAX, 2 * pause)
                 continue
-            pause, before = PAUSE_MIN, self._moved_bytes
+            pause, before = PAUSE_MIN, self._system.sent_bytes()
             ended = self._client()
             if ended.status == 0:
                 return True
@@ -143,9 +144,9 @@ class Supervisor:
                 return False
             if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
                 warn(f"the client ended {_how(ended.status)}")
-            deaths = 1 if self._moved_bytes != before else deaths + 1
+            deaths = 1 if abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES else deaths + 1
             if deaths >= DEATHS_MAX:
-                say(f"the client ended {deaths} times without sending anything")
+                say(f"the client ended {deaths} times without getting on")
                 return False
             self._wait(min(PAUSE_MIN, self._left()))
         say(f"the deadline of {self._plan.deadline:g} s has passed")

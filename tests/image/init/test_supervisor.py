@@ -150,6 +150,16 @@ def test_a_client_that_cannot_live_is_given_up(said: list[str]) -> None:
     assert machine.started[-1] == "finish halt"
 
 
+@pytest.mark.parametrize("per_second", [4 << 10, 100 << 10])
+def test_nor_is_it_kept_by_what_every_life_sends_anew(said: list[str], per_second: int) -> None:
+    """Handshakes that add up, and a headline that is larger than what counts as movement."""
+    machine = Machine(client=[Child(SIGKILLED, 5) for _ in range(99)])
+    machine.per_second = per_second
+    run(machine)
+    assert machine.started.count("client") == DEATHS_MAX
+    assert "the client ended 20 times without getting on" in said
+
+
 def test_one_that_moves_bytes_between_its_deaths_is_not(said: list[str]) -> None:
     machine = Machine(client=[Child(SIGKILLED, 5) for _ in range(50)] + [Child(0, 5)])
     machine.per_second = 1 << 20
