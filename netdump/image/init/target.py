@@ -27,7 +27,7 @@ def main(argv: Sequence[str], path: str = PLAN_PATH) -> int:
         return USAGE
     try:
         target = Target(read_plan(path))
-    except (OSError, PlanError) as error:
+    except (OSError, ValueError, PlanError) as error:
         say(f"cannot use the plan: {error}")
         return NOT_DELIVERED
     if not target.deliver():

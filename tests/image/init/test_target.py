@@ -47,6 +47,8 @@ def test_the_end_of_the_machine() -> None:
 def test_words_and_statuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "plan"
     assert main([], str(path)) == NOT_DELIVERED  # there is no plan
+    path.write_bytes(b"\xff")
+    assert main([], str(path)) == NOT_DELIVERED
     path.write_text(pack_plan(Plan(final="halt")))
     ends: list[str] = []
     monkeypatch.setattr(Target, "end", lambda self: ends.append(self._plan.final))
