@@ -11,7 +11,7 @@ import click
 from netdump.cli import reading
 from netdump.cli.reading import CONFIG_NAME, HOST_BUNDLE
 from netdump.pki import Role
-from netdump.pki.certificates import load_certificate
+from netdump.pki.certificates import validity
 from netdump.pki.enroll import enroll
 
 TOKEN_LINE_MAX = 4096  # characters read from standard input
@@ -69,7 +69,7 @@ def command(
         token = sys.stdin.readline(TOKEN_LINE_MAX)
     places = {role: reading.HOST_BUNDLE if role is Role.HOST else reading.own_bundle() for role in Role}
     bundle = enroll(url, token, out or places, collectors=collectors, name=name, force=force)
-    expires = load_certificate(bundle.certificate, "the certificate").not_valid_after_utc
+    expires = validity(bundle.certificate, "the certificate").last
     if as_json:
         fields = {
             "name": bundle.name,

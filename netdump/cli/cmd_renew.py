@@ -12,7 +12,7 @@ from netdump.cli import reading
 from netdump.cli.reading import CONFIG_NAME, CONFIG_VARIABLE, HOST_BUNDLE
 from netdump.errors import ConfigMissingError
 from netdump.pki import Bundle
-from netdump.pki.certificates import load_certificate
+from netdump.pki.certificates import validity
 from netdump.pki.renew import renew
 
 
@@ -68,7 +68,7 @@ def command(config: Path | None, if_older_than: float, as_json: bool) -> None:
     config = config or usual_bundle()
     renewed = renew(config, if_older_than=if_older_than)
     bundle = renewed or Bundle.load(config)
-    expires = load_certificate(bundle.certificate, f"the certificate in {config}").not_valid_after_utc
+    expires = validity(bundle.certificate, f"the certificate in {config}").last
     if as_json:
         fields = {
             "name": bundle.name,

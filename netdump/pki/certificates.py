@@ -12,6 +12,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+import cryptography
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from netdump.errors import CertificateError, PkiError
+from netdump.errors import CertificateError, DependencyError, PkiError
 from netdump.pki.identity import MALFORMED, Role, role_uri
 from netdump.pki.names import CollectorName, printable
 
@@ -96,9 +97,20 @@ def load_certificate(pem: str | bytes, what: str) -> x509.Certificate:
 
 
 def validity(pem: str | bytes, what: str) -> Validity:
-    """From when to when a certificate is good. what: names it in messages. Raises CertificateError."""
-    certificate = load_certificate(pem, what)
-    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    """From when to when a certificate is good. what: names it in messages.
+
+    Raises CertificateError, DependencyError.
+    """
+    return dates(load_certificate(pem, what), what)
+
+
+def dates(certificate: x509.Certificate, what: str) -> Validity:
+    """The same of a certificate that is read already. Raises DependencyError."""
+    try:
+        return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    except AttributeError as error:  # a distribution's package, which nobody has compared with what netdump asks for
+        found = cryptography.__version__
+        raise DependencyError(f"the dates of {what} need cryptography 43 or newer, here is {found}") from error
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -13,7 +13,7 @@ from netdump.errors import CertificateError
 from netdump.pki import durable, https
 from netdump.pki.answer import check_answer
 from netdump.pki.bundle import Bundle, exchange, parse_bundle, read_text
-from netdump.pki.certificates import key_pem, load_certificate, new_key
+from netdump.pki.certificates import dates, key_pem, load_certificate, new_key
 from netdump.pki.request import make_request
 from netdump.pki.tls import client_context
 
@@ -63,5 +63,5 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
 
 def _age(certificate: x509.Certificate, now: datetime) -> float:
     """Return the share of a certificate's life that is over: 0 at its first second, 1 at its last."""
-    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    return (now - certificate.not_valid_before_utc) / life
+    first, last = dates(certificate, "the certificate")
+    return (now - first) / (last - first)

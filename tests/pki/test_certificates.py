@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from netdump.errors import CertificateError, PkiError
+from netdump.errors import CertificateError, DependencyError, PkiError
 from netdump.pki import Role
 from netdump.pki import certificates as made
 from netdump.pki.names import parse_collector_names
@@ -162,3 +162,10 @@ def test_from_when_to_when(issuer: made.Issuer) -> None:
     assert (first, last) == (issuer.certificate.not_valid_before_utc, issuer.certificate.not_valid_after_utc)
     with pytest.raises(CertificateError, match="the authority"):
         made.validity("x", "the authority")
+
+
+def test_dates_with_a_library_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 12 has one whose certificates lack these attributes."""
+    monkeypatch.setattr(made, "load_certificate", lambda *_: object())
+    with pytest.raises(DependencyError, match="the dates of the authority need cryptography 43 or newer, here is"):
+        made.validity("pem", "the authority")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from netdump.client.config import load_config
 from netdump.client.credentials import client_context
-from netdump.errors import ConfigMissingError, NetdumpError
+from netdump.errors import ConfigMissingError, DependencyError, NetdumpError
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.image.checkup.machine import is_hidden
 from netdump.pki.certificates import validity
@@ -56,6 +56,11 @@ def check_dates(config: Config, now: float) -> Iterator[Finding]:
     ):
         try:
             dates = validity(pem, f"the {topic} of the bundle")
+        except DependencyError as error:
+            yield unknown(
+                topic, str(error), "run this where netdump was installed by pip, such as a virtual environment"
+            )
+            continue
         except NetdumpError as error:
             yield problem(topic, str(error), "enroll this host again")
             continue

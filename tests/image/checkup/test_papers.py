@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.client.config import load_config
+from netdump.errors import DependencyError
+from netdump.image.checkup import papers
 from netdump.image.checkup.finding import State
 from netdump.image.checkup.papers import TOPIC_AUTHORITY, TOPIC_CERTIFICATE, check_dates, read_bundle
 from tests.client.certificates import DAY, NOW
@@ -70,3 +72,13 @@ def test_a_certificate_that_is_none(bundle: Path) -> None:
     config = load_config(str(bundle), {}, {})
     bad = config._replace(credentials=config.credentials._replace(certificate="-----BEGIN CERTIFICATE-----\n"))
     assert next(each.state for each in check_dates(bad, NOW.timestamp())) is State.PROBLEM
+
+
+def test_dates_that_an_old_library_does_not_tell(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pem: str, what: str) -> None:
+        raise DependencyError(f"the dates of {what} need a newer library")
+
+    monkeypatch.setattr(papers, "validity", refuse)
+    findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp()))
+    assert [each.state for each in findings] == [State.UNKNOWN, State.UNKNOWN]
+    assert "the certificate of the bundle need a newer library" in findings[0].fact
