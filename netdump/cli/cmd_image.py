@@ -40,6 +40,8 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     """
     image = build_image(wishes(options))
     write_image(image, out)
+    for warning in image.warnings:
+        warn(warning)
     if image.programs_bytes > PROGRAMS_BUDGET:
         warn("the programs are larger than their budget; is `strip` (binutils) installed?")
     if as_json:

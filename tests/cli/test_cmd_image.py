@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,12 @@ def test_building(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
     (wishes,) = asked
     assert (wishes.drivers, wishes.network, wishes.final, wishes.level) == (("a", "b"), ("eth0 dhcp",), "halt", 3)
     assert done.out.startswith(f"{out}: for Linux 6.1, over eth0\n")
+    assert "names are old" not in done.err
+
+
+def test_warnings(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cmd_image, "build_image", lambda _: replace(IMAGE, warnings=("names are old",)))
+    assert "names are old" in shell.run("image", "build", "--out", tmp_path / "x").err
 
 
 def test_json(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
