@@ -11,7 +11,8 @@ usage: sh install.sh [--root DIR] WHAT…
   dracut            netdump as the dump target of kdump on Fedora, RHEL and SUSE
   initramfs-tools   netdump as the dump target of kdump-tools on Debian and Ubuntu
 
---root: the root of the system to install to, by default this one. A file in /etc that is there already stays.
+--root: the root of the system to install to, by default this one. /etc/default/netdump and the settings of
+initramfs-tools stay if they are there already.
 TEXT
 }
 
@@ -90,14 +91,19 @@ case ${1:-} in
         ;;
 esac
 [ $# -ge 1 ] || { usage >&2; exit 2; }
-for what in "$@"; do
+for what in "$@"; do # all or nothing: a word too many, or a late --root, installs nothing to the running system
     case $what in
-        collector | host | dracut) "install_$what" ;;
-        initramfs-tools) install_initramfs_tools ;;
+        collector | host | dracut | initramfs-tools) ;;
         *)
             echo "install.sh: there is no $what" >&2
             usage >&2
             exit 2
             ;;
+    esac
+done
+for what in "$@"; do
+    case $what in
+        initramfs-tools) install_initramfs_tools ;;
+        *) "install_$what" ;;
     esac
 done

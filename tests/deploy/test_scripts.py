@@ -221,3 +221,10 @@ def test_wrong_words(stand: Stand, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("usage: ")) == (2, 1)
     assert stand.run("install.sh", "--help").returncode == 0
     assert os.listdir(tmp_path) == ["bin"]
+
+
+def test_a_wrong_word_installs_nothing(stand: Stand, tmp_path: Path) -> None:
+    """Not even what stands before it: a root that comes too late would mean this system."""
+    root = tmp_path / "root"
+    assert stand.run("install.sh", "--root", root, "host", "--root", root).returncode == 2
+    assert not root.exists()
