@@ -46,17 +46,26 @@ def parse_since(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option("--host", metavar="NAME", help="Only of this host, as it is named in its certificate.")
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only in this state.")
 @click.option("--since", metavar="TIME", callback=parse_since, help="Only first seen at or after TIME, or so long ago.")
+@click.option("--drills/--no-drills", "drill", default=None, help="Only drills, or all but drills.  [default: both]")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.  [default: all]")
 @reading_options
 def command(
-    *, source: Source, host: str | None, state: str | None, since: int | None, limit: int | None, as_json: bool
+    *,
+    source: Source,
+    host: str | None,
+    state: str | None,
+    since: int | None,
+    drill: bool | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """List dumps, newest first.
 
     STATE is `arriving` while a host sends it, `complete` when all of it is stored and verified, `interrupted` when
-    nobody sends it and not all of it is there, `damaged` when what is stored is not what it was. SIZE is that of the
-    image. PANIC is the line of the kernel log that says why the machine died. Any command takes an ID, shortened to 4
-    digits or more as long as only one dump begins with them.
+    nobody sends it and not all of it is there, `damaged` when what is stored is not what it was; `(drill)` stands
+    beside it where nothing crashed (`netdump doctor --drill`). SIZE is that of the image. PANIC is the line of the
+    kernel log that says why the machine died. Any command takes an ID, shortened to 4 digits or more as long as only
+    one dump begins with them.
 
     With --json an object is printed whose member `dumps` is the list; each dump is an object with `id`, `host`,
     `state`, `panic`, times in RFC 3339 and sizes in bytes.
@@ -66,9 +75,10 @@ def command(
       netdump list
       netdump list --host web1 --since 24h
       netdump list --state interrupted --json
+      netdump list --no-drills
       netdump list --root /srv/netdump --limit 5
     """
-    wanted = Query(host=host, state=None if state is None else State(state), since=since)
+    wanted = Query(host=host, state=None if state is None else State(state), since=since, drill=drill)
     with source.open() as catalog:
         records = list_all(catalog, wanted, limit)
     if as_json:

@@ -203,6 +203,8 @@ class Index:
             wanted = wanted.where(DUMPS.c.host == query.host)
         if query.since is not None:
             wanted = wanted.where(DUMPS.c.first_seen >= query.since)
+        if query.drill is not None:
+            wanted = wanted.where(DUMPS.c.drill == query.drill)
         if query.state is not None:
             wanted = wanted.where(or_(DUMPS.c.state == query.state.value, DUMPS.c.state.in_([s.value for s in also])))
         edge = select(*_ORDER).where(DUMPS.c.id == query.before)

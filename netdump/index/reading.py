@@ -25,13 +25,14 @@ LIST_LIMIT_MAX: Final = 1000
 class Query:
     """Which dumps to list. None: all.
 
-    since: first seen at this time or later, seconds since 1970. before: only dumps that stand after this one (a whole
-    id) in the list, for the next page. limit: 1 .. LIST_LIMIT_MAX.
+    since: first seen at this time or later, seconds since 1970. drill: only drills, or only what is none. before: only
+    dumps that stand after this one (a whole id) in the list, for the next page. limit: 1 .. LIST_LIMIT_MAX.
     """
 
     host: str | None = None
     state: State | None = None
     since: int | None = None
+    drill: bool | None = None
     before: str | None = None
     limit: int = LIST_LIMIT_MAX
 

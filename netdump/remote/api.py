@@ -113,6 +113,7 @@ class ApiClient:
             "host": query.host,
             "state": query.state,
             "since": time_text(query.since),
+            "drill": None if query.drill is None else str(int(query.drill)),
             "before": query.before,
             "limit": str(min(query.limit, LIST_LIMIT_MAX)),
         }

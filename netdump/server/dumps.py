@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 LIST_DEFAULT: Final = 100
 PIECE_BYTES: Final = 1 << 20
-QUERY_MEMBERS: Final = {"host", "state", "since", "before", "limit"}
+QUERY_MEMBERS: Final = {"host", "state", "since", "drill", "before", "limit"}
 
 
 async def list_dumps(visit: Visit) -> Response:
-    """GET /v1/dumps?host=&state=&since=&limit=&before=, newest first."""
+    """GET /v1/dumps?host=&state=&since=&drill=&limit=&before=, newest first."""
     query = _query(visit)
     records = await asyncio.to_thread(visit.desk.catalog.list, query)
     return json_answer(list_json(records))
@@ -136,11 +136,15 @@ def _query(visit: Visit) -> Query:
     unknown = sorted(set(asked.keys()) - QUERY_MEMBERS)
     if unknown:
         raise BadRequestError(f"unknown parameter {unknown[0]!r}: known are {', '.join(sorted(QUERY_MEMBERS))}")
-    limit, state, since, before = (asked.get(name) or None for name in ("limit", "state", "since", "before"))
+    limit, state, since, drill, before = (
+        asked.get(name) or None for name in ("limit", "state", "since", "drill", "before")
+    )
     if limit is not None and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= LIST_LIMIT_MAX):
         raise BadRequestError(f"limit must be 1 to {LIST_LIMIT_MAX}")
     if state is not None and state not in set(State):
         raise BadRequestError(f"state must be one of {', '.join(State)}")
+    if drill not in {None, "0", "1"}:
+        raise BadRequestError("drill must be 0 or 1")
     if before is not None and not is_dump_id(before):
         raise BadRequestError("before must be a whole dump id")
     try:
@@ -151,6 +155,7 @@ def _query(visit: Visit) -> Query:
         host=asked.get("host") or None,
         state=None if state is None else State(state),
         since=since_s,
+        drill=None if drill is None else drill == "1",
         before=before,
         limit=LIST_DEFAULT if limit is None else int(limit),
     )

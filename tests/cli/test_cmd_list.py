@@ -52,6 +52,8 @@ def test_json(shell: Shell, folder: Path) -> None:
         (["--since", "2026-11-22T20:05:00Z"], [HALF.id]),
         (["--since", "2026-11-22"], [HALF.id, WHOLE.id]),
         (["--limit", "1"], [HALF.id]),
+        (["--drills"], [HALF.id]),
+        (["--no-drills"], [WHOLE.id]),
     ],
 )
 def test_choices(shell: Shell, folder: Path, options: list[str], expected: list[str]) -> None:

@@ -130,7 +130,7 @@ def test_pages_follow_one_another(index: Index) -> None:
 def test_filters(index: Index) -> None:
     index.put(record(1))
     index.put(record(2, host="web2", state=State.COMPLETE))
-    index.put(record(3, state=State.DAMAGED))
+    index.put(record(3, state=State.DAMAGED, drill=True))
 
     def listed(query: Query, also: tuple[State, ...] = ()) -> str:
         return "".join(dump.id[-1] for dump in index.list(query, also))
@@ -140,6 +140,8 @@ def test_filters(index: Index) -> None:
     assert listed(Query(state=State.COMPLETE)) == "2"
     assert listed(Query(state=State.COMPLETE), (State.DAMAGED,)) == "32"
     assert listed(Query(since=1002)) == "32"
+    assert listed(Query(drill=True)) == "3"
+    assert listed(Query(drill=False)) == "21"
     assert listed(Query(host="web1", limit=1)) == "3"
 
 

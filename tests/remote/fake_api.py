@@ -154,6 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             host=given.get("host"),
             state=State(given["state"]) if "state" in given else None,
             since=parse_time(given["since"]) if "since" in given else None,
+            drill=given["drill"] == "1" if "drill" in given else None,
             before=given.get("before"),
             limit=int(given["limit"]),
         )

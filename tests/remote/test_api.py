@@ -58,7 +58,7 @@ def client(api: FakeApi) -> Iterator[ApiClient]:
 
 def test_it_answers_like_the_catalog_of_the_folder(store: Store, catalog: LocalCatalog, client: ApiClient) -> None:
     whole = Sample(number=0xABCD, created=2000).store(store)
-    half = Sample(number=0xBCDE, created=3000, host="web2").store(store, chunks=5)
+    half = Sample(number=0xBCDE, created=3000, host="web2", drill=True).store(store, chunks=5)
 
     def same(query: Query) -> list[str]:
         answer = client.list(query)
@@ -69,6 +69,8 @@ def test_it_answers_like_the_catalog_of_the_folder(store: Store, catalog: LocalC
     assert same(Query(host="web1")) == [whole]
     assert same(Query(state=State.INTERRUPTED)) == [half]
     assert same(Query(since=3000)) == [half]
+    assert same(Query(drill=True)) == [half]
+    assert same(Query(drill=False)) == [whole]
     assert same(Query(before=half)) == [whole]
     assert same(Query(limit=1)) == [half]
     assert client.show("ABCD") == replace(catalog.show(whole), order_ns=0)

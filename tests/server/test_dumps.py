@@ -65,7 +65,9 @@ def test_lists(folder: Path, ann: Papers) -> None:
         assert len(desk.get("/v1/dumps?state=complete")["dumps"]) == 4
         assert [each["state"] for each in desk.get("/v1/dumps?state=interrupted")["dumps"]] == ["interrupted"]
         assert desk.get("/v1/dumps?since=2100-01-01T00:00:00Z") == {"dumps": []}
-        assert len(desk.get("/v1/dumps?host=&state=&before=")["dumps"]) == 5
+        assert desk.get("/v1/dumps?drill=1") == {"dumps": []}
+        assert len(desk.get("/v1/dumps?drill=0")["dumps"]) == 5
+        assert len(desk.get("/v1/dumps?host=&state=&drill=&before=")["dumps"]) == 5
 
 
 NONSENSE = [
@@ -79,6 +81,7 @@ NONSENSE = [
     "before=abc",
     "before=../../etc",
     "since=yesterday",
+    "drill=yes",
     "hots=web1",
 ]
 
