@@ -30,6 +30,8 @@ _SLACK_PART: Final = 16  # a sixteenth
 _SLACK_PAGES: Final = 4096
 _SLACK_CPU: Final = 125
 
+_NO_TYPE: Final = (1 << 32) - 1  # _mapcount of a page that is neither mapped nor of any type
+
 
 def check_free_lists(
     distrust: Distrust, pages: PageArray, info: Vmcoreinfo, cpus: int, frames: Sequence[range]
@@ -54,6 +56,10 @@ def check_free_lists(
         return
     if not _flags_agree(pages, zones):
         distrust.stop_all("free pages of one zone have flags of several")
+        return
+    others = sum(_is_other(pages, block) for block in zones.blocks)
+    if _too_few(blocks - others, blocks):
+        distrust.stop_all(f"of {blocks} free blocks {others} are not free by the memory map")
         return
     if pages.rules.types.unaccepted is None and 2 * zones.listed_pages + slack < zones.free_pages:
         distrust.note(
@@ -97,6 +103,18 @@ def _flags_agree(pages: PageArray, zones: Zones) -> bool:
             seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
     agreeing = sum(max(map(flags.count, flags)) for flags in seen.values())
     return not _too_few(agreeing, sum(map(len, seen.values())))
+
+
+def _is_other(pages: PageArray, block: FreeBlock) -> bool:
+    """Whether no kernel says this of a block on a free list: then it is the struct page of another frame.
+
+    What is on a free list has no users, and a page type, if maybe one that this filter does not know.
+    """
+    rules, data = pages.rules, bytearray(pages.rules.size)
+    if pages.space.fill(block.vaddr, memoryview(data)):
+        return False
+    held = rules.refcount is not None and rules.uint(data, rules.refcount, 4) != 0
+    return held or rules.is_tail(data, 0) or rules.uint(data, rules.mapcount, 4) == _NO_TYPE
 
 
 def _is_block(pages: PageArray, block: FreeBlock, wanted: Wanted) -> bool:

@@ -92,6 +92,31 @@ def test_free_lists_elsewhere_than_the_memory_map_says() -> None:
     assert "lie where the memory map says" in str(distrust.remark)
 
 
+@pytest.mark.parametrize("frame", [PLAYGROUND + 1, PLAYGROUND + 64], ids=["free", "in use"])
+def test_free_lists_whose_struct_pages_are_of_other_frames(frame: int) -> None:
+    """Page tables that lead to other struct pages, of a free block's inside or of memory in use: all is kept."""
+    machine = x86_64(ERAS["6.1"])
+    machine.frames.free(PLAYGROUND, 1)
+    machine.frames.cache(PLAYGROUND + 64)
+    core = Opened.of(machine)
+    pages = core.pages()
+    size, lru = pages.rules.size, pages.rules.lru
+    other = bytearray(pages.space.read(machine.frames.address(frame), size))
+    found = pages.space.translate(machine.frames.address(PLAYGROUND))
+    assert found is not None
+    at = core.image_map.place(found[0])
+    assert at is not None
+    assert at.start is not None
+    image = bytearray(core.source.image)
+    other[lru : lru + 16] = image[at.start + lru : at.start + lru + 16]  # the list goes on as it did
+    image[at.start : at.start + size] = other
+    core.source.image = bytes(image)
+    distrust = trusting()
+    check_free_lists(distrust, pages, core.info, 2, core_frames(core.headers, 4096))
+    assert distrust.wanted.nothing
+    assert "of 1 free blocks 1 are not free by the memory map" in str(distrust.remark)
+
+
 def test_flags_of_several_zones() -> None:
     machine = x86_64(ERAS["6.12"])
     for number in range(20):
