@@ -6,6 +6,7 @@ encryption, RAID, network file systems) now rather than after a panic.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> S
             f"--save {folder} lies on {entry.name}, not on a plain disk or partition: the capture image has no LVM, "
             "RAID or encryption"
         )
+    if any(len(os.listdir(each)) > 1 for each in sys.glob("fs/btrfs/*/devices") if (each / entry.name).exists()):
+        raise SaveFolderError(
+            f"--save {folder} lies on a btrfs of several disks, which the capture image cannot put together"
+        )
     uuid = read_uuid(f"/dev/{entry.name}", kind)
     if len(uuid) != 32:
         raise SaveFolderError(f"--save {folder}: /dev/{entry.name} cannot be read: run this as root")
@@ -63,5 +68,15 @@ def _mount_of(path: Path, mountinfo: Path) -> tuple[str, str, Path, str] | None:
         fields = left.split()
         point = Path(fields[4].encode().decode("unicode_escape"))
         if path.is_relative_to(point) and (best is None or len(point.parts) >= len(best[2].parts)):
-            best = (fields[2], fields[3], point, right.split()[0])
+            kind, source = right.split()[:2]
+            best = (_number(source) if kind == "btrfs" else fields[2], fields[3], point, kind)
     return best
+
+
+def _number(device: str) -> str:
+    """major:minor of a device. In mountinfo a btrfs has a number that belongs to no device."""
+    try:
+        number = os.stat(device).st_rdev
+    except OSError:
+        return "0:0"  # there is no such device in /sys
+    return f"{os.major(number)}:{os.minor(number)}"

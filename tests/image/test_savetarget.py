@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +47,28 @@ def test_a_folder_that_is_not_there(machine: Path) -> None:
 def test_a_file_system_that_the_image_cannot_use(machine: Path) -> None:
     with pytest.raises(SaveFolderError, match="lies on overlay, which the capture image cannot use"):
         find(machine, Path("/"))
+
+
+def test_a_subvolume_of_btrfs(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number in mountinfo is that of no device."""
+    (machine / "mountinfo").write_text(f"29 1 0:61 /@ {machine} rw - btrfs /dev/vda1 rw,subvol=/@\n")
+    number = os.makedev(254, 1)
+    real = os.stat
+    monkeypatch.setattr(
+        os,
+        "stat",
+        lambda path, **how: SimpleNamespace(st_rdev=number) if path == "/dev/vda1" else real(path, **how),
+    )
+    assert find(machine, machine / "crash").save == Save("btrfs", UUID, "/@/crash")
+    devices = machine / "sys/fs/btrfs/x/devices"
+    (devices / "vda1").mkdir(parents=True)
+    assert find(machine, machine / "crash").modules == ("virtio_blk", "btrfs")
+    (devices / "vdb1").mkdir()
+    with pytest.raises(SaveFolderError, match="a btrfs of several disks"):
+        find(machine, machine / "crash")
+    (machine / "mountinfo").write_text(f"29 1 0:61 /@ {machine} rw - btrfs /dev/gone rw\n")
+    with pytest.raises(SaveFolderError, match="not on a plain disk"):
+        find(machine, machine / "crash")
 
 
 def test_device_mapper_is_refused(machine: Path) -> None:

@@ -32,6 +32,8 @@ PAGE_BYTES = 4096
 FREE_BYTES_MIN = 64 << 20  # left to the machine's own life after the reboot
 # Offsets of the 16 bytes of UUID: ext4 (Linux fs/ext4/ext4.h, s_uuid), xfs (sb_uuid), btrfs (fsid).
 UUID_OFFSETS = {"ext2": 0x468, "ext3": 0x468, "ext4": 0x468, "xfs": 0x20, "btrfs": 0x10020}
+# The plan names the folder from the top of the file system: of btrfs a subvolume may be mounted by default.
+MOUNT_OPTIONS = {"btrfs": "subvolid=5"}
 
 
 def save_image(plan: Plan) -> int:
@@ -45,7 +47,7 @@ def save_image(plan: Plan) -> int:
             warn(f"no disk holds the {plan.save.kind} file system {plan.save.uuid}; is its driver in the image?")
             return 1
         os.makedirs(MOUNT_POINT, exist_ok=True)
-        mount(device, MOUNT_POINT, plan.save.kind)
+        mount(device, MOUNT_POINT, plan.save.kind, 0, MOUNT_OPTIONS.get(plan.save.kind, ""))
         try:
             source = open_source(VMCORE)
             folder = MOUNT_POINT + plan.save.folder

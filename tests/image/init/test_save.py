@@ -53,19 +53,25 @@ def test_uuids(tmp_path: Path, kind: str, offset: int) -> None:
     assert save.read_uuid(str(tmp_path / "absent"), kind) == ""
 
 
-def test_the_whole_stage(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-    mounted: list[tuple[str, ...]] = []
+@pytest.mark.parametrize("kind", ["ext4", "btrfs"])
+def test_the_whole_stage(
+    kind: str, core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    mounted: list[tuple[object, ...]] = []
     monkeypatch.setattr(save, "VMCORE", str(core))
     monkeypatch.setattr(save, "MOUNT_POINT", str(tmp_path / "mnt"))
     monkeypatch.setattr(save, "find_device", lambda *_: "/dev/vda1")
     monkeypatch.setattr(save, "mount", lambda *words: mounted.append(words))
     monkeypatch.setattr(save, "unmount", lambda *words: mounted.append(words))
     monkeypatch.setattr(save, "FREE_BYTES_MIN", 0)
-    assert save.save_image(Plan(save=Save("ext4", UUID, "/crash"))) == 0
+    assert save.save_image(Plan(save=Save(kind, UUID, "/crash"))) == 0
     (saved,) = os.listdir(tmp_path / "mnt/crash")
     assert saved.startswith("netdump-")
     assert saved.endswith(".d31.vmcore")  # from which deploy/systemd/send-saved takes the level
-    assert mounted == [("/dev/vda1", str(tmp_path / "mnt"), "ext4"), (str(tmp_path / "mnt"),)]
+    assert mounted == [
+        ("/dev/vda1", str(tmp_path / "mnt"), kind, 0, "subvolid=5" if kind == "btrfs" else ""),
+        (str(tmp_path / "mnt"),),
+    ]
     assert f"/crash/{saved} on /dev/vda1" in said[-1]
     assert "netdump send -d 31 FILE" in said[-1]
 
@@ -108,7 +114,7 @@ def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setattr(save, "find_device", lambda *_: "/dev/vda1")
     monkeypatch.setattr(save, "MOUNT_POINT", str(tmp_path / "mnt"))
 
-    def refuse(*_: str) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(19, "No such device")
 
     monkeypatch.setattr(save, "mount", refuse)
