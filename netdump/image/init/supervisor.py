@@ -103,15 +103,16 @@ class Supervisor:
             self._prepare()
             self._watchdog = self._system.open_watchdog(self._plan.watchdog)
             delivered = self._deliver()
-            if not delivered and self._plan.save:
-                say("the dump is not delivered: saving it on this machine")
-                self._stage("save", self._plan.save_deadline)
         except Exception as error:  # whatever it is, the machine must come back
             say(f"the init itself failed: {type(error).__name__}: {error}")
         if delivered:
             self._end(self._plan.final)
-        else:
-            self.give_up()
+            return
+        try:
+            self._save()
+        except Exception as error:  # as above
+            say(f"the init itself failed: {type(error).__name__}: {error}")
+        self.give_up()
 
     def give_up(self) -> None:
         """The failure action."""
@@ -123,6 +124,11 @@ class Supervisor:
             status = self._stage("prepare", PREPARE_SECONDS).status
             if status is not None and status >= 0:
                 break
+
+    def _save(self) -> None:
+        if self._plan.save:
+            say("the dump is not delivered: saving it on this machine")
+            self._stage("save", self._plan.save_deadline)
 
     # Delivery
 

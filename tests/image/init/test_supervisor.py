@@ -273,7 +273,15 @@ def test_a_child_that_cannot_be_started(said: list[str], monkeypatch: pytest.Mon
 def test_even_a_bug_brings_the_machine_back(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     monkeypatch.setattr(machine, "open_watchdog", lambda _: 1 / 0)
-    run(machine, failure="poweroff")
+    run(machine, failure="poweroff", save=Save("ext4", "0" * 32, "/crash"))
+    assert machine.started[-2:] == ["save", "finish poweroff"]  # nor does it cost the dump
+    assert "the init itself failed: ZeroDivisionError: division by zero" in said
+
+
+def test_a_bug_while_saving(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(client=[Child(20, 1)])
+    monkeypatch.setattr(Supervisor, "_save", lambda _: 1 / 0)
+    run(machine, failure="poweroff", save=Save("ext4", "0" * 32, "/crash"))
     assert machine.started[-1] == "finish poweroff"
     assert "the init itself failed: ZeroDivisionError: division by zero" in said
 
