@@ -33,7 +33,7 @@ NETDUMP_TREE_OPTIONS="--network '{device} 10.0.2.15/24 via 10.0.2.2' --add-drive
 KDUMP_IMAGE = f"/var/lib/kdump/initrd.img-{vm.RELEASE}"
 DRACUT_IMAGE = "/boot/initramfs-kdump.img"
 KDUMP_PRE = "/usr/lib/dracut/modules.d/99netdump/kdump-pre.sh"
-MEMORY, RESERVED = "384M", "160M"
+MEMORY, RESERVED = "512M", "160M"  # at 384M a kernel in the middle (KASLR) may leave no 160M on either side
 CRASH = """\
 kexec -c -p /vmlinuz --initrd=/kdump.img --command-line='console=ttyS0 panic=1 net.ifnames=0 {words}' || exit
 echo c > /proc/sysrq-trigger
