@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from netdump.store import durable, writer
 from tests.campaign.frame import Tally, look_at
 from tests.crashes import disk_faults
-
-if TYPE_CHECKING:
-    from netdump.store.files import File, Files
+from tests.crashes.broken_store import trust_a_second_sync
 
 
 def test_some_faults() -> None:
@@ -23,17 +18,7 @@ def test_some_faults() -> None:
 
 
 def test_trust_in_a_second_sync_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[S-04]: after a failed sync the next one succeeds and has made nothing durable."""
-    real = durable.publish
-
-    def stubborn(files: Files, file: File, partial: str, name: str) -> None:
-        try:
-            file.sync()
-        except OSError:
-            file.sync()
-        real(files, file, partial, name)
-
-    monkeypatch.setattr(writer, "publish", stubborn)
+    trust_a_second_sync(monkeypatch)
     tally = Tally()
     for case in range(2, disk_faults.cases() // 2, 3):  # EIO, once
         look_at(case, disk_faults.look, tally)

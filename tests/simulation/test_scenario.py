@@ -13,6 +13,7 @@ from netdump.pages import PageState
 from netdump.server import arrival
 from netdump.store import durable, writer
 from netdump.wire import unpack_runs
+from tests.crashes.broken_store import trust_a_second_sync
 from tests.simulation import client as client_module
 from tests.simulation import scenario
 from tests.simulation.scenario import FAULTS, run
@@ -135,16 +136,7 @@ def test_a_collector_that_trusts_digests(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_collector_that_keeps_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed sync it goes on with the same file, which looks as if it were whole."""
-    real = durable.publish
-
-    def stubborn(files: Files, file: File, partial: str, name: str) -> None:
-        try:
-            file.sync()
-        except OSError:
-            file.sync()
-        real(files, file, partial, name)
-
-    monkeypatch.setattr(writer, "publish", stubborn)
+    trust_a_second_sync(monkeypatch)
     assert found_out(1500)
 
 
