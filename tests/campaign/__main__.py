@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from tests.campaign.frame import Budget, Campaign, Result, campaigns, carry_out
-from tests.campaign.page import PAGE, with_figures
+from tests.campaign.page import PAGE, with_figures, with_fuzzing
+from tests.fuzz.found import load_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RESULTS = Path(__file__).parents[2] / ".campaign"
 SECONDS = 300.0
@@ -28,7 +36,30 @@ def main() -> int:
     if options.quick:
         chosen = [campaign for campaign in chosen if campaign.quick]
     seconds = NIGHT_S / len(chosen) if options.night else options.seconds
-    return max([run(campaign, options, seconds) for campaign in chosen], default=0)
+    with room_for_files():
+        return max([run(campaign, options, seconds) for campaign in chosen], default=0)
+
+
+@contextmanager
+def room_for_files() -> Iterator[None]:
+    """All temporary files of campaigns, their processes included, lie in one folder that goes when they end."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="netdump-campaign-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
+
+
+def leave(number: int, _frame: object) -> NoReturn:
+    """As after Ctrl-C."""
+    sys.exit(128 + number)
 
 
 def parse(known: dict[str, Campaign]) -> argparse.Namespace:
@@ -85,11 +116,8 @@ def run(campaign: Campaign, options: argparse.Namespace, seconds: float) -> int:
 
 def write() -> int:
     results = [Result.load(path) for path in sorted(RESULTS.glob("*.json"))]
-    if not results:
-        print(f"there are no results in {RESULTS}: run a campaign first", file=sys.stderr)
-        return 2
-    PAGE.write_text(with_figures(PAGE.read_text(), results))
-    print(f"{len(results)} results written into {PAGE}")
+    PAGE.write_text(with_fuzzing(with_figures(PAGE.read_text(), results), load_ledger()))
+    print(f"{len(results)} results of {RESULTS}, and the ledger of fuzzing, written into {PAGE}")
     return 0
 
 

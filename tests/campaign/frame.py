@@ -196,12 +196,16 @@ def numbered(budget: Budget, look: Callable[[int, Tally], None], cases: Iterable
         return tally
     with ProcessPoolExecutor(budget.jobs) as pool:
         pending = {pool.submit(_look_at_all, numbers, look) for numbers in islice(batches, 2 * budget.jobs)}
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                tally.add(future.result())
-                if not budget.over and (numbers := next(batches, [])):
-                    pending.add(pool.submit(_look_at_all, numbers, look))
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    tally.add(future.result())
+                    if not budget.over and (numbers := next(batches, [])):
+                        pending.add(pool.submit(_look_at_all, numbers, look))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return tally
 
 

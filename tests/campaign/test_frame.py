@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from tests.campaign.__main__ import room_for_files
 from tests.campaign.frame import Budget, Campaign, Result, Tally, campaigns, carry_out, numbered
-from tests.campaign.page import PAGE, row, rows_of, with_figures
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.campaign.page import PAGE, row, rows_of, with_figures, with_fuzzing
+from tests.fuzz.found import Work, load_ledger
 
 
 def look(case: int, tally: Tally) -> None:
@@ -63,3 +64,18 @@ def test_results_survive_and_stand_in_the_page(tmp_path: Path) -> None:
 
 def test_every_row_of_the_page_is_of_a_campaign() -> None:
     assert set(rows_of(PAGE.read_text())) <= set(campaigns())
+
+
+def test_the_ledger_of_fuzzing_stands_in_the_page() -> None:
+    before = PAGE.read_text()
+    after = with_fuzzing(before, {"runs": Work(7300, 12_345, 6, 7, 8)})
+    assert "| `runs` | 2.0 h | 12,345 | 6 | 7 | 8 |\n| all | 2.0 h | 12,345 | | | |\n" in after
+    assert with_fuzzing(after, load_ledger()) == with_fuzzing(before, load_ledger())
+
+
+def test_temporary_files_go_with_the_campaigns() -> None:
+    with room_for_files():
+        folder = Path(tempfile.mkdtemp())
+        assert os.environ["TMPDIR"] == str(folder.parent)
+    assert not folder.parent.exists()
+    assert Path(tempfile.gettempdir()) != folder.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,8 @@ class _Site:
     """A collector's folder with a host, made once and copied for each point."""
 
     def __init__(self) -> None:
-        self.place = Path(tempfile.mkdtemp(prefix="netdump-points-"))
+        self._holder = tempfile.TemporaryDirectory(prefix="netdump-points-")
+        self.place = Path(self._holder.name)
         self.core = self.place / "core"
         Core([Load(0x100000, 4096 * PAGES, {0: counter_pages(1, PAGES)})]).write(self.core)
         self.collector = Collector(self.place / "collector").start()
@@ -35,14 +37,15 @@ class _Site:
 
 
 @cache
-def _site() -> _Site:
+def _site(_process: int) -> _Site:
+    """A process has its own: the ports belong to it."""
     return _Site()
 
 
 @cache
 def points() -> tuple[str, ...]:
     """The names of all points that a delivery passes."""
-    site = _site()
+    site = _site(os.getpid())
     with tempfile.TemporaryDirectory(prefix="netdump-record-") as name:
         record = Path(name) / "points"
         _deliver(site, Path(name), f"record:{record}", killed=False)
@@ -50,11 +53,15 @@ def points() -> tuple[str, ...]:
 
 
 def look(case: int, tally: Tally) -> None:
+    """Kill at the point of this number."""
+    look_at_point(points()[case], tally)
+
+
+def look_at_point(point: str, tally: Tally) -> None:
     """Kill at one point."""
-    point = points()[case]
     with tempfile.TemporaryDirectory(prefix="netdump-point-") as name:
         try:
-            _deliver(_site(), Path(name), point, killed=True)
+            _deliver(_site(os.getpid()), Path(name), point, killed=True)
         except Exception as error:
             raise AssertionError(f"{point}: {error}") from error
     tally.count("named points")
@@ -72,11 +79,12 @@ def _deliver(site: _Site, place: Path, point: str, *, killed: bool) -> None:
         failing.stdout.readline()  # it listens, or was killed before
         with (place / "send.log").open("w") as log:
             client = start("send", site.core, "--config", site.bundle, stdout=log, stderr=log)
-        wait_until(lambda: failing.poll() is not None or (client.poll() is not None and _is_settled(folder)), "the end")
-        assert (failing.poll() is not None) == killed, (place / "serve.log").read_text()
         if killed:
-            assert failing.wait() == -9
+            assert failing.wait(PATIENCE_S) == -9, (place / "serve.log").read_text()
             _go_on(folder, ports, client, place)
+        else:
+            wait_until(lambda: failing.poll() is not None or _is_settled(folder), "vmcore", PATIENCE_S)
+            assert failing.poll() is None, (place / "serve.log").read_text()
         assert client.wait(PATIENCE_S) == 0, (place / "send.log").read_text()
     finally:
         failing.kill()

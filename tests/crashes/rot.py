@@ -218,8 +218,13 @@ def _published(make: Callable[[Path], object]) -> bytes | None:
 
 
 @cache
+def _holder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="netdump-rot-")
+
+
+@cache
 def collector_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="netdump-rot-"))
+    folder = Path(_holder().name)
     (folder / "dumps").mkdir()
     deliver(Store(folder / "dumps"), SAMPLE)
     deliver(Store(folder / "dumps"), SampleDump(seed=4, image_bytes=9_000), 2)

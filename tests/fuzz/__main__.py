@@ -1,13 +1,16 @@
 """Coverage-guided fuzzing of one target with atheris (`pip install -e '.[fuzz]'`): a campaign's work, not CI's.
 
-python -m tests.fuzz TARGET SECONDS [FOLDER]
+python -m tests.fuzz TARGET SECONDS [FOLDER]     FOLDER keeps inputs that lead to new code, and findings as crash-…
+python -m tests.fuzz TARGET --merge FOLDER       makes FOLDER/inputs the smallest set that reaches as much
+python -m tests.fuzz --list                      names the targets
 
-FOLDER keeps the inputs that lead to new code, and findings as crash-…; a second run goes on from it. The exit status is
-0 if nothing was found. `python -m tests.fuzz --list` names the targets.
+A run begins with the target's seeds, what the repository keeps for it, and what is in FOLDER/inputs already. The exit
+status is 0 if nothing was found.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,7 +19,10 @@ from typing import TYPE_CHECKING
 
 import atheris  # type: ignore[import-untyped]
 
+atheris.enabled_hooks.add("str")  # what a text begins or ends with leads on; its hook for expressions breaks on bytes
+
 with atheris.instrument_imports(include=["netdump", "tomllib"]):
+    from tests.fuzz.found import found
     from tests.fuzz.target import CORPUS
     from tests.fuzz.targets import TARGETS
 
@@ -29,23 +35,41 @@ SECONDS_FOR_ONE = 20  # beyond what `judge` allows: the machine may be busy, and
 MEMORY_MIB = 1024
 
 
-def main(name: str, seconds: str, folder: str | None = None) -> None:
+def fuzz(target: Target, seconds: int, work: Path) -> None:
     """Fuzz one target; atheris ends the process."""
-    target = TARGETS[name]
-    work = Path(folder or tempfile.mkdtemp(prefix=f"netdump-fuzz-{name}-"))
-    work.mkdir(parents=True, exist_ok=True)
-    seeds = work / "seeds"
-    seeds.mkdir(exist_ok=True)
-    for number, data in enumerate(target.seeds()):
-        (seeds / f"seed-{number}").write_bytes(data)
-    kept = [str(CORPUS / name)] if (CORPUS / name).is_dir() else []
-    found = work / "inputs"
-    found.mkdir(exist_ok=True)
     options = [
-        f"-max_total_time={int(seconds)}", f"-max_len={target.bytes_max}", f"-timeout={SECONDS_FOR_ONE}",
-        f"-rss_limit_mb={MEMORY_MIB}", f"-artifact_prefix={work}/", "-print_final_stats=1", "-verbosity=0",
+        f"-max_total_time={seconds}", f"-timeout={SECONDS_FOR_ONE}", f"-rss_limit_mb={MEMORY_MIB}",
+        f"-artifact_prefix={work}/", "-print_final_stats=1",
     ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, str(found), str(seeds), *kept], _one_input(target))
+    _run(target, [*options, *_folders(target, work)])
+
+
+def merge(target: Target, work: Path) -> None:
+    """Leave out the inputs that reach nothing that the others do not; atheris ends the process."""
+    before, after = work / "before", work / "inputs"
+    folders = _folders(target, work)
+    shutil.rmtree(before, ignore_errors=True)
+    after.rename(before)
+    after.mkdir()
+    _run(target, ["-merge=1", str(after), str(before), *folders[1:]])
+
+
+def _folders(target: Target, work: Path) -> list[str]:
+    """Where inputs are: first those of this run, which it adds to."""
+    seeds, inputs = work / "seeds", work / "inputs"
+    shutil.rmtree(seeds, ignore_errors=True)
+    for folder in (seeds, inputs):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate((*target.seeds(), *found(target.name))):
+        (seeds / f"seed-{number}").write_bytes(data)
+    kept = [str(CORPUS / target.name)] if (CORPUS / target.name).is_dir() else []
+    return [str(inputs), str(seeds), *kept]
+
+
+def _run(target: Target, options: list[str]) -> None:
+    # To merge, libFuzzer calls itself: these words, in a shell, with options behind them.
+    again = f"{sys.executable} -W ignore -m tests.fuzz {target.name}"
+    atheris.Setup([again, f"-max_len={target.bytes_max}", *options], _one_input(target))
     atheris.Fuzz()
 
 
@@ -55,6 +79,17 @@ def _one_input(target: Target) -> Callable[[bytes], None]:
             target.run(data)
 
     return take
+
+
+def main(name: str, *words: str) -> None:
+    """The command."""
+    target = TARGETS[name]
+    if words[0] == "--merge":
+        merge(target, Path(words[1]))
+    elif words[0].startswith("-"):
+        _run(target, list(words))
+    else:
+        fuzz(target, int(words[0]), Path(*words[1:2] or [tempfile.mkdtemp(prefix=f"netdump-fuzz-{name}-")]))
 
 
 if __name__ == "__main__":

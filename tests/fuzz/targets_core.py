@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from netdump.analyze.panic import panic_line
 from netdump.client.image import build_headline
-from netdump.errors import CoreError, KernelDataError
+from netdump.errors import CoreError, KernelDataError, SourceUnreadableError
 from netdump.testing.elf_writer import EM_386, EM_X86_64, Core, NoteSegment, note, prstatus_note
 from netdump.testing.kernel_writer import DeadKernel, Message
 from netdump.testing.memmap_writer import x86_64
@@ -27,6 +27,8 @@ from tests.vmcore.doubles import BytesSource, restore
 from tests.vmcore.made_up import populate
 
 _PATCH: Final = struct.Struct(">IB")  # where, how many bytes
+_BLOCK: Final = 4096
+_FRAMES: Final = 8192  # of the machine: 32 MiB, in the upper half of which there is something of everything
 _CHUNKS_MAX: Final = 200  # of a plan: an image may claim terabytes of nothing
 
 
@@ -60,27 +62,61 @@ def _notes(data: bytes) -> None:
 
 
 @cache
-def _machine() -> bytes:
-    return populate(x86_64(ERAS["6.1"], 8 << 20)).core().build()
+def _machine() -> bytearray:
+    return bytearray(populate(x86_64(ERAS["6.1"], 32 << 20)).core().build())
+
+
+@cache
+def _used() -> list[int]:
+    """Where the blocks of the machine's core are that something is in: 151 of 8,106."""
+    image = bytes(_machine())
+    return [at for at in range(0, len(image), _BLOCK) if any(image[at : at + _BLOCK])]
+
+
+class _Patched(BytesSource):
+    """The machine's core with patches, in place: copying all of it would take longer than all that is tested."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(b"")
+        self.memory = memoryview(_machine())
+        self.size = len(self.memory)
+        self.before: list[tuple[int, bytes]] = []
+        at = 0
+        while at + _PATCH.size <= len(data):
+            number, length = _PATCH.unpack_from(data, at)
+            block, within = divmod(number % (len(_used()) * _BLOCK), _BLOCK)
+            place = _used()[block] + within
+            piece = data[at + _PATCH.size : at + _PATCH.size + length][: self.size - place]
+            self.before.append((place, bytes(self.memory[place : place + len(piece)])))
+            self.memory[place : place + len(piece)] = piece
+            at += _PATCH.size + length
+
+    def undo(self) -> None:
+        for place, piece in reversed(self.before):
+            self.memory[place : place + len(piece)] = piece
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset + length > self.size:
+            raise SourceUnreadableError(f"{self.name} cannot be read at {offset}")
+        return bytes(self.memory[offset : offset + length])
+
+    def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
+        buffer[:] = self.memory[offset : offset + len(buffer)]
+        return []
 
 
 def _filter(data: bytes) -> None:
-    """Patches of a machine's core, each: where (4 bytes), how many bytes (1), the bytes."""
-    image = bytearray(_machine())
-    at = 0
-    while at + _PATCH.size <= len(data):
-        place, length = _PATCH.unpack_from(data, at)
-        piece = data[at + _PATCH.size : at + _PATCH.size + length]
-        place %= len(image)
-        image[place : place + len(piece)] = piece[: len(image) - place]
-        at += _PATCH.size + length
-    source = BytesSource(bytes(image))
-    headers = parse_headers(source.read, source.size)
-    facts = read_facts(source, headers)
-    page_filter = open_filter(source, headers, facts, 31)
-    for first in range(0, 2048, 512):
-        answer = page_filter.classify(first * facts.page_bytes, 512)
-        assert sum(pages for _, pages in answer) == 512
+    """Patches of a machine's core, each: where in what is used of it (4 bytes), how many bytes (1), the bytes."""
+    source = _Patched(data)
+    try:
+        headers = parse_headers(source.read, source.size)
+        facts = read_facts(source, headers)
+        page_filter = open_filter(source, headers, facts, 31)
+        for first in range(0, _FRAMES, 512):
+            answer = page_filter.classify(first * facts.page_bytes, 512)
+            assert sum(pages for _, pages in answer) == 512
+    finally:
+        source.undo()
 
 
 def _panic(data: bytes) -> None:
@@ -116,10 +152,12 @@ def _note_areas() -> list[bytes]:
 
 def _patches() -> list[bytes]:
     """No patch; and single bytes at places with something in them: headers, notes, page tables, struct pages."""
-    image = _machine()
-    used = [at for at in range(0, len(image), 4096) if any(image[at : at + 4096])]
-    words = [at + image[at : at + 4096].index(image[at : at + 4096].strip(b"\0")[:1]) for at in used[:60]]
-    return [b""] + [_PATCH.pack(at, 8) + image[at : at + 8] for at in words]
+    image, found = bytes(_machine()), [b""]
+    for number, at in enumerate(_used()):
+        block = image[at : at + _BLOCK]
+        word = len(block) - len(block.lstrip(b"\0"))
+        found.append(_PATCH.pack(number * _BLOCK + word, 8) + block[word : word + 8])
+    return found
 
 
 def _logs() -> list[bytes]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.pages import ExcludeClass
+from netdump.vmcore.elf import parse_headers
+from netdump.vmcore.filter import open_filter
+from netdump.vmcore.kernel import read_facts
+from tests.fuzz import targets_core
+from tests.fuzz.found import found
 from tests.fuzz.mutation import mutated
-from tests.fuzz.target import CORPUS, corpus, judge
+from tests.fuzz.target import CORPUS, CPU_SECONDS_MAX, corpus, judge
 from tests.fuzz.targets import TARGETS
 
 # cryptography still takes certificates that RFC 5280 forbids, and says that it soon will not.
@@ -25,6 +33,11 @@ def test_kept_inputs(name: str) -> None:
     target = TARGETS[name]
     for data in (*target.seeds(), *corpus(target), b""):
         judge(target, data)
+    begun = time.process_time()
+    for data in found(name):
+        with suppress(*target.errors):
+            target.run(data)
+    assert time.process_time() - begun < CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -68,3 +81,11 @@ def test_sound_inputs_are_sound() -> None:
 
 def test_the_corpus_belongs_to_targets() -> None:
     assert {folder.name for folder in CORPUS.iterdir()} <= set(TARGETS)
+
+
+def test_the_machine_of_the_filter_has_something_to_leave_out() -> None:
+    source = targets_core._Patched(b"")
+    headers = parse_headers(source.read, source.size)
+    page_filter = open_filter(source, headers, read_facts(source, headers), 31)
+    answer = page_filter.classify(4096 * 4096, 4096)
+    assert {reason for reason, _ in answer} >= {ExcludeClass.FREE, ExcludeClass.USER, ExcludeClass.CACHE}
