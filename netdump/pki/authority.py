@@ -34,6 +34,7 @@ from netdump.pki.certificates import (
     build_client,
     build_collector,
     certificate_pem,
+    check_library,
     issued_by,
     key_pem,
     new_key,
@@ -66,8 +67,9 @@ def init_authority(directory: Path, names: Sequence[str], now: float | None = No
 
     names: domain names and IP addresses under which clients dial it, 1 to 32. All of it appears at once, or nothing
     does. now: seconds since 1970, None for the clock's. Raises AlreadyExistsError if DIR/pki exists, BadNameError,
-    StorageFaultError, PkiError.
+    StorageFaultError, PkiError, DependencyError.
     """
+    check_library()
     checked = parse_collector_names(names)
     moment = _moment(now)
     signer, key = new_key(), new_key()

@@ -91,7 +91,7 @@ def parse_bundle(text: str, origin: str) -> Bundle:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
-        raise ConfigError(f"{origin} is not valid TOML: {error}") from error
+        raise ConfigError(f"{origin} is not valid TOML ({error}): correct it there, or enroll again") from error
     if document.get("version") != BUNDLE_VERSION:
         raise ConfigError(
             f"{origin}: version is {document.get('version')!r}, this netdump reads {BUNDLE_VERSION}: enroll again"

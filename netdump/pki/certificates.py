@@ -60,6 +60,18 @@ class Validity(NamedTuple):
     last: datetime
 
 
+def check_library() -> None:
+    """Find out whether the installed cryptography can do what netdump asks of it, before anything depends on it.
+
+    Raises DependencyError. pip installs one that can; a distribution's package may be older.
+    """
+    if not hasattr(x509.Certificate, "not_valid_after_utc"):
+        raise DependencyError(
+            f"this needs cryptography 43 or newer, and Python finds {cryptography.__version__}: install netdump into "
+            "a virtual environment, where pip brings what it needs"
+        )
+
+
 def new_key() -> PrivateKey:
     """Make a private key."""
     return ec.generate_private_key(ec.SECP256R1())
@@ -101,16 +113,13 @@ def validity(pem: str | bytes, what: str) -> Validity:
 
     Raises CertificateError, DependencyError.
     """
-    return dates(load_certificate(pem, what), what)
+    return dates(load_certificate(pem, what))
 
 
-def dates(certificate: x509.Certificate, what: str) -> Validity:
+def dates(certificate: x509.Certificate) -> Validity:
     """The same of a certificate that is read already. Raises DependencyError."""
-    try:
-        return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    except AttributeError as error:  # a distribution's package, which nobody has compared with what netdump asks for
-        found = cryptography.__version__
-        raise DependencyError(f"the dates of {what} need cryptography 43 or newer, here is {found}") from error
+    check_library()
+    return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -25,7 +25,7 @@ from netdump.errors import (
 from netdump.pki import durable, https
 from netdump.pki.answer import Answer, check_answer
 from netdump.pki.bundle import Bundle, check_collectors
-from netdump.pki.certificates import certificate_pem, key_pem, load_certificate, new_key
+from netdump.pki.certificates import certificate_pem, check_library, key_pem, load_certificate, new_key
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.identity import Role, certificate_digest
 from netdump.pki.names import check_name
@@ -62,8 +62,9 @@ def enroll(
     name: refuse a token that is for another name. force: replace out if it exists. Nothing is sent before all that can
     be checked here has been, so that a token is not used up in vain. Raises AlreadyExistsError, ConfigError,
     TokenError, UnreachableError, ImpostorError, NameMismatchError, CertificateError, StorageFaultError and what else
-    the collector answers.
+    the collector answers; DependencyError for a cryptography that cannot read what would come back.
     """
+    check_library()
     endpoint = Endpoint.parse(url)
     parsed = parse_token(token)
     chosen = check_collectors(list(collectors), "--collector") if collectors else ()

@@ -63,5 +63,5 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
 
 def _age(certificate: x509.Certificate, now: datetime) -> float:
     """Return the share of a certificate's life that is over: 0 at its first second, 1 at its last."""
-    first, last = dates(certificate, "the certificate")
+    first, last = dates(certificate)
     return (now - first) / (last - first)

@@ -15,6 +15,7 @@ from netdump.errors import (
     BadNameError,
     CertificateError,
     ConfigError,
+    DependencyError,
     ImpostorError,
     NameMismatchError,
     NetdumpError,
@@ -134,6 +135,16 @@ def test_a_place_that_cannot_be_written_costs_no_token(api: Api, tmp_path: Path)
         with pytest.raises(StorageFaultError):
             enroll(api.url, token, out)
     assert api.requests == []
+
+
+def test_a_library_that_is_too_old_costs_no_token(api: Api, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = api.authority.make_token("web1", Role.HOST)
+    with monkeypatch.context() as old:
+        old.setattr("cryptography.x509.Certificate", object)
+        with pytest.raises(DependencyError, match="this needs cryptography 43 or newer"):
+            enroll(api.url, token, out)
+    assert not spent(api)
+    assert enroll(api.url, token, out).name == "web1"
 
 
 def test_nothing_is_sent_for_bad_arguments(api: Api, out: Path) -> None:

@@ -57,9 +57,7 @@ def check_dates(config: Config, now: float) -> Iterator[Finding]:
         try:
             dates = validity(pem, f"the {topic} of the bundle")
         except DependencyError as error:
-            yield unknown(
-                topic, str(error), "run this where netdump was installed by pip, such as a virtual environment"
-            )
+            yield unknown(topic, str(error), "run netdump from there")
             continue
         except NetdumpError as error:
             yield problem(topic, str(error), "enroll this host again")
