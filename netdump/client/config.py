@@ -129,7 +129,7 @@ def load_config(path: str, words: Mapping[str, str], overrides: Mapping[str, obj
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML ({error}): correct it there, or enroll again") from error
     _refuse_unknown(document, ("version", "name", "role", "collectors", "api", "tls", "send"), path)
     if document.get("version") != BUNDLE_VERSION:
         raise ConfigError(

@@ -270,7 +270,7 @@ def load(path: Path) -> Config:
     try:
         document = tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML ({error}): correct it there") from error
     return build(document, str(path))
 
 

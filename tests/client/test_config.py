@@ -124,7 +124,11 @@ def test_impossible_words_are_left_out_with_a_warning(tmp_path: Path, words: str
         ("collectors", "colectors", "unknown setting colectors; did you mean collectors?"),
         ("[tls]", "[tsl]", "unknown setting tsl; did you mean tls?"),
         ("certificate = '''", "certificat = '''", "did you mean certificate?"),
-        ("version = 1", "version = ", "is not valid TOML"),
+        (
+            "version = 1",
+            "version = ",
+            "client.toml is not valid TOML (Invalid value (at line 1, column 11)): correct it there, or enroll again",
+        ),
         ('["collector.example:7461", "[fd00::7]"]', "7", "collectors must be a list"),
         ('["collector.example:7461", "[fd00::7]"]', "[]", "1 to 16 collectors, not 0"),
         ('["collector.example:7461", "[fd00::7]"]', '["a:b"]', "'a:b' is not a collector's address"),

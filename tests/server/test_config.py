@@ -114,10 +114,10 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigMissingError, match="netdump init"):
         load(path)
     path.write_bytes(b"[limits\n")
-    with pytest.raises(ConfigError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         load(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         load(path)
     path.write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(ConfigError, match="larger than"):
