@@ -13,7 +13,7 @@ from pathlib import Path
 from netdump.errors import SaveFolderError
 from netdump.image.devices import block_modules
 from netdump.image.init.plan import Save
-from netdump.image.init.save import UUID_OFFSETS, read_uuid
+from netdump.image.init.save import UUID_OFFSETS, device_path, read_uuid
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 SYS = Path("/sys")
@@ -51,9 +51,16 @@ def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> S
         raise SaveFolderError(
             f"--save {folder} lies on a btrfs of several disks, which the capture image cannot put together"
         )
-    uuid = read_uuid(f"/dev/{entry.name}", kind)
+    device = device_path(entry.name)
+    try:
+        uuid = read_uuid(device, kind)
+    except OSError as error:
+        raise SaveFolderError(
+            f"--save {folder} lies on {device}, which cannot be read ({error.strerror}): run this as root, on the "
+            "machine itself rather than in a container"
+        ) from error
     if len(uuid) != 32:
-        raise SaveFolderError(f"--save {folder}: /dev/{entry.name} cannot be read: run this as root")
+        raise SaveFolderError(f"--save {folder}: {device} is too small for {kind}: choose a folder on another disk")
     inside = str(Path(root) / real.relative_to(point))
     if len(inside.split()) != 1:
         raise SaveFolderError(f"--save {folder}: the path must not hold blanks")

@@ -78,6 +78,24 @@ def test_device_mapper_is_refused(machine: Path) -> None:
 
 
 def test_a_device_that_cannot_be_read(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(savetarget, "read_uuid", lambda *_: "")
-    with pytest.raises(SaveFolderError, match="/dev/vda1 cannot be read: run this as root"):
+    def refuse(*_: str) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(savetarget, "read_uuid", refuse)
+    with pytest.raises(
+        SaveFolderError, match=r"/dev/vda1, which cannot be read \(Permission denied\): run this as root"
+    ):
         find(machine, machine / "crash")
+    monkeypatch.setattr(savetarget, "read_uuid", lambda *_: "abcd")
+    with pytest.raises(SaveFolderError, match="/dev/vda1 is too small for ext4: choose a folder on another disk"):
+        find(machine, machine / "crash")
+
+
+def test_a_disk_in_a_folder_of_dev(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name in /sys has ! for the stroke."""
+    add_disk(machine / "sys", "cciss!c0d0", "cciss!c0d0p1", ("hpsa",))
+    (machine / "sys/dev/block/104:1").symlink_to((machine / "sys/class/block/cciss!c0d0p1").resolve())
+    (machine / "mountinfo").write_text(f"29 1 104:1 / {machine} rw - xfs /dev/cciss/c0d0p1 rw\n")
+    monkeypatch.setattr(savetarget, "read_uuid", lambda device, kind: UUID if device == "/dev/cciss/c0d0p1" else "")
+    target = find(machine, machine / "crash")
+    assert (target.save, target.modules) == (Save("xfs", UUID, "/crash"), ("hpsa", "xfs"))

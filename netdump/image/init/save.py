@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from netdump.client.config import COMMAND_LINE, LEVEL_CAPTURE, load_config, read_words
@@ -79,21 +80,25 @@ def find_device(kind: str, uuid: str, until: float) -> str:
     """The block device that holds a file system, "" if none appears until then (of time.monotonic)."""
     while True:
         for name in sorted(os.listdir("/sys/class/block")):
-            if read_uuid(f"/dev/{name}", kind) == uuid:
-                return f"/dev/{name}"
+            device = device_path(name)
+            with suppress(OSError):  # no medium, or none of ours
+                if read_uuid(device, kind) == uuid:
+                    return device
         if time.monotonic() > until:
             return ""
         time.sleep(0.5)
 
 
 def read_uuid(device: str, kind: str) -> str:
-    """The UUID of a file system of this kind, 32 hex digits; "" if the device cannot be read."""
-    try:
-        with open(device, "rb") as file:
-            file.seek(UUID_OFFSETS[kind])
-            return file.read(16).hex()
-    except OSError:
-        return ""
+    """The UUID of a file system of this kind: 32 hex digits, fewer if the device ends before. Raises OSError."""
+    with open(device, "rb") as file:
+        file.seek(UUID_OFFSETS[kind])
+        return file.read(16).hex()
+
+
+def device_path(name: str) -> str:
+    """Where a block device is, by its name in /sys, which has ! for / (Linux drivers/base/core.c): cciss!c0d0."""
+    return "/dev/" + name.replace("!", "/")
 
 
 def choose_name(folder: str, level: int) -> str:

@@ -50,7 +50,10 @@ def test_uuids(tmp_path: Path, kind: str, offset: int) -> None:
     device = tmp_path / "device"
     device.write_bytes(bytes(offset) + bytes.fromhex(UUID) + bytes(9))
     assert save.read_uuid(str(device), kind) == UUID
-    assert save.read_uuid(str(tmp_path / "absent"), kind) == ""
+    device.write_bytes(bytes(offset) + b"end")
+    assert save.read_uuid(str(device), kind) == b"end".hex()
+    with pytest.raises(FileNotFoundError):
+        save.read_uuid(str(tmp_path / "absent"), kind)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "btrfs"])
@@ -123,7 +126,12 @@ def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_finding_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.listdir", lambda _: ["vdb", "vda"])
-    monkeypatch.setattr(save, "read_uuid", lambda device, _: UUID if device == "/dev/vdb" else "")
-    assert save.find_device("ext4", UUID, 0) == "/dev/vdb"
+    def read(device: str, _kind: str) -> str:
+        if device == "/dev/sr0":
+            raise OSError(123, "No medium found")
+        return {"/dev/vda": "0" * 32, "/dev/cciss/c0d0p1": UUID}[device]
+
+    monkeypatch.setattr("os.listdir", lambda _: ["vda", "sr0", "cciss!c0d0p1"])
+    monkeypatch.setattr(save, "read_uuid", read)
+    assert save.find_device("ext4", UUID, 0) == "/dev/cciss/c0d0p1"
     assert save.find_device("ext4", "ff" * 16, 0) == ""
