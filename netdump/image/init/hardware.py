@@ -7,6 +7,7 @@ Documentation/watchdog/watchdog-api.rst.
 from __future__ import annotations
 
 import os
+import sys
 
 from netdump.image.init.console import say
 
@@ -45,10 +46,11 @@ class HardwareWatchdog:
             self._descriptor = -1
 
     def _set_timeout(self, seconds: int) -> None:
+        """The kernel reads and writes a C int, in the byte order of this machine."""
         from fcntl import ioctl  # noqa: PLC0415 - only where there is a watchdog
 
         try:
-            ioctl(self._descriptor, WDIOC_SETTIMEOUT, seconds.to_bytes(4, "little"))
+            ioctl(self._descriptor, WDIOC_SETTIMEOUT, seconds.to_bytes(4, sys.byteorder))
         except OSError as error:
             say(f"the watchdog keeps its own time: {error.strerror}")
 
