@@ -1,7 +1,7 @@
-"""A DHCP client that asks for one lease and forgets about it: the capture kernel lives shorter than any lease.
+"""A DHCP client for one address: asks for a lease, and later for more of it.
 
 Owns the messages (RFC 2131, RFC 2132) and one exchange on one interface. What a server says is checked: lengths,
-transaction, hardware address. Sets nothing up; the caller does.
+transaction, hardware address, times. Sets nothing up and keeps nothing; the caller does.
 """
 
 from __future__ import annotations
@@ -10,27 +10,46 @@ import os
 import socket
 import struct
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from netdump.image.init.lease import HeldLease
 
 SERVER_PORT, CLIENT_PORT = 67, 68
 MESSAGE_BYTES_MAX = 1500
 SERVERS_MAX = 3  # resolv.conf takes no more
 WAIT_MIN, WAIT_MAX = 1.0, 8.0  # seconds for an answer; doubles
+LEASE_SECONDS_MIN = 60  # shorter ones are taken for that long
+BROADCAST = "255.255.255.255"
 
 _HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _COOKIE = b"\x63\x82\x53\x63"
-_BROADCAST = 0x8000
+_BROADCAST_FLAG = 0x8000  # for who has no address yet
+_FOR_EVER = 0xFFFFFFFF
 _DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
-_MASK, _ROUTER, _SERVERS, _WISH, _TYPE, _SERVER, _PARAMETERS, _STATIC_ROUTES = 1, 3, 6, 50, 53, 54, 55, 121
+_MASK, _ROUTER, _SERVERS, _WISH, _SECONDS, _TYPE, _SERVER, _PARAMETERS, _HALF_TIME, _STATIC_ROUTES = (
+    1, 3, 6, 50, 51, 53, 54, 55, 58, 121,
+)  # fmt: skip
 
 
 class Lease(NamedTuple):
-    """What a server grants. prefix: bits. gateway: "" for none. servers: name servers."""
+    """What a server grants.
+
+    prefix: bits. gateway: "" for none. servers: name servers. server: who grants it, "" if it does not say. seconds:
+    None for ever, else LEASE_SECONDS_MIN or more. half_time: seconds until it wants renewing, within the former.
+    """
 
     address: str
     prefix: int
     gateway: str
     servers: tuple[str, ...]
+    server: str = ""
+    seconds: int | None = None
+    half_time: int = 0
+
+
+class LeaseLostError(Exception):
+    """The server does not grant this address any longer."""
 
 
 class Reply(NamedTuple):
@@ -47,13 +66,8 @@ def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
 
     Raises OSError if the interface cannot be used.
     """
-    transaction = int.from_bytes(os.urandom(4), "big")
-    hardware = bytes.fromhex(mac.replace(":", ""))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        link.bind(("", CLIENT_PORT))
+    transaction, hardware = _transaction(), _hardware(mac)
+    with _open_link(interface) as link:
         wait = WAIT_MIN
         while time.monotonic() < deadline:
             until = min(deadline, time.monotonic() + wait)
@@ -69,13 +83,42 @@ def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
     return None
 
 
-def pack_message(kind: int, transaction: int, hardware: bytes, wish: bytes = b"", server: bytes = b"") -> bytes:
-    """A message to servers. hardware: 6 bytes. wish: the address that was offered, by server."""
+def renew_lease(lease: HeldLease, deadline: float) -> Lease | None:
+    """Ask for more of a lease until deadline: the server that granted it, and then all. None if nobody answers.
+
+    The address must be set up. Raises LeaseLostError, and OSError if the interface cannot be used.
+    """
+    transaction, hardware = _transaction(), _hardware(lease.mac)
+    message = pack_message(_REQUEST, transaction, hardware, address=socket.inet_aton(lease.address))
+    with _open_link(lease.interface) as link:
+        wait = WAIT_MIN
+        for target in (lease.server, lease.server, BROADCAST, BROADCAST, BROADCAST):
+            until = min(deadline, time.monotonic() + wait)
+            wait = min(WAIT_MAX, 2 * wait)
+            try:
+                link.sendto(message, (target, SERVER_PORT))
+            except OSError:
+                if target == BROADCAST:
+                    raise
+                continue  # there is no way to this server; there may be another one
+            answer = _receive(link, transaction, hardware, (_ACK, _NAK), until)
+            if answer is not None and answer.type == _NAK:
+                raise LeaseLostError
+            if answer is not None and answer.lease.address == lease.address:
+                return answer.lease
+    return None
+
+
+def pack_message(
+    kind: int, transaction: int, hardware: bytes, wish: bytes = b"", server: bytes = b"", *, address: bytes = b""
+) -> bytes:
+    """A message to servers. hardware: 6 bytes. wish: the address that was offered, by server. address: that we have."""
+    flags = 0 if address else _BROADCAST_FLAG
     head = _HEAD.pack(
-        1, 1, len(hardware), 0, transaction, 0, _BROADCAST, b"", b"", b"", b"", hardware, b"", b"", _COOKIE
+        1, 1, len(hardware), 0, transaction, 0, flags, address, b"", b"", b"", hardware, b"", b"", _COOKIE
     )
     options = bytes((_TYPE, 1, kind))
-    options += bytes((_PARAMETERS, 4, _MASK, _ROUTER, _SERVERS, _STATIC_ROUTES))
+    options += bytes((_PARAMETERS, 6, _MASK, _ROUTER, _SERVERS, _SECONDS, _HALF_TIME, _STATIC_ROUTES))
     options += bytes((_WISH, 4)) + wish if wish else b""
     options += bytes((_SERVER, 4)) + server if server else b""
     return (head + options + b"\xff").ljust(300, b"\0")  # BOOTP relays drop shorter ones
@@ -92,17 +135,43 @@ def parse_message(data: bytes, transaction: int, hardware: bytes) -> Reply | Non
     kind, mask, address = options.get(_TYPE, b""), options.get(_MASK, b"\xff\xff\xff\0"), fields[8]
     if len(kind) != 1 or len(mask) != 4 or (kind[0] != _NAK and not any(address)):
         return None
+    server = options.get(_SERVER, b"")[:4]
+    seconds = _seconds(options.get(_SECONDS, b""))
     lease = Lease(
         socket.inet_ntoa(address),
         int.from_bytes(mask, "big").bit_count(),
         _gateway(options),
         tuple(_addresses(options.get(_SERVERS, b""))[:SERVERS_MAX]),
+        socket.inet_ntoa(server) if len(server) == 4 else "",
+        seconds,
+        _half_time(options.get(_HALF_TIME, b""), seconds),
     )
-    return Reply(kind[0], address, options.get(_SERVER, b"")[:4], lease)
+    return Reply(kind[0], address, server, lease)
+
+
+def _transaction() -> int:
+    return int.from_bytes(os.urandom(4), "big")
+
+
+def _hardware(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _open_link(interface: str) -> socket.socket:
+    link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        link.bind(("", CLIENT_PORT))
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 def _send(link: socket.socket, message: bytes) -> None:
-    link.sendto(message, ("255.255.255.255", SERVER_PORT))
+    link.sendto(message, (BROADCAST, SERVER_PORT))
 
 
 def _receive(
@@ -130,6 +199,20 @@ def _options(data: bytes) -> dict[int, bytes]:
         found[data[at]] = found.get(data[at], b"") + data[at + 2 : at + 2 + length]  # RFC 3396: long ones are split
         at += 2 + length
     return found
+
+
+def _seconds(data: bytes) -> int | None:
+    """How long a lease lasts; None for ever, which is also what a server means that does not say (BOOTP)."""
+    seconds = int.from_bytes(data, "big") if len(data) == 4 else _FOR_EVER
+    return None if seconds == _FOR_EVER else max(LEASE_SECONDS_MIN, seconds)
+
+
+def _half_time(data: bytes, seconds: int | None) -> int:
+    """After how many seconds a lease wants renewing: as the server says, or at its half (RFC 2131 section 4.4.5)."""
+    if seconds is None:
+        return 0
+    told = int.from_bytes(data, "big") if len(data) == 4 else 0
+    return told if LEASE_SECONDS_MIN // 2 <= told < seconds else seconds // 2
 
 
 def _gateway(options: dict[int, bytes]) -> str:

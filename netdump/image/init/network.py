@@ -14,11 +14,13 @@ import time
 from typing import TYPE_CHECKING
 
 from netdump.image.init.console import say, warn
-from netdump.image.init.dhcp import obtain_lease
+from netdump.image.init.dhcp import BROADCAST, obtain_lease
+from netdump.image.init.lease import HeldLease, forget, remember
 from netdump.image.init.netlink import ARPHRD_LOOPBACK, SCOPE_UNIVERSE, LinkState, Netlink
 from netdump.image.init.plan import Route
 
 if TYPE_CHECKING:
+    from netdump.image.init.dhcp import Lease
     from netdump.image.init.plan import Link, Plan, Way
 
 DEVICE_SECONDS = 20.0  # a device may need that long after its module was loaded
@@ -74,6 +76,14 @@ def reach(plan: Plan) -> str:
     return ""
 
 
+def held(interface: str, mac: str, lease: Lease, now: float) -> HeldLease | None:
+    """A lease that was granted now (of time.monotonic), to be remembered; None if it lasts for ever."""
+    if lease.seconds is None:
+        return None
+    server = lease.server or BROADCAST
+    return HeldLease(interface, mac, lease.address, server, now + lease.half_time, now + lease.seconds)
+
+
 class _Network:
     """The interfaces of this machine on their way to what the plan says of them."""
 
@@ -95,6 +105,7 @@ class _Network:
         netlink = self._netlink
         state = self._carrier(self._bring_up(way.link).ifindex)
         _forget_others(netlink, state.ifindex)
+        forget()
         if way.method == "auto":
             _await_advertisement(netlink, state)
             _write_servers(way.servers)
@@ -106,6 +117,8 @@ class _Network:
                 addresses = (f"{lease.address}/{lease.prefix}",)
                 routes = (Route("default", lease.gateway),) if lease.gateway else ()
                 servers = lease.servers or servers
+                if ending := held(state.name, state.mac, lease, time.monotonic()):
+                    remember(ending)
             elif not addresses:
                 raise WayError("no DHCP server answers")
             else:

@@ -23,6 +23,10 @@ def main(argv: list[str]) -> int:
         from netdump.image.init.network import bring_up  # noqa: PLC0415
 
         return bring_up(plan, int(argv[1]) if argv[1:] else 0)
+    if argv[0] == "renew":
+        from netdump.image.init.renewal import renew  # noqa: PLC0415
+
+        return renew(plan)
     assert argv[0] == "save", argv
     from netdump.image.init.save import save_image  # noqa: PLC0415
 

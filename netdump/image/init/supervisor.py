@@ -7,6 +7,7 @@ little, for it stays in memory beside the client.
     prepare -> [ network -> client ] until delivered, hopeless or late -> save, if not delivered -> finish
 
 A stage that hung is run again, and goes on after what it hung at: prepare after that module, network after that way.
+Beside the client runs network when nothing moves, and renew when a lease is half over.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netdump.image.init.console import notes, say, warn
 from netdump.image.init.hardware import HardwareWatchdog
+from netdump.image.init.lease import NEVER, renewal_time
 from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
 
 if TYPE_CHECKING:
@@ -92,7 +94,8 @@ class Supervisor:
         self._watchdog = HardwareWatchdog(0)
         self._least_free = 1 << 62
         self._hung_networks = 0
-        self._beside: tuple[int, float] | None = None  # a look at the network while the client runs, and its time limit
+        self._beside: tuple[int, float] | None = None  # a stage while the client runs, and its time limit
+        self._renew_at = NEVER  # of time.monotonic
         self._moved_bytes = 0
         self._moved_at = self._tell_at = clock()
 
@@ -169,7 +172,8 @@ class Supervisor:
             command += ["--circumstances", "; ".join(noted)]
         self._moved_at = self._clock()
         self._tell_at = self._moved_at + TELL_SECONDS
-        ended = self._run("the client", command, self._left(), self._look_at_network)
+        self._renew_at = self._system.renewal_time()
+        ended = self._run("the client", command, self._left(), self._look_after_network)
         if self._beside:
             self._system.kill(self._beside[0], SIGKILL)
             self._beside = None
@@ -179,8 +183,10 @@ class Supervisor:
         )
         return ended
 
-    def _look_at_network(self) -> None:
-        """Beside the client: if no bytes move, make the network work again. It changes nothing if that is not it."""
+    def _look_after_network(self) -> None:
+        """Beside the client: renew the lease in time, and if no bytes move, make the network work again. That changes
+        nothing if it is not the network.
+        """
         now = self._clock()
         sent = self._system.sent_bytes()
         if now >= self._tell_at:
@@ -188,22 +194,31 @@ class Supervisor:
             say(f"{sent >> 20} MiB sent, {self._left():.0f} s left until the deadline")
         if abs(sent - self._moved_bytes) >= MOVEMENT_BYTES:
             self._moved_bytes, self._moved_at = sent, now
-        elif self._beside:
-            child, until = self._beside
-            if self._system.reap(child) is not None:
-                self._beside, self._moved_at = None, now
-            elif now >= until:
-                warn("looking at the network takes too long: signal 9")
-                self._system.kill(child, SIGKILL)
-                self._beside, self._moved_at = None, now
+        if self._beside:
+            self._look_beside(*self._beside, now)
+        elif now >= self._renew_at:
+            self._start_beside("renew")
         elif now - self._moved_at >= STILL_SECONDS:
             say(f"nothing was sent for {STILL_SECONDS:g} s: looking at the network")
-            try:
-                child = self._system.spawn([*STAGE, "network", "0"])
-                self._beside = child, now + self._network_seconds()
-            except OSError as error:
-                say(f"cannot start network: {error.strerror}")
-                self._moved_at = now
+            self._start_beside("network", "0")
+
+    def _start_beside(self, *stage: str) -> None:
+        now = self._clock()
+        try:
+            self._beside = self._system.spawn([*STAGE, *stage]), now + self._network_seconds()
+        except OSError as error:
+            say(f"cannot start {stage[0]}: {error.strerror}")
+            self._moved_at, self._renew_at = now, now + STILL_SECONDS
+
+    def _look_beside(self, child: int, until: float, now: float) -> None:
+        """Whether the stage beside the client has ended, or must."""
+        if self._system.reap(child) is None:
+            if now < until:
+                return
+            warn("looking at the network takes too long: signal 9")
+            self._system.kill(child, SIGKILL)
+        self._beside, self._moved_at = None, now
+        self._renew_at = max(self._system.renewal_time(), now + STILL_SECONDS)
 
     # Children
 
@@ -337,6 +352,10 @@ class System:
         except (OSError, ValueError, IndexError):
             pass  # no /proc: nothing moves
         return total
+
+    def renewal_time(self) -> float:
+        """When the lease in use wants renewing."""
+        return renewal_time()
 
     def open_watchdog(self, seconds: int) -> HardwareWatchdog:
         """The hardware watchdog."""

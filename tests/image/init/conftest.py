@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-MODULES = ("supervisor", "prepare", "network", "hardware", "finish", "save")
+MODULES = ("supervisor", "prepare", "network", "hardware", "finish", "save", "renewal")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import struct
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,39 @@ def test_a_lease() -> None:
     reply = parse_message(answer(options), TRANSACTION, MAC)
     assert reply is not None
     assert (reply.type, reply.server) == (5, bytes((192, 0, 2, 1)))
-    assert reply.lease == Lease("192.0.2.7", 23, "192.0.2.1", ("192.0.2.53", "192.0.2.54"))
+    assert reply.lease == Lease("192.0.2.7", 23, "192.0.2.1", ("192.0.2.53", "192.0.2.54"), "192.0.2.1")
+
+
+def option(code: int, seconds: int) -> bytes:
+    return bytes((code, 4)) + seconds.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "half_time"),
+    [
+        (b"", None, 0),  # as BOOTP servers answer
+        (option(51, 0xFFFFFFFF), None, 0),
+        (option(51, 3600), 3600, 1800),
+        (option(51, 3600) + option(58, 600), 3600, 600),
+        (option(51, 3600) + option(58, 3600), 3600, 1800),  # a time that makes no sense
+        (option(51, 3600) + option(58, 0), 3600, 1800),
+        (option(51, 0), 60, 30),
+        (option(51, 5) + option(58, 2), 60, 30),
+        (bytes((51, 2, 0, 9)), None, 0),
+    ],
+)
+def test_how_long_a_lease_lasts(options: bytes, seconds: int | None, half_time: int) -> None:
+    reply = parse_message(answer(ACK + options), TRANSACTION, MAC)
+    assert reply is not None
+    assert (reply.lease.seconds, reply.lease.half_time) == (seconds, half_time)
+
+
+def test_who_has_an_address_says_so() -> None:
+    message = pack_message(3, TRANSACTION, MAC, address=bytes((192, 0, 2, 7)))
+    assert message[12:16] == bytes((192, 0, 2, 7))
+    assert message[10:12] == b"\0\0"  # it need not be answered by broadcast
+    assert bytes((50, 4)) not in message
+    assert bytes((54, 4)) not in message
 
 
 def test_classless_routes_win() -> None:

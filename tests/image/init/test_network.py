@@ -14,6 +14,8 @@ from tests.image.init.namespace import run_in_namespace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.image.init.lease import HeldLease
+
 MAC = "52:54:00:00:00:0{}"
 
 
@@ -128,6 +130,7 @@ def test_no_way_leads_anywhere(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPa
     ("lease", "fallback", "expected"),
     [
         (Lease("192.0.2.8", 25, "192.0.2.1", ()), (), ("192.0.2.8", 25)),
+        (Lease("192.0.2.8", 25, "", (), "192.0.2.1", 600, 300), (), ("192.0.2.8", 25)),
         (None, ("192.0.2.7/24",), ("192.0.2.7", 24)),
         (None, (), None),
     ],
@@ -138,11 +141,22 @@ def test_dhcp_and_the_address_it_had(
 ) -> None:  # fmt: skip
     reachable(monkeypatch, "", "c:1" if expected else "")
     monkeypatch.setattr(network, "obtain_lease", lambda *_: lease)
+    kept: list[HeldLease | None] = []
+    monkeypatch.setattr(network, "forget", lambda: kept.append(None))
+    monkeypatch.setattr(network, "remember", kept.append)
     way = Way("eth0", "dhcp", fallback)
     assert network.bring_up(Plan(links=(ETH0,), ways=(way,))) == (0 if expected else 1)
     added = [words[2:] for words in kernel.done if words[0] == "add_address"]
     assert added == ([expected] if expected else [])
     assert any("no DHCP server answers" in line for line in said) == (lease is None)
+    assert kept[0] is None  # whatever lease an earlier way had
+    held = [each for each in kept if each is not None]
+    if lease is not None and lease.seconds is not None:
+        (renewable,) = held
+        assert renewable[:4] == ("eth5", MAC.format(1), "192.0.2.8", "192.0.2.1")
+        assert renewable.ends_at - renewable.renew_at == pytest.approx(300)
+    else:
+        assert held == []
 
 
 BOND = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
@@ -274,4 +288,4 @@ def serve():
 threading.Thread(target=serve, daemon=True).start()
 print(obtain_lease("v0", v0.mac, time.monotonic() + 20))
 """)
-    assert out.strip() == "Lease(address='192.0.2.7', prefix=24, gateway='192.0.2.1', servers=())"
+    assert out.strip() == repr(Lease("192.0.2.7", 24, "192.0.2.1", (), "192.0.2.1"))

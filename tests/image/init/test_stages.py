@@ -8,7 +8,12 @@ from netdump.image.init.plan import Plan
 
 @pytest.mark.parametrize(
     ("stage", "function"),
-    [("prepare", "prepare.prepare"), ("network 3", "network.bring_up"), ("save", "save.save_image")],
+    [
+        ("prepare", "prepare.prepare"),
+        ("network 3", "network.bring_up"),
+        ("renew", "renewal.renew"),
+        ("save", "save.save_image"),
+    ],
 )
 def test_every_stage_gets_the_plan(stage: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, got = Plan(deadline=77), list[object]()

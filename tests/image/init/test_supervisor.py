@@ -19,6 +19,7 @@ from netdump.errors import (
 )
 from netdump.image.init import supervisor
 from netdump.image.init.hardware import HardwareWatchdog
+from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save, Way, parse_plan
 from netdump.image.init.supervisor import (
     CLIENT,
@@ -78,6 +79,7 @@ class Machine(System):
         self.sent = 0
         self.per_second = 0
         self.keys: list[bytes] = []
+        self.renewals: list[float] = []
 
     def spawn(self, command: list[str]) -> int:
         start = tuple(command[: len(STAGE)])
@@ -110,6 +112,9 @@ class Machine(System):
 
     def sent_bytes(self) -> int:
         return self.sent
+
+    def renewal_time(self) -> float:
+        return self.renewals.pop(0) if self.renewals else NEVER
 
     def open_watchdog(self, seconds: int) -> HardwareWatchdog:
         return self.watchdog
@@ -248,6 +253,25 @@ def test_a_look_at_the_network_that_hangs(said: list[str]) -> None:
     machine = run(Machine(network=[Child(0), Child(None)], client=[Child(0, 400)]))
     assert machine.children[3].signals == [9]
     assert machine.started.count("network") == 5  # before, at 60 s until 180, and after 60 s more each time
+
+
+def test_a_lease_is_renewed_beside_the_client(said: list[str]) -> None:
+    machine = Machine(client=[Child(0, 1000)], renew=[Child(0, 1), Child(1, 1)])
+    machine.renewals = [300.0, 600.0, 800.0]
+    machine.per_second = 1 << 20
+    run(machine)
+    assert machine.started == ["prepare", "network", "client", *["renew"] * 3, "finish reboot"]
+    assert 1000 <= machine.now < 1030
+
+
+def test_a_renewal_that_hangs_is_ended_and_tried_again(said: list[str]) -> None:
+    machine = Machine(client=[Child(0, 350)], renew=[Child(None)])
+    machine.renewals = [100.0, 100.0]
+    machine.per_second = 1 << 20
+    run(machine)
+    assert machine.children[machine.started.index("renew")].signals == [9]
+    assert machine.started.count("renew") == 2  # at 100 s, killed at 220, again at 280
+    assert machine.started[-1] == "finish reboot"
 
 
 def test_what_went_wrong_goes_with_the_dump(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
