@@ -65,15 +65,25 @@ install_host() {
     tell udevadm control --reload
 }
 
-install_dracut() {
+# What keeps the image of a distribution's kdump up to date with the bundle.
+install_kdump() {
     put_settings default/netdump /etc/default/netdump
+    for unit in kdump.path kdump.service renew.service renew.timer; do
+        put "systemd/netdump-$unit" "/etc/systemd/system/netdump-$unit"
+    done
+    put kdump/rebuild-kdump /usr/lib/netdump/rebuild-kdump 755
+    tell systemctl daemon-reload
+}
+
+install_dracut() {
+    install_kdump
     for script in module-setup.sh kdump-pre.sh; do
         put "dracut/99netdump/$script" "/usr/lib/dracut/modules.d/99netdump/$script" 755
     done
 }
 
 install_initramfs_tools() {
-    put_settings default/netdump /etc/default/netdump
+    install_kdump
     put_settings initramfs-tools/conf.d/netdump /etc/initramfs-tools/conf.d/netdump
     put initramfs-tools/hooks/netdump /etc/initramfs-tools/hooks/netdump 755
     put initramfs-tools/scripts/init-premount/netdump /etc/initramfs-tools/scripts/init-premount/netdump 755

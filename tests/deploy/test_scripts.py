@@ -108,6 +108,44 @@ def test_which_changes_of_the_network_count(
     assert stand.calls == (["systemctl --no-block restart netdump-rearm.service"] if arms else [])
 
 
+# rebuild-kdump
+
+
+@pytest.mark.parametrize(
+    ("tools", "builds", "loads"),
+    [
+        (("kdumpctl", "mkdumprd"), "kdumpctl rebuild", "kdumpctl restart"),
+        (("kdump-config", "postinst"), f"postinst {os.uname().release}", "kdump-config reload"),
+        (("mkdumprd", "systemctl"), "mkdumprd -f", "systemctl restart kdump.service"),
+    ],
+)
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_image_of_kdump_is_made_again(
+    stand: Stand, tools: tuple[str, ...], builds: str, loads: str, *, loaded: bool
+) -> None:
+    for tool in tools:
+        stand.command(tool)
+    (stand.folder / "loaded").write_text(f"{loaded:d}\n")
+    environment = {"LOADED": str(stand.folder / "loaded"), "POSTINST": str(stand.folder / "bin/postinst")}
+    done = stand.run("kdump/rebuild-kdump", **environment)
+    assert done.returncode == 0, done.stderr
+    assert stand.calls == ([builds, loads] if loaded else [builds])
+
+
+def test_an_image_of_kdump_that_cannot_be_made_is_not_loaded(stand: Stand) -> None:
+    stand.command("kdump-config")
+    stand.command("postinst", "exit 3")
+    assert stand.run("kdump/rebuild-kdump", POSTINST=str(stand.folder / "bin/postinst")).returncode == 3
+    assert stand.calls == [f"postinst {os.uname().release}"]
+
+
+def test_a_machine_without_kdump(stand: Stand) -> None:
+    (stand.folder / "bin/sh").symlink_to("/bin/sh")
+    done = stand.run("kdump/rebuild-kdump", PATH=f"{stand.folder}/bin")
+    assert done.returncode == 1
+    assert "make the image of kdump again by hand" in done.stderr
+
+
 # Hooks of images
 
 
@@ -144,6 +182,14 @@ def test_the_hook_refuses_an_image_that_all_can_read(stand: Stand) -> None:
 
 # install.sh
 
+KDUMP = {
+    "etc/default/netdump": 0o644,
+    "etc/systemd/system/netdump-kdump.path": 0o644,
+    "etc/systemd/system/netdump-kdump.service": 0o644,
+    "etc/systemd/system/netdump-renew.service": 0o644,
+    "etc/systemd/system/netdump-renew.timer": 0o644,
+    "usr/lib/netdump/rebuild-kdump": 0o755,
+}
 PARTS = {
     "collector": {
         "etc/systemd/system/netdump-collector.service": 0o644,
@@ -166,12 +212,12 @@ PARTS = {
         "usr/lib/netdump/send-saved": 0o755,
     },
     "dracut": {
-        "etc/default/netdump": 0o644,
+        **KDUMP,
         "usr/lib/dracut/modules.d/99netdump/module-setup.sh": 0o755,
         "usr/lib/dracut/modules.d/99netdump/kdump-pre.sh": 0o755,
     },
     "initramfs-tools": {
-        "etc/default/netdump": 0o644,
+        **KDUMP,
         "etc/initramfs-tools/conf.d/netdump": 0o644,
         "etc/initramfs-tools/hooks/netdump": 0o755,
         "etc/initramfs-tools/scripts/init-premount/netdump": 0o755,
