@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,14 +24,12 @@ from tests.e2e.armed import (
     wait_for_bytes,
 )
 from tests.e2e.rig import netdump
-from tests.e2e.test_tools import symbols, tool
+from tests.e2e.test_tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
-__all__ = ["symbols"]
 pytestmark = pytest.mark.e2e
 
 PANIC = "Kernel panic - not syncing: sysrq triggered crash"
@@ -64,9 +64,7 @@ def delivered(collector: vm.GuestCollector, console: str) -> dict[str, Any]:
     return dump
 
 
-def test_a_panic_ends_up_in_the_collector(
-    armed: Armed, first: vm.GuestCollector, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_panic_ends_up_in_the_collector(armed: Armed, first: vm.GuestCollector, tmp_path: Path) -> None:
     with armed.resume(tmp_path / "console") as guest:
         guest.type(ESTIMATE)
         guest.wait_for("ESTIMATED")
@@ -81,7 +79,7 @@ def test_a_panic_ends_up_in_the_collector(
     assert netdump("log", dump["id"], NETDUMP_CONFIG=str(analyst)).stdout == dumped_log(target, tmp_path)
     peak = float(re.findall(r"its peak memory was ([0-9.]+) MiB", console)[-1])
     assert 10 < peak <= CLIENT_PEAK_MAX
-    check_stack(target, request.getfixturevalue("symbols"))
+    check_stack(target, guest_symbols())
 
 
 def test_collector_and_client_are_killed_in_mid_dump(armed: Armed, first: vm.GuestCollector, tmp_path: Path) -> None:
@@ -201,6 +199,14 @@ def dumped_log(core: Path, folder: Path) -> str:
     text = folder / "dmesg"
     subprocess.run([tool("makedumpfile"), "--dump-dmesg", core, text], check=True, capture_output=True, timeout=120)
     return text.read_text(errors="replace")
+
+
+def guest_symbols() -> Path:
+    """Those of the guest's kernel, which is another than the sample's once Debian no longer offers that."""
+    path = Path(os.environ.get("NETDUMP_VMLINUX", "/nonexistent")).with_name(f"vmlinux-{vm.RELEASE}")
+    if not path.exists():
+        pytest.skip(f"no debug symbols of {vm.RELEASE}; ./run e2e fetches them")
+    return path
 
 
 def check_stack(core: Path, symbols: Path) -> None:
