@@ -5,6 +5,7 @@ Classifies every page of the core at level 31 once, as the planner would, and do
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -27,6 +28,8 @@ def main(path: str) -> None:
     size = facts.page_bytes
     page_filter = open_filter(source, headers, facts, 31, image_map)
     pages = 0
+    gc.disable()  # as in the capture kernel: netdump/client/__main__.py
+    gc.freeze()
     begun = time.perf_counter()
     for stretch in image_map.stretches(0, size):
         if stretch.paddr is None or stretch.source is not None:

@@ -36,6 +36,7 @@ _GROUPS: Final = {
     ExcludeClass.HWPOISON: "poison",
     ExcludeClass.OFFLINE: "offline",
 }
+_CLASSES: Final = tuple(_GROUPS.items())
 _NAMES: Final = {
     "cache": "cache pages",
     "user": "user pages",
@@ -103,9 +104,9 @@ class Distrust:
         if self._headless > _DOUBTS_MIN and self._headless * 8 > self._heads:
             for group in ("cache", "user"):
                 self.stop(group, "the rest of compound pages cannot be told from single pages")
-        for exclude, group in _GROUPS.items():
-            page = tally.classes.find(exclude)
-            if page >= 0 and not self._is_believed(exclude, group, tally, pages, data):
+        classes = tally.classes
+        for exclude, group in _CLASSES:
+            if exclude in classes and not self._is_believed(exclude, group, tally, pages, data):
                 tally = _without(tally, exclude)
         for exclude in tally.doubts:
             group = _GROUPS[exclude]

@@ -66,6 +66,8 @@ class FileSource:
 
     def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
         """See Source."""
+        if not self._known_lost:
+            return self._try(offset, buffer)
         end = offset + len(buffer)
         known = sorted(
             (max(low, offset), min(high, end)) for low, high in self._known_lost if low < end and offset < high

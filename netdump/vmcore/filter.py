@@ -41,9 +41,9 @@ LEVEL_ALL: Final = 31
 
 _RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
 _CLASSES: Final = tuple(ExcludeClass)
+_FEW_RUNS: Final = 48  # up to here adding them up is faster than counting all pages of a slab
 _KNOWN_PAGES: Final = 64
 _LOOKS: Final = 256
-_FREE: Final = (ExcludeClass.FREE, ExcludeClass.UNACCEPTED)
 
 
 def open_filter(
@@ -82,6 +82,16 @@ def _unmapped(memory_map: MemoryMap, frames: Sequence[range]) -> list[str]:
     return [f"{100 * missing // len(looks)}% of memory is not in the memory map"] if missing * 4 > len(looks) else []
 
 
+class _KnownRuns(dict[bytes, "tuple[ExcludeClass, int]"]):
+    """From runs of equal bytes to class and length; short ones come again and again, so they are kept."""
+
+    def __missing__(self, run: bytes) -> tuple[ExcludeClass, int]:
+        made = _CLASSES[run[0]], len(run)
+        if len(run) <= _KNOWN_PAGES:
+            self[run] = made
+        return made
+
+
 class PageFilter:
     """Classifies pages of memory. One pass, in any order, though only forward is fast. Not thread-safe."""
 
@@ -94,7 +104,7 @@ class PageFilter:
         self._page_bytes = page_bytes
         self._ranges: list[tuple[int, int]] = []  # frames that were asked for, [start, end), ascending, apart
         self._free_pages = 0
-        self._known: dict[bytes, tuple[ExcludeClass, int]] = {}
+        self._known = _KnownRuns()
         self.counts: dict[ExcludeClass, int] = dict.fromkeys(ExcludeClass, 0)
 
     @property
@@ -113,40 +123,45 @@ class PageFilter:
         pfn = paddr // self._page_bytes
         new = self._new_ranges(pfn, pfn + pages)
         try:
-            classes = self._believed(self._walk, pfn, pages, new)
+            runs, counts = self._believed(self._walk, pfn, pages, new)
         except Exception as error:  # whatever the garbage of a dying kernel provokes: the dump goes on, unfiltered
             self._distrust.stop_all(f"the page filter failed at frame {pfn:#x} ({type(error).__name__}: {error})")
             return [(ExcludeClass.NONE, pages)]
-        for start, end in new:
-            for exclude in _CLASSES:
-                if exclude in classes:
-                    self.counts[exclude] += classes.count(exclude, start - pfn, end - pfn)
+        for exclude, count in counts.items():
+            self.counts[exclude] += count
         if new:
             self._add_range(pfn, pfn + pages)
         known = self._known
-        return [known.get(run) or self._run(run) for run in _RUNS.findall(classes)]
+        return [known[run] for run in runs]
 
-    def _run(self, run: bytes) -> tuple[ExcludeClass, int]:
-        """A run of equal bytes as class and length; short ones come again and again, so they are kept."""
-        made = _CLASSES[run[0]], len(run)
-        if len(run) <= _KNOWN_PAGES:
-            self._known[bytes(run)] = made
-        return made
-
-    def _believed(self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]) -> bytearray:
-        """Classes of frames, with no more free ones in all than there can be."""
+    def _believed(
+        self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]
+    ) -> tuple[list[bytes], dict[ExcludeClass, int]]:
+        """Runs of frames by class, with no more free ones in all than there can be; and how many of each are new."""
         while True:
             classes = walk.classes(pfn, pages)
-            free = self._free_pages + sum(
-                classes.count(exclude, start - pfn, end - pfn) for start, end in new for exclude in _FREE
-            )
-            if free == self._free_pages or self._distrust.allow_free(free):
-                self._free_pages = free
-                return classes
+            runs: list[bytes] = _RUNS.findall(classes)
+            if new == [(pfn, pfn + pages)] and len(runs) <= _FEW_RUNS:
+                counts: dict[ExcludeClass, int] = {}
+                for run in runs:
+                    exclude = _CLASSES[run[0]]
+                    counts[exclude] = counts.get(exclude, 0) + len(run)
+            else:
+                counts = {
+                    exclude: sum([classes.count(exclude, start - pfn, end - pfn) for start, end in new])
+                    for exclude in _CLASSES
+                    if exclude in classes
+                }
+            free = counts.get(ExcludeClass.FREE, 0) + counts.get(ExcludeClass.UNACCEPTED, 0)
+            if not free or self._distrust.allow_free(self._free_pages + free):
+                self._free_pages += free
+                return runs, counts
             walk.restart()
 
     def _new_ranges(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of a range of frames that were not asked for before."""
+        if not self._ranges or start >= self._ranges[-1][1]:
+            return [(start, end)]
         new = []
         at = bisect_right(self._ranges, (start, start))
         for before, after in self._ranges[max(0, at - 1) :] if at else self._ranges:
@@ -163,6 +178,9 @@ class PageFilter:
     def _add_range(self, start: int, end: int) -> None:
         """Remember a range of frames. Ranges that touch become one."""
         ranges = self._ranges
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], end)
+            return
         at = bisect_right(ranges, (start, end))
         first = at - 1 if at and ranges[at - 1][1] >= start else at
         while at < len(ranges) and ranges[at][0] <= end:

@@ -39,7 +39,7 @@ class FrameWalk:
     def __init__(self, pages: PageArray, distrust: Distrust) -> None:
         self._pages = pages
         self._distrust = distrust
-        self._buffer = bytearray(SLAB_PAGES * pages.rules.size)
+        self._buffer = bytearray((SLAB_PAGES + 1) * pages.rules.size)
         self._view = memoryview(self._buffer)
         self._home = -1  # 2 MiB of physical memory in which struct pages were found last
         self._next = -1  # frame behind the last run
@@ -60,25 +60,23 @@ class FrameWalk:
     def classes(self, pfn: int, pages: int) -> bytearray:
         """One byte, an ExcludeClass, for each of so many frames from pfn on."""
         block = self._block if pfn == self._next else self._look_back(pfn)
-        classes = bytearray(pages)
-        done = 0
-        while done < pages:
+        classes = bytearray()
+        while (done := len(classes)) < pages:
             if block is not None:
-                end = min(pages, block.end - pfn)
-                classes[done:end] = bytes((block.exclude,)) * (end - done)
-                done = end
+                classes += bytes((block.exclude,)) * (min(pages, block.end - pfn) - done)
                 if block.end > pfn + pages:
                     break
                 block = None
                 continue
             vaddr, there = self._pages.locate(pfn + done)
             span = min(there, pages - done, SLAB_PAGES - (pfn + done) % SLAB_PAGES)
-            if vaddr is not None:
-                tally = self._slab(pfn + done, span, min(there, span + 1), vaddr)
-                classes[done : done + span] = tally.classes
-                if tally.beyond is not None:
-                    block = _Block(*tally.beyond)
-            done += span
+            if vaddr is None:
+                classes += bytes(span)
+                continue
+            tally = self._slab(pfn + done, span, min(there, span + 1), vaddr)
+            classes = classes + tally.classes if done else tally.classes
+            if tally.beyond is not None:
+                block = _Block(*tally.beyond)
         self._next, self._block = pfn + pages, block
         return classes
 
@@ -88,9 +86,10 @@ class FrameWalk:
         there: how many there are, for the second struct page of a compound page tells its order. In a whole slab no
         such page begins with the last frame.
         """
-        length = min(there, SLAB_PAGES) * self._pages.rules.size
+        size, data = self._pages.rules.size, self._buffer
+        length = min(there, SLAB_PAGES) * size
         self._pages.fill(vaddr, self._view[:length])
-        data = self._buffer if span == SLAB_PAGES else self._buffer[:length]
+        self._view[length : length + size] = bytes(size)
         if self._is_stray(vaddr):
             self._distrust.note_stray(pfn)
             return Tally(bytearray(span), None, [], 0, 0)
@@ -112,14 +111,17 @@ class FrameWalk:
 
     def _look_back(self, pfn: int) -> _Block | None:
         """The block that begins before a frame and reaches beyond it. The largest counts: blocks do not overlap."""
-        before = pfn
-        for order in range(ORDER_MAX, 0, -1):
-            start = pfn & -(1 << order)
-            if start in {pfn, before}:
-                continue
-            before = start
-            verdict = self._pages.judge(start, self._distrust.wanted)
-            end = start + (1 << verdict.order)
-            if end > pfn and self._confirm(start, verdict):
-                return _Block(end, verdict.exclude)
+        pages = self._pages
+        data = pages.read(pfn)
+        if data is not None and not pages.rules.may_lie_inside(data, 0):
+            return None
+        start = pfn & -(1 << ORDER_MAX)
+        while start < pfn:
+            data = pages.read(start)
+            if data is not None and pages.rules.may_begin_block(data, 0):
+                verdict = pages.rules.judge(data, 0, start, self._distrust.wanted)
+                end = start + (1 << verdict.order)
+                if end > pfn and self._confirm(start, verdict):
+                    return _Block(end, verdict.exclude)
+            start += 1 << (pfn - start).bit_length() - 1
         return None

@@ -42,7 +42,7 @@ class PageArray:
             view[first:end] = bytes(len(view[first:end]))
         return sum(length for _, length in missing)
 
-    def read(self, pfn: int) -> bytes | None:
+    def read(self, pfn: int) -> bytearray | None:
         """The struct page of a frame, and the next one if there is one; None if there is none or it is missing."""
         vaddr, pages = self.memory_map.locate(pfn)
         if vaddr is None:
@@ -50,8 +50,8 @@ class PageArray:
         data = bytearray(min(pages, 2) * self.rules.size)
         missing = self.space.fill(vaddr, memoryview(data))
         if not missing:
-            return bytes(data)
-        return bytes(data[: self.rules.size]) if missing[0][0] >= self.rules.size else None
+            return data
+        return data[: self.rules.size] if missing[0][0] >= self.rules.size else None
 
     def judge(self, pfn: int, wanted: Wanted) -> Verdict:
         """What the struct page of a frame says by itself; KEEP if there is none."""

@@ -15,7 +15,6 @@ from netdump.pages import ExcludeClass
 from netdump.vmcore.freeblocks import FreeBlocks
 from netdump.vmcore.pagecodes import (
     ANON,
-    FREE_MARK,
     HEAD,
     LRU,
     ODD,
@@ -74,28 +73,32 @@ class Tally(NamedTuple):
 class _Slab:
     """The run of pages that is being classified. Numbers of pages count from its start."""
 
-    __slots__ = ("beyond", "classes", "codes", "data", "doubts", "pages", "pfn", "tails")
+    __slots__ = ("beyond", "classes", "codes", "data", "doubts", "free_byte", "pages", "pfn", "tails")
 
-    def __init__(self, data: bytearray, pages: int, pfn: int, codes: Codes) -> None:
+    def __init__(self, data: bytearray, pages: int, pfn: int, codes: Codes, free_byte: bytes) -> None:
         self.data = data
         self.pages = pages
         self.pfn = pfn
         self.codes = codes
+        self.free_byte = free_byte
         self.classes = bytearray()
-        self.tails: bytes | None = None  # 1 for tails, made when first asked for
+        self.tails: bytearray | None = None  # 1 for tails, made when first asked for
         self.beyond: tuple[int, ExcludeClass] | None = None
         self.doubts: list[ExcludeClass] = []
 
     def nothing_inside(self, start: int, end: int) -> bool:
         """Whether all pages of a range have neither flags nor a type."""
-        if self.codes.free.find(FREE_MARK, start, end) >= 0 or self.codes.codes.count(0, start, end) < end - start:
+        kinds = self.codes.kinds
+        if kinds is not None and kinds.find(self.free_byte, start, end) >= 0:
+            return False
+        if not self.codes.are_zero(start, end):
             return False
         return not self.codes.offline >> 8 * start & (1 << 8 * (end - start)) - 1
 
     def tails_inside(self, start: int, end: int) -> int:
         """How many pages of a range say that they belong to a compound page."""
         if self.tails is None:
-            self.tails = self.codes.codes.translate(_IS_TAIL)
+            self.tails = (self.codes.codes or bytearray(self.pages)).translate(_IS_TAIL)
         return self.tails.count(1, start, end)
 
 
@@ -117,26 +120,27 @@ class Classifier:
         self._specials = tuple(sorted({action for action in self._actions if action >= _CLOSER}))
 
     def classify(self, data: bytearray, pages: int, pfn: int) -> Tally:
-        """Classes of 1 .. SLAB_PAGES pages. data: their struct pages, from that of frame pfn on, and one more if any.
+        """Classes of 1 .. SLAB_PAGES pages. data: their struct pages, from that of frame pfn on, and one more: zeros if
+        there is none.
 
         They must not cross a multiple of SLAB_PAGES.
         """
         codes = self._codes.read(data, pages)
-        slab = _Slab(data, pages, pfn, codes)
+        slab = _Slab(data, pages, pfn, codes, self._codes.free_byte)
         closer: list[tuple[int, int]] = []
-        if codes.number:
-            classes = codes.codes.translate(self._actions)
+        if codes.codes is not None:
+            slab.classes = codes.codes.translate(self._actions)
             for special in self._specials:
-                closer.extend(_iter_found(classes, special))
+                if special in slab.classes:
+                    closer.extend(_iter_found(slab.classes, special))
             closer.sort()
-            slab.classes = bytearray(classes)
         else:
             slab.classes = bytearray(pages)
         if codes.offline and self._wanted.offline:
             self._mark_offline(slab)
-        if self._free is not None and FREE_MARK in codes.free:
+        if self._free is not None and codes.kinds is not None:
             for page in self._free.mark(data, pfn, codes, slab.classes):
-                if not codes.codes[page] & (SLAB | TAIL):  # those use _mapcount for other things
+                if codes.codes is None or not codes.codes[page] & (SLAB | TAIL):  # those use _mapcount for other things
                     self._place(slab, page, self._judge(slab, page), ExcludeClass.FREE)
         if closer:
             self._look_closer(slab, closer)
@@ -149,11 +153,12 @@ class Classifier:
 
     def _mark_offline(self, slab: _Slab) -> None:
         """Mark pages that are offline and nothing else. Slab and tails use _mapcount for other things."""
-        something = int.from_bytes(slab.codes.codes.translate(_IS_SOMETHING), "little")
-        if slab.codes.offline & int.from_bytes(slab.codes.codes.translate(_IS_IN_USE), "little"):
-            slab.doubts.append(ExcludeClass.OFFLINE)
+        offline = slab.codes.offline
+        if slab.codes.codes is not None:
+            if offline & int.from_bytes(slab.codes.codes.translate(_IS_IN_USE), "little"):
+                slab.doubts.append(ExcludeClass.OFFLINE)
+            offline &= ~int.from_bytes(slab.codes.codes.translate(_IS_SOMETHING), "little")
         assert self._rules.types.offline is not None
-        offline = slab.codes.offline & ~something
         offline &= self._codes.exact(slab.data, slab.pages, self._rules.types.offline)
         classes = int.from_bytes(slab.classes, "little") | offline & _OFFLINE_ALL
         slab.classes[:] = classes.to_bytes(slab.pages, "little")
@@ -211,7 +216,7 @@ class Classifier:
         return inside
 
 
-def _iter_found(classes: bytes, special: int) -> Iterator[tuple[int, int]]:
+def _iter_found(classes: bytearray, special: int) -> Iterator[tuple[int, int]]:
     """Pages that became this, with it. A search for one byte is far cheaper than one for any of a few."""
     page = classes.find(special)
     while page >= 0:

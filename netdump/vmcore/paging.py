@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Decode = Callable[[int, int], tuple[int, bool] | None]
 
 _TABLES_KEPT: Final = 24  # of one page each; a walk has five at most, and neighbours share all but the last
+_LARGE_KEPT: Final = 256
 _READ_BYTES_MAX: Final = 0x10_0000
 
 
@@ -39,8 +40,15 @@ class PhysicalMemory:
 
         Missing bytes are zeros in view.
         """
-        missing: list[tuple[int, int]] = []
-        done, wanted = 0, len(view)
+        wanted = len(view)
+        first, behind, offset = self._known
+        if first <= paddr and paddr + wanted <= behind:
+            missing = self._source.read_into(offset + paddr - first, view)
+            for at, length in missing:
+                view[at : at + length] = bytes(length)
+            return missing
+        missing = []
+        done = 0
         while done < wanted:
             start, part = self._place(paddr + done, wanted - done)
             piece = view[done : done + part]
@@ -92,7 +100,7 @@ class Geometry(NamedTuple):
 class AddressSpace:
     """The kernel's part of virtual memory. Not thread-safe."""
 
-    __slots__ = ("_geometry", "_last", "_page_known", "_root", "_tables", "physical")
+    __slots__ = ("_geometry", "_large", "_large_shift", "_last", "_root", "_tables", "physical")
 
     def __init__(self, physical: PhysicalMemory, geometry: Geometry, root: int) -> None:
         """root: physical address of the root table."""
@@ -101,7 +109,8 @@ class AddressSpace:
         self._root = root
         self._tables: dict[int, bytes | None] = {}  # oldest first; None: not in the core
         self._last: tuple[int, int, bytes] | None = None  # first address, last address, table of the last level
-        self._page_known = (0, 0, 0)  # first address, address behind it, physical: the large page used last
+        self._large_shift = geometry.shifts[-2] if len(geometry.shifts) > 1 else geometry.shifts[-1]
+        self._large: dict[int, int] = {}  # address >> that of parts of large pages -> what to add to get the physical
 
     @property
     def byteorder(self) -> ByteOrder:
@@ -119,9 +128,6 @@ class AddressSpace:
 
     def translate(self, vaddr: int, wanted: int = 1) -> tuple[int, int] | None:
         """Physical address, and for how many bytes on it holds (wanted at most). None: not mapped."""
-        first, behind, page = self._page_known
-        if first <= vaddr and vaddr + wanted <= behind:
-            return page + vaddr - first, wanted
         found = self._walk(vaddr)
         if found is None:
             return None
@@ -135,6 +141,10 @@ class AddressSpace:
 
     def _walk(self, vaddr: int) -> tuple[int, int] | None:
         """Physical address, and bytes up to the end of the page it is in."""
+        part = vaddr >> self._large_shift
+        shift = self._large.get(part)
+        if shift is not None:
+            return vaddr + shift, (part + 1 << self._large_shift) - vaddr
         geometry = self._geometry
         last = len(geometry.shifts) - 1
         known = self._last
@@ -153,8 +163,9 @@ class AddressSpace:
             table_at, is_page = entry
             if is_page:
                 paddr, left = _within(table_at, vaddr, geometry.shifts[level])
-                size = 1 << geometry.shifts[level]
-                self._page_known = vaddr + left - size, vaddr + left, paddr + left - size
+                if len(self._large) >= _LARGE_KEPT:
+                    self._large.clear()
+                self._large[part] = paddr - vaddr
                 return paddr, left
         table = self._table(table_at, last)
         if table is None:
@@ -198,6 +209,8 @@ class AddressSpace:
         done, wanted = 0, len(view)
         while done < wanted:
             found = self.translate(vaddr + done, wanted - done)
+            if found is not None and found[1] == wanted:
+                return self.physical.fill(found[0], view)
             if found is None:
                 part = min(4096 - (vaddr + done) % 4096, wanted - done)
                 view[done : done + part] = bytes(part)

@@ -121,6 +121,22 @@ class PageRules(NamedTuple):
             return True
         return bool(self.tail_mask and self.uint(data, at + self.flags, self.word) & self.tail_mask)
 
+    def may_begin_block(self, data: bytes | bytearray, at: int) -> bool:
+        """Whether more than one page may be what the struct page at a position of data is. Quick."""
+        if self.uint(data, at + self.flags, self.word) & self.head_mask:
+            return True
+        return self.uint(data, at + self.mapcount, 4) in (self.types.buddy, self.types.unaccepted)
+
+    def may_lie_inside(self, data: bytes | bytearray, at: int) -> bool:
+        """Whether the struct page at a position of data may be of a block that begins before. Quick.
+
+        Inside a free block no page is held; inside a compound page all are tails, but for hugetlb pages whose tables
+        of struct pages are shared: there some look like the head.
+        """
+        if self.refcount is None or self.uint(data, at + self.refcount, 4) == 0 or self.is_tail(data, at):
+            return True
+        return bool(self.uint(data, at + self.flags, self.word) & self.head_mask)
+
     def judge(self, data: bytes | bytearray, at: int, pfn: int, wanted: Wanted) -> Verdict:
         """What becomes of the page whose struct page is at a position of data. The next one is looked at if there."""
         if self.is_tail(data, at):

@@ -7,7 +7,6 @@ import pytest
 from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.pagecodes import (
     ANON,
-    FREE_MARK,
     HEAD,
     LRU,
     ODD,
@@ -46,16 +45,39 @@ def test_what_each_kind_of_page_says(era: str, word: int) -> None:
     frames.poison(PFN + 10)
     if "OFFLINE" in frames.era.types:
         frames.offline(PFN + 11)
-    codes = PageCodes(classifier(frames, 31)._rules).read(array(frames, 12), 12)
+    maker = PageCodes(classifier(frames, 31)._rules)
+    codes = maker.read(array(frames, 12), 12)
+    assert codes.codes is not None
+    assert codes.kinds is not None
     assert codes.codes[:5] == bytes((LRU, LRU | PRIVATE, LRU | ANON, SWAPCACHE, HEAD))
     assert all(code & TAIL for code in codes.codes[5:8]) or (era == "4.1" and word == 4)
     assert codes.codes[8] == SLAB | ANON
     assert codes.codes[9] == 0
     assert codes.codes[10] == ODD
     assert codes.number == int.from_bytes(codes.codes, "little")
-    assert codes.free[9] == FREE_MARK
-    assert set(codes.free[:3]) <= {0, FREE_MARK}  # a count of 127 looks like it
+    assert codes.kinds[9:10] == maker.free_byte  # as do a count of 127 and, on some kernels, slab
+    assert codes.are_zero(9, 10)
+    assert not codes.are_zero(8, 10)
     assert codes.offline == (0xFF << 88 if "OFFLINE" in frames.era.types else 0)
+
+
+def test_nothing_to_say() -> None:
+    """Most slabs of a large machine are free or cache: no column is joined with another one there."""
+    frames = frames_of("6.12")
+    frames.free(PFN, 6)
+    maker = PageCodes(classifier(frames, 31)._rules)
+    codes = maker.read(array(frames, 64), 64)
+    assert codes.codes is None
+    assert codes.number == 0
+    assert codes.are_zero(0, 64)
+    assert codes.heads() == (0, 0)
+    assert codes.kinds is not None
+    assert codes.kinds.count(maker.free_byte) == 1
+    frames.cache(PFN + 80)
+    codes = maker.read(array(frames, 64, PFN + 64), 64)
+    assert codes.codes == bytearray(16) + bytes((LRU,)) + bytes(47)
+    assert codes.number == LRU << 8 * 16
+    assert codes.kinds is None
 
 
 def test_heads() -> None:
