@@ -6,8 +6,7 @@ rules. The sender in the capture kernel has its own context (netdump/client/cred
 
 What a context cannot check, whoever uses it must: the ALPN that was agreed on [W-02] (Python's ssl goes on without one
 when the peer's list does not match), and role and revocation of a client (Authority.admit) [W-04]. Of a client, it
-leaves the dates to Authority.admit, too: that can say what is wrong, while the alert of a handshake that asyncio's
-start_tls gives up does not reach the peer.
+leaves the dates to Authority.admit, too: that can say what is wrong, while an alert is a number, if it arrives at all.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from netdump.server.space import Room, SpaceWatch
 from netdump.store import DumpWriter, Durable, verify_chunk, verify_headline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from netdump.server.config import Ingest, Storage
@@ -45,6 +45,9 @@ class Line(Protocol):
 
     def acknowledge(self, offset: int) -> None:
         """Send ACK."""
+
+    def forget(self, frames: Iterable[wire.Buffer]) -> None:
+        """These frames are stored, nobody looks at them any more."""
 
     def conclude(self, message: wire.Receipt) -> None:
         """Send the last word."""
@@ -235,6 +238,7 @@ class Arrival:
             full = self._is_full(cost, size)
         await self._write(batch, publish=full or (self._due is not None and self._loop.time() >= self._due))
         self._queued_bytes -= sum(len(chunk.frame) for chunk, _ in batch)
+        self._line.forget(chunk.frame for chunk, _ in batch)
         self._bound_memory()
 
     def _is_full(self, cost: int, size: int) -> bool:

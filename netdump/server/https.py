@@ -67,8 +67,7 @@ class _ApiProtocol(H11Protocol):
         self._visitor.transport.set_protocol(self)
         self.connection_made(self._visitor.transport)
         self._request_alarm.arm()
-        if self._visitor.early:
-            self.data_received(self._visitor.early)
+        self._visitor.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: is a whole request there?"""

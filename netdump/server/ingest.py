@@ -20,17 +20,16 @@ from netdump.pki import Authority, Identity, Role
 from netdump.server.arrival import FULL_CHUNK_COST
 from netdump.server.audit import Rationed
 from netdump.server.pace import Pace
+from netdump.server.stock import Stock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from netdump.server.admission import HostGate
     from netdump.server.audit import Audit
     from netdump.server.config import Ingest
     from netdump.server.listener import Visitor
 
-STRANGER_BUFFER_BYTES: Final = 4096  # until HELLO is answered; a HELLO has some 100 bytes
-BUFFER_BYTES: Final = 256 * 1024  # as much as asyncio's TLS takes from the socket at once
 LINGER_S: Final = 2.0
 UNREAD_MAX: Final = 256 * 1024  # bytes of ours that a host may leave unread; ACKs and KEEPALIVEs have some 20
 NOBODY: Final = Identity(Role.HOST, name="", fingerprint="")  # of a connection that is failed before it says a word
@@ -54,6 +53,8 @@ class HostConnection(asyncio.BufferedProtocol):
         visitor: Visitor,
         identity: Identity,
         settings: Ingest,
+        stock: Stock,
+        *,
         attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
         on_lost: Callable[[HostConnection], None],
     ) -> None:
@@ -64,10 +65,9 @@ class HostConnection(asyncio.BufferedProtocol):
         self._attend = attend
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time())
+        self._stock = stock
+        self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time(), stock.take)
         self._pace = Pace(settings.rate_bytes, settings.rate_window_s)
-        # A memoryview, never the bytearray itself: asyncio's TLS would fill a copy of it (CPython issue 156275).
-        self._buffer = memoryview(bytearray(STRANGER_BUFFER_BYTES))
         self._received_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._taker: Taker | None = None
@@ -89,7 +89,6 @@ class HostConnection(asyncio.BufferedProtocol):
     def begin(self, resume: wire.Resume, taker: Taker) -> None:
         """Answer HELLO with RESUME; from now on messages go to taker."""
         self._taker = taker
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._send(resume)
         self.release()
 
@@ -97,6 +96,11 @@ class HostConnection(asyncio.BufferedProtocol):
         """Send ACK. Does nothing once the connection is over."""
         if not self._over:
             self._send(wire.Ack(offset))
+
+    def forget(self, frames: Iterable[wire.Buffer]) -> None:
+        """These frames are stored, and nobody looks at them any more: others may be received in their place."""
+        for frame in frames:
+            self._stock.give(frame)
 
     def conclude(self, message: wire.Defer | wire.Decline | wire.Receipt) -> None:
         """Say the last word and part. Does nothing once the connection is over."""
@@ -144,16 +148,30 @@ class HostConnection(asyncio.BufferedProtocol):
         """Take over from the listener. The clock of [W-75] runs since this object was made."""
         self._transport.set_protocol(self)
         self._arm()
-        if self._visitor.early:
-            self._feed(self._visitor.early)
+        self._transport.resume_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # one buffer, always
-        """Where asyncio shall put what arrives."""
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the core knows best
+        """Where TLS shall put what arrives: at its place in the frame that is under way."""
+        return self._wire.receive_room()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes arrived."""
-        self._feed(self._buffer[:nbytes])
+        if self._over:
+            return  # [W-76]
+        now = self._loop.time()
+        self._received_bytes += nbytes
+        self._wire.receive_filled(nbytes, now)
+        heard = False
+        try:
+            while not self._over and (message := self._wire.next_event()) is not None:
+                heard = True
+                self._dispatch(message)
+        except RemoteProtocolError as error:
+            self.breach(error)
+            return
+        if heard:  # bytes alone only put off what the timer waits for
+            self._watch_pace(now)
+            self._arm()
 
     def eof_received(self) -> None:
         """The peer will send no more: a cut, for TLS has no half-closed connections in asyncio [W-76]."""
@@ -167,21 +185,6 @@ class HostConnection(asyncio.BufferedProtocol):
         self._on_lost(self)
 
     # Inside
-
-    def _feed(self, data: bytes | memoryview) -> None:
-        if self._over:
-            return  # [W-76]
-        now = self._loop.time()
-        self._received_bytes += len(data)
-        self._wire.receive_data(data, now)
-        try:
-            while not self._over and (message := self._wire.next_event()) is not None:
-                self._dispatch(message)
-        except RemoteProtocolError as error:
-            self.breach(error)
-            return
-        self._watch_pace(now)
-        self._arm()
 
     def _dispatch(self, message: wire.Message) -> None:
         match message:
@@ -296,6 +299,7 @@ class IngestService:
         self._attend = attend
         self._audit = audit
         self._refused = Rationed(audit)
+        self._stock = Stock()
         self._connections: set[HostConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_lost = asyncio.Event()
@@ -328,7 +332,9 @@ class IngestService:
         visitor.transport.abort()
 
     def _start(self, visitor: Visitor, identity: Identity) -> HostConnection:
-        connection = HostConnection(visitor, identity, self._settings, self._begin, self._lost)
+        connection = HostConnection(
+            visitor, identity, self._settings, self._stock, attend=self._begin, on_lost=self._lost
+        )
         self._connections.add(connection)
         self._all_lost.clear()
         connection.start()
@@ -337,7 +343,6 @@ class IngestService:
     def _refuse(self, visitor: Visitor, error: NetdumpError) -> None:
         """Tell a peer that it may not come in; when it cannot be found out whether it may, that it may come back."""
         self._refused("host-refused", peer=visitor.address, reason=str(error))
-        visitor.early = b""
         connection = self._start(visitor, NOBODY)
         if isinstance(error, (CertificateError, RevokedError)):
             connection.fail(wire.ErrorCode.NOT_ALLOWED, str(error))

@@ -17,6 +17,7 @@ from netdump.errors import AddressError
 from netdump.server.audit import Rationed
 from netdump.server.config import Address
 from netdump.server.ratelimit import source_of
+from netdump.server.tls import Gulp, TlsTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 256
 CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
-SHUTDOWN_S = 3.0  # for the peer's close_notify
 HANDSHAKE_LEAST_S = 1.0  # that every handshake has, however many others wait
 
 
@@ -80,15 +80,14 @@ def _count_down(counter: Counter[str], source: str) -> None:
 
 
 class Visitor:
-    """A connection with TLS established. Whoever takes it over calls `leave` when it is lost."""
+    """A connection with TLS established, its reading paused. Who takes it over calls `leave` when it is lost."""
 
-    __slots__ = ("_gate", "address", "early", "source", "transport")
+    __slots__ = ("_gate", "address", "source", "transport")
 
     def __init__(self, transport: asyncio.Transport, address: str, source: str, gate: Gate) -> None:
         self.transport = transport
         self.address = address
         self.source = source
-        self.early = b""  # what came right behind the handshake, before a protocol was set
         self._gate: Gate | None = gate
 
     @property
@@ -103,25 +102,10 @@ class Visitor:
             gate.leave(self.source)
 
 
-class _Landing(asyncio.Protocol):
-    """Keeps what arrives between the end of the handshake and the hand-over: one turn of the loop, 256 KiB at most."""
-
-    def __init__(self) -> None:
-        self.early = bytearray()
-        self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self.early += data
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.lost = True
-
-
 class _Arriving(NamedTuple):
     """A TCP connection in its handshake, since a moment of the loop's clock."""
 
-    transport: asyncio.Transport
-    landing: _Landing
+    transport: TlsTransport
     address: str
     source: str
     since: float
@@ -134,9 +118,9 @@ class _Doorstep(asyncio.Protocol):
         self._listener = listener
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._listener.admit(transport)
+        tcp = cast("asyncio.Transport", transport)  # by what it does: that of uvloop is not one by descent
+        tcp.pause_reading()
+        self._listener.admit(tcp)
 
 
 class Listener:
@@ -164,8 +148,9 @@ class Listener:
         self._closed = False
         self._servers: list[asyncio.Server] = []
         # In the order of arrival. Who gives way is taken out before its task has ended.
-        self._welcomes: dict[asyncio.Task[asyncio.Transport | None], _Arriving] = {}
-        self._evicted: set[asyncio.Task[asyncio.Transport | None]] = set()
+        self._welcomes: dict[asyncio.Task[bool], _Arriving] = {}
+        self._evicted: set[asyncio.Task[bool]] = set()
+        self._gulp = Gulp()
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Start to accept. The sockets are the listener's from now on."""
@@ -201,9 +186,9 @@ class Listener:
         # asyncio does it only for sockets made with IPPROTO_TCP, which listening ones seldom are. Without it a write
         # behind another waits 40 ms for the peer's delayed acknowledgement: ACKs of chunks, bodies behind HTTP heads.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        landing = _Landing()
-        task = asyncio.create_task(self._shake_hands(transport, landing, address))
-        self._welcomes[task] = _Arriving(transport, landing, address, source, asyncio.get_running_loop().time())
+        tls = TlsTransport(transport, self._context, self._gulp)
+        task = asyncio.create_task(self._shake_hands(tls, address))
+        self._welcomes[task] = _Arriving(tls, address, source, asyncio.get_running_loop().time())
         # A callback, for a task that is cancelled before it began never runs a line of its own.
         task.add_done_callback(self._welcomed)
 
@@ -221,40 +206,32 @@ class Listener:
         self._gate.leave(arriving.source)
         return True
 
-    async def _shake_hands(
-        self, transport: asyncio.Transport, landing: _Landing, address: str
-    ) -> asyncio.Transport | None:
+    async def _shake_hands(self, transport: TlsTransport, address: str) -> bool:
+        """Returns whether it went well."""
         try:
-            # start_tls has its own deadline; the outer one is for a connection that was reset before it began.
-            async with asyncio.timeout(self._handshake_s + 1):
-                return await asyncio.get_running_loop().start_tls(
-                    transport,
-                    landing,
-                    self._context,
-                    server_side=True,
-                    ssl_handshake_timeout=self._handshake_s,
-                    ssl_shutdown_timeout=SHUTDOWN_S,
-                )
+            async with asyncio.timeout(self._handshake_s):
+                await transport.handshake()
+        except TimeoutError:
+            self._complain("handshake-failed", address, f"no end of it within {self._handshake_s:g} s")
         except OSError as error:
             self._complain("handshake-failed", address, str(error) or type(error).__name__)
-            return None
+        else:
+            return True
+        return False
 
-    def _welcomed(self, task: asyncio.Task[asyncio.Transport | None]) -> None:
+    def _welcomed(self, task: asyncio.Task[bool]) -> None:
         """A handshake is over, well or not."""
         if task in self._evicted:
             self._evicted.discard(task)
             return
         arriving = self._welcomes.pop(task)
         self._gate.shaken(arriving.source)
-        # None also if the connection was lost in the very turn in which the handshake ended.
-        tls = None if task.cancelled() else task.result()
-        if tls is None or arriving.landing.lost:
+        # Lost also in the very turn in which the handshake ended.
+        if task.cancelled() or not task.result() or arriving.transport.is_closing():
             arriving.transport.abort()
             self._gate.leave(arriving.source)
             return
-        visitor = Visitor(tls, arriving.address, arriving.source, self._gate)
-        visitor.early = bytes(arriving.landing.early)
-        self._serve(visitor)
+        self._serve(Visitor(arriving.transport, arriving.address, arriving.source, self._gate))
 
     def _complain(self, event: str, address: str, reason: str) -> None:
         self._strangers(event, service=self._name, peer=address, reason=reason)

@@ -14,6 +14,7 @@ from netdump.wire._fields import printable
 from netdump.wire._frames import FRAME_MAX, FrameHeader, pack, unpack, unpack_header
 from netdump.wire._messages import (
     Ack,
+    Buffer,
     Chunk,
     Decline,
     Defer,
@@ -109,6 +110,7 @@ __all__ = [
     "TRANSITIONS",
     "ZSTD_WINDOW_MAX",
     "Ack",
+    "Buffer",
     "Chunk",
     "CodecId",
     "Connection",

@@ -19,10 +19,19 @@ from netdump.wire._stream import Stream
 from netdump.wire._timers import Timers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netdump.errors import ProtocolError
     from netdump.wire._messages import Buffer, Message
 
+LEAD_BYTES: Final = 4096
+"""As much as is received before it is known what it is."""
+
 _CODE_OF: Final = {code.slug: code for code in ErrorCode}
+
+
+def _new_buffer(size: int) -> memoryview:
+    return memoryview(bytearray(size))
 
 
 class Connection:
@@ -42,25 +51,34 @@ class Connection:
         "_chatter",
         "_ended",
         "_failure",
+        "_filled",
         "_finish",
+        "_frame",
         "_header",
         "_hello",
+        "_lead",
         "_now",
         "_receiving",
         "_resume",
         "_role",
         "_state",
         "_stream",
+        "_take_buffer",
         "_timers",
     )
 
-    def __init__(self, role: Role, now: float) -> None:
+    def __init__(self, role: Role, now: float, take_buffer: Callable[[int], memoryview] | None = None) -> None:
+        """take_buffer: gives memory for a frame, of that many bytes, FRAME_MAX at most."""
         self._role = role
+        self._take_buffer = take_buffer or _new_buffer
         self._state = State.OPENING
         self._now = now
         self._timers = Timers(now)
         self._chatter = Chatter(now)
         self._buffer = bytearray()
+        self._lead = bytearray()
+        self._frame: memoryview | None = None  # one that did not come in one piece, and how much of it is here
+        self._filled = 0
         self._header: FrameHeader | None = None
         self._receiving = 0  # type of the frame at the front of the buffer, known or not
         self._failure: RemoteProtocolError | None = None
@@ -144,7 +162,37 @@ class Connection:
             raise LocalProtocolError("internal", "bytes are fed to a connection whose events are not taken")
         self._now = now
         self._timers.received(now)
-        self._buffer += data
+        view = memoryview(data)
+        count = min(len(view), self._missing)
+        if self._frame is not None and count:
+            self._frame[self._filled : self._filled + count] = view[:count]
+            self._filled += count
+        self._buffer += view[count:]
+
+    def receive_room(self) -> memoryview:
+        """Where the peer's next bytes may be put, from its front, so that they need not be copied by receive_data.
+
+        Never empty. Good until receive_filled, which must follow before anything else is called.
+        """
+        if self._frame is not None and self._missing:
+            return self._frame[self._filled :]
+        if not self._lead:
+            self._lead = bytearray(LEAD_BYTES)
+        return memoryview(self._lead)
+
+    def receive_filled(self, count: int, now: float) -> None:
+        """Take count bytes that were put into receive_room(). As receive_data otherwise."""
+        if self._frame is None or not self._missing or not count:
+            self.receive_data(memoryview(self._lead)[:count], now)
+        else:
+            self._now = now
+            self._timers.received(now)
+            self._filled += count
+
+    @property
+    def _missing(self) -> int:
+        """Bytes of the frame that is put together."""
+        return 0 if self._frame is None else len(self._frame) - self._filled
 
     def receive_eof(self) -> None:
         """The peer's stream has ended. What was fed before can still be taken; then look at cut."""
@@ -161,7 +209,7 @@ class Connection:
             return self._next_event()
         except RemoteProtocolError as error:
             self._failure = error
-            self._buffer.clear()
+            self._forget()
             raise
 
     def _next_event(self) -> Message | None:
@@ -177,22 +225,34 @@ class Connection:
             return message
         return None
 
-    def _next_frame(self) -> bytes | None:
-        """A whole frame off the buffer; None: not there yet. Its header is checked as soon as it is there."""
+    def _next_frame(self) -> Buffer | None:
+        """A whole frame; None: not there yet. Its header is checked as soon as it is there."""
         if self._state is State.CLOSED:
-            self._buffer.clear()
+            self._forget()
             return None
         if self._header is None:
             if len(self._buffer) < FRAME_HEADER_BYTES:
                 return None
             self._header = self._check_header()
-        size = FRAME_HEADER_BYTES + self._header.length
-        if len(self._buffer) < size:
+        if self._frame is None:
+            size = FRAME_HEADER_BYTES + self._header.length
+            if len(self._buffer) >= size:
+                with memoryview(self._buffer) as view:
+                    frame = bytes(view[:size])
+                del self._buffer[:size]
+                return frame
+            self._frame, self._filled = self._take_buffer(size), len(self._buffer)
+            self._frame[: self._filled] = self._buffer
+            self._buffer.clear()
+        if self._missing:
             return None
-        with memoryview(self._buffer) as view:
-            frame = bytes(view[:size])
-        del self._buffer[:size]
-        return frame
+        whole, self._frame = self._frame, None
+        return whole.toreadonly()
+
+    def _forget(self) -> None:
+        """Nothing of what was received will be looked at."""
+        self._buffer.clear()
+        self._frame = None
 
     def _check_header(self) -> FrameHeader:
         """The header at the front of the buffer: in order, and its message due. Spec: [W-20]."""

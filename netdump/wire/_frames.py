@@ -75,7 +75,7 @@ def unpack(frame: Buffer) -> Message:
     return unpack_measured(header.type, whole)[0]
 
 
-def unpack_measured(number: MessageType, frame: bytes) -> tuple[Message, int]:
+def unpack_measured(number: MessageType, frame: Buffer) -> tuple[Message, int]:
     """The message of a whole frame whose header is in order, and the bytes of raw data it calls for (check_message).
 
     Raises RemoteProtocolError in the order of [W-20].

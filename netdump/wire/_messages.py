@@ -73,7 +73,7 @@ class Chunk(NamedTuple):
     digest: bytes
     codec: CodecId
     data: Buffer
-    frame: bytes = b""
+    frame: Buffer = b""
 
 
 class Ack(NamedTuple):

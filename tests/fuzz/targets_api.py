@@ -44,12 +44,13 @@ _ROLES: Final = (None, Role.HOST, Role.ANALYST, Role.OPERATOR)
 
 
 class _Wire(asyncio.Transport):
-    """A connection that goes nowhere and keeps what is written to it."""
+    """A connection that goes nowhere and keeps what is written to it. data: what comes once it is read from."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__({"peername": ("192.0.2.1", 4711), "sockname": ("192.0.2.2", 7462)})
         self.written = bytearray()
         self.closed = False
+        self._data = data
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -63,9 +64,12 @@ class _Wire(asyncio.Transport):
     abort = close
 
     def pause_reading(self) -> None:
-        """Nothing is read anyway."""
+        """All of it was read."""
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        data, self._data = self._data, b""
+        if data:
+            self.protocol.data_received(data)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = cast("asyncio.Protocol", protocol)
@@ -121,9 +125,9 @@ class _Office:
 
     async def talk(self, role: Role | None, data: bytes) -> bytes:
         """All that is answered to these bytes, the end of the connection being behind them."""
-        wire = _Wire()
+        wire = _Wire(data)
         tls = SimpleNamespace(getpeercert=lambda binary_form: self.papers[role])
-        self.service.serve(cast("Any", SimpleNamespace(tls=tls, transport=wire, early=data, leave=lambda: None)))
+        self.service.serve(cast("Any", SimpleNamespace(tls=tls, transport=wire, leave=lambda: None)))
         for _ in range(20):
             await asyncio.sleep(0)
         tasks = self.service._state.tasks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.pki import Role
-from netdump.server import listener
+from netdump.server import tls
 from tests.server.rig import Papers, copy_folder, issue, make_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for peers of tests that do not say goodbye."""
-    monkeypatch.setattr(listener, "SHUTDOWN_S", 0.2)
+    monkeypatch.setattr(tls, "SHUTDOWN_S", 0.2)
 
 
 @pytest.fixture

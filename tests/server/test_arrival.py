@@ -26,7 +26,7 @@ from netdump.testing.sample_dump import SampleDump, received_chunk
 from tests.server.rig import headline_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
 MIB = 1 << 20
@@ -40,6 +40,7 @@ class Line:
 
     def __init__(self) -> None:
         self.said: list[object] = []
+        self.forgotten: list[bytes] = []
         self.arrival: Arrival | None = None
         self.holding = False
         self.changed = asyncio.Event()
@@ -53,6 +54,9 @@ class Line:
 
     def acknowledge(self, offset: int) -> None:
         self._say(offset)
+
+    def forget(self, frames: Iterable[wire.Buffer]) -> None:
+        self.forgotten += map(bytes, frames)
 
     def conclude(self, message: wire.Receipt) -> None:
         self._say(message, last=True)
@@ -181,6 +185,7 @@ async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
         it.finish()
         assert await it.arrival.run() == Ending(complete=True, reason=None)
         assert it.line.said == [wire.Receipt(DUMP.root, b"receipt")]
+        assert it.line.forgotten == [chunk.frame for chunk in DUMP.chunks]
         assert it.journal.headlines == 1
         assert restored(it) == DUMP.image
         assert it.store.dump(DUMP.origin.id).headline_bytes == DUMP.headline

@@ -25,6 +25,7 @@ from netdump.server import ingest
 from netdump.server.config import DAY_S, Ingest
 from netdump.server.ingest import HostConnection
 from netdump.server.space import Measure
+from netdump.server.stock import Stock
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Host, Papers, Rig, headline_of
 
@@ -357,7 +358,6 @@ class Stub:
     """Stands for a visitor and its transport."""
 
     address = "192.0.2.1"
-    early = b""
 
     def __init__(self) -> None:
         self.transport = self
@@ -388,15 +388,12 @@ def connection(stub: Stub) -> HostConnection:
         raise AssertionError
 
     nobody = Identity(Role.HOST, "web1", "")
-    return HostConnection(cast("Visitor", stub), nobody, Ingest(), attend, lambda _: None)
+    return HostConnection(cast("Visitor", stub), nobody, Ingest(), Stock(), attend=attend, on_lost=lambda _: None)
 
 
 @pytest.mark.asyncio
-async def test_asyncio_gets_a_memoryview() -> None:
-    # A bytearray would be filled with zeros beyond the first TLS record: CPython issue 156275.
-    subject = connection(Stub())
-    assert type(subject.get_buffer(-1)) is memoryview
-    assert len(subject.get_buffer(-1)) == ingest.STRANGER_BUFFER_BYTES
+async def test_a_stranger_gets_little_memory() -> None:
+    assert len(connection(Stub()).get_buffer(-1)) == 4096
 
 
 @pytest.mark.asyncio
@@ -440,7 +437,7 @@ async def test_a_mistake_of_ours_is_told_and_logged() -> None:
     stub, heard = Stub(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     nobody = Identity(Role.HOST, "web1", "")
-    subject = HostConnection(cast("Visitor", stub), nobody, Ingest(), attend, lambda _: None)
+    subject = HostConnection(cast("Visitor", stub), nobody, Ingest(), Stock(), attend=attend, on_lost=lambda _: None)
     hello = wire.pack(wire.Hello(bytes(16), 1, 4096, 0))
     subject.get_buffer(-1)[: len(hello)] = hello
     subject.buffer_updated(len(hello))

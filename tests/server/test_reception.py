@@ -440,7 +440,7 @@ def test_a_newer_connection_fences_the_older(folder: Path, web1: Papers) -> None
             assert resume.offset == ENDS[5]
             assert code_of(older.hear()) is wire.ErrorCode.FENCED
             # Whatever the older one still says is not heard.
-            older.say_raw(DUMP.chunks[5].frame)
+            older.say_raw(bytes(DUMP.chunks[5].frame))
             newer.chunks(DUMP.chunks[5:])
             assert isinstance(newer.finish(DUMP), wire.Receipt)
         rig.events.wait("dump-restored")

@@ -15,6 +15,7 @@ from netdump.server.config import Ingest, Limits, Space, Storage
 from netdump.server.ingest import IngestService
 from netdump.server.reception import Reception
 from netdump.server.space import Measure, SpaceWatch
+from netdump.server.stock import Stock
 from netdump.store import DumpWriter, Durable, Store
 from netdump.store.sealed import seal
 from netdump.testing.faulty_files import FaultyFiles
@@ -63,6 +64,7 @@ class SimulatedCollector:
         self.service = IngestService(
             cast("Any", _Authority()), SETTINGS, HostGate(LIMITS, clock()), reception.attend, _nothing
         )
+        self.service._stock = _Shredder()
         self.held_most = SETTINGS.credit_bytes + publish
 
     def accept(self, cable: Cable) -> None:
@@ -84,6 +86,18 @@ class SimulatedCollector:
         """What is being received."""
         takers = [connection._taker for connection in self.service._connections]
         return [cast("Arrival", taker) for taker in takers if taker is not None]
+
+
+class _Shredder(Stock):
+    """Makes sure that a frame which was given back is of no use to anybody."""
+
+    def take(self, size: int) -> memoryview:
+        return memoryview(bytearray(size))
+
+    def give(self, frame: wire.Buffer) -> None:
+        if isinstance(frame, memoryview):
+            buffer = cast("bytearray", frame.obj)
+            buffer[:] = bytes(len(buffer))
 
 
 def _receipt_of(writer: DumpWriter) -> wire.Receipt:
@@ -127,7 +141,6 @@ class _Visitor:
         self.transport = cable.transport
         self.tls = cable.transport.get_extra_info("ssl_object")
         self.address = "192.0.2.1"
-        self.early = b""
 
     def leave(self) -> None:
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import strategies as st
 
 from netdump.pages import ExcludeClass, PageState, Run
@@ -28,6 +30,9 @@ from netdump.wire import (
     chain_start,
     pack_runs,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIZE = 1000
 HELLO = Hello(bytes(range(16)), SIZE, 4096, 1)
@@ -88,9 +93,11 @@ def sender_of(message: Message) -> Role:
     return Role.COLLECTOR if isinstance(message, FROM_COLLECTOR) else Role.CLIENT
 
 
-def reached(state: State, now: float = 0.0) -> dict[Role, Connection]:
+def reached(
+    state: State, now: float = 0.0, take_buffer: Callable[[int], memoryview] | None = None
+) -> dict[Role, Connection]:
     """Both ends of a connection in this state."""
-    ends = {role: Connection(role, now) for role in Role}
+    ends = {role: Connection(role, now, take_buffer) for role in Role}
     for message in STEPS[state]:
         sender = sender_of(message)
         ends[sender.peer].receive_data(ends[sender].send(message, now), now)

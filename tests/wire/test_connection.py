@@ -230,6 +230,57 @@ def test_the_caller_keeps_its_buffer() -> None:
     assert end.next_event() == HELLO
 
 
+def test_bytes_that_are_put_into_place_are_as_good_as_fed_ones() -> None:
+    """Whatever the pieces, the same messages come out, and a long frame is put together where it is kept."""
+    frames = pack(FIRST) + pack(Keepalive()) + pack(SECOND)
+    for most in (1, 7, 8, 100, 5000, 1 << 20):
+        taken: list[int] = []
+
+        def take(size: int, taken: list[int] = taken) -> memoryview:
+            taken.append(size)
+            return memoryview(bytearray(b"\xff" * size))
+
+        end = reached(State.STREAMING, take_buffer=take)[Role.COLLECTOR]
+        taken.clear()
+        left, found = memoryview(frames), []
+        while left:
+            room = end.receive_room()
+            count = min(len(room), len(left), most)
+            room[:count] = left[:count]
+            end.receive_filled(count, 0.0)
+            left = left[count:]
+            while (message := end.next_event()) is not None:
+                found.append(message)
+        assert [type(message) for message in found] == [Chunk, Keepalive, Chunk]
+        assert [bytes(message.frame) for message in found if isinstance(message, Chunk)] == [pack(FIRST), pack(SECOND)]
+        assert most > 100 or len(pack(FIRST)) in taken
+
+
+def test_fed_and_placed_bytes_may_alternate() -> None:
+    end = reached(State.STREAMING)[Role.COLLECTOR]
+    frames = pack(FIRST) + pack(SECOND)
+    end.receive_data(frames[:20], 0.0)
+    assert end.next_event() is None
+    room = end.receive_room()
+    room[:10] = frames[20:30]
+    end.receive_filled(10, 0.0)
+    end.receive_data(frames[30:], 0.0)
+    both = [end.next_event(), end.next_event()]
+    assert [bytes(chunk.frame) for chunk in both if isinstance(chunk, Chunk)] == [pack(FIRST), pack(SECOND)]
+
+
+def test_a_failed_connection_keeps_nothing_and_takes_nothing() -> None:
+    end = reached(State.STREAMING)[Role.COLLECTOR]
+    end.receive_data(pack(FIRST)[:50], 0.0)
+    assert end.next_event() is None
+    end.fail(RemoteProtocolError("bad-frame", "x"), 0.0)
+    assert end.next_event() is None
+    room = end.receive_room()
+    room[:1] = b"x"
+    end.receive_filled(1, 0.0)
+    assert end.next_event() is None
+
+
 def test_chunks_stay_as_they_came() -> None:
     end = reached(State.STREAMING)[Role.COLLECTOR]
     end.receive_data(pack(FIRST) + pack(SECOND), 0.0)
