@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.image.closure import Closure, PythonFile
 from netdump.image.init.netlink import AddressState, LinkState, RouteState
 from netdump.image.network import Snapshot
 from tests.client.certificates import Authority
@@ -30,6 +31,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture
+def few_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one program that images of this test hold."""
+    return use_few_programs(tmp_path, monkeypatch)
+
+
+def use_few_programs(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Have images hold one program, the file that this returns, in place of all that the client needs: that takes
+    seconds. For what is not about the programs; test_build, test_closure, test_tree and the drill have them all.
+    """
+    program = folder / "program"
+    program.write_bytes(b"an interpreter")
+    closure = Closure((PythonFile("interpreter", "usr/bin/python3", program, executable=True),), ())
+    patch.setattr("netdump.image.build.find_closure", lambda _: closure)
+    return program
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_what_has_changed() -> None:
     assert changes(ARMED.digests, ARMED.digests) == []
 
 
-def test_digests_tell_what_changed(bundle: Path, machine: Path, tmp_path: Path) -> None:
+def test_digests_tell_what_changed(bundle: Path, machine: Path, few_programs: Path, tmp_path: Path) -> None:
     kernel = machine / "boot" / f"vmlinuz-{RELEASE}"
     kernel.parent.mkdir(exist_ok=True)
     kernel.write_bytes(b"kernel")
@@ -94,6 +94,16 @@ def test_digests_tell_what_changed(bundle: Path, machine: Path, tmp_path: Path) 
     kernel.unlink()
     with pytest.raises(ImageError, match=f"the kernel image of {RELEASE} is not in /boot"):
         digests(build_image(wishes, machine), "b", tmp_path)
+
+
+def test_digests_tell_of_another_program(bundle: Path, machine: Path, few_programs: Path, tmp_path: Path) -> None:
+    kernel = machine / "boot" / f"vmlinuz-{RELEASE}"
+    kernel.parent.mkdir(exist_ok=True)
+    kernel.write_bytes(b"kernel")
+    wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
+    before = digests(build_image(wishes, machine), "a", tmp_path)
+    few_programs.write_bytes(b"another interpreter")
+    assert changes(before, digests(build_image(wishes, machine), "a", tmp_path)) == ["programs"]
 
 
 def test_hardware_that_can_be_plugged(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_budget_holds(image: CaptureImage) -> None:
     assert image.raw_bytes < 24 << 20
 
 
-def test_more_drivers(bundle: Path, machine: Path) -> None:
+def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
     image = build_image(wishes(bundle, drivers=("bonding",)), machine)
     assert image.plan.modules[-1] == "/lib/modules/bonding.ko"
     with pytest.raises(DriverError, match="no module mlx5_core"):

@@ -19,7 +19,7 @@ from netdump.image.checkup.capture import (
 from netdump.image.checkup.finding import State
 from netdump.image.checkup.machine import Machine
 from tests.image.checkup.machines import make
-from tests.image.conftest import RELEASE
+from tests.image.conftest import RELEASE, use_few_programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,10 @@ def here(machine: Path) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def image(here: Machine, wishes: Wishes) -> CaptureImage:
-    image, _ = build(here, wishes)
+def image(here: Machine, wishes: Wishes, tmp_path_factory: pytest.TempPathFactory) -> CaptureImage:
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_programs(tmp_path_factory.mktemp("programs"), patch)
+        image, _ = build(here, wishes)
     assert image is not None
     return image
 

@@ -41,9 +41,9 @@ def test_a_bare_machine(tmp_path: Path) -> None:
 
 
 def test_an_armed_machine_and_what_changes(
-    bundle: Path, machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, machine: Path, few_programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(machine, {"sys/kernel/kexec_crash_size": str(1 << 30)})  # the programs are not stripped here
+    make(machine, {"sys/kernel/kexec_crash_size": str(1 << 30)})
     (machine / "boot").mkdir(exist_ok=True)
     (machine / f"boot/vmlinuz-{RELEASE}").write_bytes(b"kernel")
     (machine / f"boot/config-{RELEASE}").write_text(
