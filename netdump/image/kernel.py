@@ -68,9 +68,8 @@ def find_kernel(release: str | None = None, root: Path = Path("/"), running: str
         if modules.is_dir():
             return Kernel(release, root, modules, _config(release, root, is_running=release == running))
     known = sorted({path.name for path in (root / "lib/modules").glob("*") if path.is_dir()})
-    raise KernelMissingError(
-        f"there are no modules of kernel {release} (installed: {', '.join(known) or 'none'}): name one with --kernel"
-    )
+    remedy = f"name one with --kernel (installed: {', '.join(known)})" if known else "install the kernel's package"
+    raise KernelMissingError(f"there are no modules of kernel {release}: {remedy}")
 
 
 def _config(release: str, root: Path, *, is_running: bool) -> dict[str, str]:

@@ -60,7 +60,8 @@ def check_request(pem: str, role: Role, name: str) -> ClientPublicKey:
     for other in asked:
         if other not in {name, role_uri(role, name)}:
             raise NameMismatchError(
-                f"the request is for '{printable(other, 300)}', but the certificate can only be for {role} {name}"
+                f"the request is for '{printable(other, 300)}', but the certificate can only be for {role} {name}: "
+                "use a token for that name, or leave the name out"
             )
     return key
 

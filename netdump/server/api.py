@@ -182,7 +182,10 @@ async def _identify(request: Request, desk: Desk, access: Access) -> Identity | 
         return None
     identity = await asyncio.to_thread(desk.authority.admit, request.state.certificate)
     if identity.role not in access.value:
-        raise ForbiddenError(f"{identity.name} has the role {identity.role}, which may not do this")
+        allowed = " or ".join(sorted(access.value))
+        raise ForbiddenError(
+            f"{identity.name} has the role {identity.role}, which may not do this: enroll with a token for {allowed}"
+        )
     return identity
 
 

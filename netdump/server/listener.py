@@ -8,6 +8,8 @@ only hold places keep nobody out. What is spoken after the handshake is none of 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -243,6 +245,13 @@ def _peer_address(transport: asyncio.Transport) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
+_REMEDIES = {
+    errno.EADDRINUSE: "another program listens there (`ss -ltnp` says which): stop it, or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address: correct `listen` in the settings, or --ingest or --api",
+    errno.EACCES: "ports below 1024 are for root: choose another one",
+}
+
+
 def bind(address: Address) -> socket.socket:
     """Open a listening socket. Raises AddressError."""
     try:
@@ -255,8 +264,13 @@ def bind(address: Address) -> socket.socket:
         )[0]
         return socket.create_server(where[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _REMEDIES:  # what `socket` adds to the system's word is the address once more
+            raise AddressError(f"cannot listen on {address}: {os.strerror(number)}; {_REMEDIES[number]}") from error
         reason = getattr(error, "strerror", None) or error
-        raise AddressError(f"cannot listen on {address}: {reason}") from error
+        raise AddressError(
+            f"cannot listen on {address}: {reason}; correct `listen` in the settings, or --ingest or --api"
+        ) from error
 
 
 def address_of(sock: socket.socket) -> Address:

@@ -68,7 +68,9 @@ class Store:
         wanted = prefix.lower()
         fitting = [name for name in self.ids() if name.startswith(wanted)]
         if not fitting or not wanted:
-            raise DumpNotFoundError(f"there is no dump {prefix!r} in {self.root}; list the dumps to see their ids")
+            raise DumpNotFoundError(
+                f"there is no dump {prefix!r}: `netdump list` shows the ids of those that there are"
+            )
         if len(fitting) > 1:
             shown = ", ".join(fitting[:_SHOWN]) + (", ..." if len(fitting) > _SHOWN else "")
             raise AmbiguousIdError(f"{prefix!r} fits {len(fitting)} dumps: {shown}; give more digits")

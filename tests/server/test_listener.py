@@ -299,8 +299,12 @@ def test_addresses_to_listen_on() -> None:
     with bind(Address("127.0.0.1", 0)) as sock:
         taken = address_of(sock)
         assert taken.port
-        with pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1:{taken.port}: Address already in use"):
+        with pytest.raises(
+            AddressError, match=f"cannot listen on 127.0.0.1:{taken.port}: Address already in use; another"
+        ):
             bind(taken)
+    with pytest.raises(AddressError, match=r"requested address; this machine has no such address"):
+        bind(Address("192.0.2.1", 0))
     for host in ("", "localhost"):
         with bind(Address(host, 0)) as sock:
             socket.create_connection(("127.0.0.1", address_of(sock).port), PATIENCE_S).close()
