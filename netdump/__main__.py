@@ -6,6 +6,7 @@ of all the others, and its libraries, are loaded.
 
 from __future__ import annotations
 
+import os
 import sys
 
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
@@ -13,6 +14,7 @@ INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
 
 def main() -> int:
     """Run the command line of this process and return its exit status."""
+    open_standard_files()
     arguments = sys.argv[1:]
     try:
         if arguments[:1] == ["send"]:
@@ -30,6 +32,19 @@ def main() -> int:
     except KeyboardInterrupt:  # while the above were being imported: later they answer it themselves
         sys.stderr.write("netdump: interrupted\n")
         return INTERRUPTED_STATUS
+
+
+def open_standard_files() -> None:
+    """Let those that are closed take everything and give nothing.
+
+    Python has None in their place, and the next file that is opened, such as a dump, would get their number.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -378,6 +378,13 @@ class AddressError(ServeError):
     exit_status = 73
 
 
+class OutputError(NetdumpError):
+    """What the command has to say cannot be written."""
+
+    code = "output"
+    exit_status = 82
+
+
 class DependencyError(NetdumpError):
     """A Python package that this command needs is missing or broken."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from netdump.errors import DependencyError
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+    from pathlib import Path
 
 
 class Interrupting:
@@ -33,6 +35,15 @@ def test_ctrl_c_while_importing(
     monkeypatch.setattr(sys, "argv", ["netdump", command])
     assert main() == 130
     assert capsys.readouterr() == ("", "netdump: interrupted\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_files_that_are_closed(closed: str, tmp_path: Path) -> None:
+    """The status says how it went, and nothing that is opened gets their numbers."""
+    folder = tmp_path / "collector"
+    command = f'"$0" -m netdump init "$1" --name localhost {closed}'
+    assert subprocess.run(["sh", "-c", command, sys.executable, str(folder)], timeout=60).returncode == 0
+    assert b"Made a collector" not in b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def test_send_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

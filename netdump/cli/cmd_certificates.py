@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netdump.cli.output import print_plain_table
 from netdump.pki import Authority
 from netdump.pki.record import timestamp
 
@@ -40,7 +41,7 @@ def command(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"certificates": rows, "damaged": list(survey.damaged)}, indent=2))
     else:
-        _print_table([COLUMNS, *([str(row[column.lower()]) for column in COLUMNS] for row in rows)])
+        print_plain_table([COLUMNS, *([str(row[column.lower()]) for column in COLUMNS] for row in rows)])
     for text in survey.damaged:
         click.echo(f"netdump: {text}", err=True)
 
@@ -57,9 +58,3 @@ def _fields(each: IssuedCertificate, now: int) -> dict[str, str | None]:
         "fingerprint": each.fingerprint,
         "serial": each.serial,
     }
-
-
-def _print_table(rows: list[tuple[str, ...] | list[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -11,6 +11,7 @@ from netdump.index.catalog import STORE_NAME
 from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
 from netdump.pki import durable, init_authority
+from netdump.pki.names import parse_collector_names
 from netdump.server.collector import CONFIG_NAME
 from netdump.server.config import default_text
 from netdump.wire import PORT_API
@@ -36,6 +37,7 @@ def command(directory: Path, names: str) -> None:
     See also: netdump serve, netdump token, netdump enroll.
     """
     wanted = [name.strip() for name in names.split(",")]
+    parse_collector_names(wanted)  # before anything is made
     _claim(directory)
     init_authority(directory, wanted)
     try:
@@ -55,11 +57,18 @@ def _claim(directory: Path) -> None:
             raise AlreadyExistsError(f"{directory} is not empty: a collector needs a folder of its own")
         directory.chmod(0o700)
     except OSError as error:
-        raise ServeError(f"{directory} cannot be made: {error.strerror}") from error
+        raise ServeError(f"{directory} cannot be made: {error.strerror}; name a folder that can") from error
 
 
 def _tell(directory: Path, names: list[str]) -> None:
     first = f"[{names[0]}]" if ":" in names[0] else names[0]
+    steps = (
+        (f"netdump serve {directory}", "runs it"),
+        (f"netdump token {directory} --host NAME", "prints TOKEN, for one host"),
+        (f"netdump enroll https://{first}:{PORT_API} --token TOKEN", "on that host: its key and certificate"),
+        (f"netdump token {directory} --analyst NAME", "the same for a person who reads dumps"),
+    )
+    width = max(len(command) for command, _ in steps)
     click.echo(
         f"""\
 Made a collector in {directory}:
@@ -68,9 +77,7 @@ Made a collector in {directory}:
   dumps/        the store, empty
   index.sqlite  what is known about dumps, nothing yet
 
-Next:
-  netdump serve {directory}
-  netdump token {directory} --host NAME                    prints TOKEN, for one host
-  netdump enroll https://{first}:{PORT_API} --token TOKEN    on that host: its key and certificate
-  netdump token {directory} --analyst NAME                 the same for a person who reads dumps"""
+Next:"""
     )
+    for command, purpose in steps:
+        click.echo(f"  {command:<{width}}  {purpose}")

@@ -23,7 +23,7 @@ def command(*, directory: Path, as_json: bool) -> None:
 
     \b
     Example:
-      systemctl stop netdump; netdump reindex /srv/netdump; systemctl start netdump
+      systemctl stop netdump-collector; netdump reindex /srv/netdump; systemctl start netdump-collector
 
     \b
     Exit statuses (all of them: docs/errors.md):

@@ -6,7 +6,9 @@ may meet; what that looks like on the terminal, and the exit status, is decided 
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import pkgutil
 import sys
 from importlib import import_module
@@ -15,7 +17,7 @@ import click
 
 import netdump.cli
 from netdump import __version__
-from netdump.errors import DependencyError, NetdumpError
+from netdump.errors import DependencyError, NetdumpError, OutputError
 
 PREFIX = "cmd_"
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
@@ -24,6 +26,8 @@ INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
 SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 # Those that every command may need.
 CLIENT_NEEDS = {"cryptography", "rich", "urllib3", "zstandard"}
+# The modules that write to standard output for commands.
+WRITERS = {"click.utils", "rich.console"}
 
 
 class Commands(click.Group):
@@ -43,14 +47,23 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that args begin with; of one that there is not, say which are like it."""
+        alike = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
+        if alike and args[0] not in alike:
+            ctx.fail(f"There is no command {args[0]!r}; did you mean {' or '.join(alike)}?")
+        return super().resolve_command(ctx, args)
+
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="netdump")
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, token, revoke. On a host: enroll, arm, estimate, send. For the analyst: enroll, list,
-    show, log, pages, fetch, verify.
+    On the collector: init, serve, token, certificates, revoke, reindex. On a host: enroll, arm, doctor, estimate, send,
+    renew. For the analyst: enroll, list, show, log, pages, fetch, verify. For the operator also: delete.
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.
     """
@@ -71,6 +84,8 @@ def main(arguments: list[str]) -> int:
         return error.exit_status
     except ModuleNotFoundError as error:
         return report_missing(error, arguments)
+    except OSError as error:
+        return report_output(error)
     return result if isinstance(result, int) else 0
 
 
@@ -83,6 +98,21 @@ def report_missing(error: ModuleNotFoundError, arguments: list[str]) -> int:
     missing = DependencyError(f"this command needs {error.name}, which is not installed: pip install '{what}'")
     report(missing, as_json="--json" in arguments)
     return missing.exit_status
+
+
+def report_output(error: OSError) -> int:
+    """Tell the user that standard output takes no more. Returns the exit status; raises error if it is about another
+    file: commands make errors of ours of those.
+    """
+    inside = error.__traceback__
+    while inside is not None and inside.tb_next is not None:
+        inside = inside.tb_next
+    if inside is None or inside.tb_frame.f_globals.get("__name__") not in WRITERS:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails once more at its end
+    failure = OutputError(f"the output cannot be written: {error.strerror}; see where it is redirected to")
+    report(failure, as_json=False)
+    return failure.exit_status
 
 
 def report(error: NetdumpError, *, as_json: bool) -> None:

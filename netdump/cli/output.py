@@ -7,6 +7,7 @@ not obey a crashed machine. Heavy libraries (rich) are loaded where they are use
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 ID_DIGITS: Final = 12
 """How many digits of an id tables show."""
+
+LAST_COLUMN_MIN: Final = 20
+"""Characters that the last column of a table takes on a terminal at least."""
 
 _PLAIN_SECONDS: Final = 5.0  # between two lines of progress at least
 
@@ -88,10 +92,13 @@ def share_text(part: int, whole: int) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table. Cells are plain text: what looks like markup is shown as it is.
 
-    On a terminal the last column is wrapped to its width; elsewhere every row is one line.
+    On a terminal the last column is wrapped to its width; elsewhere every row is one line, and where a terminal is too
+    narrow for that, it breaks the lines itself: nothing is left out.
     """
-    if not sys.stdout.isatty():
-        _print_plain_table([columns, *rows])
+    *fixed, _ = zip(columns, *rows, strict=True)
+    fixed_width = sum(max(map(len, cells)) + 2 for cells in fixed)
+    if not sys.stdout.isatty() or shutil.get_terminal_size().columns < fixed_width + LAST_COLUMN_MIN:
+        print_plain_table([columns, *rows])
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -105,7 +112,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _print_plain_table(rows: Sequence[Sequence[str]]) -> None:
+def print_plain_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows, the first of them names, one line each whatever their length."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:

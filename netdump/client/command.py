@@ -214,8 +214,10 @@ def _print_json(arguments: argparse.Namespace, members: dict[str, object]) -> No
 
     try:
         print(json.dumps(members), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads; do not complain at exit either
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # do not complain at exit either
+        if not isinstance(error, BrokenPipeError):  # where nobody reads, nobody is told
+            os.write(2, f"netdump: the JSON object cannot be written: {error.strerror}\n".encode())
 
 
 def _address(text: str) -> ElfcoreHeader:

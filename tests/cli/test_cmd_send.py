@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+from netdump.errors import ConfigMissingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_group_hands_everything_over() -> None:
@@ -15,3 +21,11 @@ def test_the_group_hands_everything_over() -> None:
     grouped = run("-m", "netdump.cli.main", "send", "--config", "/nonexistent", "/nonexistent")
     assert direct == grouped
     assert direct[0] not in {0, 1, 2}
+
+
+def test_a_full_disk_below_the_output_does_not_change_the_status(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "netdump", "send", "core", "--config", str(tmp_path / "absent"), "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == ConfigMissingError.exit_status
+    assert done.stderr.endswith("netdump: the JSON object cannot be written: No space left on device\n")

@@ -11,7 +11,7 @@ import pytest
 
 from netdump import __version__
 from netdump.cli import main as group
-from netdump.errors import DependencyError, DumpNotFoundError
+from netdump.errors import DependencyError, DumpNotFoundError, OutputError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +38,37 @@ def test_unknown_command() -> None:
     done = run("no-such-command")
     assert done.returncode == 2
     assert "no-such-command" in done.stderr
+
+
+def test_a_command_that_is_nearly_one() -> None:
+    done = run("lst")
+    assert done.returncode == 2
+    assert "There is no command 'lst'; did you mean list?" in done.stderr
+
+
+def test_an_output_that_takes_nothing() -> None:
+    for arguments in (["--help"], ["init", "--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "netdump", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
+        assert (done.returncode, done.stderr) == (
+            OutputError.exit_status,
+            "netdump: the output cannot be written: No space left on device; see where it is redirected to\n",
+        )
+
+
+def test_any_other_fault_of_the_system_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(group.netdump_command, "main", fail)
+    with pytest.raises(PermissionError):
+        group.main(["list"])
 
 
 def test_an_error_is_one_sentence_and_its_status(

@@ -165,6 +165,15 @@ def test_a_narrow_terminal_wraps_the_last_column_only(monkeypatch: pytest.Monkey
     assert len(lines) > 3
 
 
+def test_on_a_terminal_that_is_too_narrow_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    print_table(("ID", "HOST", "PANIC"), [("0123456789ab", "web1.example.com", "word " * 20)])
+    assert terminal.getvalue().splitlines()[1].split()[:3] == ["0123456789ab", "web1.example.com", "word"]
+
+
 def test_tables_are_the_only_reason_to_load_rich() -> None:
     script = "import sys, netdump.cli.cmd_log; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
