@@ -43,9 +43,16 @@ class Tally:
     findings: list[Finding] = field(default_factory=list)
     more_findings: int = 0
     notes: list[str] = field(default_factory=list)
+    seen: dict[str, set[bytes]] = field(default_factory=dict)
 
     def count(self, what: str, number: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + number
+
+    def distinct(self, what: str, digest: bytes) -> None:
+        """Count something that counts once, however often it is met. digest: a hash that tells it from others."""
+        seen = self.seen.setdefault(what, set())
+        seen.add(digest[:8])
+        self.counts[what] = len(seen)
 
     def find(self, case: object, symptom: str) -> None:
         if len(self.findings) < FINDINGS_KEPT:
@@ -55,7 +62,11 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         for what, number in other.counts.items():
-            self.count(what, number)
+            if what in other.seen:
+                self.seen.setdefault(what, set()).update(other.seen[what])
+                self.counts[what] = len(self.seen[what])
+            else:
+                self.count(what, number)
         for finding in other.findings:
             self.find(finding.case, finding.symptom)
         self.more_findings += other.more_findings

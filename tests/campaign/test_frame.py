@@ -79,3 +79,12 @@ def test_temporary_files_go_with_the_campaigns() -> None:
         assert os.environ["TMPDIR"] == str(folder.parent)
     assert not folder.parent.exists()
     assert Path(tempfile.gettempdir()) != folder.parent
+
+
+def see(case: int, tally: Tally) -> None:
+    tally.distinct("remainders", bytes([case % 7]) * 32)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_met_twice_counts_once(jobs: int) -> None:
+    assert numbered(Budget.of(60, jobs=jobs), see, range(40), batch=9).counts == {"remainders": 7}

@@ -82,10 +82,12 @@ def _torn(position: int, data: bytes, random: Random) -> Iterator[Pieces]:
             yield [(position, data[:cut] + OLD_CONTENT * (len(data) - cut))]
 
 
-def fingerprint(disk: MemoryFiles) -> bytes:
-    """What is on a disk, to tell states apart."""
+def fingerprint(disk: MemoryFiles, below: str = "") -> bytes:
+    """What is on a disk, to tell states apart. below: how the names begin that are looked at."""
     digest = hashlib.sha256()
     for name in disk.all_names():
+        if not name.startswith(below):
+            continue
         content = disk.content(name)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
