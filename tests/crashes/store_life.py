@@ -70,21 +70,19 @@ class Life:
                 writer = connections.enter_context(store.open_writer(delivery.sample.origin))
                 delivery.check_opened(writer)
                 delivery.send_some(writer, random.choice((1, 3, 4)))
-        deletes = [self.delete_other, lambda _: None]
-        random.shuffle(deletes)
-        deletes[0](store)
+        early = random.random() < 0.5
+        if early:
+            self.delete(store, DELETED.origin.id)
         for delivery in random.sample(self.deliveries, len(self.deliveries)):
             delivery.session(files)
-        deletes[1](store)
+        if not early:
+            self.delete(store, DELETED.origin.id)
         first, *others = self.deliveries
         if others and random.random() < 0.5:
             self.delete(store, others[0].sample.origin.id)
         dump = store.dump(first.sample.origin.id)
         dump.drop_vmcore()
         dump.reassemble()
-
-    def delete_other(self, store: Store) -> None:
-        self.delete(store, DELETED.origin.id)
 
     def delete(self, store: Store, dump_id: str) -> None:
         self.deleting.add(dump_id)
