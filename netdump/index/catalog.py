@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self, TypeGuard
+from typing import TYPE_CHECKING, Final, Self, TypeGuard, TypeVar
 
-from netdump.errors import DumpNotFoundError, NotACollectorError, StorageFaultError, StoreError
+from netdump.errors import DumpNotFoundError, IndexFaultError, NotACollectorError, StorageFaultError, StoreError
 from netdump.index.gather import REMARK_CHARS_MAX, gather, gather_anyway, is_held
 from netdump.index.index import NAME, Index
 from netdump.index.reading import FetchPlan, PlannedSegment, Query
@@ -21,7 +22,7 @@ from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -37,18 +38,21 @@ PREFIX_DIGITS_MIN: Final = 4
 
 _PAGE: Final = 200
 _PIECE_BYTES: Final = 1 << 20
+Result = TypeVar("Result")
+
 _UNSETTLED: Final = frozenset({State.ARRIVING, State.INTERRUPTED})
 
 
 class LocalCatalog:
     """Implements Catalog over DIR. A context manager."""
 
-    __slots__ = ("_directory", "_index", "_store")
+    __slots__ = ("_directory", "_index", "_mending", "_on_mended", "_store")
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, on_mended: Callable[[str, str], None] = lambda _reason, _done: None) -> None:
         """directory: the collector's. Raises NotACollectorError, and what Index.open raises.
 
-        Of a folder that can only be read (a snapshot, a backup) the index is copied into memory.
+        on_mended: told what was wrong with the index and what was done about it, in the thread that found it. Of a
+        folder that can only be read (a snapshot, a backup) the index is copied into memory.
         """
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
@@ -56,6 +60,8 @@ class LocalCatalog:
         self._store: Final = Store(directory / STORE_NAME)
         open_index = Index.open if _is_writable(directory) else Index.in_memory
         self._index: Final = open_index(directory / NAME)
+        self._on_mended: Final = on_mended
+        self._mending: Final = threading.Lock()
 
     def close(self) -> None:
         """Give the index back."""
@@ -74,8 +80,31 @@ class LocalCatalog:
         """The index behind it, for who also writes: the server."""
         return self._index
 
+    def mend(self, reason: str) -> None:
+        """The index was found damaged: take out what is, and fill that in from the store. Raises what Index.mend does.
+
+        Lost are only times of checks, and verdicts of damage, both of which the next check makes again.
+        """
+        with self._mending:
+            done = self._index.mend()
+            self._add_missing()
+        self._on_mended(reason, done)
+
+    def _mended(self, work: Callable[[], Result]) -> Result:
+        """Do something with the index; if it is found damaged, mend it and do that again."""
+        try:
+            return work()
+        except IndexFaultError as error:
+            if not error.damaged:
+                raise
+            self.mend(str(error))
+        return work()
+
     def list(self, query: Query) -> list[DumpRecord]:
         """Implements Catalog.list. Dumps that the index does not know are added to it, those that are gone left out."""
+        return [*self._mended(lambda: self._list(query))]
+
+    def _list(self, query: Query) -> Sequence[DumpRecord]:
         present = self._add_missing()
         found: list[DumpRecord] = []
         before = query.before
@@ -102,11 +131,15 @@ class LocalCatalog:
         present = self._add_missing()
         for dump_id in self._index.ids() - present:
             self._index.remove(dump_id)
-        self.list(Query(limit=sys.maxsize))
+        self._list(Query(limit=sys.maxsize))
 
     def show(self, dump_id: str) -> DumpRecord:
         """Implements Catalog.show."""
         record = gather(self._store, self._resolve(dump_id))
+        return self._mended(lambda: self._settled(record))
+
+    def _settled(self, record: DumpRecord) -> DumpRecord:
+        """What was gathered of a dump, with what only the index knows; the index learns of the rest."""
         row = self._index.get(record.id)
         record = replace(record, checked=None if row is None else row.checked)
         if _is_verdict(row) and record.state in {State.COMPLETE, State.INTERRUPTED}:
@@ -185,6 +218,10 @@ class LocalCatalog:
         whole = self._resolve(dump_id)
         dump = self._store.dump(whole)
         report = dump.verify(progress)
+        return self._mended(lambda: self._verified(whole, dump, report))
+
+    def _verified(self, whole: str, dump: Dump, report: Report) -> Report:
+        """What comes of a report."""
         if report.view is not None and report.ok and report.complete:
             report = replace(report, remade=_remake(dump))
         row = self._index.get(whole)
@@ -199,7 +236,7 @@ class LocalCatalog:
         """Implements Catalog.delete."""
         whole = self._resolve(dump_id)
         self._store.delete(whole)
-        self._index.remove(whole)
+        self._mended(lambda: self._index.remove(whole))
 
     def _resolve(self, dump_id: str) -> str:
         if len(dump_id) < PREFIX_DIGITS_MIN:

@@ -15,15 +15,16 @@ import hashlib
 import json
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, or_, select, tuple_
+from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, literal_column, or_, select, tuple_
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
+from netdump.index.gate import Gate
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.record import DumpRecord, State, dump_json, was_unreadable
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 __all__ = ["BUSY_SECONDS", "LOCK_NAME", "NAME", "DumpRecord", "Index", "Query", "State", "dump_json"]
 
 NAME: Final = "index.sqlite"
 LOCK_NAME: Final = "index.lock"
+COMPANIONS: Final = ("-journal",)
+"""How the names of the files end that belong to an index."""
 
 BUSY_SECONDS: Final = 10
 """How long a process waits for another one's transaction. All of ours are short."""
@@ -59,12 +62,13 @@ _ORDER: Final = (DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id)
 class Index:
     """An open index. Made by `open`; a context manager."""
 
-    __slots__ = ("_engine", "_lock", "_path")
+    __slots__ = ("_engine", "_gate", "_lock", "_path")
 
     def __init__(self, path: Path, engine: Engine, lock: int) -> None:
         self._path = path
         self._engine = engine
         self._lock = lock
+        self._gate = Gate()
 
     @classmethod
     def open(cls, path: Path) -> Index:
@@ -180,6 +184,51 @@ class Index:
         if found != "ok":
             raise IndexFaultError(f"the index {self._path} is damaged ({found}); {self._remedy()}", damaged=True)
 
+    def mend(self) -> str:
+        """Take out what is damaged, for who can fill it in again; what was done, for a log.
+
+        That is the rows that are not as they were written, or all: a file that SQLite cannot make sense of is set
+        aside, and an empty one takes its place. Raises BusyError (it is damaged, and another process has it open),
+        IndexFaultError (it is a copy in memory), StorageFaultError.
+        """
+        try:
+            self.check()
+            dropped = self._drop_damaged()
+        except IndexFaultError as error:
+            if not error.damaged or self._lock < 0:
+                raise
+            return f"a new index takes the place of the damaged one, which is now {self._start_anew()}"
+        return f"{dropped} damaged rows were taken out of the index"
+
+    def _drop_damaged(self) -> int:
+        """Delete the rows that are not as they were written; how many that were."""
+        place: ColumnElement[int] = literal_column("rowid")
+        bad = []
+        with self._write() as connection:
+            for number in connection.scalars(select(place).select_from(DUMPS)).all():
+                try:
+                    _record(connection.execute(select(DUMPS).where(place == number)).one())
+                except (SQLAlchemyError, ValueError, TypeError):
+                    bad.append(number)
+            connection.execute(delete(DUMPS).where(place.in_(bad)))
+        return len(bad)
+
+    def _start_anew(self) -> str:
+        """Set the file aside and begin another; the name that it has now."""
+        with self._gate.alone():
+            self._engine.dispose()
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _faults(self._path):
+                    aside = put_aside(self._path)
+                    os.close(open_own(self._path))
+            except BlockingIOError:
+                raise BusyError(f"the index {self._path} is damaged, and in use by another netdump command") from None
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self._ready()
+        return aside.name
+
     def remove(self, dump_id: str) -> None:
         """Forget a dump, if it was known."""
         with self._write() as connection:
@@ -240,16 +289,27 @@ class Index:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _faults(self._path), self._engine.connect() as connection:
+        with self._gate.shared(), _faults(self._path), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         # IMMEDIATE takes the write lock at once: a transaction that reads first could not wait for it later.
-        with _faults(self._path), self._engine.connect() as connection:
+        with self._gate.shared(), _faults(self._path), self._engine.connect() as connection:
             connection.execution_options(netdump_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
+
+
+def put_aside(path: Path) -> Path:
+    """Give a damaged index, with its journal, another name, and return that. For who has it alone. Raises OSError."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{NAME}.damaged-{number}")):
+        number += 1
+    for suffix in ("", *COMPANIONS):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 def take_lock(path: Path, kind: int, why: str) -> int:

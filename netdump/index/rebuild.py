@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.gather import gather_anyway
-from netdump.index.index import NAME, Index, open_own, take_lock
+from netdump.index.index import COMPANIONS, NAME, Index, open_own, put_aside, take_lock
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ SERVE_LOCK_NAME: Final = "serve.lock"
 _FOLDER: Final = "index.rebuild"
 _REBUILT: Final = "index.sqlite.partial"
 _REPLACED: Final = "index.sqlite.replaced"
-_COMPANIONS: Final = ("-journal",)
 _BATCH: Final = 500
 
 
@@ -62,19 +61,11 @@ def set_aside(directory: Path) -> Path:
     path = directory / NAME
     lock = take_lock(path, fcntl.LOCK_EX, "is damaged, and in use by another netdump command")
     try:
-        number = 1
-        while os.path.lexists(aside := path.with_name(f"{NAME}.damaged-{number}")):
-            number += 1
-        with suppress(FileNotFoundError):
-            path.rename(aside)
-        for suffix in _COMPANIONS:
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        return put_aside(path)
     except OSError as error:
         raise IndexFaultError(f"the damaged index {path} cannot be set aside: {error.strerror or error}") from error
     finally:
         os.close(lock)
-    return aside
 
 
 def _rebuild(directory: Path, path: Path, progress: Callable[[DumpRecord], None] | None) -> int:
@@ -119,7 +110,7 @@ def _swap(new: Path, path: Path) -> None:
     replaced = path.with_name(_REPLACED)
     with suppress(FileNotFoundError):
         path.rename(replaced)
-    for suffix in _COMPANIONS:
+    for suffix in COMPANIONS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     new.rename(path)
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

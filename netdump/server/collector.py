@@ -115,7 +115,7 @@ class Collector:
         catalog = await asyncio.to_thread(_open_catalog, directory, audit)
         self._closing.callback(catalog.close)
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
-        recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit)
+        recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit, catalog.mend)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
         views = Views(store, space, recorder, audit)
         restorer = Restorer(store, space, recorder, views, audit)
@@ -280,17 +280,17 @@ def _open_catalog(directory: Path, audit: Audit) -> LocalCatalog:
     Raises StoreError.
     """
     try:
-        return _fresh_catalog(directory)
+        return _fresh_catalog(directory, audit)
     except IndexFaultError as error:
         if not error.damaged:
             raise
         aside = set_aside(directory)
         audit("index-rebuilt", reason=str(error), damaged=aside.name)
-    return _fresh_catalog(directory)
+    return _fresh_catalog(directory, audit)
 
 
-def _fresh_catalog(directory: Path) -> LocalCatalog:
-    catalog = LocalCatalog(directory)
+def _fresh_catalog(directory: Path, audit: Audit) -> LocalCatalog:
+    catalog = LocalCatalog(directory, lambda reason, done: audit("index-mended", reason=reason, done=done))
     try:
         catalog.refresh()
     except BaseException:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from netdump.errors import DumpNotFoundError, StoreError
+from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
 from netdump.index.gather import gather
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.record import State, was_unreadable
@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.store import Durable, Store
 
+Result = TypeVar("Result")
+
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 
 
 class Recorder:
     """The collector's hand on the index. Methods may be called from any thread unless they say otherwise."""
 
-    def __init__(self, index: Index, store: Store, audit: Audit) -> None:
+    def __init__(
+        self, index: Index, store: Store, audit: Audit, mend: Callable[[str], None] = lambda _reason: None
+    ) -> None:
+        """mend: called, in the thread that found it, with what is wrong with a damaged index, to be used again then."""
         self._index = index
         self._store = store
         self._audit = audit
+        self._mend = mend
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="index")
 
     def usage(self, host: str, now: int) -> Usage:
@@ -46,7 +52,7 @@ class Recorder:
         before: str | None = None
         try:
             while True:
-                page = self._index.list(Query(host=host, before=before))
+                page = self._sound(self._index.list, Query(host=host, before=before))
                 today += sum(record.first_seen > now - DAY_S for record in page)
                 stored += sum(record.stored_bytes for record in page)
                 if len(page) < LIST_LIMIT_MAX:
@@ -62,7 +68,7 @@ class Recorder:
         before: str | None = None
         try:
             while True:
-                page = self._index.list(Query(state=State.COMPLETE, before=before))
+                page = self._sound(self._index.list, Query(state=State.COMPLETE, before=before))
                 found += [record.id for record in page if record.vmcore]
                 if len(page) < LIST_LIMIT_MAX:
                     return found[::-1]
@@ -73,7 +79,7 @@ class Recorder:
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
-        record = self._index.get(dump_id)
+        record = self._sound(self._index.get, dump_id)
         return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
@@ -138,15 +144,25 @@ class Recorder:
     def _row(self, dump_id: str) -> DumpRecord | None:
         """A dump's row once everything noted before is in it; None without one."""
         try:
-            return self._pool.submit(self._index.get, dump_id).result()
+            return self._pool.submit(self._sound, self._index.get, dump_id).result()
         except StoreError as error:
             self._audit("index-failed", reason=str(error))
             return None
 
+    def _sound(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Do something with the index; if it is found damaged, have that mended and do it again. Raises StoreError."""
+        try:
+            return work(*arguments)
+        except IndexFaultError as error:
+            if not error.damaged:
+                raise
+            self._mend(str(error))
+        return work(*arguments)
+
     def _submit(self, work: Callable[[], None]) -> Future[None]:
         def guarded() -> None:
             try:
-                work()
+                self._sound(work)
             except (StoreError, OSError) as error:
                 self._audit("index-failed", reason=str(error))
 

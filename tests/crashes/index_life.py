@@ -80,7 +80,10 @@ def live(folder: Path) -> None:
 @cache
 def expected() -> tuple[tuple[DumpRecord, ...], ...]:
     """The rows after so many steps."""
-    with tempfile.TemporaryDirectory(prefix="netdump-index-", dir=MEMORY) as name, Index.open(Path(name) / NAME) as index:
+    with (
+        tempfile.TemporaryDirectory(prefix="netdump-index-", dir=MEMORY) as name,
+        Index.open(Path(name) / NAME) as index,
+    ):
         found = [_rows(index)]
         for step in LIFE:
             step(index)

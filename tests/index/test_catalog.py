@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -324,6 +327,71 @@ def test_a_damaged_index_names_the_remedy(tmp_path: Path, store: Store) -> None:
     (tmp_path / NAME).write_bytes(b"x" * 5000)
     with pytest.raises(IndexFaultError, match="netdump reindex"):
         LocalCatalog(tmp_path)
+
+
+def _in_the_file(tmp_path: Path, statement: str) -> None:
+    other = sqlite3.connect(tmp_path / NAME)
+    with other:
+        other.execute(statement)
+    other.close()
+
+
+def test_a_damaged_row_is_filled_in_again_while_the_index_is_in_use(tmp_path: Path, store: Store) -> None:
+    told: list[tuple[str, str]] = []
+    ids = {Sample(number=number).store(store) for number in (1, 2)}
+    with LocalCatalog(tmp_path, lambda *what: told.append(what)) as catalog, LocalCatalog(tmp_path) as other:
+        before = {record.id: record for record in catalog.list(Query())}
+        checked, bad = sorted(ids)
+        catalog.index.set_checked(checked, 1_800_000_000)
+        _in_the_file(tmp_path, f"UPDATE dumps SET panic = 'another' WHERE id = '{bad}'")
+        after = {record.id: record for record in catalog.list(Query())}
+        assert after == before | {checked: replace(before[checked], checked=1_800_000_000)}
+        assert "not what was written" in told[0][0]
+        assert told[0][1].startswith("1 damaged row")
+        assert catalog.show(bad) == other.show(bad) == before[bad]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("ask", ["list", "show", "delete"])
+def test_a_file_that_makes_no_sense_is_replaced_while_the_index_is_in_use(
+    tmp_path: Path, store: Store, ask: str
+) -> None:
+    told: list[tuple[str, str]] = []
+    dump_id = Sample().store(store)
+    with LocalCatalog(tmp_path, lambda *what: told.append(what)) as catalog:
+        before = catalog.list(Query())
+        _in_the_file(tmp_path, "DROP TABLE dumps")
+        if ask == "delete":
+            catalog.delete(dump_id)
+            before = []
+        elif ask == "show":
+            assert catalog.show(dump_id) == before[0]
+        assert catalog.list(Query()) == before
+        assert "index.sqlite.damaged-1" in told[0][1]
+    with LocalCatalog(tmp_path) as catalog:
+        assert catalog.list(Query()) == before
+    assert len(told) == 1
+
+
+def test_a_damaged_index_that_another_process_has_open_stays(tmp_path: Path, store: Store) -> None:
+    dump_id = Sample().store(store)
+    with LocalCatalog(tmp_path) as catalog:
+        with LocalCatalog(tmp_path):
+            _in_the_file(tmp_path, "DROP TABLE dumps")
+            with pytest.raises(BusyError, match="in use by another"):
+                catalog.list(Query())
+        assert [record.id for record in catalog.list(Query())] == [dump_id]
+
+
+def test_threads_go_on_while_the_index_is_replaced(tmp_path: Path, store: Store) -> None:
+    ids = {Sample(number=number).store(store) for number in (1, 2)}
+    with LocalCatalog(tmp_path) as catalog:
+        catalog.refresh()
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(3):
+                _in_the_file(tmp_path, "DROP TABLE dumps")
+                lists = [pool.submit(catalog.list, Query()) for _ in range(8)]
+                assert [{record.id for record in each.result()} for each in lists] == [ids] * 8
 
 
 def _unreadable(monkeypatch: pytest.MonkeyPatch, dump_id: str) -> None:

@@ -123,11 +123,27 @@ def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPa
     assert recorder.usage("a", 1000) == Usage(5, 5)
 
 
-def test_a_broken_index_loses_no_dump(folder: Path, web1: Papers) -> None:
+def _break(folder: Path) -> None:
+    with sqlite3.connect(folder / NAME) as database:
+        database.execute("ALTER TABLE dumps RENAME TO elsewhere")
+    database.close()
+
+
+def test_a_broken_index_is_made_anew_while_dumps_arrive(folder: Path, web1: Papers) -> None:
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
-        with sqlite3.connect(folder / NAME) as database:
-            database.execute("ALTER TABLE dumps RENAME TO elsewhere")
-        database.close()
+        _break(folder)
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        rig.events.wait("index-mended")
+        rig.events.wait("dump-complete")
+    with Index.open(folder / NAME) as index:
+        (record,) = index.list()
+    assert (record.id, record.state) == (DUMP.origin.id, State.COMPLETE)
+
+
+def test_a_broken_index_that_cannot_be_mended_loses_no_dump(folder: Path, web1: Papers) -> None:
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig, Index.open(folder / NAME):
+        _break(folder)
         with Host(rig, web1) as host:
             assert isinstance(host.send_all(DUMP), wire.Receipt)
         rig.events.wait("index-failed", 3)
