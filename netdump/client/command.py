@@ -6,22 +6,14 @@ exit status of its class.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from netdump.client.config import (
-    COMMAND_LINE,
-    DEFAULT_CONFIG,
-    LEVEL_CAPTURE,
-    LEVEL_FILE,
-    Settings,
-    load_config,
-    read_words,
-)
+from netdump.client.arguments import parse_arguments
+from netdump.client.config import COMMAND_LINE, Settings, load_config, read_words
 from netdump.client.credentials import client_context
 from netdump.client.delivery import Delivery, Environment, Timing
 from netdump.client.effort import AdaptiveCompressor, Effort
@@ -35,26 +27,21 @@ from netdump.client.tally import Tally
 from netdump.client.watchdog import GRACE, Watchdog, end_process
 from netdump.codec import Compressor
 from netdump.errors import NetdumpError
-from netdump.vmcore.oldmem import ElfcoreHeader
 from netdump.vmcore.source import source_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from netdump.client.address import Address
+    from netdump.client.arguments import Arguments
     from netdump.client.config import Config
     from netdump.client.image import Image
     from netdump.client.link import Link
     from netdump.client.stream import ChunkStream, Packer
 
-DEFAULT_SOURCE = "/proc/vmcore"
 DEADLINE_CAPTURE = 3600.0  # seconds; a host in its capture kernel must come back
 DEADLINE_FILE = 30 * 86400.0
 PATIENCE_FILE = 120.0  # seconds; somebody waits for the answer. In a capture kernel patience ends with the deadline.
-LEVEL_HELP = (
-    "pages to leave out, a sum as for makedumpfile -d: 1 zero, 2 and 4 cache, 8 user, 16 free "
-    f"(default {LEVEL_CAPTURE} for memory, {LEVEL_FILE} for a file)"
-)
 THREADS_MAX = 3  # by default; each costs 2 MiB
 SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this plus N, as shells report it
 
@@ -70,7 +57,7 @@ class Interrupted(BaseException):
 def main(argv: Sequence[str]) -> int:
     """Run one `netdump send` (argv: without program and command name). Returns the exit status."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parse_arguments(argv)
     except SystemExit as stop:  # argparse has printed help or a usage error
         return stop.code if isinstance(stop.code, int) else 2
     console = Console(verbosity=arguments.verbose - arguments.quiet)
@@ -93,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
         watchdog.call_off()  # last: until here something may hang
 
 
-def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -> int:
+def _send(arguments: Arguments, console: Console, watchdog: Watchdog) -> int:
     started = time.monotonic()
     capture = source_kind(arguments.vmcore, arguments.source, arguments.elfcorehdr) != "file"
     watchdog.arm((arguments.deadline or _default_deadline(capture)) + GRACE)
@@ -139,7 +126,7 @@ def _send(arguments: argparse.Namespace, console: Console, watchdog: Watchdog) -
         image.close()
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+def _overrides(arguments: Arguments) -> dict[str, object]:
     """The settings that the command line names."""
     names = ("level", "deadline", "drill", "remark")
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
@@ -206,7 +193,7 @@ def _catch_signals() -> Callable[[], None]:
     return restore
 
 
-def _print_json(arguments: argparse.Namespace, members: dict[str, object]) -> None:
+def _print_json(arguments: Arguments, members: dict[str, object]) -> None:
     """Print one JSON object on stdout if that was asked for."""
     if not arguments.json:
         return
@@ -218,40 +205,3 @@ def _print_json(arguments: argparse.Namespace, members: dict[str, object]) -> No
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # do not complain at exit either
         if not isinstance(error, BrokenPipeError):  # where nobody reads, nobody is told
             os.write(2, f"netdump: the JSON object cannot be written: {error.strerror}\n".encode())
-
-
-def _address(text: str) -> ElfcoreHeader:
-    try:
-        return ElfcoreHeader.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; write it as in elfcorehdr= of the capture kernel") from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="netdump send",
-        description="Send a core to a collector. After any cut or kill the same command goes on where it was.",
-        epilog="Settings: [send] of the bundle, netdump.NAME=VALUE on the kernel command line; see docs/client.md.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("vmcore", nargs="?", default=DEFAULT_SOURCE, metavar="VMCORE", help=f"the core (default {DEFAULT_SOURCE})")
-    add("--config", default=DEFAULT_CONFIG, metavar="FILE", help=f"this host's bundle (default {DEFAULT_CONFIG})")
-    add(
-        "-d",
-        "--level",
-        type=int,
-        metavar="LEVEL",
-        help=LEVEL_HELP,
-    )
-    add("--deadline", type=float, metavar="SECONDS", help="end by then, delivered or not")
-    add("--drill", action="store_true", default=None, help="mark the dump as a drill: nothing crashed")
-    add("--remark", metavar="TEXT", help="a line to store with the dump")
-    # What the init of the capture image met with until now; it goes into the remark, and takes none away.
-    add("--circumstances", metavar="TEXT", default="", help=argparse.SUPPRESS)
-    add("--source", choices=("auto", "vmcore", "file", "oldmem"), default="auto", help="how to read the core")
-    add("--elfcorehdr", type=_address, metavar="ADDR", help="where the ELF headers are in raw memory (oldmem)")
-    add("--json", action="store_true", help="print one JSON object at the end")
-    add("-q", "--quiet", action="count", default=0, help="only say what goes wrong")
-    add("-v", "--verbose", action="count", default=0, help="say more")
-    return parser

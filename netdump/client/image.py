@@ -15,7 +15,6 @@ from netdump.errors import KernelDataError
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filesource import FileSource
-from netdump.vmcore.filter import open_filter
 from netdump.vmcore.identity import ingredients
 from netdump.vmcore.kernel import read_facts
 from netdump.vmcore.physmap import ImageMap
@@ -144,6 +143,8 @@ def _page_filter(
     """The filter for a level, or why there is none. Pages are never left out on doubt."""
     if level in UNFILTERED_LEVELS:
         return None, None
+    from netdump.vmcore.filter import open_filter  # noqa: PLC0415 - a quarter of what this package takes to load
+
     try:
         return open_filter(source, headers, facts, level, image_map), None
     except KernelDataError as error:

@@ -6,12 +6,13 @@ Owns the contract of a source and the choice among its kinds. Must not know ELF.
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from netdump.errors import SourceUnreadableError
 from netdump.vmcore.filesource import FileSource
-from netdump.vmcore.oldmem import ElfcoreHeader, OldmemSource
-from netdump.vmcore.procvmcore import VmcoreSource
+
+if TYPE_CHECKING:
+    from netdump.vmcore.oldmem import ElfcoreHeader
 
 Kind = Literal["auto", "vmcore", "file", "oldmem"]
 
@@ -75,7 +76,13 @@ def open_source(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None
                 f"{path}: a memory image needs the address of its ELF headers: --elfcorehdr ADDR, "
                 "as in the capture kernel's command line"
             )
+        from netdump.vmcore.oldmem import OldmemSource  # noqa: PLC0415 - each run of the client needs one of three
+
         return OldmemSource(path, elfcorehdr)
     if elfcorehdr is not None:
         raise SourceUnreadableError(f"{path}: --elfcorehdr goes with --source oldmem only")
-    return VmcoreSource(path) if kind == "vmcore" else FileSource(path)
+    if kind == "file":
+        return FileSource(path)
+    from netdump.vmcore.procvmcore import VmcoreSource  # noqa: PLC0415
+
+    return VmcoreSource(path)

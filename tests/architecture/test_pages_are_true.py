@@ -10,7 +10,7 @@ import click
 import pytest
 
 from netdump.cli import main as group
-from netdump.client.command import _parser as send_parser
+from netdump.client.arguments import make_parser as send_parser
 from tests.architecture.client_page import PAGE, current
 
 if TYPE_CHECKING:
