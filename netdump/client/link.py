@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netdump.client.resolve import Endpoint, Resolver
 
 RECEIVE_BYTES = 1 << 16  # what a collector sends is small
-ENCRYPT_BYTES = 1 << 17  # plaintext encrypted in one go: bounds the ciphertext held, 8 records of TLS
+ENCRYPT_BYTES = 1 << 18  # plaintext encrypted in one go: bounds the ciphertext held, 16 records of TLS
 RECORD_BYTES = 1 << 14  # plaintext in a record of TLS, at most
 RECORDS_MAX = 1 << 24
 """Records that one connection may carry one way: 256 GiB if they are full.
