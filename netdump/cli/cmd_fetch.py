@@ -18,8 +18,7 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, default_name, fetch
-from netdump.remote.formats import Format, Output
-from netdump.remote.kdump_file import Compression
+from netdump.remote.formats import Compression, Format, Output
 
 if TYPE_CHECKING:
     from netdump.cli.reading import Source
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(1, JOBS_MAX),
     default=JOBS_DEFAULT,
-    show_default=True,
+    show_default="CPUs and one more, at most 4",
     help="How many segments to fetch at a time.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")

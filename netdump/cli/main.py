@@ -7,6 +7,7 @@ may meet; what that looks like on the terminal, and the exit status, is decided 
 from __future__ import annotations
 
 import difflib
+import gc
 import json
 import os
 import pkgutil
@@ -25,7 +26,7 @@ INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
 # Top-level packages that only the collector needs, and what to install when one is missing.
 SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 # Those that every command may need.
-CLIENT_NEEDS = {"cryptography", "rich", "urllib3", "zstandard"}
+CLIENT_NEEDS = {"cryptography", "rich", "zstandard"}
 # The modules that write to standard output for commands.
 WRITERS = {"click.utils", "rich.console"}
 
@@ -43,6 +44,9 @@ class Commands(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         module = import_module(f"netdump.cli.{PREFIX}{cmd_name.replace('-', '_')}")
+        if not gc.isenabled():  # netdump/__main__.py
+            gc.freeze()
+            gc.enable()
         command = module.command
         assert isinstance(command, click.Command)
         return command

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from netdump.errors import BadNameError, CertificateError, ImpostorError
 from netdump.pki.certificates import PrivateKey, certificate_pem, issued_by, load_certificate
-from netdump.pki.identity import Role, peer_identity
+from netdump.pki.identity import peer_identity
 from netdump.pki.names import check_name
+from netdump.pki.role import Role
 
 if TYPE_CHECKING:
     from cryptography import x509

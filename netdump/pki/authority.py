@@ -40,7 +40,7 @@ from netdump.pki.certificates import (
     new_key,
 )
 from netdump.pki.folder import NAME, SUBFOLDERS, Folder
-from netdump.pki.identity import MALFORMED, Identity, Role, certificate_digest, fingerprint, peer_identity
+from netdump.pki.identity import MALFORMED, Identity, certificate_digest, fingerprint, peer_identity
 from netdump.pki.ledger import IssuedCertificate, Ledger, Survey
 from netdump.pki.names import check_name, parse_collector_names
 from netdump.pki.record import timestamp
@@ -50,6 +50,8 @@ from netdump.pki.token import TTL_DEFAULT, Token, TokenBook
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from netdump.pki.role import Role
 
 
 @dataclass(frozen=True, slots=True)

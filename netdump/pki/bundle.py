@@ -18,8 +18,8 @@ from netdump.client.config import BUNDLE_BYTES_MAX, BUNDLE_VERSION, COLLECTORS_M
 from netdump.errors import BadNameError, BundleError, ConfigError, ConfigMissingError, StorageFaultError
 from netdump.pki import durable
 from netdump.pki.endpoint import Endpoint
-from netdump.pki.identity import Role
 from netdump.pki.names import check_name
+from netdump.pki.role import Role
 
 if TYPE_CHECKING:
     from pathlib import Path

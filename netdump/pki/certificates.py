@@ -27,11 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from netdump.errors import CertificateError, DependencyError, PkiError
-from netdump.pki.identity import MALFORMED, Role, role_uri
+from netdump.pki.identity import MALFORMED, role_uri
 from netdump.pki.names import CollectorName, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from netdump.pki.role import Role
 
 AUTHORITY_LIFE = timedelta(days=20 * 365 + 5)
 COLLECTOR_LIFE = timedelta(

@@ -27,9 +27,10 @@ from netdump.pki.answer import Answer, check_answer
 from netdump.pki.bundle import Bundle, check_collectors
 from netdump.pki.certificates import certificate_pem, check_library, key_pem, load_certificate, new_key
 from netdump.pki.endpoint import Endpoint
-from netdump.pki.identity import Role, certificate_digest
+from netdump.pki.identity import certificate_digest
 from netdump.pki.names import check_name
 from netdump.pki.request import make_request
+from netdump.pki.role import Role
 from netdump.pki.tls import unverified_context, verifying_context
 from netdump.pki.token import Token, parse_token
 

@@ -10,8 +10,6 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from urllib3.exceptions import HTTPError, SSLError
-
 from netdump.errors import (
     BadRequestError,
     CertificateError,
@@ -79,25 +77,22 @@ def answered_error(url: str, status: int, body: bytes) -> NetdumpError:
     return RemoteError(text)
 
 
-def connection_error(url: str, error: HTTPError, *, proven: bool = False) -> NetdumpError:
+def connection_error(url: str, error: Exception, *, proven: bool = False) -> NetdumpError:
     """The error that a failed or broken connection stands for.
 
-    proven: a collector has answered there before, so that what is no TLS now comes from a damaged stream.
+    error: one of channel.FAULTS. proven: a collector has answered there before, so that what is no TLS now comes from
+    a damaged stream.
     """
-    if isinstance(error, SSLError):
-        return _tls_error(url, next((each for each in error.args if isinstance(each, ssl.SSLError)), None), proven)
-    # urllib3 wraps the system's error, whose text says most, in one of its own that repeats the address.
-    inner = error.__cause__ or next((each for each in error.args if isinstance(each, BaseException)), error)
-    if isinstance(inner, ssl.SSLError):
-        return _tls_error(url, inner, proven)
-    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else str(inner)
-    return _unreachable(url, printable(text, 300))
+    if isinstance(error, ssl.SSLError):
+        return _tls_error(url, error, proven)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _unreachable(url, printable(text or type(error).__name__, 300))
 
 
-def _tls_error(url: str, error: ssl.SSLError | None, proven: bool) -> NetdumpError:
+def _tls_error(url: str, error: ssl.SSLError, proven: bool) -> NetdumpError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _verification_error(url, error)
-    reason = (error.reason if error is not None else None) or "TLS broke off"
+    reason = error.reason or "TLS broke off"
     words = printable(reason.lower().replace("_", " "), 200)
     if not proven and _NO_TLS13.search(reason):
         return ImpostorError(f"what answers at {url} does not speak TLS 1.3 ({words}): it is no netdump collector")

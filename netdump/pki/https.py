@@ -6,15 +6,11 @@ Owns the bounds on what comes back (64 KiB). What a failure means is for faults.
 from __future__ import annotations
 
 import json
-import warnings
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-import urllib3
-from urllib3.exceptions import HTTPError, InsecureRequestWarning
-
-from netdump import __version__
 from netdump.errors import ImpostorError, RemoteError
+from netdump.pki.channel import FAULTS, Channel
 from netdump.pki.faults import answered_error, connection_error
 from netdump.pki.tls import NO_CHECK_TIME, verifying_context
 
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
 
 CA_PATH = "/v1/ca"
 ANSWER_MAX = 65536  # bytes
-CONNECT_TIMEOUT = 10.0  # seconds
-ANSWER_TIMEOUT = 30.0  # seconds without a byte
 
 
 def call(
@@ -61,34 +55,23 @@ def _exchange(
     endpoint: Endpoint, context: ssl.SSLContext, method: str, path: str, body: Mapping[str, str] | None
 ) -> tuple[bytes, Mapping[str, str]]:
     """Body and headers of the answer."""
-    headers = {"User-Agent": f"netdump/{__version__}", "Accept": "application/json, application/x-pem-file"}
+    headers = {"Accept": "application/json, application/x-pem-file"}
     if body is not None:
         headers["Content-Type"] = "application/json"
-    timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=ANSWER_TIMEOUT)
-    pool = urllib3.HTTPSConnectionPool(
-        endpoint.host, endpoint.port, ssl_context=context, timeout=timeout, retries=False, maxsize=1
-    )
+    channel = Channel(endpoint, context, keep=0)
     try:
-        with pool, warnings.catch_warnings():
-            # The one unverified request is made on purpose; what it brings is checked against the token.
-            warnings.simplefilter("ignore", InsecureRequestWarning)
-            response = pool.urlopen(
-                method,
-                path,
-                body=None if body is None else json.dumps(body),
-                headers=headers,
-                redirect=False,
-                preload_content=False,
-            )
-            data = response.read(ANSWER_MAX + 1, decode_content=False)
-            response.close()
-    except HTTPError as error:
+        answer = channel.ask(method, path, body=None if body is None else json.dumps(body).encode(), headers=headers)
+        try:
+            data = answer.read(ANSWER_MAX + 1)
+        finally:
+            answer.close()
+    except FAULTS as error:
         raise connection_error(endpoint.url, error) from error
     if len(data) > ANSWER_MAX:
         raise ImpostorError(f"{endpoint.url} answers with more than {ANSWER_MAX} bytes: it is no netdump collector")
-    if response.status != 200:
-        raise answered_error(endpoint.url, response.status, data)
-    return data, response.headers
+    if answer.status != 200:
+        raise answered_error(endpoint.url, answer.status, data)
+    return data, {name.lower(): value for name, value in answer.headers.items()}
 
 
 def parse_object(data: bytes, endpoint: Endpoint) -> dict[str, object]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -18,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from netdump.errors import BadNameError, CertificateError
 from netdump.pki.names import check_name, printable
+from netdump.pki.role import Role
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -35,14 +35,6 @@ MALFORMED = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-
-
-class Role(StrEnum):
-    """What the holder of a certificate may do (SECURITY.md)."""
-
-    HOST = "host"
-    ANALYST = "analyst"
-    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)

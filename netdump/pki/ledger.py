@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from netdump.errors import DamagedError, PkiError
 from netdump.pki import durable, record
 from netdump.pki.certificates import certificate_pem
-from netdump.pki.identity import Role, fingerprint
+from netdump.pki.identity import fingerprint
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from cryptography import x509
+
+    from netdump.pki.role import Role
 
 ISSUED_FORMAT = "netdump-issued/1"
 REVOKED_FORMAT = "netdump-revoked/1"

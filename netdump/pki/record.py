@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from netdump.errors import BadNameError, DamagedError
 from netdump.pki import durable
-from netdump.pki.identity import Role
 from netdump.pki.names import check_name
+from netdump.pki.role import Role
 from netdump.store.findings import DamageFoundError
 from netdump.store.sealed import seal, unseal
 

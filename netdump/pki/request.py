@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from netdump.errors import NameMismatchError, SigningRequestError
-from netdump.pki.identity import MALFORMED, Role, role_uri
+from netdump.pki.identity import MALFORMED, role_uri
 from netdump.pki.names import printable
 
 if TYPE_CHECKING:
     from netdump.pki.certificates import ClientPublicKey, PrivateKey
+    from netdump.pki.role import Role
 
 REQUEST_MAX = 16384  # characters of PEM; ours have about 400
 CURVES = (ec.SECP256R1, ec.SECP384R1)

@@ -16,7 +16,6 @@ import ssl
 from typing import TYPE_CHECKING
 
 from netdump.errors import BundleError, PkiError
-from netdump.pki.folder import Folder
 from netdump.wire import ALPN
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ def _bare_client_context() -> ssl.SSLContext:
 
 
 def _server_context(directory: Path, mode: ssl.VerifyMode, alpn: str) -> ssl.SSLContext:
+    from netdump.pki.folder import Folder  # noqa: PLC0415 - a client's context does without certificates
+
     folder = Folder(directory)
     folder.read_authority()  # for the clear errors of a folder that is not a collector's
     folder.read_key(folder.collector_key, folder.read_collector())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from netdump.pki.identity import Role
+    from netdump.pki.role import Role
 
 PREFIX = "ndt1."
 VERSION = 1

@@ -7,20 +7,15 @@ each uses a connection of its own, kept for the next request.
 from __future__ import annotations
 
 import re
-import socket
 import time
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlencode
 
-from urllib3 import HTTPSConnectionPool, Timeout
-from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError
-
-from netdump import __version__
 from netdump.errors import DumpNotFoundError, NetdumpError, RemoteError
 from netdump.index.reading import LIST_LIMIT_MAX
 from netdump.index.record import parse_record, time_text
 from netdump.index.runstream import unpack_stream
+from netdump.pki.channel import FAULTS, READ_SECONDS, Channel
 from netdump.pki.faults import ERROR_BYTES_MAX, answered_error, connection_error
 from netdump.pki.tls import client_context
 from netdump.remote.answers import parse_list, parse_object, parse_plan, parse_report
@@ -32,18 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
-    from urllib3.response import BaseHTTPResponse
-
     from netdump.index.reading import FetchPlan, Query
     from netdump.index.record import DumpRecord
     from netdump.pki.bundle import Bundle
+    from netdump.pki.channel import Answer
     from netdump.pki.endpoint import Endpoint
     from netdump.store.runtables import RunTable
     from netdump.store.verify import Report
 
-CONNECT_SECONDS: Final = 10.0
-READ_SECONDS: Final = 30.0
-"""How long the collector may be silent."""
 VERIFY_SECONDS: Final = 6 * 3600.0
 """How long it may read a dump before it answers: 20 TB at 1 GB/s."""
 
@@ -53,18 +44,12 @@ PLAN_BYTES_MAX: Final = 256 << 20
 """A million segments."""
 
 _ID: Final = re.compile(r"[0-9A-Fa-f]{1,32}")
-_SOCKET_OPTIONS: Final = [
-    *HTTPSConnection.default_socket_options,
-    # A verification is silent for long; without a sign of life now and then a firewall forgets the connection.
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-]
 
 
 class ApiClient:
     """Implements Catalog over HTTPS. A context manager."""
 
-    __slots__ = ("_patience", "_pool", "_proven", "_url", "_wait")
+    __slots__ = ("_channel", "_patience", "_proven", "_url", "_wait")
 
     def __init__(
         self,
@@ -80,15 +65,7 @@ class ApiClient:
         self._patience: Final = patience
         self._wait: Final = wait
         self._proven = False
-        self._pool: Final = HTTPSConnectionPool(
-            endpoint.host,
-            endpoint.port,
-            maxsize=connections,
-            ssl_context=context,
-            retries=False,
-            headers={"User-Agent": f"netdump/{__version__}", "Accept-Encoding": "identity"},
-            socket_options=_SOCKET_OPTIONS,
-        )
+        self._channel: Final = Channel(endpoint, context, connections)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, connections: int = 1) -> Self:
@@ -97,7 +74,7 @@ class ApiClient:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
-        self._pool.close()
+        self._channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -140,9 +117,9 @@ class ApiClient:
         """Implements Catalog.run_tables. One try."""
         response = self._request("GET", _path(dump_id, "/runs"))
         try:
-            pieces = response.stream(PIECE_BYTES, decode_content=False)
+            pieces = response.pieces(PIECE_BYTES)
             yield from unpack_stream(pieces, lambda body: answered_error(self._url, response.status, body))
-        except HTTPError as error:
+        except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:
             response.close()
@@ -168,11 +145,11 @@ class ApiClient:
             skip = offset if response.status == 200 else 0
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
                 raise RemoteError(f"{self._url} answers with another part of segment {name} than was asked for")
-            for piece in response.stream(PIECE_BYTES, decode_content=False):
+            for piece in response.pieces(PIECE_BYTES):
                 if skip < len(piece):
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
-        except HTTPError as error:
+        except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:
             response.close()
@@ -199,8 +176,8 @@ class ApiClient:
     def _ask(self, method: str, path: str, bytes_max: int, read_seconds: float = READ_SECONDS) -> bytes:
         response = self._request(method, path, read_seconds=read_seconds)
         try:
-            body = response.read(bytes_max + 1, decode_content=False)
-        except HTTPError as error:
+            body = response.read(bytes_max + 1)
+        except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:
             response.close()  # a connection whose answer was read to its end is back in the pool already
@@ -215,23 +192,16 @@ class ApiClient:
         *,
         headers: Mapping[str, str] | None = None,
         read_seconds: float = READ_SECONDS,
-    ) -> BaseHTTPResponse:
+    ) -> Answer:
         """The answer to a request, good by its status, its body not read yet."""
         try:
-            response = self._pool.urlopen(
-                method,
-                path,
-                headers={**self._pool.headers, **(headers or {})},
-                redirect=False,
-                preload_content=False,
-                timeout=Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-            )
+            response = self._channel.ask(method, path, headers=headers, read_seconds=read_seconds)
             self._proven = True
             if response.status in {200, 206}:
                 return response
-            body = response.read(ERROR_BYTES_MAX, decode_content=False)
+            body = response.read(ERROR_BYTES_MAX)
             response.close()
-        except HTTPError as error:
+        except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         raise answered_error(self._url, response.status, body)
 

@@ -12,6 +12,7 @@ the segments by the chain from the dump's id to the root that the plan names.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from netdump.store.restore import Restored
 
 JOBS_MAX: Final = 16
-JOBS_DEFAULT: Final = 4
+JOBS_DEFAULT: Final = min(4, len(os.sched_getaffinity(0)) + 1)
+"""One more than CPUs: while one thread verifies, another receives. More only get in each other's way (85 ms of 500)."""
 
 INCOMPLETE: Final = ".incomplete"
 

@@ -11,17 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from netdump.analyze.runspool import RunSpool
 from netdump.codec import shrink
-from netdump.remote.kdump_file import Compression, Core, write_kdump
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
-from netdump.store.files import LocalFiles
 from netdump.store.restore import read_segment
 from netdump.store.runtables import read_run_tables
-from netdump.vmcore.elf import parse_headers
-from netdump.vmcore.filesource import FileSource
-from netdump.vmcore.kernel import read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,6 +38,14 @@ class Format(StrEnum):
     ELF = "elf"
     KDUMP = "kdump"
     ZST = "zst"
+
+
+class Compression(StrEnum):
+    """Of pages. Every reader knows zlib; zstd needs crash 8, libkdumpfile 0.5, makedumpfile built with USEZSTD."""
+
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+    NONE = "none"
 
 
 SUFFIXES: Final = {Format.ELF: ".elf", Format.KDUMP: ".kdump", Format.ZST: ".elf.zst"}
@@ -85,6 +87,14 @@ class Output:
     def _write_kdump(
         self, staging: Staging, plan: FetchPlan, record: DumpRecord, image: Path, progress: Progress
     ) -> int:
+        # Half of what this package takes to load, and few ask for this format.
+        from netdump.analyze.runspool import RunSpool  # noqa: PLC0415
+        from netdump.remote.kdump_file import Core, write_kdump  # noqa: PLC0415
+        from netdump.store.files import LocalFiles  # noqa: PLC0415
+        from netdump.vmcore.elf import parse_headers  # noqa: PLC0415
+        from netdump.vmcore.filesource import FileSource  # noqa: PLC0415
+        from netdump.vmcore.kernel import read_facts  # noqa: PLC0415
+
         source = FileSource(str(image))
         try:
             headers = parse_headers(source.read, plan.image_bytes, f"dump {plan.id}")

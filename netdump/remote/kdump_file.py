@@ -18,7 +18,6 @@ import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.analyze.frames import as_frames
@@ -26,6 +25,7 @@ from netdump.analyze.pagestore import iter_pages
 from netdump.codec import Compressor
 from netdump.errors import DamagedError
 from netdump.pages import PageState
+from netdump.remote.formats import Compression
 from netdump.remote.kdump_bitmap import BitmapWriter
 from netdump.remote.kdump_header import (
     PAGE_DESC_BYTES,
@@ -53,14 +53,6 @@ BATCH_BYTES: Final = 1 << 20
 THREADS_MAX: Final = 8
 
 _ZERO_DESCS: Final = 4096  # written at once
-
-
-class Compression(StrEnum):
-    """Of pages. Every reader knows zlib; zstd needs crash 8, libkdumpfile 0.5, makedumpfile built with USEZSTD."""
-
-    ZLIB = "zlib"
-    ZSTD = "zstd"
-    NONE = "none"
 
 
 _FLAGS: Final = {Compression.ZLIB: Flag.ZLIB, Compression.ZSTD: Flag.ZSTD, Compression.NONE: Flag.RAW}

@@ -82,8 +82,8 @@ poweroff -f
 NETDUMP = """\
 #!/usr/bin/python3
 import sys
-from netdump.__main__ import main
-sys.exit(main())
+from netdump.__main__ import run
+run()
 """
 STATIC_NETWORK = "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ip route add default via 10.0.2.2"
 

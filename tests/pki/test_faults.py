@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import ssl
+from http.client import IncompleteRead, RemoteDisconnected
 
 import pytest
-from urllib3.exceptions import ProtocolError, SSLError
 
 from netdump import errors
 from netdump.errors import CertificateError, DamagedError, ImpostorError, NetdumpError, RefusedError, UnreachableError
@@ -52,7 +52,7 @@ def test_certificates_outside_their_dates() -> None:
     for code, text in ((10, "has expired"), (9, "not valid yet")):
         cause = ssl.SSLCertVerificationError("x")
         cause.verify_code = code
-        error = connection_error(URL, SSLError(cause))
+        error = connection_error(URL, cause)
         assert isinstance(error, CertificateError)
         assert text in str(error)
 
@@ -60,27 +60,31 @@ def test_certificates_outside_their_dates() -> None:
 def test_an_alert_in_mid_stream_is_a_refusal() -> None:
     cause = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] x")
     cause.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    assert isinstance(connection_error(URL, ProtocolError("broken", cause)), RefusedError)
+    assert isinstance(connection_error(URL, cause), RefusedError)
 
 
 @pytest.mark.parametrize("reason", ["UNEXPECTED_EOF_WHILE_READING", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC", None])
 def test_a_tls_stream_that_breaks_is_a_cut(reason: str | None) -> None:
     cause = ssl.SSLError(8, "EOF occurred in violation of protocol")
     cause.reason = reason  # type: ignore[assignment]
-    for error in (SSLError(cause), ProtocolError("x", cause), SSLError("no cause")):
-        assert isinstance(connection_error(URL, error), UnreachableError)
+    assert isinstance(connection_error(URL, cause), UnreachableError)
 
 
 @pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "TLSV1_ALERT_PROTOCOL_VERSION", "HTTP_REQUEST"])
 def test_what_does_not_speak_tls_1_3_is_no_collector(reason: str) -> None:
     cause = ssl.SSLError(1, "x")
     cause.reason = reason
-    assert isinstance(connection_error(URL, SSLError(cause)), ImpostorError)
+    assert isinstance(connection_error(URL, cause), ImpostorError)
     # Unless a collector was there before: a flipped bit in a record's header looks the same.
-    assert isinstance(connection_error(URL, SSLError(cause), proven=True), UnreachableError)
+    assert isinstance(connection_error(URL, cause, proven=True), UnreachableError)
 
 
 def test_the_systems_own_words_are_shown() -> None:
-    error = connection_error(URL, ProtocolError("x", ConnectionResetError(104, "Connection reset by peer")))
+    error = connection_error(URL, ConnectionResetError(104, "Connection reset by peer"))
     assert isinstance(error, UnreachableError)
     assert "Connection reset by peer" in str(error)
+
+
+def test_an_answer_that_is_none_is_told_as_such() -> None:
+    assert "IncompleteRead" in str(connection_error(URL, IncompleteRead(b"", 5)))
+    assert "RemoteDisconnected" in str(connection_error(URL, RemoteDisconnected("")))

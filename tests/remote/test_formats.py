@@ -10,10 +10,9 @@ import pytest
 
 from netdump.codec import expand
 from netdump.errors import BusyError, NetdumpError, StorageFaultError
-from netdump.remote import formats
+from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
-from netdump.remote.formats import Format, Output
-from netdump.remote.kdump_file import Compression
+from netdump.remote.formats import Compression, Format, Output
 from netdump.remote.staging import SUFFIX, Staging
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
@@ -138,7 +137,7 @@ def test_a_full_disk(
     def fail(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(formats, "write_kdump", fail)
+    monkeypatch.setattr(kdump_file, "write_kdump", fail)
     monkeypatch.setattr(formats, "shrink", fail)
     with pytest.raises(StorageFaultError, match="make room"):
         get(catalog, target, output)

@@ -11,7 +11,8 @@ from netdump.analyze.runspool import RunSpool
 from netdump.errors import DamagedError
 from netdump.pages import ExcludeClass
 from netdump.remote import kdump_file
-from netdump.remote.kdump_file import Compression, Core, write_kdump
+from netdump.remote.formats import Compression
+from netdump.remote.kdump_file import Core, write_kdump
 from netdump.store.files import LocalFiles
 from netdump.testing.elf_writer import EM_386, EM_X86_64, Load, counter_pages
 from netdump.testing.elf_writer import Core as Recipe
