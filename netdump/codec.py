@@ -32,6 +32,10 @@ SHRINK_LEVEL_MAX: Final = 19
 
 _PIECE_BYTES: Final = 1 << 20
 
+_PROBE_BYTES: Final = 4096
+_PROBES: Final = 4
+_WORTH_SHIFT: Final = 5
+
 _MAGIC: Final = zstandard.FRAME_HEADER
 
 
@@ -57,6 +61,21 @@ class Compressor:
         because zstd fits its parameters to a size that it knows ([W-51]). The GIL is released meanwhile.
         """
         return self._context.compress(data)
+
+
+def seems_compressible(data: Buffer, compressor: Compressor) -> bool:
+    """Whether compressing data is worth it, by a look at a few places: level 1 takes six times as long to find out."""
+    view = memoryview(data)
+    stride = len(view) // _PROBES
+    if stride <= _PROBE_BYTES:
+        return True
+    probe = b"".join(view[at : at + _PROBE_BYTES] for at in range(0, stride * _PROBES, stride))
+    return is_worth_it(len(compressor.compress(probe)), len(probe))
+
+
+def is_worth_it(packed_bytes: int, raw_bytes: int) -> bool:
+    """Whether compressing saved enough to be worth undoing: a thirty-second."""
+    return packed_bytes < raw_bytes - (raw_bytes >> _WORTH_SHIFT)
 
 
 def decompress(data: Buffer, raw_bytes: int, window_max: int = ZSTD_WINDOW_MAX) -> bytes:

@@ -17,7 +17,7 @@ from netdump.errors import (
     IncompleteDumpError,
     StorageFaultError,
 )
-from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, default_name, fetch
+from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, Transfer, default_name, fetch
 from netdump.remote.formats import Compression, Format, Output
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     show_default="CPUs and one more, at most 4",
     help="How many segments to fetch at a time.",
 )
+@click.option(
+    "--transfer",
+    metavar="HOW",
+    type=click.Choice([each.value for each in Transfer]),
+    default=Transfer.AUTO.value,
+    show_default=True,
+    help="plain, packed (compressed on the way), or auto: as the network is fast.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @reading_options
 def command(
@@ -72,6 +80,7 @@ def command(
     file_format: str,
     compression: str | None,
     jobs: int,
+    transfer: str,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -85,6 +94,8 @@ def command(
 
     Compressed segments come in parallel; each page is verified by its digest, and all of them by the root digest of the
     dump, before the file gets its name. There is never a FILE that is not whole.
+
+    A dump that its host sent uncompressed, over a fast network, is compressed on the way over a slow one.
 
     Until then everything lies in FILE.netdump-partial. After any interruption (Ctrl-C, a lost network, a restart of the
     collector, a full disk, a power cut) the same command goes on with what is there. Nothing in that folder is
@@ -110,11 +121,25 @@ def command(
         record = catalog.show(dump_id)
         target = choose_target(output, record, wanted.format)
         with fetch_progress() as progress:
-            fetched = fetch(catalog, record, target, progress, jobs=jobs, force=force, output=wanted)
+            fetched = fetch(
+                catalog,
+                record,
+                target,
+                progress,
+                jobs=jobs,
+                force=force,
+                output=wanted,
+                transfer=Transfer(transfer),
+            )
+    return report(fetched, record, wanted.format, as_json=as_json)
+
+
+def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: bool) -> int:
+    """Say what was fetched. Returns the exit status."""
     if as_json:
-        print_json(fetched_json(fetched, record, wanted.format))
+        print_json(fetched_json(fetched, record, wanted))
     else:
-        click.echo(summary(fetched, wanted.format))
+        click.echo(summary(fetched, wanted))
     if fetched.plan.complete:
         return 0
     warn(

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from netdump.codec import Compressor
+from netdump.codec import Compressor, is_worth_it, seems_compressible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,9 +55,6 @@ _LINK_SHARE: Final = 0.7  # of what the link takes: with less than that on the w
 _HOLD_PERIODS: Final = 4  # that what the far end takes is believed; doubles each time it is found again
 _RATES_KEPT: Final = 8
 _RATES_LEAST: Final = 3  # before anything is made of them
-_PROBE_BYTES: Final = 4096
-_PROBES: Final = 4
-_WORTH_SHIFT: Final = 5  # compression that saves less than 1/32 is not worth undoing
 
 
 class _Sample(NamedTuple):
@@ -219,23 +216,9 @@ class AdaptiveCompressor:
             self._compressor = None  # first the old one goes
             self._compressor = Compressor(step.level)
         packed = data
-        if not self._doubtful or _looks_compressible(data, self._compressor):
+        if not self._doubtful or seems_compressible(data, self._compressor):
             packed = self._compressor.compress(data)
-            self._doubtful = not _is_worth(len(packed), len(data))
+            self._doubtful = not is_worth_it(len(packed), len(data))
             packed = data if self._doubtful else packed
         self._effort.packed(step, len(data), len(packed), time.thread_time() - begun)
         return packed
-
-
-def _looks_compressible(data: Buffer, compressor: Compressor) -> bool:
-    """Try a few places of data."""
-    view = memoryview(data)
-    stride = len(view) // _PROBES
-    if stride <= _PROBE_BYTES:
-        return True
-    probe = b"".join(view[at : at + _PROBE_BYTES] for at in range(0, stride * _PROBES, stride))
-    return _is_worth(len(compressor.compress(probe)), len(probe))
-
-
-def _is_worth(packed_bytes: int, raw_bytes: int) -> bool:
-    return packed_bytes < raw_bytes - (raw_bytes >> _WORTH_SHIFT)

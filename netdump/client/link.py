@@ -13,12 +13,12 @@ import math
 import select
 import socket
 import ssl
-import sys
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from netdump.client.tcpinfo import DeliveryRate
 from netdump.errors import ImpostorError, NetdumpError, RefusedError, RemoteProtocolError, UnreachableError
 from netdump.wire import ALPN
 
@@ -35,9 +35,6 @@ RECORDS_MAX = 1 << 24
 After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5.5), and neither OpenSSL nor Python
 renews keys by itself. Whoever sends more makes a new connection.
 """
-TCP_INFO_BYTES = 168  # up to and with tcpi_delivery_rate
-DELIVERY_RATE_AT = 160
-APP_LIMITED_AT = 7  # the byte whose lowest bit is tcpi_delivery_rate_app_limited
 FLUSH_TIMEOUT = 1.0  # seconds for the last words of a failed connection
 
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
@@ -80,7 +77,7 @@ class Link:
         self._plain: deque[memoryview] = deque()
         self._plain_bytes = 0
         self._cipher = memoryview(b"")
-        self._delivery_rate = 0.0
+        self._delivery_rate = DeliveryRate(connection)
         self._broken = ""  # why nothing can be sent any more
         self._buffer = bytearray(RECEIVE_BYTES)
         self._poll = select.poll()
@@ -92,21 +89,8 @@ class Link:
         return self._plain_bytes + len(self._cipher)
 
     def delivery_rate(self) -> float:
-        """Bytes a second that the network was seen to take; 0.0 where the kernel does not tell.
-
-        While we sent less than it could take the kernel's figure is a lower bound: it only counts if it is higher than
-        the last one. Source: tcp(7) TCP_INFO, include/uapi/linux/tcp.h struct tcp_info.
-        """
-        try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-        except OSError:
-            return 0.0
-        if len(info) < TCP_INFO_BYTES:  # Linux before 4.9
-            return 0.0
-        rate = float(int.from_bytes(info[DELIVERY_RATE_AT:TCP_INFO_BYTES], sys.byteorder))
-        if rate > self._delivery_rate or not info[APP_LIMITED_AT] & 1:
-            self._delivery_rate = rate
-        return self._delivery_rate
+        """Bytes a second that the network was seen to take; 0.0 where the kernel does not tell."""
+        return self._delivery_rate.read()
 
     def handshake(self, timeout: float) -> None:
         """Agree on TLS within timeout seconds.

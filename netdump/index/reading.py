@@ -111,6 +111,10 @@ class Catalog(Protocol):
         """The bytes of a segment file from an offset on, in pieces of at most some MiB. dump_id: whole."""
         ...
 
+    def read_packed(self, dump_id: str, name: str, offset: int, *, always: bool) -> Iterator[tuple[bytes, int]]:
+        """The same as (piece, how many bytes came for it), compressed on the way, where that is slow or always."""
+        ...
+
     def verify(self, dump_id: str) -> Report:
         """Read and check everything that is stored of a dump. Long work. Damage is in the report, never raised."""
         ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlencode
 
 from netdump.errors import DumpNotFoundError, NetdumpError, RemoteError
+from netdump.index.packing import unpack_pieces
 from netdump.index.reading import LIST_LIMIT_MAX
 from netdump.index.record import parse_record, time_text
 from netdump.index.runstream import unpack_stream
@@ -135,6 +136,16 @@ class ApiClient:
     def plan(self, dump_id: str) -> FetchPlan:
         """Implements Catalog.plan."""
         return parse_plan(self._get(_path(dump_id, "/plan"), PLAN_BYTES_MAX))
+
+    def read_packed(self, dump_id: str, name: str, offset: int, *, always: bool) -> Iterator[tuple[bytes, int]]:
+        """Implements Catalog.read_packed. One try."""
+        response = self._request("GET", _path(dump_id, f"/segments/{name}/packed?from={offset}&always={int(always)}"))
+        try:
+            yield from unpack_pieces(response.pieces(PIECE_BYTES))
+        except FAULTS as error:
+            raise connection_error(self._url, error, proven=self._proven) from error
+        finally:
+            response.close()
 
     def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
         """Implements Catalog.read_segment. One try: who reads knows how much has come and where to go on."""

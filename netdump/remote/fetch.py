@@ -17,6 +17,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
@@ -56,9 +57,17 @@ _LEAVE_SECONDS: Final = 1.0  # for threads to notice that they should stop; more
 _HOST_CHARS_MAX: Final = 64
 
 
+class Transfer(StrEnum):
+    """How segments come: PLAIN as they are stored, PACKED compressed on the way, AUTO packed where that is slow."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    PACKED = "packed"
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched. bytes: of the file. transferred: compressed bytes that came now."""
+    """What was fetched. bytes: of the file. transferred: bytes that came now over the network, compressed or not."""
 
     path: Path
     plan: FetchPlan
@@ -83,11 +92,13 @@ def fetch(
     force: bool = False,
     patience: Patience = LONG,
     output: Output = ELF,
+    transfer: Transfer = Transfer.AUTO,
 ) -> Fetched:
     """Fetch a dump into a sparse ELF file or another format, all of it verified.
 
     record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
     `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target.
+    transfer: whether they are compressed on the way.
 
     Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
     target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
@@ -104,10 +115,19 @@ def fetch(
     staging.make()
     root = bytes.fromhex(plan.root) if plan.root is not None else None
     restoration = Restoration.to(staging.image, Wanted(bytes.fromhex(plan.id), plan.image_bytes, root))
-    crew = _Crew(catalog, plan, staging=staging, restoration=restoration, progress=progress, patience=patience)
+    jobs = min(jobs, len(plan.segments))
+    crew = _Crew(
+        catalog,
+        plan,
+        staging=staging,
+        restoration=restoration,
+        progress=progress,
+        patience=patience,
+        transfer=transfer,
+    )
     try:
         _check_space(staging, plan, record, output)
-        crew.work(min(jobs, len(plan.segments)))
+        crew.work(jobs)
         restored = _finish(restoration, plan, staging)
         # While the restoration is open nobody else works in this folder.
         path, size = output.write(staging, restored, plan, record, progress)
@@ -162,7 +182,9 @@ class _Crew:
         restoration: Restoration,
         progress: Progress,
         patience: Patience,
+        transfer: Transfer,
     ) -> None:
+        self._transfer: Final = transfer
         self._catalog: Final = catalog
         self._plan: Final = plan
         self._staging: Final = staging
@@ -280,13 +302,22 @@ class _Crew:
 
     def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
         """What comes of a segment from that position, counted, and never more than the plan says."""
-        for piece in self._catalog.read_segment(self._plan.id, segment.name, have):
+        for piece, came in self._stream(segment, have):
             self._check_stop()
             wanted = piece[: segment.bytes - have]
             have += len(wanted)
             yield wanted
             with self._guard:
-                self.transferred += len(wanted)
+                self.transferred += came
             self._progress.advance(len(wanted))
             if have == segment.bytes:
                 return
+
+    def _stream(self, segment: PlannedSegment, have: int) -> Iterator[tuple[bytes, int]]:
+        """(piece, bytes that came for it)."""
+        if self._transfer is Transfer.PLAIN:
+            for piece in self._catalog.read_segment(self._plan.id, segment.name, have):
+                yield piece, len(piece)
+        else:
+            always = self._transfer is Transfer.PACKED
+            yield from self._catalog.read_packed(self._plan.id, segment.name, have, always=always)

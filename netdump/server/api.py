@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from netdump.server.space import SpaceWatch
     from netdump.store import Store
 
+PACKINGS_MAX: Final = max(1, (os.cpu_count() or 1) // 2)
+"""Pieces that are compressed for analysts at a time: hosts that crash have the other CPUs."""
+
 BODY_MAX: Final = 16 * 1024  # a token and a signing request have about 1 KiB
 
 
@@ -70,6 +74,7 @@ class Desk:
     ingest_address: Callable[[], Address]
     enrolments: RateLimit
     verifications: asyncio.Semaphore
+    packings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PACKINGS_MAX))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def keep_on(self, offset: int) -> None:  # noqa: ARG002  # a progress callback

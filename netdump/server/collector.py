@@ -22,7 +22,7 @@ from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.rebuild import SERVE_LOCK_NAME, set_aside
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
-from netdump.server import dumps, enrolment, runs
+from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
 from netdump.server.api import Desk, build_app
 from netdump.server.arrival import Workshop
@@ -140,7 +140,8 @@ class Collector:
             ),
             verifications=asyncio.Semaphore(config.api.verifications),
         )
-        api = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS + runs.ENDPOINTS), config.api)
+        endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
+        api = ApiService(build_app(desk, endpoints), config.api)
         self._closing.push_async_callback(api.close)
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)

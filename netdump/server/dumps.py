@@ -79,7 +79,7 @@ async def read_segment(visit: Visit) -> Response:
     name = visit.request.path_params["name"]
     if segment_range(name) is None:
         raise DumpNotFoundError("that is not the name of a segment")
-    file = await _open_segment(visit, name)
+    file = await open_segment(visit, name)
     try:
         size = os.fstat(file.fileno()).st_size
         # Segments carry no validator, so no If-Range can be met: then the whole file is asked for.
@@ -161,7 +161,7 @@ def _query(visit: Visit) -> Query:
     )
 
 
-async def _open_segment(visit: Visit, name: str) -> AsyncBufferedReader:
+async def open_segment(visit: Visit, name: str) -> AsyncBufferedReader:
     """The file of a segment whose name has the form of one. Raises DumpNotFoundError, StorageFaultError."""
     asked, store = _id(visit), visit.desk.store
     if len(asked) < PREFIX_DIGITS_MIN:

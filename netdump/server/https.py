@@ -12,6 +12,8 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from netdump.client.tcpinfo import DeliveryRate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,10 +55,11 @@ class _ApiProtocol(H11Protocol):
     def __init__(
         self, config: UvicornConfig, state: ServerState, visitor: Visitor, settings: Api, on_lost: Callable[[], None]
     ) -> None:
-        # app_state becomes request.state; None: the peer showed no certificate.
+        # app_state becomes request.state; certificate None: the peer showed none.
         certificate = visitor.tls.getpeercert(binary_form=True)
         loop = asyncio.get_running_loop()
-        super().__init__(config=config, server_state=state, app_state={"certificate": certificate}, _loop=loop)
+        seen = {"certificate": certificate, "network": DeliveryRate(visitor.transport.get_extra_info("socket"))}
+        super().__init__(config=config, server_state=state, app_state=seen, _loop=loop)
         self._visitor = visitor
         self._on_lost = on_lost
         self._request_alarm = _Alarm(settings.request_s, self._give_up)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from netdump.errors import DumpNotFoundError, NetdumpError
+from netdump.index.packing import Packer
 from netdump.index.reading import Query, list_json, plan_json
 from netdump.index.record import State, dump_json, parse_time
 from netdump.index.runstream import pack_stream
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/v1/dumps":
             self._json(list_json(catalog.list(self._query())))
             return
-        rest = "log|headline|runs|receipt|plan|verify|segments/([0-9a-f.-]+seg)"
+        rest = "log|headline|runs|receipt|plan|verify|segments/([0-9a-f.-]+seg)(?:/packed)?"
         match = re.fullmatch(rf"/v1/dumps/([0-9a-f]+)(?:/({rest}))?", path)
         assert match is not None, path
         dump_id, what, name = match.groups()
@@ -164,11 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status is not None:
             self._answer(fault.status, b"nothing that a collector says")
             return
+        if self.path.endswith("/packed") or "/packed?" in self.path:
+            data = data[int(parse_qs(urlsplit(self.path).query)["from"][0]) :]
+            data = b"".join(Packer().pack(data[at : at + 4096]) for at in range(0, len(data), 4096))
         start = 0
         if (wanted := self.headers.get("Range")) and not fault.no_range:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-")) + fault.shift
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, size = int(first) + fault.shift, len(data)
+            data = data[: int(last) + 1 if last else size]
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{size}")
         else:
             self.send_response(200)
         body = bytearray(data[start:])

@@ -20,14 +20,16 @@ from netdump.errors import (
     DumpNotFoundError,
     IncompleteDumpError,
     NetdumpError,
+    RemoteError,
     StorageFaultError,
     UnreachableError,
 )
+from netdump.index.packing import unpack_pieces
 from netdump.pki import client_context
 from netdump.pki.endpoint import Endpoint
 from netdump.remote import fetch as fetch_module
 from netdump.remote.api import ApiClient
-from netdump.remote.fetch import Fetched, default_name, fetch
+from netdump.remote.fetch import Fetched, Transfer, default_name, fetch
 from netdump.remote.patience import Patience
 from netdump.remote.staging import SUFFIX
 from netdump.store import Restoration
@@ -81,7 +83,7 @@ class Flaky:
 
 
 def get(catalog: Any, dump_id: str, target: Path, progress: Counting | None = None, **options: Any) -> Fetched:
-    options = {"patience": QUICK, **options}
+    options = {"patience": QUICK, "transfer": Transfer.PLAIN, **options}
     return fetch(catalog, catalog.show(dump_id), target, progress or Counting(), **options)
 
 
@@ -126,6 +128,41 @@ def test_over_the_network(api: FakeApi, store: Store, target: Path) -> None:
         get(client, dump_id, target)
     assert target.read_bytes() == sample.image
     assert left(target) == ["core"]
+
+
+@pytest.mark.parametrize("cut", [0, 5, 300, None])
+def test_packed_on_the_way(api: FakeApi, store: Store, target: Path, cut: int | None) -> None:
+    sample = Sample(pages=205)
+    dump_id = sample.store(store)
+    api.faults.extend([Fault(cut=cut)] if cut is not None else [])
+    bundle = api.bundle()
+    with ApiClient(bundle.api, client_context(bundle), connections=2) as client:
+        fetched = get(client, dump_id, target, jobs=2, transfer=Transfer.PACKED)
+    assert target.read_bytes() == sample.image
+    assert 0 < fetched.transferred < sum(segment.bytes for segment in fetched.plan.segments)
+    assert all(request.endswith("&always=1") for request in api.requests if "/segments/" in request)
+
+
+def test_by_default_the_collector_says_whether_it_packs(api: FakeApi, store: Store, target: Path) -> None:
+    sample = Sample()
+    dump_id = sample.store(store)
+    bundle = api.bundle()
+    with ApiClient(bundle.api, client_context(bundle)) as client:
+        fetch(client, client.show(dump_id), target, Counting(), jobs=1)
+    assert target.read_bytes() == sample.image
+    asked = [request for request in api.requests if "/segments/" in request]
+    assert asked
+    assert all("/packed?from=0&always=0" in request for request in asked)
+
+
+def test_a_packed_stream_that_is_none_is_refused(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    class Hostile(Flaky):
+        def read_packed(self, dump_id: str, name: str, offset: int, *, always: bool) -> Iterator[tuple[bytes, int]]:
+            return unpack_pieces([b"\xff" * 100])
+
+    with pytest.raises(RemoteError, match="no collector sends that"):
+        get(Hostile(catalog, lambda pieces, *_: pieces), Sample().store(store), target, transfer=Transfer.PACKED)
+    assert not target.exists()
 
 
 def test_damage_on_the_way_is_fetched_again(store: Store, catalog: LocalCatalog, target: Path) -> None:
@@ -415,14 +452,14 @@ import sys
 from pathlib import Path
 from netdump.pki import Bundle
 from netdump.remote.api import ApiClient
-from netdump.remote.fetch import fetch
+from netdump.remote.fetch import Transfer, fetch
 
 class Quiet:
     def begin(self, total, done): pass
     def advance(self, count): pass
 
 with ApiClient.of_bundle(Bundle.load(Path(sys.argv[1]))) as client:
-    fetch(client, client.show(sys.argv[2]), Path(sys.argv[3]), Quiet(), jobs=2)
+    fetch(client, client.show(sys.argv[2]), Path(sys.argv[3]), Quiet(), jobs=2, transfer=Transfer.PLAIN)
 """
 
 

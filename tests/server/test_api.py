@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from netdump.pki import Authority, Role
-from netdump.server import dumps, enrolment, runs
+from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Host, Rig, issue
@@ -49,13 +49,15 @@ MATRIX = [
     Row("GET", "/v1/dumps/{id}/plan", False, False, True, True),
     Row("GET", "/v1/dumps/{id}/runs", False, False, True, True),
     Row("GET", "/v1/dumps/{id}/segments/{name}", False, False, True, True),
+    Row("GET", "/v1/dumps/{id}/segments/{name}/packed", False, False, True, True),
     Row("POST", "/v1/dumps/{id}/verify", False, False, True, True),
     Row("DELETE", "/v1/dumps/{id}", False, False, False, True),
 ]
 
 
 def test_the_matrix_knows_every_route() -> None:
-    routes = {(endpoint.method, endpoint.path) for endpoint in enrolment.ENDPOINTS + dumps.ENDPOINTS + runs.ENDPOINTS}
+    endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
+    routes = {(endpoint.method, endpoint.path) for endpoint in endpoints}
     assert routes == {(row.method, row.path) for row in MATRIX}
 
 
