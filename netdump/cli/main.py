@@ -31,6 +31,31 @@ CLIENT_NEEDS = {"cryptography", "rich", "zstandard"}
 WRITERS = {"click.utils", "rich.console"}
 
 
+def _broken(name: str, error: ModuleNotFoundError) -> click.Command:
+    """What stands in for a command that lacks a package: the list of all commands has it, and using it says why."""
+
+    def complain(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        raise error
+
+    return click.Command(
+        name,
+        callback=complain,
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        short_help=f"({_missing(error)})".replace(", which is not installed", ""),
+        context_settings={"ignore_unknown_options": True},
+        add_help_option=False,
+    )
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """Which package is missing, and how to get it. Raises error if it is none of ours."""
+    top = (error.name or "").partition(".")[0]
+    if top not in SERVER_EXTRA | CLIENT_NEEDS:
+        raise error
+    what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
+    return f"needs {error.name}, which is not installed: pip install '{what}'"
+
+
 class Commands(click.Group):
     """A group whose members are the cmd_*.py files beside this one, imported when first used."""
 
@@ -43,7 +68,10 @@ class Commands(click.Group):
         """Import and return one command; None if there is none of that name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = import_module(f"netdump.cli.{PREFIX}{cmd_name.replace('-', '_')}")
+        try:
+            module = import_module(f"netdump.cli.{PREFIX}{cmd_name.replace('-', '_')}")
+        except ModuleNotFoundError as error:
+            return _broken(cmd_name, error)
         if not gc.isenabled():  # netdump/__main__.py
             gc.freeze()
             gc.enable()
@@ -95,11 +123,7 @@ def main(arguments: list[str]) -> int:
 
 def report_missing(error: ModuleNotFoundError, arguments: list[str]) -> int:
     """Tell the user which package a command line lacks. Returns the exit status; raises error if it is none of ours."""
-    top = (error.name or "").partition(".")[0]
-    if top not in SERVER_EXTRA | CLIENT_NEEDS:
-        raise error
-    what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
-    missing = DependencyError(f"this command needs {error.name}, which is not installed: pip install '{what}'")
+    missing = DependencyError(f"this command {_missing(error)}")
     report(missing, as_json="--json" in arguments)
     return missing.exit_status
 

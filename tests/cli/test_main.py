@@ -107,3 +107,21 @@ def test_any_other_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(group.netdump_command, "main", fail)
     with pytest.raises(ModuleNotFoundError):
         group.main(["list"])
+
+
+def test_the_list_of_commands_does_without_what_some_of_them_lack() -> None:
+    script = (
+        "import sys\nfor name in ('zstandard', 'sqlalchemy', 'cryptography'): sys.modules[name] = None\n"
+        "from netdump.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+    listed = run("--help")
+    assert listed.returncode == 0
+    assert "fetch " in listed.stdout
+    assert "(needs zstandard: pip install" in " ".join(listed.stdout.split())
+    used = run("fetch", "--help", "3f9c")
+    assert (used.returncode, used.stdout) == (DependencyError.exit_status, "")
+    assert "needs zstandard, which is not installed: pip install 'netdump'" in used.stderr
