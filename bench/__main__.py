@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
     results = Results(rounds)
-    wanted = arguments.only.split(",") if arguments.only else list(stages.STAGES)
+    wanted = arguments.only or list(stages.STAGES)
     if arguments.only and arguments.json.exists():
         results.figures.update(json.loads(arguments.json.read_text())["figures"])  # of the stages that do not run now
     begun = time.monotonic()
@@ -70,12 +70,20 @@ def _workplace(arguments: argparse.Namespace) -> Iterator[stages.Workplace]:
         shutil.rmtree(far)
 
 
+def _stages(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in stages.STAGES]:
+        wrong, known = ", ".join(map(repr, unknown)), ", ".join(stages.STAGES)
+        raise argparse.ArgumentTypeError(f"there is no stage {wrong}, but {known}")
+    return names
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--quick", action="store_true", help="a smoke run of less than a minute: small cores, two rounds")
     add("--rounds", type=int, metavar="N", help=f"rounds that count (default {ROUNDS})")
-    add("--only", metavar="STAGE,…", help=f"of {', '.join(stages.STAGES)}")
+    add("--only", type=_stages, metavar="STAGE,…", help=f"of {', '.join(stages.STAGES)}")
     add("--json", type=Path, default=CACHE / "results.json", metavar="FILE", help="where all figures go")
     add("--update-docs", action="store_true", help="put the tables into docs/performance.md")
     add(

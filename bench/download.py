@@ -1,8 +1,12 @@
-"""The way back: a core fetched to a desk, by netdump and by scp and rsync from where it lies as an ELF file."""
+"""The way back: a core fetched to a desk, by netdump and by scp and rsync from where it lies as an ELF file.
+
+The core is sent here uncompressed, as a host on a fast network does: so it lies at the collector.
+"""
 
 from __future__ import annotations
 
 import filecmp
+import json
 from typing import TYPE_CHECKING
 
 from bench import upload
@@ -12,21 +16,38 @@ from bench.process import PYTHON, BenchError, Place, pipeline
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.index.record import DumpRecord
+
 
 def ours(arena: upload.Arena, core: Path) -> Contestant:
     """netdump fetch, of a dump that is sent here and now. It verifies every digest and syncs what it wrote."""
-    arena.launcher.measure(upload.send_command(core, arena.collector.host, "-d", "0"), Place())
-    (dump,) = arena.collector.settle()
+    dump = stored_dump(arena, core)
     target = arena.far_folder / "fetched"
     argv = [PYTHON, "-m", "netdump", "fetch", dump.id, "-o", str(target), "--config", str(arena.collector.analyst)]
-    return Contestant("netdump fetch", arena.client, lambda: argv, lambda: _check(core, target), ours=True)
+
+    def finish() -> int:
+        output = arena.launcher.output()
+        _check(core, target)
+        return int(json.loads(output[output.index("{") :])["transferred_bytes"])
+
+    return Contestant("netdump fetch", arena.client, lambda: [*argv, "--json"], finish, ours=True)
 
 
-def scp(arena: upload.Arena, core: Path) -> Contestant:
-    """scp of the ELF file, and a sync of it."""
+def stored_dump(arena: upload.Arena, core: Path) -> DumpRecord:
+    """The core at the collector, sent if it is not there."""
+    if not arena.collector.dumps():
+        bundle = upload.bundle_with(arena, ["compression = 0"])
+        arena.launcher.measure(upload.send_command(core, bundle, "-d", "0"), Place(namespace=arena.client.namespace))
+    (dump,) = arena.collector.settle()
+    return dump
+
+
+def scp(arena: upload.Arena, core: Path, options: str = "") -> Contestant:
+    """scp of the ELF file, and a sync of it. options: -C compresses; how much crosses the wire then it does not say."""
     target = arena.far_folder / "fetched"
-    argv = pipeline(f"{arena.sshd.scp} far:{core} {target} && sync {target}")
-    return Contestant("scp", arena.client, lambda: argv, lambda: _check(core, target))
+    argv = pipeline(f"{arena.sshd.scp} {options} far:{core} {target} && sync {target}")
+    name = f"scp {options}".strip()
+    return Contestant(name, arena.client, lambda: argv, lambda: 0 if options else _check(core, target))
 
 
 def rsync(arena: upload.Arena, core: Path) -> Contestant:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench import ingest, upload
+from bench import ingest, interruption, upload
 from bench.process import PYTHON, BenchError
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def measure(arena: upload.Arena, core: Path, target: Path) -> tuple[tuple[str, ...], float, float]:
-    """The cells of a row, and the peaks of client and collector in MiB."""
+def measure(
+    arena: upload.Arena, core: Path, target: Path
+) -> tuple[tuple[str, ...], float, float, list[tuple[str, ...]]]:
+    """The cells of a row, the peaks of client and collector in MiB, and the rows of reading here and there."""
     collector, launcher = arena.collector, arena.launcher
     ingest.reset_peak(collector.pid)
     sent = launcher.measure(upload.send_command(core, collector.host, "-d", "1"), arena.client)
@@ -27,7 +29,8 @@ def measure(arena: upload.Arena, core: Path, target: Path) -> tuple[tuple[str, .
     if target.stat().st_size != core.stat().st_size:
         raise BenchError(f"{target} has another size than {core}")
     target.unlink()
+    places = interruption.seek(arena, dump.id)
     collector.clear()
     client = sent.peak_bytes / MIB
     cells = (f"{sent.seconds:.2f}", f"{client:.0f}", f"{far:.0f}", *(f"{seconds:.2f}" for seconds in times))
-    return cells, client, far
+    return cells, client, far, places

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench import cores, curve, download, filtering, growth, hosts, ingest, links, upload
+from bench import cores, curve, download, filtering, growth, hosts, ingest, interruption, links, upload
 from bench.collector import collector
 from bench.contest import Outcome, hold
 from bench.process import PYTHON, Launcher, Place, on_cpus, run, split_cpus
@@ -101,7 +101,9 @@ def one_cpu(work: Workplace, results: Results) -> None:
         outcome = work.contest(
             results, "upload.real.d1", f"Real core of {_size(real)}, -d 1, client on one CPU", everyone
         )
-        _limit(work, results, "real", real, outcome)
+        tiny = upload.ours(arena, cores.tiny_core(work.cache), 1)
+        idle = hold("idle", "Core of 10 KiB", [tiny], work.launcher, rounds=work.rounds, say=_say).results[0].seconds
+        _limit(work, results, "real", real, outcome=outcome, idle=idle)
         some = [
             upload.ours(arena, mixed, 1),
             upload.makedumpfile(arena, mixed, 1),
@@ -110,7 +112,7 @@ def one_cpu(work: Workplace, results: Results) -> None:
         ]
         title = f"Generated core of {_size(mixed)}, -d 1, client on one CPU"
         outcome = work.contest(results, "upload.mixed.d1", title, some)
-        _limit(work, results, "mixed", mixed, outcome)
+        _limit(work, results, "mixed", mixed, outcome=outcome, idle=idle)
 
 
 def all_cpus(work: Workplace, results: Results) -> None:
@@ -288,6 +290,17 @@ def fetching(work: Workplace, results: Results) -> None:
         outcome = work.contest(results, "fetch", title, contestants)
         theirs = next(result for result in outcome.results if result.name == "scp")
         results.figures["fetch.ratio"] = round(outcome.ours().seconds / theirs.seconds, 3)
+    if links.can_make_links() and not work.quick:
+        with links.link() as wire, work.arena(link=wire) as arena:
+            entrants = [download.ours(arena, real), download.scp(arena, real), download.scp(arena, real, "-C")]
+            for rate, name in links.RATES.items():
+                wire.limit(rate)
+                work.contest(results, f"fetch.{rate}", f"Fetching the real core of {_size(real)}, {name}", entrants)
+            wire.limit("1gbit")
+            dump = download.stored_dump(arena, real)
+            rows = interruption.resume(arena, dump.id, arena.far_folder / "fetched")
+            title = "A fetch of the real core at 1 Gbit/s, uncompressed, that is killed and started again"
+            results.tables.append(Table("resume", title, ("fetch", "s", "MB"), rows))
 
 
 def page_filter(work: Workplace, results: Results) -> None:
@@ -329,19 +342,21 @@ def scale(work: Workplace, results: Results) -> None:
     with work.arena() as arena:
         for size in (1, 16) if work.quick else (1, 16, 256, 4096):
             core = cores.sparse_core(work.bench, size)
-            row, client, far = growth.measure(arena, core, work.bench / "fetched")
+            row, client, far, places = growth.measure(arena, core, work.bench / "fetched")
             peaks.append((client, far))
             table.rows.append((f"{size} GiB", *row))
             _say(f"scale: {table.rows[-1]}")
             core.unlink()
     results.tables.append(table)
+    title = f"Reading in the middle of an image of {table.rows[-1][0]}, afterwards: medians"
+    results.tables.append(Table("seek", title, ("what", "ms"), places))
     results.figures["scale.client_growth"] = round(peaks[-1][0] / peaks[0][0], 3)
     results.figures["scale.collector_growth"] = round(peaks[-1][1] / peaks[0][1], 3)
     results.note_peak(max(client for client, _ in peaks) * MIB)
 
 
-def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Outcome) -> None:
-    """The parts of the one-core limit beside what the client took, both without start-up and with it."""
+def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome: Outcome, idle: float) -> None:
+    """The parts of the one-core limit beside what the client took, and what it takes for next to nothing."""
     certificate = work.bench / "parts.pem"
     if not certificate.exists():
         request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -352,7 +367,11 @@ def _limit(work: Workplace, results: Results, name: str, core: Path, outcome: Ou
     total, took = sum(best.values()), outcome.ours().seconds
     header = ("part", "s")
     rows: list[tuple[str, ...]] = [(part, f"{seconds:.3f}") for part, seconds in best.items()]
-    rows += [("**sum: the one-core limit**", f"{total:.3f}"), ("netdump send, all of it", f"{took:.3f}")]
+    rows += [
+        ("**sum: the one-core limit**", f"{total:.3f}"),
+        ("netdump send, all of it", f"{took:.3f}"),
+        ("of that start-up, handshake, receipt: a core of 10 KiB", f"{idle:.3f}"),
+    ]
     results.tables.append(Table(f"limit.{name}", f"One-core limit, {outcome.title}", header, rows))
     results.figures[f"limit.{name}.share"] = round(total / took, 3)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import zstandard
+
+import netdump
 from bench.contest import Contestant
 from bench.process import PYTHON, BenchError, Launcher, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from bench.collector import Collector
     from bench.process import Place
@@ -32,13 +35,15 @@ class Arena:
 
 def send_command(core: Path, bundle: Path, *options: str) -> list[str]:
     """`netdump send`, as the capture image runs it."""
-    program = "import sys; from netdump.client.__main__ import run; run(sys.argv[1:])"
-    return [PYTHON, "-I", "-B", "-c", program, str(core), "--config", str(bundle), "--json", "-q", *options]
+    # The image has its modules on the path by itself; here it takes what `site` would add, without the time that takes.
+    path = [str(Path(str(module.__file__)).parents[1]) for module in (netdump, zstandard)]
+    program = f"import sys; sys.path[:0] = {path}; from netdump.client.__main__ import run; run(sys.argv[1:])"
+    return [PYTHON, "-I", "-S", "-B", "-c", program, str(core), "--config", str(bundle), "--json", "-q", *options]
 
 
 def ours(arena: Arena, core: Path, level: int, *, settings: Sequence[str] = (), name: str = "") -> Contestant:
     """netdump send. settings: lines for [send] of the bundle."""
-    bundle = _bundle_with(arena, settings)
+    bundle = bundle_with(arena, settings)
 
     def finish() -> int:
         wire_bytes = json.loads(arena.launcher.output().splitlines()[-1])["wire_bytes"]
@@ -89,7 +94,8 @@ def _arrived(target: Path) -> int:
     return size
 
 
-def _bundle_with(arena: Arena, settings: Sequence[str]) -> Path:
+def bundle_with(arena: Arena, settings: Sequence[str]) -> Path:
+    """The host's bundle with settings as lines of [send]."""
     if not settings:
         return arena.collector.host
     path = arena.bundles / ("-".join(settings).replace(" ", "").replace("=", "") + f"-{arena.collector.pid}.toml")
