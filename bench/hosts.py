@@ -88,12 +88,15 @@ def make_contexts(folder: Path, count: int) -> list[ssl.SSLContext]:
 
 @dataclass(slots=True)
 class Journey:
-    """How one dump was delivered. Times of time.monotonic. ack_seconds: from a chunk's sending to its ACK."""
+    """How one dump was delivered. Times of time.monotonic. ack_seconds: from a chunk's sending to its ACK.
 
+    queued: connections on which chunks had to wait for other dumps.
+    """
+
+    dump_id: bytes
     began: float = 0.0
-    admitted: float = 0.0
-    headline: float = 0.0
     ended: float = 0.0
+    queued: int = 0
     attempts: int = 0
     wire_bytes: int = 0
     ack_seconds: list[float] = field(default_factory=list)
@@ -102,14 +105,18 @@ class Journey:
 class LightHost:
     """One host with one dump."""
 
-    def __init__(self, address: tuple[str, int], context: ssl.SSLContext, cargo: Cargo, dump_id: bytes) -> None:
+    def __init__(
+        self, address: tuple[str, int], context: ssl.SSLContext, cargo: Cargo, dump_id: bytes, source: str = "127.0.0.1"
+    ) -> None:
+        """address: the collector's. source: the host's own, any of 127.0.0.0/8."""
         self._address = address
+        self._source = source
         self._context = context
         self._cargo = cargo
         self._dump_id = dump_id
         self._acked = asyncio.Event()
         self._sent_at: dict[int, float] = {}  # by the image offset that a chunk ends at
-        self.journey = Journey()
+        self.journey = Journey(dump_id)
 
     async def deliver(self, dials: asyncio.Semaphore, deadline: float) -> Journey:
         """Send until there is a receipt. Raises TimeoutError at the deadline, seconds of time.monotonic."""
@@ -121,7 +128,6 @@ class LightHost:
                 word = await self._attempt(dials)
                 if isinstance(word, Receipt):
                     self.journey.ended = time.monotonic()
-                    self.journey.headline = self.journey.headline or self.journey.ended
                     return self.journey
                 if isinstance(word, Defer):
                     pause = float(word.seconds)
@@ -131,7 +137,9 @@ class LightHost:
 
     async def _attempt(self, dials: asyncio.Semaphore) -> Message:
         async with dials:
-            reader, writer = await asyncio.open_connection(*self._address, ssl=self._context)
+            reader, writer = await asyncio.open_connection(
+                *self._address, ssl=self._context, local_addr=(self._source, 0)
+            )
         writer.transport.set_write_buffer_limits(high=1 << 21)
         try:
             return await self._talk(reader, writer)
@@ -146,20 +154,22 @@ class LightHost:
         word = await self._hear(core, reader, writer)
         if not isinstance(word, Resume):
             return word
-        self.journey.admitted = self.journey.admitted or time.monotonic()
+        self.journey.queued += not word.credit
         if not word.headline:
             writer.write(core.send(cargo.headline, time.monotonic()))
         ledger = Ledger(self._dump_id, cargo.size)
         ledger.resume(word)
-        listener = asyncio.create_task(self._listen(core, reader, writer))
+        sender = asyncio.create_task(self._send(core, writer, ledger, word.offset))
         try:
-            await self._send_chunks(core, writer, ledger, word.offset)
-            last = ledger.last
-            root = root_digest(last.chain, cargo.size, last.chunks)
-            writer.write(core.send(Finish(cargo.size, last.chunks, root), time.monotonic()))
-            return await listener
+            return await self._listen(core, reader, writer)
         finally:
-            listener.cancel()
+            sender.cancel()
+
+    async def _send(self, core: Connection, writer: asyncio.StreamWriter, ledger: Ledger, start: int) -> None:
+        await self._send_chunks(core, writer, ledger, start)
+        last = ledger.last
+        root = root_digest(last.chain, self._cargo.size, last.chunks)
+        writer.write(core.send(Finish(self._cargo.size, last.chunks, root), time.monotonic()))
 
     async def _send_chunks(self, core: Connection, writer: asyncio.StreamWriter, ledger: Ledger, start: int) -> None:
         for chunk, raw in zip(self._cargo.chunks, self._cargo.raw, strict=True):
@@ -179,9 +189,8 @@ class LightHost:
         while True:
             word = await self._hear(core, reader, writer)
             if isinstance(word, Ack):
-                now = time.monotonic()
-                self.journey.headline = self.journey.headline or now
-                self.journey.ack_seconds.append(now - self._sent_at[word.offset])
+                if word.offset in self._sent_at:
+                    self.journey.ack_seconds.append(time.monotonic() - self._sent_at[word.offset])
                 self._acked.set()
             else:
                 return word

@@ -22,16 +22,8 @@ if TYPE_CHECKING:
 DUMP_ID_BYTES: Final = 16
 PATIENCE: Final = 300.0
 
-# A collector for load: one machine plays all the hosts.
-LIMITS: Final = (
-    "[limits]",
-    "connections = 4096",
-    "connections_per_source = 4096",
-    "handshakes_per_source = 8",
-    "active_dumps = 1024",
-    "[store]",
-    "keep_vmcore = false",
-)
+# Of a collector for load: sixty-four hosts at one address send at the same time.
+LOAD: Final = ("[limits]", "active_dumps = 64", "connections_per_source = 128", "[store]", "keep_vmcore = false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +98,20 @@ async def _crash_all(
 
     async def host(number: int, context: ssl.SSLContext) -> Journey | None:
         await asyncio.sleep(minute * number / len(contexts))
+        source = f"127.1.{number >> 8}.{number & 255}"
         try:
-            return await LightHost(address, context, cargo, secrets.token_bytes(DUMP_ID_BYTES)).deliver(dials, deadline)
+            name = secrets.token_bytes(DUMP_ID_BYTES)
+            return await LightHost(address, context, cargo, name, source).deliver(dials, deadline)
         except TimeoutError:
             return None
 
     return await asyncio.gather(*(host(number, context) for number, context in enumerate(contexts)))
+
+
+def headline_seconds(collector: Collector, journey: Journey) -> float:
+    """How long after its crash a host's headline was in the store: when the file was made says it."""
+    made = (collector.folder / "dumps" / journey.dump_id.hex() / "headline").stat().st_mtime
+    return made - (time.time() - time.monotonic()) - journey.began
 
 
 def _address(collector: Collector) -> tuple[str, int]:

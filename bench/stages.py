@@ -65,13 +65,13 @@ class Workplace:
             yield upload.Arena(running, sshd, sink, bench, near, self.launcher)
 
     @contextmanager
-    def loaded_collector(self, place: Place) -> Iterator[Collector]:
-        """A collector that lets one machine play many hosts."""
+    def loaded_collector(self, place: Place, *settings: str) -> Iterator[Collector]:
+        """A collector for many hosts, which this machine plays. settings: lines of its config.toml."""
         folder, bundles = self.far / "load", self.bench / "load"
         for each in (folder, bundles):
             shutil.rmtree(each, ignore_errors=True)
         bundles.mkdir(mode=0o700)
-        with collector(folder, bundles, "127.0.0.1", place, *ingest.LIMITS) as running:
+        with collector(folder, bundles, "127.0.0.1", place, *settings) as running:
             yield running
         shutil.rmtree(folder)
 
@@ -234,7 +234,7 @@ def collector_load(work: Workplace, results: Results) -> None:
     for level, kind in ((1, "zstd level 1"), (0, "stored")):
         cargo = hosts.load_cargo(core, level)
         for count in (1, 8) if work.quick else (1, 8, 64):
-            with work.loaded_collector(Place(far)) as running, on_cpus(near):
+            with work.loaded_collector(Place(far), *ingest.LOAD) as running, on_cpus(near):
                 load = ingest.load(running, hosts.make_contexts(running.folder, count), cargo, max(1, 8 // count))
             table.rows.append(
                 (
@@ -263,9 +263,9 @@ def crashing_fleet(work: Workplace, results: Results) -> None:
     near, far = split_cpus()
     with work.loaded_collector(Place(far)) as running, on_cpus(near):
         journeys = ingest.fleet(running, hosts.make_contexts(running.folder, count), cargo, minute)
+        waits = sorted(ingest.headline_seconds(running, journey) for journey in journeys if journey is not None)
         stored = sum(dump.image_bytes == cargo.size for dump in running.dumps()) if count <= 200 else None
     done = [journey for journey in journeys if journey is not None]
-    waits = sorted(journey.headline - journey.began for journey in done)
     whole = sorted(journey.ended - journey.began for journey in done)
     results.figures["fleet.lost"] = len(journeys) - len(done)
     results.figures["fleet.headline_s"] = round(waits[-1], 2)
@@ -275,6 +275,7 @@ def crashing_fleet(work: Workplace, results: Results) -> None:
         *([("found in the collector's list", str(stored))] if stored is not None else []),
         ("headline durable, median and slowest, s after the crash", f"{waits[len(waits) // 2]:.2f}, {waits[-1]:.2f}"),
         ("receipt, median and slowest, s after the crash", f"{whole[len(whole) // 2]:.2f}, {whole[-1]:.2f}"),
+        ("had to wait for other dumps, their headline delivered", str(sum(journey.queued > 0 for journey in done))),
         ("most attempts of one host", str(max(journey.attempts for journey in done))),
     ]
     title = f"{count} hosts crash within {minute:.0f} s, {cargo.size / 1e6:.1f} MB each"

@@ -245,6 +245,7 @@ class Delivery:
             headline=self._image.headline,
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
+            on_queue=lambda: self._console.say(f"{site.address} takes the headline; for pages, other dumps come first"),
             effort=self._effort,
             clock=self._clock,
             records_max=self._records_max,

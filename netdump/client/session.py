@@ -56,7 +56,8 @@ class Session:
     """Delivers one dump over one link; used once.
 
     open_stream: begins the chunks at an image offset. headline: made when asked for. on_turn: called often, with the
-    acknowledged image offset. effort: is told how sending goes. resume: what the collector said, once it has.
+    acknowledged image offset. on_queue: called once if chunks have to wait.
+    effort: is told how sending goes. resume: what the collector said, once it has.
     advanced: it acknowledged something new on this connection. records_max: see netdump.client.link.RECORDS_MAX.
     """
 
@@ -70,6 +71,7 @@ class Session:
         headline: Callable[[], Headline],
         open_stream: Callable[[int], ChunkStream],
         on_turn: Callable[[int], None],
+        on_queue: Callable[[], None],
         effort: Effort | None = None,
         clock: Callable[[], float] = time.monotonic,
         records_max: int = RECORDS_MAX,
@@ -83,6 +85,7 @@ class Session:
         self._headline = headline
         self._open_stream = open_stream
         self._on_turn = on_turn
+        self._on_queue = on_queue
         self._effort = effort
         self._clock = clock
         self._records_max = records_max
@@ -122,17 +125,26 @@ class Session:
         self._ledger.resume(resume)
         if not resume.headline:
             self._send(self._headline())
-        stream = self._open_stream(resume.offset)
-        try:
-            self._send_chunks(stream)
-        finally:
-            stream.close()
+        self._queue()
+        if self._end is None:
+            stream = self._open_stream(resume.offset)
+            try:
+                self._send_chunks(stream)
+            finally:
+                stream.close()
         if self._end is None and not self._keys_used_up:
             last = self._ledger.last
             root = root_digest(last.chain, hello.image_bytes, last.chunks)
             self._send(Finish(hello.image_bytes, last.chunks, root))
             while self._end is None:
                 self._turn()
+
+    def _queue(self) -> None:
+        """Wait until the collector takes chunks, if it does not yet [W-37]."""
+        if not self._core.credit:
+            self._on_queue()
+        while self._end is None and not self._core.credit:
+            self._turn()
 
     @property
     def _keys_used_up(self) -> bool:

@@ -1,4 +1,4 @@
-"""Who may send what now: connections of a host, seats for dumps that arrive, quotas.
+"""Who may send what: connections of a host, sizes, quotas, room. Whose turn it is to send is for seats.py.
 
 Pure decisions; facts about disk and index come as arguments.
 A dump that is complete already is answered with its receipt and never comes here.
@@ -54,17 +54,10 @@ class HostGate:
 
 
 class Admission:
-    """The seats. Belongs to the event loop: a decision and its bookkeeping are one step."""
+    """Whether a dump is taken in at all. Pure decisions."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._seats: Counter[str] = Counter()
-        self._taken = 0
-
-    @property
-    def taken(self) -> int:
-        """Dumps that hold a seat now."""
-        return self._taken
 
     def image(self, image_bytes: int) -> wire.Decline | None:
         """Is an image of this size accepted at all?"""
@@ -88,22 +81,3 @@ class Admission:
         if room < (Room.PLENTY if new else Room.LOW):
             return wire.Defer(limits.defer_s, "the collector is short of space")
         return None
-
-    def take_seat(self, host: str) -> wire.Defer | None:
-        """Set a seat aside for one dump of host; every seat taken is given back with leave_seat. None: it has one."""
-        limits = self._limits
-        if self._seats[host] >= limits.active_dumps_per_host:
-            return wire.Defer(limits.defer_s, "other dumps of this host are arriving")
-        if self._taken >= limits.active_dumps:
-            return wire.Defer(limits.defer_s, "as many dumps as the collector takes at a time are arriving")
-        self._seats[host] += 1
-        self._taken += 1
-        return None
-
-    def leave_seat(self, host: str) -> None:
-        """Give a seat back."""
-        assert self._seats[host] > 0
-        self._seats[host] -= 1
-        self._taken -= 1
-        if not self._seats[host]:
-            del self._seats[host]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError, StoreError
+from netdump.server.seats import CREDIT_FIRST, VAST_BYTES
 from netdump.server.space import Room, SpaceWatch
 from netdump.store import DumpWriter, Durable, verify_chunk, verify_headline
 
@@ -43,8 +44,8 @@ class Ending(NamedTuple):
 class Line(Protocol):
     """The connection, as an arrival sees it. None of these blocks or raises, whatever became of the connection."""
 
-    def acknowledge(self, offset: int) -> None:
-        """Send ACK."""
+    def acknowledge(self, offset: int, credit: int | None = None) -> None:
+        """Send ACK. credit: None, if it is as before."""
 
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         """These frames are stored, nobody looks at them any more."""
@@ -113,9 +114,22 @@ def _verify(chunk: wire.Chunk) -> int:
 
 
 class Arrival:
-    """Takes the messages of one connection from RESUME on. `run` is its life."""
+    """Takes the messages of one connection from RESUME on. `run` is its life.
 
-    def __init__(self, line: Line, writer: DumpWriter, workshop: Workshop, journal: Journal, quota_bytes: int) -> None:
+    credit: of the host that sends (RESUME of one that has to wait says 0), taken from the argument of that name at
+    every acknowledgement anew. introduced: is set when the headline is durable.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        writer: DumpWriter,
+        workshop: Workshop,
+        journal: Journal,
+        *,
+        quota_bytes: int,
+        credit: Callable[[], int],
+    ) -> None:
         self._line = line
         self._writer = writer
         self._workshop = workshop
@@ -131,6 +145,19 @@ class Arrival:
         self._waits = False
         self._holds = False
         self._held_most: Final = workshop.ingest.credit_bytes + workshop.storage.publish_bytes
+        self._segment_bytes = workshop.storage.publish_bytes
+        if writer.origin.image_bytes >= VAST_BYTES:
+            self._segment_bytes = max(self._segment_bytes, workshop.ingest.credit_bytes // 2)
+        self._share = credit
+        self.credit = min(credit(), CREDIT_FIRST)
+        self.introduced: Final = asyncio.Event()
+        if writer.has_headline:
+            self.introduced.set()
+
+    def admit(self) -> None:
+        """The host, which had to wait, may send chunks now."""
+        self.credit = min(self._share(), CREDIT_FIRST)
+        self._line.acknowledge(self._writer.durable.offset, self.credit)
 
     # The connection's side
 
@@ -235,16 +262,18 @@ class Arrival:
             self._queue.popleft()
             cost += verified.result() + wire.CHUNK_COST_FLOOR
             size += len(message.frame)
-            full = self._is_full(cost, size)
+            full = size >= self._segment_bytes or self._is_owed(cost, self._workshop.ingest.credit_bytes)
+        # What its share of credit has made due can still grow by what is here already: larger segments, fewer syncs.
+        full = full or (not self._queue and self._is_owed(cost, self.credit))
         await self._write(batch, publish=full or (self._due is not None and self._loop.time() >= self._due))
         self._queued_bytes -= sum(len(chunk.frame) for chunk, _ in batch)
         self._line.forget(chunk.frame for chunk, _ in batch)
         self._bound_memory()
 
-    def _is_full(self, cost: int, size: int) -> bool:
-        """Is this much a segment? By its size, or because the host must not be kept waiting for credit [W-58]."""
-        credit = self._workshop.ingest.credit_bytes
-        return size >= self._workshop.storage.publish_bytes or 2 * cost >= credit or cost + FULL_CHUNK_COST > credit
+    @staticmethod
+    def _is_owed(cost: int, credit: int) -> bool:
+        """Must this much be acknowledged, so that the host is not kept waiting for credit [W-58]?"""
+        return 2 * cost >= credit or cost + FULL_CHUNK_COST > credit
 
     async def _publish(self) -> None:
         if self._writer.pending_bytes:
@@ -267,7 +296,8 @@ class Arrival:
         durable, size = published
         self._due = None
         self._stored_bytes += size
-        self._line.acknowledge(durable.offset)
+        credit, self.credit = self.credit, self._share()
+        self._line.acknowledge(durable.offset, self.credit if self.credit != credit else None)
         self._journal.progressed(durable, self._stored_bytes)
         if self._stored_bytes > self._quota_bytes:
             # No word of the protocol declines a dump under way; the host will be told when it comes back.
@@ -277,6 +307,7 @@ class Arrival:
         raw = await self._loop.run_in_executor(self._workshop.verifiers, verify_headline, message)
         await self._in_room(lambda: self._writer.put_headline(raw))
         self._journal.headline_stored()
+        self.introduced.set()
 
     async def _complete(self, message: wire.Finish) -> None:
         await self._in_room(lambda: self._writer.finish(message.root))

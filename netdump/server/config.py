@@ -85,6 +85,12 @@ class Ingest:
         wire.CREDIT_MAX,
         "what a host may have sent and not had acknowledged: bounds memory per dump, and what a cut costs",
     )
+    credit_total_bytes: int = _whole(
+        96 * MIB,
+        8 * MIB,
+        64 * GIB,
+        "the same for all hosts together, shared evenly (4 MiB each at least): how long an acknowledgement takes",
+    )
     keepalive_s: int = _whole(
         5, wire.KEEPALIVE_MIN, wire.KEEPALIVE_MAX, "a silent side says that it lives after this time"
     )
@@ -120,9 +126,12 @@ class Limits:
     connections_per_host_per_minute: int = _whole(
         240, 6, 60_000, "new connections of one host; what is more is cut, and the host tries again"
     )
-    active_dumps: int = _whole(16, 1, 4096, "dumps that arrive at the same time; more are told to come back")
-    active_dumps_per_host: int = _whole(
-        2, 1, 1024, "dumps of one host that arrive at the same time; more are told to come back"
+    active_dumps: int = _whole(
+        16, 1, 4096, "dumps whose pages arrive at the same time; others wait, their headline delivered"
+    )
+    active_dumps_per_host: int = _whole(2, 1, 1024, "the same for the dumps of one host")
+    waiting_dumps: int = _whole(
+        128, 1, 65_536, "dumps that wait, connected, until others are through; of more, the last ones come back later"
     )
     defer_s: int = _whole(
         15, wire.DEFER_MIN, wire.DEFER_MAX, "after how long hosts that were turned away for now come back"

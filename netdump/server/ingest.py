@@ -92,10 +92,10 @@ class HostConnection(asyncio.BufferedProtocol):
         self._send(resume)
         self.release()
 
-    def acknowledge(self, offset: int) -> None:
-        """Send ACK. Does nothing once the connection is over."""
+    def acknowledge(self, offset: int, credit: int | None = None) -> None:
+        """Send ACK, with another credit or as before. Does nothing once the connection is over."""
         if not self._over:
-            self._send(wire.Ack(offset))
+            self._send(wire.Ack(offset, credit))
 
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         """These frames are stored, and nobody looks at them any more: others may be received in their place."""
@@ -221,8 +221,8 @@ class HostConnection(asyncio.BufferedProtocol):
     def _watch_pace(self, now: float) -> None:
         """Is the host free to send? Then it is watched."""
         core = self._wire
-        streaming = core.state in (wire.State.HEADLINE, wire.State.STREAMING)
-        if streaming and not self._held and core.unacked_cost + FULL_CHUNK_COST <= core.credit:
+        streaming = core.state is wire.State.STREAMING and core.unacked_cost + FULL_CHUNK_COST <= core.credit
+        if (streaming or core.state is wire.State.HEADLINE) and not self._held:
             self._pace.watch(self._progress(), now)
         else:
             self._pace.pause()

@@ -16,6 +16,7 @@ from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
+from netdump.server.seats import Seat, Seats
 from netdump.store import Dump, DumpWriter, Origin, Store
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 8.0  # of the 10 seconds that a client waits for its answer [W-75]
 SOON_S: Final = 3  # when a dump that is busy now is expected to be free
+QUEUE_S: Final = 60.0  # that a host waits for its turn before it may try another collector
 BUSY_TRIES: Final = 5
 BUSY_PAUSE_S: Final = 0.1
 
@@ -64,7 +66,7 @@ class _Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A dump opened for a connection; it has a seat."""
+    """A dump opened for a connection."""
 
     writer: DumpWriter
     stored_bytes: int
@@ -93,6 +95,7 @@ class Reception:
         self._workshop = workshop
         self._limits = limits
         self._admission = Admission(limits)
+        self._seats = Seats(limits, workshop.ingest)
         self._recorder = recorder
         self._on_complete = on_complete
         self._audit = audit
@@ -120,7 +123,7 @@ class Reception:
                 del self._claims[key]
 
     async def _open(self, connection: HostConnection, hello: wire.Hello, before: _Claim | None) -> _Place | LastWord:
-        """Decide on a HELLO: an opened dump that has a seat, or the last word."""
+        """Decide on a HELLO: an opened dump, or the last word."""
         origin = Origin(
             id=hello.dump_id.hex(),
             host=connection.host,
@@ -153,14 +156,9 @@ class Reception:
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage)
-        refusal = refusal or self._admission.take_seat(origin.host)
         if refusal is not None:
             return refusal
-        try:
-            writer = await self._open_writer(origin, distrust=facts.damaged)
-        except BaseException:
-            self._admission.leave_seat(origin.host)
-            raise
+        writer = await self._open_writer(origin, distrust=facts.damaged)
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)
@@ -232,32 +230,64 @@ class Reception:
 
     async def _receive(self, connection: HostConnection, hello: wire.Hello, place: _Place) -> None:
         writer = place.writer
+        if not connection.is_open:
+            await self._on_disk(writer.close)
+            return
+        journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
+        whole = writer.durable.offset == hello.image_bytes  # nothing but FINISH is due, which needs no seat
+        seat = Seat(self._seats, connection.host)
+        usher: asyncio.Task[None] | None = None
         try:
-            if not connection.is_open:
-                await self._on_disk(writer.close)
-                return
-            journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
-            quota_bytes = self._limits.stored_bytes_per_host - place.usage.stored_bytes
-            arrival = Arrival(connection, writer, self._workshop, journal, quota_bytes)
-            connection.begin(self._resume(writer), arrival)
+            admitted = whole or seat.take()
+            arrival = Arrival(
+                connection,
+                writer,
+                self._workshop,
+                journal,
+                quota_bytes=self._limits.stored_bytes_per_host - place.usage.stored_bytes,
+                credit=functools.partial(self._seats.credit, hello.image_bytes),
+            )
+            connection.begin(self._resume(writer, arrival.credit if admitted else 0), arrival)
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
+            if not admitted:
+                usher = asyncio.create_task(self._usher(connection, hello, arrival, seat, writer.origin.created))
             ending = await arrival.run()
         finally:
-            self._admission.leave_seat(connection.host)
+            seat.leave()
+            if usher is not None:
+                usher.cancel()
         journal.ended()
         if ending.complete:
             self._on_complete(writer.origin.id)
         event = "dump-complete" if ending.complete else "dump-interrupted"
         self._note(event, connection, hello, offset=writer.durable.offset, reason=ending.reason)
 
-    def _resume(self, writer: DumpWriter) -> wire.Resume:
+    async def _usher(
+        self, connection: HostConnection, hello: wire.Hello, arrival: Arrival, seat: Seat, since: int
+    ) -> None:
+        """Find a seat for a dump whose headline has become durable, or tell its host to come back."""
+        await arrival.introduced.wait()
+        self._note("dump-queues", connection, hello)
+        try:
+            async with asyncio.timeout(QUEUE_S):
+                seated = await seat.wait(since)
+        except TimeoutError:
+            seat.leave()
+            seated = False
+        if seated:
+            arrival.admit()
+        else:
+            text = "the headline is here; as many dumps as the collector takes at a time are arriving"
+            self._conclude(connection, hello, wire.Defer(self._limits.defer_s, text))
+
+    def _resume(self, writer: DumpWriter, credit: int) -> wire.Resume:
         settings, durable = self._workshop.ingest, writer.durable
         return wire.Resume(
             offset=durable.offset,
             chain=durable.chain,
             chunks=durable.chunks,
             headline=writer.has_headline,
-            credit=settings.credit_bytes,
+            credit=credit,
             keepalive=settings.keepalive_s,
             idle=settings.idle_s,
         )

@@ -13,7 +13,7 @@ from netdump.wire import FRAME_MAX
 
 STEP_BYTES: Final = 64 * 1024  # buffers are multiples of it
 SHORT_BYTES: Final = 128 * 1024  # what is shorter is not worth the bookkeeping
-KEPT_BYTES: Final = 64 << 20  # at most, of buffers that wait for a frame
+KEPT_BYTES: Final = 96 << 20  # at most, of buffers that wait for a frame
 
 
 class Stock:

@@ -13,6 +13,7 @@ from netdump.errors import LocalProtocolError, RemoteProtocolError
 from netdump.wire._fields import pack_fields, unpack_fields
 from netdump.wire._messages import CLASS_OF, TYPE_OF, Chunk, Decline, Error, Headline, Hello, Resume
 from netdump.wire._registry import (
+    CREDIT_MIN,
     CRITICAL_BIT,
     FIELDS,
     FRAME_HEADER_BYTES,
@@ -124,6 +125,8 @@ def check_message(message: Message) -> int:
         case Resume():
             if (message.chunks == 0) != (message.offset == 0) or message.chunks > message.offset:  # [W-35]
                 raise RemoteProtocolError("bad-field", f"{message.chunks} chunks before offset {message.offset}")
+            if 0 < message.credit < CREDIT_MIN:  # [W-37]
+                raise RemoteProtocolError("bad-field", f"a credit of {message.credit} bytes")
             if message.idle < 3 * message.keepalive:
                 raise RemoteProtocolError("bad-field", f"idle {message.idle} s is less than 3 times keepalive")
         case Headline():

@@ -26,7 +26,10 @@ class Hello(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Go on from here. headline: it is durable. credit: bytes of cost. keepalive, idle: seconds. Spec: wire.md 4.2."""
+    """Go on from here. headline: it is durable. credit: bytes of cost, 0: no chunks yet. keepalive, idle: seconds.
+
+    Spec: wire.md 4.2.
+    """
 
     offset: int
     chain: bytes

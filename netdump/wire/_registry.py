@@ -193,7 +193,7 @@ FIELDS: Final[Mapping[MessageType, tuple[Field, ...]]] = {
         Field(2, "chain", "bytes:32"),
         Field(3, "chunks", "u64"),
         Field(4, "headline", "u8", allowed=_FLAG),
-        Field(5, "credit", "u32", allowed=_within(CREDIT_MIN, CREDIT_MAX)),
+        Field(5, "credit", "u32", allowed=_within(0, CREDIT_MAX)),
         Field(6, "keepalive", "u16", allowed=_within(KEEPALIVE_MIN, KEEPALIVE_MAX)),
         Field(7, "idle", "u16", allowed=_within(IDLE_MIN, IDLE_MAX)),
     ),

@@ -67,6 +67,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     Transition(State.STREAMING, _CLIENT, MessageType.KEEPALIVE, State.STREAMING),
     Transition(State.STREAMING, _CLIENT, MessageType.FINISH, State.FINISHING),
     Transition(State.STREAMING, _COLLECTOR, MessageType.ACK, State.STREAMING),
+    Transition(State.STREAMING, _COLLECTOR, MessageType.DEFER, State.CLOSED),
     Transition(State.STREAMING, _COLLECTOR, MessageType.KEEPALIVE, State.STREAMING),
     Transition(State.FINISHING, _CLIENT, MessageType.KEEPALIVE, State.FINISHING),
     Transition(State.FINISHING, _COLLECTOR, MessageType.ACK, State.FINISHING),

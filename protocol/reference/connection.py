@@ -33,6 +33,7 @@ TABLE: Mapping[tuple[str, str, str], str] = {
     ("STREAMING", "client", "KEEPALIVE"): "STREAMING",
     ("STREAMING", "client", "FINISH"): "FINISHING",
     ("STREAMING", "collector", "ACK"): "STREAMING",
+    ("STREAMING", "collector", "DEFER"): "CLOSED",
     ("STREAMING", "collector", "KEEPALIVE"): "STREAMING",
     ("FINISHING", "client", "KEEPALIVE"): "FINISHING",
     ("FINISHING", "collector", "ACK"): "FINISHING",

@@ -114,7 +114,7 @@ RESUME = Kind("RESUME", "collector", _fields(
     Field("chain", "bytes:32"),
     Field("chunks", "u64"),
     Field("headline", "u8", 0, 1),
-    Field("credit", "u32", 2 * MIB, 256 * MIB),
+    Field("credit", "u32", 0, 256 * MIB),
     Field("keepalive", "u16", 1, 60),
     _RESUME_IDLE,
 ))  # fmt: skip
@@ -285,6 +285,8 @@ def check_resume(resume: Message) -> None:
     offset, chunks = resume.number("offset"), resume.number("chunks")
     if (chunks == 0) != (offset == 0) or chunks > offset:
         raise WireError("bad-field", "W-35", f"{chunks} chunks before offset {offset}")
+    if 0 < resume.number("credit") < 2 * MIB:
+        raise WireError("bad-field", "W-37", f"a credit of {resume.number('credit')}")
 
 
 def error_name(code: int) -> str:

@@ -55,6 +55,7 @@ class Manners:
 
     hang: stop for ever (staying open) at: tcp, tls, hello, resume, headline, chunk:N, finish. mute: hang, but keep
     alive. answer: to HELLO instead of RESUME. retort: sent after so many chunks. alter: the RESUME to send instead.
+    credit: if it is 0, retort is sent once the headline is here.
     ack: never if False. slow: KEEPALIVEs that must have come before the first acknowledgement.
     """
 
@@ -284,6 +285,7 @@ class _Service:
                 raw = decode(event.codec, event.body, event.raw_bytes, 8 * MIB)
                 assert hashlib.sha256(raw).digest() == event.digest
                 self._kept.headline = bytes(raw)
+                self._call()
             case Chunk():
                 self._chunk(event)
             case Finish():
@@ -318,6 +320,13 @@ class _Service:
         )
         self._send(self._manners.alter(resume) if self._manners.alter else resume)
         self._at("resume")
+        if kept.headline is not None:
+            self._call()
+
+    def _call(self) -> None:
+        """The headline is here: say whether chunks may come, if that was left open."""
+        if not self._manners.credit and self._manners.retort:
+            self._say(self._manners.retort[1])
 
     def _chunk(self, chunk: Chunk) -> None:
         assert self._kept

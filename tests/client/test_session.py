@@ -38,6 +38,7 @@ class Run:
         self.ledger = Ledger(image.dump_id, image.size)
         self.tally = Tally()
         self.turns: list[int] = []
+        self.queued: list[Address] = []
         self.last: Session | None = None
         self._context = context
 
@@ -59,6 +60,7 @@ class Run:
             headline=self.image.headline,
             open_stream=self.image.stream,
             on_turn=self.turns.append,
+            on_queue=lambda: self.queued.append(address),
             records_max=records_max,
         )
         hello = Hello(self.image.dump_id, self.image.size, self.image.page_bytes, 0, "netdump/test", 0)
@@ -120,6 +122,22 @@ def test_credit_is_kept_and_acknowledgements_free_it(start_collector: StartColle
     collector = start_collector([Manners(credit=2 << 20)])
     assert isinstance(Run(context, image)(collector.address), Receipt)
     whole(collector, image)  # the core of the collector refuses what exceeds the credit
+
+
+def test_without_credit_the_headline_is_sent_and_chunks_wait(start_collector: StartCollector, run: Run) -> None:
+    """[W-37]: other dumps come first."""
+    collector = start_collector(
+        [Manners(credit=0, retort=(0, Defer(7, "later"))), Manners(credit=0, retort=(0, Ack(0, 2 << 20)))]
+    )
+    assert run(collector.address) == Defer(7, "later")
+    kept = collector.only()
+    assert kept.headline is not None
+    assert not kept.offset
+    assert isinstance(run(collector.address), Receipt)
+    whole(collector)
+    assert len(run.queued) == 2
+    assert isinstance(run(collector.address), Receipt)
+    assert len(run.queued) == 2
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def run_crowd(folder: Path, idle: int, active: int, hostile_count: int, seconds:
 def memory_bound(idle: int, active: int, hostile_count: int) -> int:
     """What the settings of run_crowd allow: see SECURITY.md."""
     connections = idle + active + 3 * hostile_count
-    return 160 * MIB + (idle + active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
+    return 256 * MIB + (idle + active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
 
 
 def check(report: Report, memory: int, counts: tuple[int, int, int], ack_max_s: float) -> None:

@@ -64,7 +64,7 @@ RANGES: tuple[tuple[str, str, tuple[int, ...], tuple[int, ...]], ...] = (
     ("HELLO", "drill", (0, 1), (2, 255)),
     ("RESUME", "offset", (1 << 52,), ((1 << 52) + 1,)),
     ("RESUME", "headline", (0, 1), (2,)),
-    ("RESUME", "credit", (2 * MIB, 256 * MIB), (0, 2 * MIB - 1, 256 * MIB + 1)),
+    ("RESUME", "credit", (2 * MIB, 256 * MIB), (256 * MIB + 1,)),
     ("RESUME", "keepalive", (1,), (0, 61)),
     ("RESUME", "idle", (15, 600), (0, 601)),
     ("DEFER", "seconds", (1, 86400), (0, 86401)),
@@ -129,6 +129,12 @@ def resume() -> Iterator[Vector]:
     full = FULL["RESUME"]
     start: dict[str, Value] = {"offset": 0, "chunks": 0, "headline": 0}
     yield good("resume-at-start", "W-35", "Offset 0 and no chunks.", "RESUME", full | start)
+    yield good("resume-credit-0", "W-37", "No chunks yet.", "RESUME", full | {"credit": 0})
+    for credit in (1, 2 * MIB - 1):
+        comment = "Less credit than any chunk may need."
+        yield bad(
+            f"resume-credit-{credit}", "W-37", "bad-field", comment, message("RESUME", {**full, "credit": credit})
+        )
     for comment, values in (
         ("Chunks before offset 0.", {"offset": 0, "chunks": 1}),
         ("No chunks before offset 500.", {"offset": 500, "chunks": 0}),

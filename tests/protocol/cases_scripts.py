@@ -47,7 +47,7 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
     "OPENING": {"client": ("HELLO",), "collector": ()},
     "OPENED": {"client": (), "collector": ("RESUME", "DEFER", "DECLINE", "RECEIPT")},
     "HEADLINE": {"client": ("HEADLINE", "KEEPALIVE"), "collector": ("KEEPALIVE",)},
-    "STREAMING": {"client": ("CHUNK", "KEEPALIVE", "FINISH"), "collector": ("ACK", "KEEPALIVE")},
+    "STREAMING": {"client": ("CHUNK", "KEEPALIVE", "FINISH"), "collector": ("ACK", "DEFER", "KEEPALIVE")},
     "FINISHING": {"client": ("KEEPALIVE",), "collector": ("ACK", "KEEPALIVE", "RECEIPT")},
 }
 
@@ -76,6 +76,12 @@ def whole() -> Iterator[Vector]:
     known = opened().collector(receipt()).state("CLOSED")
     yield known.vector("whole-known", "W-67", "A complete dump is answered with RECEIPT.")
     yield opened().collector(DEFER).state("CLOSED").vector("whole-deferred", "W-38", "DEFER ends the connection.")
+    asked = opened().collector(resume(credit=0)).state("HEADLINE").client(headline()).state("STREAMING")
+    yield (
+        asked.collector(DEFER)
+        .state("CLOSED")
+        .vector("whole-deferred-later", "W-37 W-38", "The headline is taken, the chunks are deferred.", check="content")
+    )
     yield opened().collector(DECLINE).state("CLOSED").vector("whole-declined", "W-39", "DECLINE ends the connection.")
     again = (
         wanted().client(headline()).client(chunk(*FIRST)).say("end client cut").say("connect").client(hello(attempt=1))
@@ -332,6 +338,10 @@ def credit() -> Iterator[Vector]:
         "Each chunk costs 4096 beside its data: 512 without data use up 2 MiB.",
         expect="credit-exceeded",
     )
+    none = wide(size, credit=0).client(large(0), "credit-exceeded")
+    yield none.vector("credit-none", "W-37 W-57", "RESUME without credit, and a chunk.", expect="credit-exceeded")
+    granted = wide(size, credit=0).collector(ack(0, credit=2 * MIB)).client(large(0)).collector(ack(MIB))
+    yield granted.vector("credit-granted", "W-37 W-57", "The credit comes with an ACK of RESUME's offset.")
     freed = (
         wide(size)
         .client(large(0))

@@ -86,7 +86,7 @@ print(json.dumps({
               frames.FIELDS_MAX, frames.TEXT_MAX],
     "limits": [frames.IMAGE_MAX, frames.HELLO.fields[3].low, frames.HELLO.fields[3].high, frames.CHUNK.fields[2].high,
                chunks.DATA_MAX, chunks.RUNS_MAX, connection.COST_FLOOR, chunks.HEADLINE_MAX, chunks.WINDOW_MAX,
-               frames.RECEIPT.fields[2].high, frames.RESUME.fields[5].low, frames.RESUME.fields[5].high,
+               frames.RECEIPT.fields[2].high, frames.ACK.fields[2].low, frames.RESUME.fields[5].high,
                frames.DEFER.fields[1].low, frames.DEFER.fields[1].high, frames.RESUME.fields[6].low,
                frames.RESUME.fields[6].high, frames.RESUME.fields[7].low, frames.RESUME.fields[7].high,
                connection.OPENING_SECONDS],

@@ -26,28 +26,6 @@ def test_connections_of_a_host() -> None:
     assert set(gate._open) == {"a"}, "memory follows those who are there"
 
 
-def test_seats_in_total_and_per_host() -> None:
-    admission = Admission(Limits(active_dumps=3, active_dumps_per_host=2, defer_s=7))
-    assert admission.take_seat("a") is None
-    assert admission.take_seat("a") is None
-    third = admission.take_seat("a")
-    assert third is not None
-    assert third.seconds == 7
-    assert "this host" in third.text
-    assert admission.take_seat("b") is None
-    full = admission.take_seat("c")
-    assert full is not None
-    assert "the collector" in full.text
-    admission.leave_seat("a")
-    assert admission.taken == 2
-    assert admission.take_seat("c") is None
-
-
-def test_a_seat_that_nobody_has_cannot_be_left() -> None:
-    with pytest.raises(AssertionError):
-        Admission(Limits()).leave_seat("a")
-
-
 @pytest.mark.parametrize(
     ("new", "room", "expected"),
     [

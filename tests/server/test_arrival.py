@@ -41,6 +41,7 @@ class Line:
     def __init__(self) -> None:
         self.said: list[object] = []
         self.forgotten: list[bytes] = []
+        self.credits: list[int] = []
         self.arrival: Arrival | None = None
         self.holding = False
         self.changed = asyncio.Event()
@@ -52,7 +53,9 @@ class Line:
             assert self.arrival is not None
             self.arrival.end()
 
-    def acknowledge(self, offset: int) -> None:
+    def acknowledge(self, offset: int, credit: int | None = None) -> None:
+        if credit is not None:
+            self.credits.append(credit)
         self._say(offset)
 
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
@@ -116,6 +119,7 @@ class Bench:
         self.store = Store(root, self.files)
         self.line, self.journal = Line(), Journal()
         self.room = PLENTY
+        self.credit = ingest.credit_bytes
         self.space = SpaceWatch(Space(check_s=300), lambda: self.room)
         self.writer = self.store.open_writer(dump.origin)
         self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
@@ -128,7 +132,9 @@ class Bench:
             lambda writer: self.sign(writer),  # noqa: PLW0108  # the one of that moment
             self.space.look,
         )
-        self.arrival = self.line.arrival = Arrival(self.line, self.writer, workshop, self.journal, quota_bytes)
+        self.arrival = self.line.arrival = Arrival(
+            self.line, self.writer, workshop, self.journal, quota_bytes=quota_bytes, credit=lambda: self.credit
+        )
         self.dump = dump
 
     def bring(self, chunks: Sequence[wire.Chunk]) -> None:
@@ -193,14 +199,13 @@ async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_an_ack_means_durable(tmp_path: Path) -> None:  # [W-55]
-    # Half of the credit triggers: segments of about 1 MiB of raw data and cost.
     dump = SampleDump(seed=22, image_bytes=6 * MIB, chunk_bytes=65_536)
     ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)
     async with bench(tmp_path, dump, ingest=ingest, storage=storage) as it:
         seen: list[int] = []
         acknowledge = it.line.acknowledge
 
-        def check(offset: int) -> None:
+        def check(offset: int, credit: int | None = None) -> None:
             seen.append(it.durable)
             assert it.durable == offset
             acknowledge(offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import pytest
 from netdump import wire
 from netdump.errors import DumpNotFoundError
 from netdump.pki import check_receipt
-from netdump.server.reception import ANSWER_S
+from netdump.server.config import DAY_S
+from netdump.server.reception import ANSWER_S, QUEUE_S
+from netdump.server.seats import CREDIT_FIRST
 from netdump.server.space import Measure
 from netdump.store import DumpWriter, Origin, Store
 from netdump.store.files import LocalFiles
@@ -57,7 +60,7 @@ def test_after_a_cut_it_goes_on_where_it_was(folder: Path, web1: Papers, after: 
     with Rig(folder) as rig:
         with Host(rig, web1) as host:
             assert host.resume(DUMP) == wire.Resume(
-                0, wire.chain_start(DUMP.dump_id, 400_000), 0, headline=False, credit=32 * MIB, keepalive=5, idle=30
+                0, wire.chain_start(DUMP.dump_id, 400_000), 0, headline=False, credit=CREDIT_FIRST, keepalive=5, idle=30
             )
             host.headline(DUMP)
             host.chunks(DUMP.chunks[:after])
@@ -323,19 +326,121 @@ def _opening(root: Path) -> list[tuple[str, str]]:
     return list(files.operations)
 
 
-def test_seats(folder: Path, web1: Papers, web2: Papers) -> None:
-    settings = {"limits": {"active_dumps": 2, "active_dumps_per_host": 1, "defer_s": 33}}
-    with Rig(folder, settings) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+def queued(host: Host, dump: SampleDump) -> None:
+    """Offer a dump for which there is no seat, and deliver its headline."""
+    answer = host.resume(dump)
+    assert not answer.credit
+    if not answer.headline:
+        host.headline(dump)
+
+
+def test_a_headline_never_waits_and_chunks_do(folder: Path, web1: Papers, web2: Papers) -> None:
+    """[W-37]: who finds no seat delivers its headline, waits, and is called when another one is through."""
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        assert first.resume(DUMP).credit
+        queued(second, OTHER)
+        rig.events.wait("dump-queues")
+        assert (folder / "dumps" / OTHER.origin.id / "headline").exists()
+        second.say(wire.Keepalive())
+        first.headline(DUMP)
+        first.chunks(DUMP.chunks)
+        assert isinstance(first.finish(DUMP), wire.Receipt)
+        assert second.hear() == wire.Ack(0, CREDIT_FIRST)
+        second.chunks(OTHER.chunks)
+        assert isinstance(second.finish(OTHER), wire.Receipt)
+
+
+def test_chunks_without_credit_are_a_breach(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
         first.resume(DUMP)
-        with Host(rig, web1) as host:
-            answer = host.hello(OTHER)
-            assert isinstance(answer, wire.Defer)
-            assert answer.seconds == 33
-        second.resume(OTHER)
-        first.socket.close()
+        queued(second, OTHER)
+        second.say_raw(bytes(OTHER.chunks[0].frame))
+        answer = second.hear()
+        assert isinstance(answer, wire.Error)
+        assert answer.code is wire.ErrorCode.CREDIT_EXCEEDED
+
+
+def test_who_waits_longest_is_first_and_too_many_come_back(folder: Path, web1: Papers, web2: Papers) -> None:
+    """Also who came back in between: what counts is when the dump was first seen."""
+    limits = {"active_dumps": 1, "active_dumps_per_host": 1, "waiting_dumps": 1, "defer_s": 33}
+    early, late = OTHER, SampleDump(seed=44, image_bytes=5_000)
+    with Rig(folder, {"limits": limits}) as rig, Host(rig, web1) as first:
+        first.resume(DUMP)
+        with Host(rig, web2) as host:
+            queued(host, early)
+            rig.events.wait("dump-queues")
         rig.events.wait("dump-interrupted")
+        age(folder, early)
+        with Host(rig, web2) as younger, Host(rig, web2) as older:
+            queued(younger, late)
+            rig.events.wait("dump-queues", 2)
+            queued(older, early)
+            answer = younger.hear()
+            assert isinstance(answer, wire.Defer), "the one that was seen last gives way"
+            assert answer.seconds == 33
+            assert "the headline is here" in answer.text
+            first.socket.close()
+            assert older.hear() == wire.Ack(0, CREDIT_FIRST)
+            older.chunks(early.chunks)
+            assert isinstance(older.finish(early), wire.Receipt)
+
+
+def age(folder: Path, dump: SampleDump) -> None:
+    """Let a dump have been seen a day earlier."""
+    origin = Store(folder / "dumps").dump(dump.origin.id).origin
+    path = folder / "dumps" / origin.id / "origin.json"
+    path.write_bytes(dataclasses.replace(origin, created=origin.created - DAY_S).pack())
+
+
+def test_nobody_waits_for_ever(folder: Path, web1: Papers, web2: Papers) -> None:
+    """A host may have another collector to go to."""
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        first.resume(DUMP)
+        queued(second, OTHER)
+        rig.events.wait("dump-queues")
+        heard: wire.Message | None = wire.Keepalive()
+        skipped = 0
+        while isinstance(heard, wire.Keepalive):
+            for host in (first, second):
+                host.say(wire.Keepalive())
+            rig.skip(6)
+            skipped += 6
+            heard = second.hear_any()
+        assert isinstance(heard, wire.Defer)
+        assert skipped >= QUEUE_S
+
+
+def test_a_dump_of_which_all_is_here_needs_no_seat(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig:
         with Host(rig, web1) as host:
-            host.resume(SampleDump(seed=43, image_bytes=5_000))
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks)
+            host.await_ack(DUMP.origin.image_bytes)
+        rig.events.wait("dump-interrupted")
+        with Host(rig, web2) as busy, Host(rig, web1) as host:
+            busy.resume(OTHER)
+            answer = host.resume(DUMP)
+            assert answer.offset == DUMP.origin.image_bytes
+            assert answer.credit
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+
+
+def test_credit_is_shared(folder: Path, web1: Papers, web2: Papers) -> None:
+    """The more dumps arrive, the less each may have on its way; what one leaves, the others get."""
+    settings = {"ingest": {"credit_total_bytes": 8 << 20, "credit_bytes": 8 << 20}}
+    with Rig(folder, settings) as rig, Host(rig, web1) as first:
+        assert first.resume(DUMP).credit == 8 << 20
+        first.headline(DUMP)
+        with Host(rig, web2) as second:
+            assert second.resume(OTHER).credit == 4 << 20
+            first.say(DUMP.chunks[0])
+            first.await_ack(DUMP.chunks[0].length)
+            assert first.wire.credit == 4 << 20
+        rig.events.wait("dump-interrupted")
+        first.say(DUMP.chunks[1])
+        first.await_ack(DUMP.chunks[1].offset + DUMP.chunks[1].length)
+        assert first.wire.credit == 8 << 20
 
 
 def test_dumps_a_day(folder: Path, web1: Papers, web2: Papers) -> None:

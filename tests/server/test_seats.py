@@ -1,0 +1,131 @@
+"""Seats: how many, for whom, who is next, and the credit that those who sit share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.server.config import Ingest, Limits
+from netdump.server.seats import CREDIT_LEAST, VAST_BYTES, Seat, Seats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1 << 20
+
+
+def room(**limits: int) -> Callable[[str], Seat]:
+    """A function that makes seats of one collector."""
+    seats = Seats(Limits(**limits), Ingest())
+    return lambda host: Seat(seats, host)
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_seats_in_total_and_per_host() -> None:
+    seat = room(active_dumps=3, active_dumps_per_host=2)
+    first, second, third, other, last = (seat(host) for host in "aaabc")
+    assert first.take()
+    assert first.take(), "it has it already"
+    assert second.take()
+    assert not third.take(), "of this host"
+    assert other.take()
+    assert not last.take(), "of all"
+    first.leave()
+    first.leave()
+    assert last.take()
+    assert not first.take()
+
+
+@pytest.mark.asyncio
+async def test_the_first_that_can_sit_is_called() -> None:
+    seat = room(active_dumps=2, active_dumps_per_host=1)
+    busy, other = seat("a"), seat("b")
+    assert busy.take()
+    assert other.take()
+    blocked, free, junior = seat("a"), seat("c"), seat("d")
+    tasks = [asyncio.create_task(one.wait(since)) for one, since in ((junior, 9), (free, 5), (blocked, 1))]
+    await turns()
+    other.leave()
+    await turns()
+    assert [one.taken for one in (blocked, free, junior)] == [False, True, False], "a has a seat already"
+    busy.leave()
+    await turns()
+    assert [one.taken for one in (blocked, free, junior)] == [True, True, False]
+    junior.leave()
+    free.leave()
+    assert not junior.taken, "it waits no longer"
+    assert [task.done() for task in tasks] == [False, True, True]
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.asyncio
+async def test_of_too_many_the_last_ones_seen_come_back() -> None:
+    seat = room(active_dumps=1, waiting_dumps=2)
+    busy = seat("z")
+    assert busy.take()
+    waits = {since: asyncio.create_task(seat(str(since)).wait(since)) for since in (50, 40, 60, 30, 45)}
+    await turns()
+    assert {since: task.result() for since, task in waits.items() if task.done()} == {60: False, 50: False, 45: False}
+    busy.leave()
+    await turns()
+    assert waits[30].result() is True
+    assert not waits[40].done()
+    waits[40].cancel()
+
+
+@pytest.mark.asyncio
+async def test_nobody_starves_and_no_seat_is_lost() -> None:
+    """Hosts that come, wait, give up and come back at random: whoever keeps at it is served, the oldest soon."""
+    chance = random.Random(5)
+    seats = Seats(Limits(active_dumps=2, active_dumps_per_host=1, waiting_dumps=3), Ingest())
+    served: list[int] = []
+
+    async def host(since: int) -> None:
+        while True:
+            seat = Seat(seats, f"host-{since % 7}")
+            task = asyncio.create_task(seat.wait(since))
+            await asyncio.wait({task}, timeout=chance.choice([0, 0.001, 0.01]))
+            if seat.taken:
+                assert seats.taken <= 2
+                await asyncio.sleep(0)
+                served.append(since)
+                seat.leave()
+                return
+            seat.leave()
+            task.cancel()
+
+    await asyncio.wait_for(asyncio.gather(*map(host, range(40))), 20)
+    assert sorted(served) == list(range(40))
+    assert not seats.taken
+    assert not seats._of_host
+    assert not seats._waiting
+
+
+@pytest.mark.asyncio
+async def test_credit_by_the_number_of_dumps() -> None:
+    seats = Seats(Limits(active_dumps=100, active_dumps_per_host=100), Ingest())
+    found = {0: seats.credit(MIB)}
+    for number in range(1, 65):
+        assert Seat(seats, "a").take()
+        found[number] = seats.credit(MIB)
+    assert {number: found[number] // MIB for number in (0, 1, 4, 5, 8, 16, 64)} == {
+        0: 32,
+        1: 32,
+        4: 32,
+        5: 25,
+        8: 16,
+        16: 8,
+        64: CREDIT_LEAST // MIB,
+    }
+    assert seats.credit(VAST_BYTES) == 32 * MIB
+    small = Seats(Limits(), Ingest(credit_bytes=2 * MIB))
+    assert small.credit(MIB) == 2 * MIB
