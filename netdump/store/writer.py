@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from netdump.wire import Chunk
 
 
+RESTED_S: Final = 3600.0
+"""How long after a dump was first offered its earlier segments are verified once more before it is complete.
+
+A host that crashed has not so long, and is not kept waiting for that. One that comes back with a core it has saved, or
+after a night without a network, can wait, and still has what has rotted meanwhile.
+"""
+
+
 class _OpenSegment:
     """The segment that is being written, with what it adds to the dump once it is published."""
 
@@ -235,7 +243,8 @@ class DumpWriter:
     def _count_all(self) -> Totals:
         """Totals over the whole dump.
 
-        Of segments that other writers published only the beginning of each frame is read.
+        Segments that other writers published are read for that: of each frame the beginning, or, where they may have
+        lain for long, all of it, and verified.
         """
         totals = Totals()
         totals.add(self._totals)
@@ -254,10 +263,12 @@ class DumpWriter:
     def _count(self, info: SegmentInfo) -> Totals:
         """Totals of one segment. Raises DamageFoundError, OSError."""
         totals = Totals()
+        rested = abs(self._clock() - self.origin.created) > RESTED_S
         with open_segment(self._files, self.origin.id, info.name) as segment:
             for entry in segment.entries():
                 try:
-                    totals.add_chunk(segment.run_table(entry), entry.frame_bytes)
+                    table = segment.chunk(entry).chunk.table if rested else segment.run_table(entry)
+                    totals.add_chunk(table, entry.frame_bytes)
                 except ValueError as error:
                     raise DamageFoundError(Finding(Damage.BAD_CHUNK, info.name, entry.position, str(error))) from None
         if totals.image_bytes != info.end - info.start:

@@ -144,6 +144,7 @@ with Store(Path(sys.argv[1])).open_writer(sample.origin) as writer:
     for chunk in sample.cut(writer.durable.offset, 1):
         writer.append(chunk, len(verify_chunk(chunk)))
         print(writer.publish().offset, flush=True)
+    sys.stdin.read()  # not before it is killed
 """
 
 
@@ -153,7 +154,8 @@ def test_a_process_that_is_really_killed(tmp_path: Path) -> None:
     acknowledged = 0
     for lines in (1, 5, 12):
         command = [sys.executable, "-c", DELIVER, str(tmp_path / "dumps")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        root, pipe = Path(__file__).parents[2], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=root) as process:
             assert process.stdout is not None
             for _ in range(lines):
                 acknowledged = int(process.stdout.readline())

@@ -13,6 +13,7 @@ import pytest
 
 from netdump.errors import DamagedError, StorageFaultError
 from netdump.store import Store
+from netdump.store.writer import RESTED_S
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
@@ -159,6 +160,31 @@ def test_damage_of_earlier_sessions_is_sent_again(segment: int, place: int) -> N
         append_all(writer, SAMPLE.chunks[3 * segment :])
         writer.finish(SAMPLE.root)
     assert Store(ROOT, memory).dump(ID).verify().ok
+
+
+@pytest.mark.parametrize(("waited_s", "noticed"), [(60, False), (RESTED_S + 60, True), (-RESTED_S - 60, True)])
+def test_rot_of_data_that_has_lain_for_long_is_sent_again(waited_s: float, noticed: bool) -> None:
+    memory = MemoryFiles()
+    store = Store(ROOT, memory, clock=lambda: SAMPLE.origin.created + waited_s)
+    deliver(store, SAMPLE, 9)
+    content = memory.content(f"{ID}/segments/{memory.names(f'{ID}/segments')[1]}")
+    content[content.index(SAMPLE.chunks[4].frame) + len(SAMPLE.chunks[4].frame) - 1] ^= 1
+    with store.open_writer(SAMPLE.origin) as writer:
+        append_all(writer, SAMPLE.chunks[9:])
+        if noticed:
+            with pytest.raises(StorageFaultError, match="damaged and is removed"):
+                writer.finish(SAMPLE.root)
+        else:
+            writer.finish(SAMPLE.root)
+    if not noticed:
+        with pytest.raises(DamagedError):  # as the collector does right afterwards
+            store.dump(ID).reassemble()
+        return
+    with store.open_writer(SAMPLE.origin) as writer:
+        assert writer.durable.offset == SAMPLE.chunks[3].offset
+        append_all(writer, SAMPLE.chunks[3:])
+        writer.finish(SAMPLE.root)
+    assert store.dump(ID).verify().ok
 
 
 def test_only_a_received_chunk_can_be_stored(writer: DumpWriter) -> None:
