@@ -7,6 +7,7 @@ within a connection, nothing keeps it between connections.
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from netdump import wire
@@ -41,6 +42,26 @@ class Cable:
         self.client: SimulatedClient | None = None
         self.tamper: Callable[[bytearray], None] | None = None  # with what is on its way up, once, after RESUME
         self.resumed = False  # the collector has answered RESUME
+        self._delivered = 0
+        self._ends: list[int] | None = [0]  # where the client's messages end, of all it ever sent; None: not known
+
+    def count_sent(self, size: int) -> None:
+        """The client sends a message of that size."""
+        if self._ends is not None:
+            self._ends.append(self._ends[-1] + size)
+
+    def rearrange(self, change: Callable[[list[bytes]], None]) -> bool:
+        """Do something to the whole messages that are on their way to the collector. Returns whether there are any."""
+        if self._ends is None or not self.resumed:
+            return False
+        ends = [end - self._delivered for end in self._ends if 0 <= end - self._delivered <= len(self.upward)]
+        if len(ends) < 2:
+            return False
+        messages = [bytes(self.upward[start:end]) for start, end in pairwise(ends)]
+        change(messages)
+        self.upward[ends[0] : ends[-1]] = b"".join(messages)
+        self._ends = None
+        return True
 
     def cut(self) -> None:
         """Both ends learn that the connection is broken; what is on its way is lost."""
@@ -68,9 +89,10 @@ class Cable:
         if self.upward:
             if self.tamper is not None and self.resumed:
                 self.tamper(self.upward)
-                self.tamper = None
+                self.tamper = self._ends = None
             data = bytes(self.upward[:size])
             del self.upward[: len(data)]
+            self._delivered += len(data)
             transport.deliver(data)
             return len(data)
         transport.end()
@@ -123,6 +145,7 @@ class SimulatedLink:
 
     def send(self, data: bytes) -> None:
         self._queue += data
+        self._cable.count_sent(len(data))
 
     def exchange(self, timeout: float) -> bytes:
         queued = bool(self._queue)

@@ -163,6 +163,21 @@ class _Scenario:
             case _:
                 data[place:place] = random.randbytes(random.randint(1, 20))
 
+    def rearrange(self) -> bool:
+        """Whole messages change places, come twice, or not at all: each is sound, the conversation is not."""
+        cable = self._cable()
+        return cable is not None and cable.rearrange(self._change)
+
+    def _change(self, messages: list[bytes]) -> None:
+        place = self._random.randrange(len(messages))
+        match self._random.randrange(3):
+            case 0:
+                messages.insert(self._random.randrange(len(messages) + 1), messages[place])
+            case 1:
+                del messages[place]
+            case _:
+                messages.insert(self._random.randrange(len(messages)), messages.pop(place))
+
     def _client(self) -> SimulatedClient | None:
         clients = [client for client in self._world.clients if client.running]
         return self._random.choice(clients) if clients else None
@@ -248,6 +263,7 @@ FAULTS: Final[dict[str, Callable[[_Scenario], bool]]] = {
         _Scenario.half_open,
         _Scenario.stall,
         _Scenario.corrupt,
+        _Scenario.rearrange,
         _Scenario.kill_client,
         _Scenario.second_client,
         _Scenario.kill_collector,
