@@ -131,13 +131,13 @@ def test_flat_that_is_not_mapped() -> None:
 def test_garbage_instead_of_sections() -> None:
     """Whatever stands in the table: an answer or a refusal, and soon."""
     generator = random.Random(5)
+    machine = x86_64(ERA)
+    sound = machine.core().build()
+    table = int(machine.kernel.lines["SYMBOL(mem_section)"], 16) - machine.kernel.vaddr + machine.kernel.paddr
+    offset = Opened(sound).image_map.image_offset(table)
+    assert offset is not None
     for _ in range(60):
-        machine = x86_64(ERA)
-        image = bytearray(machine.core().build())
-        table = int(machine.kernel.lines["SYMBOL(mem_section)"], 16) - machine.kernel.vaddr + machine.kernel.paddr
-        core = Opened(bytes(image))
-        offset = core.image_map.image_offset(table)
-        assert offset is not None
+        image = bytearray(sound)
         at = offset - generator.randrange(2) * 4096  # the table, or the root before it
         for _ in range(generator.choice((1, 3, 512))):
             place = at + generator.randrange(512) * 8 * generator.randrange(2)
