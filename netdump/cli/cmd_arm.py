@@ -112,7 +112,7 @@ def _tell(image: CaptureImage, reserved: int, needed: int, changed: list[str]) -
     why = f" again (changed: {', '.join(changed)})" if changed else ""
     click.echo(
         f"Armed{why}: a panic starts Linux {image.kernel.release} with an image of {size_text(len(image.data))}, which "
-        f"sends over {', '.join(way.link for way in image.plan.ways)} to "
+        f"sends over {image.interfaces} to "
         f"{', '.join(f'{host}:{port}' for host, port in image.plan.collectors)}."
     )
     click.echo(f"Memory: {size_text(reserved)} reserved, {size_text(needed)} needed.")

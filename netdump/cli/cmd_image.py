@@ -47,7 +47,7 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"image": str(out), **report_object(image)})
         return
-    click.echo(f"{out}: for Linux {image.kernel.release}, over {', '.join(way.link for way in image.plan.ways)}")
+    click.echo(f"{out}: for Linux {image.kernel.release}, over {image.interfaces}")
     for line in report_lines(image):
         click.echo(line)
 

@@ -219,7 +219,8 @@ def _read_bundle(path: str) -> tuple[str, tuple[str, ...]]:
             f"{path} does not exist: name the bundle with --config, or make one with `netdump enroll`"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        remedy = ": run this as its owner or as root" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path} cannot be read: {error.strerror}{remedy}") from error
     if len(raw) > BUNDLE_BYTES_MAX:
         raise ConfigError(f"{path} is larger than {BUNDLE_BYTES_MAX} bytes: that is no bundle")
     try:

@@ -37,7 +37,7 @@ class Report(NamedTuple):
         sent, size = tally.image_bytes, self.image.size
         what = str(size) if sent == size else f"{sent} of {size}"
         parts = [
-            f"{what} bytes sent as {tally.wire_bytes} (ratio {tally.ratio:.2f})",
+            f"{what} bytes sent as {tally.wire_bytes} (pages compressed {tally.ratio:.2f} to 1)",
             f"{self.seconds:.1f} s ({mebibytes(sent / max(self.seconds, 0.001))}/s)",
             f"{tally.resent_bytes} bytes sent again",
             *([f"{lost} bytes could not be read and are marked lost"] if lost else []),

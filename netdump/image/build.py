@@ -101,6 +101,11 @@ class CaptureImage:
     digests: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def interfaces(self) -> str:
+        """The names of the interfaces that it sends over, for people: each once, though it may be tried in two ways."""
+        return ", ".join(dict.fromkeys(way.link for way in self.plan.ways))
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:

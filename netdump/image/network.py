@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from netdump.errors import NetworkPlanError
 from netdump.image.devices import has_hardware
-from netdump.image.init.netlink import ARPHRD_LOOPBACK, SCOPE_UNIVERSE, Netlink
+from netdump.image.init.netlink import ARPHRD_LOOPBACK, Netlink
 from netdump.image.init.plan import Link, Route, Way
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def plan_from(snapshot: Snapshot) -> NetworkPlan:
     for _, route in snapshot.targets:
         if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK:
             order.append(route.ifindex)
-    order += [address.ifindex for address in snapshot.addresses if address.scope == SCOPE_UNIVERSE]
+    order += [address.ifindex for address in snapshot.addresses if address.is_routed]
     links: dict[str, Link] = {}
     ways: list[Way] = []
     for index in dict.fromkeys(order):
@@ -190,7 +190,7 @@ def _bond_options(sys: Path, name: str) -> tuple[str, ...]:
 
 def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
     """How this interface got its addresses, as ways: one for what was set or leased, one for advertised ones."""
-    own = [each for each in snapshot.addresses if each.ifindex == state.ifindex and each.scope == SCOPE_UNIVERSE]
+    own = [each for each in snapshot.addresses if each.ifindex == state.ifindex and each.is_routed]
     own.sort(key=lambda each: ":" in each.address)
     v4 = [each for each in own if ":" not in each.address]
     fixed = [each for each in own if each.permanent]

@@ -190,6 +190,15 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         load_config(str(tmp_path / "large"), {}, {})
 
 
+def test_a_bundle_for_other_eyes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied: run this as its owner or as root"):
+        load_config(str(tmp_path / "client.toml"), {}, {})
+
+
 def test_a_readable_key_is_warned_of(tmp_path: Path) -> None:
     load(tmp_path, BUNDLE)
     (tmp_path / "client.toml").chmod(0o640)

@@ -29,7 +29,7 @@ def test_the_line_and_the_object_say_the_same() -> None:
     line = report.line()
     members = report.members()
     assert line.startswith(
-        "dump 00112233 of web1 is complete at collector:7461: 10485760 bytes sent as 1234 (ratio 2.50)"
+        "dump 00112233 of web1 is complete at collector:7461: 10485760 bytes sent as 1234 (pages compressed 2.50 to 1)"
     )
     assert (
         "2.0 s (5.0 MiB/s), 99 bytes sent again, 4096 bytes could not be read and are marked lost, root 000102" in line
@@ -46,7 +46,7 @@ def test_the_rest_of_a_dump() -> None:
     counted = tally(chunks=1, wire_bytes=7)
     counted.states[PageState.ZERO] = 5 << 20
     report = Report(IMAGE, "", OUTCOME, counted, 1.0)
-    assert ": 5242880 of 10485760 bytes sent as 7 (ratio 1.00), 1.0 s (5.0 MiB/s)" in report.line()
+    assert ": 5242880 of 10485760 bytes sent as 7 (pages compressed 1.00 to 1), 1.0 s (5.0 MiB/s)" in report.line()
     assert report.members()["sent_bytes"] == 5 << 20
 
 

@@ -154,6 +154,27 @@ def test_over_a_bond_to_the_second_collector(armed: Armed, second: vm.GuestColle
     delivered(second, console)
 
 
+def test_over_ipv6(armed: Armed, tmp_path: Path) -> None:
+    """The collector has no other address; the guest has its own from a router, and so has the capture kernel."""
+    collector = armed.collector(tmp_path)
+    collector.ingest, collector.api = "[::1]:0", "[::1]:0"
+    collector.start()
+    address = f"[{vm.HOST_IPV6}]:{collector.ingest.rpartition(':')[2]}"
+    try:
+        with armed.resume(tmp_path / "console") as guest:
+            guest.type("ip addr del 10.0.2.15/24 dev eth0")
+            guest.type(f"sed -i 's/^collectors = .*/collectors = [\"{address}\"]/' /{BUNDLE}")
+            guest.type(f"netdump arm --config /{BUNDLE} --level 1 --final poweroff && echo IT-IS-ARMED-ANEW")
+            guest.wait_for("IT-IS-ARMED-ANEW")
+            panic(guest)
+            console = guest.wait(CAPTURE_TIMEOUT)
+            assert how_it_ended(guest) == "guest-shutdown"
+    finally:
+        collector.stop()
+    assert f"eth0 (auto): has an advertised address; {address} is reachable" in console
+    delivered(collector, console)
+
+
 def test_without_a_collector_the_dump_is_saved_and_sent_later(armed: Armed, tmp_path: Path) -> None:
     """No collector answers until the deadline; the network comes by DHCP; the dump is kept on a disk."""
     disk = make_disk(tmp_path / "disk", "ext4")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 KERNEL_ROOT = Path(os.environ.get("NETDUMP_KERNEL_ROOT", "/nonexistent"))
 RELEASE = next((path.name.removeprefix("vmlinuz-") for path in KERNEL_ROOT.glob("boot/vmlinuz-*")), "")
 HOST = "10.0.2.2"  # this machine's loopback, as a guest of QEMU's user network sees it
+HOST_IPV6 = "fec0::2"  # and so its ::1
 MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "8021q", "bonding", "softdog")
 LOADED = ("virtio_pci", "virtio_net", "virtio_blk")
 PACKAGES = ("click", "cryptography", "urllib3", "zstandard")  # beside _cffi_backend, which cryptography brings
@@ -92,7 +93,7 @@ class GuestCollector(Collector):
     """A collector that guests know as 10.0.2.2."""
 
     def __init__(self, folder: Path, *, like: Collector | None = None) -> None:
-        super().__init__(folder, f"{HOST},localhost,127.0.0.1", like=like)
+        super().__init__(folder, f"{HOST},{HOST_IPV6},localhost,127.0.0.1", like=like)
 
     @property
     def guest_url(self) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,8 @@ def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
     assert plan.links == (Link("eth0", "ether", MAC),)
     assert plan.ways == (Way("eth0", "static", ("192.0.2.7/24",)),)
     assert plan.collectors == (("192.0.2.9", 7461), ("collector.invalid", 7461))
+    assert image.interfaces == "eth0"
+    assert replace(image, plan=plan._replace(ways=plan.ways * 2)).interfaces == "eth0"
 
 
 def test_byte_for_byte_the_same(image: CaptureImage, bundle: Path, machine: Path) -> None:

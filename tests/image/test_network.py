@@ -66,8 +66,10 @@ def test_a_leased_address_is_asked_for_again_and_kept_for_need(sys: Path) -> Non
 
 
 def test_an_advertised_address(sys: Path) -> None:
-    snapshot = Snapshot((link(1, "eth0"),), (address(1, "2001:db8::7", 64, permanent=False),), (), sys=sys)
-    assert [way.method for way in plan_from(snapshot).ways] == ["auto"]
+    for text, scope in (("2001:db8::7", 0), ("fec0::7", 200)):
+        own = (address(1, "fe80::7", 64, scope=253), address(1, text, 64, scope=scope, permanent=False))
+        snapshot = Snapshot((link(1, "eth0"),), own, (), sys=sys)
+        assert [way.method for way in plan_from(snapshot).ways] == ["auto"]
 
 
 def test_gateways_of_both_families(sys: Path) -> None:

@@ -65,6 +65,11 @@ class AddressState(NamedTuple):
     permanent: bool
     tentative: bool
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether it is good beyond the link: of the whole net or, as fec0::/10, of a site."""
+        return self.scope < SCOPE_LINK
+
 
 class RouteState(NamedTuple):
     """How a destination is reached. gateway, source: "" for none."""

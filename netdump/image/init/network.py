@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from netdump.image.init.console import say, warn
 from netdump.image.init.dhcp import BROADCAST, obtain_lease
 from netdump.image.init.lease import HeldLease, forget, remember
-from netdump.image.init.netlink import ARPHRD_LOOPBACK, SCOPE_UNIVERSE, LinkState, Netlink
+from netdump.image.init.netlink import ARPHRD_LOOPBACK, LinkState, Netlink
 from netdump.image.init.plan import Route
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def reach(plan: Plan) -> str:
                     attempt.connect(address)
                 except OSError:
                     continue
-                return f"{host}:{port}"
+                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return ""
 
 
@@ -235,7 +235,7 @@ def _await_advertisement(netlink: Netlink, state: LinkState) -> None:
     until = time.monotonic() + ADVERTISEMENT_SECONDS
     while True:
         for address in netlink.addresses():
-            is_ours = address.ifindex == state.ifindex and address.scope == SCOPE_UNIVERSE
+            is_ours = address.ifindex == state.ifindex and address.is_routed
             if is_ours and ":" in address.address and not address.tentative:
                 return
         if time.monotonic() > until:
@@ -247,7 +247,7 @@ def _forget_others(netlink: Netlink, index: int) -> None:
     """Take away what earlier ways have set, so that one does not send over another."""
     loopback = {state.ifindex for state in netlink.links() if state.hardware == ARPHRD_LOOPBACK}
     for address in netlink.addresses():
-        if address.ifindex not in loopback and address.scope == SCOPE_UNIVERSE and address.ifindex != index:
+        if address.ifindex not in loopback and address.is_routed and address.ifindex != index:
             try:
                 netlink.remove_address(address)
             except OSError as error:

@@ -47,6 +47,7 @@ PROGRESS_BYTES = 1 << 20  # in one life of the client: more than handshake and k
 MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
 STILL_SECONDS = 60.0  # without movement, after which the network is looked at again
 TELL_SECONDS = 15.0  # between two lines of progress
+RENEWAL_PAUSE = 20.0  # between two attempts to renew a lease; the shortest leases are renewed after 30
 CLIENT_GRACE = 20.0  # seconds: the client's own deadline comes that much earlier
 
 # Exit statuses of the client (netdump/errors.py) after which trying again is no use: the core, the settings, and
@@ -218,7 +219,7 @@ class Supervisor:
             warn("looking at the network takes too long: signal 9")
             self._system.kill(child, SIGKILL)
         self._beside, self._moved_at = None, now
-        self._renew_at = max(self._system.renewal_time(), now + STILL_SECONDS)
+        self._renew_at = max(self._system.renewal_time(), now + RENEWAL_PAUSE)
 
     # Children
 

@@ -251,10 +251,13 @@ def test_an_advertised_address(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPa
     plan = Plan(links=(ETH0,), ways=(Way("eth0", "auto"),))
     kernel.known = [AddressState(1, "2001:db8::7", 64, 0, False, True)]
     assert network.bring_up(plan) == 1
-    assert said == ["eth0 (auto): no router advertises a prefix"]
-    kernel.known = [AddressState(1, "2001:db8::7", 64, 0, False, False)]
-    reachable(monkeypatch, "", "c:1")
-    assert network.bring_up(plan) == 0
+    kernel.known = [AddressState(1, "fe80::7", 64, 253, False, False)]
+    assert network.bring_up(plan) == 1
+    assert said == ["eth0 (auto): no router advertises a prefix"] * 2
+    for address, scope in (("2001:db8::7", 0), ("fec0::7", 200)):
+        kernel.known = [AddressState(1, address, 64, scope, False, False)]
+        reachable(monkeypatch, "", "c:1")
+        assert network.bring_up(plan) == 0
 
 
 def test_reaching() -> None:
@@ -264,6 +267,12 @@ def test_reaching() -> None:
         collectors = (("nothing.invalid", 1), ("127.0.0.1", closed), ("127.0.0.1", port))
         assert network.reach(Plan(collectors=collectors)) == f"127.0.0.1:{port}"
         assert network.reach(Plan(collectors=collectors[:2])) == ""
+
+
+def test_reaching_by_ipv6() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        assert network.reach(Plan(collectors=(("::1", port),))) == f"[::1]:{port}"
 
 
 def test_on_a_real_cable() -> None:

@@ -270,7 +270,7 @@ def test_a_renewal_that_hangs_is_ended_and_tried_again(said: list[str]) -> None:
     machine.per_second = 1 << 20
     run(machine)
     assert machine.children[machine.started.index("renew")].signals == [9]
-    assert machine.started.count("renew") == 2  # at 100 s, killed at 220, again at 280
+    assert machine.started.count("renew") == 2  # at 100 s, killed at 220, again at 240
     assert machine.started[-1] == "finish reboot"
 
 
