@@ -47,15 +47,34 @@ _NAMES: Final = {
 
 
 class Distrust:
-    """Which classes are believed. wanted shrinks, and never grows again. free_limit: most free pages there can be."""
+    """Which classes are believed. wanted shrinks, and never grows again.
 
-    __slots__ = ("_bad", "_doubts", "_headless", "_heads", "_seen", "_strays", "free_limit", "reasons", "wanted")
+    free_limit: most free pages there can be. zones: what the upper half of the flags of a page can be, in those bits
+    that zone_mask has; empty if that is not known.
+    """
+
+    __slots__ = (
+        "_bad",
+        "_doubts",
+        "_headless",
+        "_heads",
+        "_misplaced",
+        "_seen",
+        "_strays",
+        "free_limit",
+        "reasons",
+        "wanted",
+        "zone_mask",
+        "zones",
+    )
 
     def __init__(self, wanted: Wanted, refusals: Refusals) -> None:
         self.wanted = refusals.apply(wanted)
         self.reasons: list[str] = list(refusals.of(wanted))
         self.free_limit = 0
-        self._strays = 0
+        self.zone_mask = 0
+        self.zones: frozenset[int] = frozenset()
+        self._strays = self._misplaced = 0
         self._heads = self._headless = 0
         self._doubts = dict.fromkeys(_NAMES, 0)
         self._seen = dict.fromkeys(_NAMES, 0)
@@ -105,6 +124,8 @@ class Distrust:
             for group in ("cache", "user"):
                 self.stop(group, "the rest of compound pages cannot be told from single pages")
         classes = tally.classes
+        if ExcludeClass.HWPOISON in classes:
+            self._check_poison(tally, pages, data)
         for exclude, group in _CLASSES:
             if exclude in classes and not self._is_believed(exclude, group, tally, pages, data):
                 tally = _without(tally, exclude)
@@ -130,11 +151,28 @@ class Distrust:
             self.stop(group, "what their struct pages say makes no sense")
         return False
 
+    def _check_poison(self, tally: Tally, pages: PageArray, data: bytearray) -> None:
+        """Keep the poisoned pages of a slab that do not look like it; they are so rare that each one is looked at."""
+        page = tally.classes.find(ExcludeClass.HWPOISON)
+        while page >= 0:
+            at = page * pages.rules.size
+            upper = pages.rules.uint(data, at + pages.rules.flags, pages.rules.word) >> 32
+            strange = self.zones and all((upper ^ zone) & self.zone_mask for zone in self.zones)
+            if strange or not _plausible("poison", pages, data, at):
+                tally.classes[page] = ExcludeClass.NONE
+            page = tally.classes.find(ExcludeClass.HWPOISON, page + 1)
+
     def note_stray(self, pfn: int) -> None:
         """Struct pages were found in memory that would be left out itself: they are none."""
         self._strays += 1
         if self._strays > _STRAYS_MAX:
             self.stop_all(f"the struct pages of frame {pfn:#x} and others lie in memory that is not the kernel's")
+
+    def note_misplaced(self, pfn: int) -> None:
+        """Struct pages do not know the place at which they were found: they are those of other frames."""
+        self._misplaced += 1
+        if self._misplaced > _STRAYS_MAX:
+            self.stop_all(f"the struct pages of frame {pfn:#x} and others are those of other frames")
 
     def allow_free(self, pages: int) -> bool:
         """Whether so many free pages in all can be. Stops the class if not."""
@@ -157,9 +195,11 @@ def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:
     held = rules.refcount is None or rules.uint(data, at + rules.refcount, 4) != 0
     if group == "free":
         return rules.refcount is None or not held
-    if group not in {"cache", "user"} or rules.mapping is None:
+    if group == "offline" or rules.mapping is None:
         return True
     pointer = rules.uint(data, at + rules.mapping, rules.word)
+    if group == "poison":
+        return pointer & ~3 == 0 or pages.space.has(pointer & ~3)
     if group == "user" and not pointer & 1:
         return True  # a hugetlb page; those of the pool are not held
     pointer &= ~3

@@ -27,6 +27,7 @@ from netdump.vmcore.paging import PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.structpage import Wanted
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+from netdump.vmcore.zonebyte import ZoneByte
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +70,13 @@ def open_filter(
     distrust = Distrust(wanted, refusals)
     for remark in (*unknown_compounds(rules, wanted), *_unmapped(memory_map, core_frames(headers, facts.page_bytes))):
         distrust.note(remark)
-    check_free_lists(distrust, pages, info, facts.cpus, core_frames(headers, facts.page_bytes))
+    frames = core_frames(headers, facts.page_bytes)
+    zone_byte = ZoneByte(rules)
+    zone_byte.learn(pages, frames)
+    distrust.zone_mask = zone_byte.constant
+    check_free_lists(distrust, pages, info, facts.cpus, frames)
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
-    return PageFilter(FrameWalk(pages, distrust), distrust, facts.page_bytes)
+    return PageFilter(FrameWalk(pages, distrust, zone_byte), distrust, facts.page_bytes)
 
 
 def _unmapped(memory_map: MemoryMap, frames: Sequence[range]) -> list[str]:

@@ -8,20 +8,19 @@ if any, begins at one of a few frames before it, which can be looked at wherever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from netdump.pages import ExcludeClass
 from netdump.vmcore.pageclasses import Classifier, Tally
 from netdump.vmcore.pagecodes import SLAB_PAGES
+from netdump.vmcore.places import Places
 from netdump.vmcore.structpage import ORDER_MAX
 
 if TYPE_CHECKING:
+    from netdump.pages import ExcludeClass
     from netdump.vmcore.distrust import Distrust
     from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.structpage import Verdict
-
-
-_HOME_SHIFT: Final = 21
+    from netdump.vmcore.zonebyte import ZoneByte
 
 
 class _Block(NamedTuple):
@@ -34,20 +33,22 @@ class _Block(NamedTuple):
 class FrameWalk:
     """Classifies runs of page frames; fast where each begins where the one before ended. Not thread-safe."""
 
-    __slots__ = ("_block", "_buffer", "_classifier", "_distrust", "_home", "_next", "_pages", "_view")
+    __slots__ = ("_block", "_buffer", "_classifier", "_distrust", "_next", "_pages", "_places", "_view", "_zone_byte")
 
-    def __init__(self, pages: PageArray, distrust: Distrust) -> None:
+    def __init__(self, pages: PageArray, distrust: Distrust, zone_byte: ZoneByte) -> None:
         self._pages = pages
+        self._zone_byte = zone_byte
         self._distrust = distrust
         self._buffer = bytearray((SLAB_PAGES + 1) * pages.rules.size)
         self._view = memoryview(self._buffer)
-        self._home = -1  # 2 MiB of physical memory in which struct pages were found last
+        self._places = Places(pages)
         self._next = -1  # frame behind the last run
         self._block: _Block | None = None  # that reaches beyond it
         self._classifier = self._make_classifier()
 
     def _make_classifier(self) -> Classifier:
-        return Classifier(self._pages.rules, self._distrust.wanted, self._pages.page_bytes, self._confirm)
+        pages = self._pages
+        return Classifier(pages.rules, self._zone_byte, self._distrust.wanted, pages.page_bytes, self._confirm)
 
     def _confirm(self, pfn: int, verdict: Verdict) -> bool:
         return self._pages.confirm(pfn, verdict, self._distrust.wanted)
@@ -90,24 +91,28 @@ class FrameWalk:
         length = min(there, SLAB_PAGES) * size
         self._pages.fill(vaddr, self._view[:length])
         self._view[length : length + size] = bytes(size)
-        if self._is_stray(vaddr):
-            self._distrust.note_stray(pfn)
-            return Tally(bytearray(span), None, [], 0, 0)
         while True:
-            tally = self._distrust.watch(self._classifier.classify(data, span, pfn), self._pages, data)
-            if tally is not None:
-                return tally
+            tally = self._classifier.classify(data, span, pfn)
+            for stretch in self._places.unproven(vaddr, span * size):
+                if self._places.is_stray(stretch, self._distrust.wanted):
+                    self._distrust.note_stray(pfn)
+                elif not self._places.hold(stretch, vaddr, data, tally.classes):
+                    self._distrust.note_misplaced(pfn)
+                else:
+                    continue
+                return Tally(bytearray(span), None, [], 0, 0)
+            believed = self._distrust.watch(tally, self._pages, data)
+            if believed is not None:
+                return believed
             self._classifier = self._make_classifier()
 
-    def _is_stray(self, vaddr: int) -> bool:
-        """Whether struct pages lie in memory that would be left out itself. Asked once for each 2 MiB of them."""
-        found = self._pages.space.translate(vaddr)
-        if found is None or found[0] >> _HOME_SHIFT == self._home:
-            return False
-        if self._pages.judge(found[0] // self._pages.page_bytes, self._distrust.wanted).exclude != ExcludeClass.NONE:
-            return True
-        self._home = found[0] >> _HOME_SHIFT
-        return False
+    def _is_in_place(self, pfn: int, data: bytearray, verdict: Verdict) -> bool:
+        """Whether the struct page that a block begins with may be believed to be that of its frame."""
+        vaddr, _ = self._pages.locate(pfn)
+        places, classes = self._places, bytearray((verdict.exclude,))
+        return vaddr is not None and all(
+            places.hold(stretch, vaddr, data, classes) for stretch in places.unproven(vaddr, self._pages.rules.size)
+        )
 
     def _look_back(self, pfn: int) -> _Block | None:
         """The block that begins before a frame and reaches beyond it. The largest counts: blocks do not overlap."""
@@ -121,7 +126,7 @@ class FrameWalk:
             if data is not None and pages.rules.may_begin_block(data, 0):
                 verdict = pages.rules.judge(data, 0, start, self._distrust.wanted)
                 end = start + (1 << verdict.order)
-                if end > pfn and self._confirm(start, verdict):
+                if end > pfn and self._is_in_place(start, data, verdict) and self._confirm(start, verdict):
                     return _Block(end, verdict.exclude)
             start += 1 << (pfn - start).bit_length() - 1
         return None

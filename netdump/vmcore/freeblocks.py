@@ -13,8 +13,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from netdump.pages import ExcludeClass
-from netdump.vmcore.pagecodes import SLAB_PAGES, byte_place, repeat, table
-from netdump.vmcore.structpage import ORDER_MAX
+from netdump.vmcore.pagecodes import SLAB_PAGES, repeat, table
+from netdump.vmcore.structpage import ORDER_MAX, byte_place
 
 if TYPE_CHECKING:
     from netdump.vmcore.pagecodes import Codes, PageCodes

@@ -54,9 +54,11 @@ def check_free_lists(
     if _too_few(placed, blocks):
         distrust.stop_all(f"of {blocks} free blocks only {placed} lie where the memory map says")
         return
-    if not _flags_agree(pages, zones):
+    agreed = _agreed_flags(pages, zones)
+    if agreed is None:
         distrust.stop_all("free pages of one zone have flags of several")
         return
+    distrust.zones = frozenset(agreed)
     others = sum(_is_other(pages, block) for block in zones.blocks)
     if _too_few(blocks - others, blocks):
         distrust.stop_all(f"of {blocks} free blocks {others} are not free by the memory map")
@@ -89,20 +91,23 @@ def _is_placed(pages: PageArray, block: FreeBlock) -> bool:
     return pfn is not None and not pfn & (1 << block.order) - 1
 
 
-def _flags_agree(pages: PageArray, zones: Zones) -> bool:
-    """Whether the free pages of a zone agree on what the upper half of the flags says: node and zone.
+def _agreed_flags(pages: PageArray, zones: Zones) -> set[int] | None:
+    """What the upper half of the flags says in free pages: the same within a zone. None: it is not the same.
 
-    Only with vmemmap does the upper half say no more than that; what else stands there is cleared in free pages.
+    That is node and zone. Only with vmemmap does the upper half say no more; what else stands there is cleared in free
+    pages. Without it the set is empty.
     """
     if pages.rules.word < 8 or not pages.memory_map.uniform:
-        return True
+        return set()
     seen: dict[int, list[int]] = {}
     for block in zones.blocks:
         data = bytearray(pages.rules.size)
         if not pages.space.fill(block.vaddr, memoryview(data)):
             seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
     agreeing = sum(max(map(flags.count, flags)) for flags in seen.values())
-    return not _too_few(agreeing, sum(map(len, seen.values())))
+    if _too_few(agreeing, sum(map(len, seen.values()))):
+        return None
+    return {max(flags, key=flags.count) for flags in seen.values()}
 
 
 def _is_other(pages: PageArray, block: FreeBlock) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from netdump.vmcore.pagecodes import Codes
     from netdump.vmcore.structpage import PageRules, Wanted
+    from netdump.vmcore.zonebyte import ZoneByte
 
     Confirm = Callable[[int, Verdict], bool]
 
@@ -107,12 +108,14 @@ class Classifier:
 
     __slots__ = ("_actions", "_calls", "_codes", "_confirm", "_free", "_rules", "_shared", "_specials", "_wanted")
 
-    def __init__(self, rules: PageRules, wanted: Wanted, page_bytes: int, confirm: Confirm) -> None:
+    def __init__(
+        self, rules: PageRules, zone_byte: ZoneByte, wanted: Wanted, page_bytes: int, confirm: Confirm
+    ) -> None:
         self._rules = rules
         self._wanted = wanted
         self._confirm = confirm
         self._calls = 0
-        self._codes = PageCodes(rules)
+        self._codes = PageCodes(rules, zone_byte)
         can = wanted.free and rules.types.buddy is not None and rules.private is not None
         self._free = FreeBlocks(rules, self._codes) if can else None
         self._shared = page_bytes // rules.size

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from netdump.vmcore.structpage import byte_place
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from netdump.vmcore.structpage import PageRules
+    from netdump.vmcore.zonebyte import ZoneByte
 
 SLAB_PAGES: Final = 4096
 """Most pages of one call; a slab of their struct pages stays in the processor's second-level cache."""
@@ -48,6 +51,7 @@ def table(value: Callable[[int], int]) -> bytes:
 
 _HEADS: Final = repeat(HEAD, SLAB_PAGES)
 _TAILS: Final = repeat(TAIL, SLAB_PAGES)
+_SLABS: Final = repeat(SLAB, SLAB_PAGES)
 _IS_FF: Final = table(lambda byte: 0xFF if byte == 0xFF else 0)
 _EQUALS: Final = tuple(bytes(wanted) + b"\xff" + bytes(255 - wanted) for wanted in range(256))
 
@@ -108,13 +112,14 @@ class _TypeColumn(NamedTuple):
 class PageCodes:
     """Makes code bytes by the rules of one kernel."""
 
-    __slots__ = ("_flags", "_rules", "_top_place", "_types", "free_byte")
+    __slots__ = ("_flags", "_rules", "_top_place", "_types", "_zone_byte", "free_byte")
 
-    def __init__(self, rules: PageRules) -> None:
+    def __init__(self, rules: PageRules, zone_byte: ZoneByte) -> None:
         self._rules = rules
         self._flags = tuple(_flag_columns(rules))
         self._types = tuple(_type_columns(rules))
         self._top_place = byte_place(rules, rules.mapcount, 4, _TOP)
+        self._zone_byte = zone_byte
         self.free_byte = b"".join(column.free for column in self._types)
 
     def read(self, data: bytearray, pages: int) -> Codes:
@@ -137,10 +142,14 @@ class PageCodes:
                 kinds = column
             number |= self._hits(kind.coded, column, kind, data)
             offline |= self._hits(kind.offline, column, kind, data)
-        if not number and len(coded) <= 1:
+        strange = self._zone_byte.strange(data, pages)
+        if not number and len(coded) <= 1 and not strange:
             return Codes(coded[0] if coded else None, None, offline, kinds)
         for column in coded:
             number |= int.from_bytes(column, "little")
+        if strange:  # what is slab and nothing else is kept, whatever it is within
+            number = number & ~strange | strange & _SLABS
+            offline &= ~strange
         return Codes(bytearray(number.to_bytes(pages, "little")), number, offline, kinds)
 
     def _hits(self, table: tuple[bytes, bytes], column: bytearray, kind: _TypeColumn, data: bytearray) -> int:
@@ -166,11 +175,6 @@ class PageCodes:
         """0xff for pages whose _mapcount is negative and small: a page type of old, not a count."""
         size = self._rules.size
         return int.from_bytes(data[self._top_place : pages * size : size].translate(_IS_FF), "little")
-
-
-def byte_place(rules: PageRules, offset: int, length: int, significance: int) -> int:
-    """Where in a struct page a byte of a member stands. significance: 0 is the lowest byte."""
-    return offset + (significance if rules.byteorder == "little" else length - 1 - significance)
 
 
 def _flag_columns(rules: PageRules) -> Iterator[tuple[int, bytes]]:

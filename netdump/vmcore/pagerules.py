@@ -100,6 +100,7 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
         refcount=_first(info.offset("page._refcount"), info.offset("page._count")),
         lru=lru,
         tail=lru if tail is None else tail,
+        tail_is_pointer=info.offset("page.compound_info") is None,
         lru_mask=mask(bits.lru),
         private_mask=mask(bits.private),
         swapcache_mask=mask(bits.swapcache),

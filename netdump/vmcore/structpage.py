@@ -18,6 +18,11 @@ ORDER_MAX: Final = 20
 or 1 GiB); a claim beyond it is an accident."""
 
 
+_COUNT_MAX: Final = 1 << 24
+_NO_TYPE: Final = 0xFFFF_FFFF
+_TYPE_BITS: Final = 0xFF00_0000
+
+
 class Wanted(NamedTuple):
     """What is to be left out; made from a dump level."""
 
@@ -85,8 +90,9 @@ class PageRules(NamedTuple):
     """How a kernel writes struct page.
 
     size and offsets: bytes. word: of an unsigned long. Masks: of the flags word, 0 where unknown or absent. lru:
-    of the list_head. tail: of the word whose bit 0 is set in every page of a compound page but the first; tail_mask:
-    the flag that told it before v4.4. orders: of free blocks, LENGTH(zone.free_area).
+    of the list_head. tail: of the word whose bit 0 is set in every page of a compound page but the first;
+    tail_is_pointer: whether the rest of it is the address of the first one; tail_mask: the flag that told it before
+    v4.4. orders: of free blocks, LENGTH(zone.free_area).
     """
 
     size: int
@@ -99,6 +105,7 @@ class PageRules(NamedTuple):
     refcount: int | None
     lru: int
     tail: int
+    tail_is_pointer: bool
     lru_mask: int
     private_mask: int
     swapcache_mask: int
@@ -153,11 +160,18 @@ class PageRules(NamedTuple):
         order, huge = self._compound(data, at, pfn, flags, kind)
         anon = not slab and self.mapping is not None and bool(self.uint(data, at + self.mapping, self.word) & 1)
         exclude = self._in_use(flags, anon, huge, wanted)
-        if exclude == ExcludeClass.NONE and wanted.poison and flags & self.poison_mask:
+        if exclude == ExcludeClass.NONE and wanted.poison and flags & self.poison_mask and self._counts(data, at):
             exclude = ExcludeClass.HWPOISON
         if exclude == ExcludeClass.NONE and wanted.offline and not slab and _is(kind, self.types.offline):
             exclude = ExcludeClass.OFFLINE
         return KEEP if exclude == ExcludeClass.NONE else Verdict(exclude, order, huge)
+
+    def _counts(self, data: bytes | bytearray, at: int) -> bool:
+        """Whether the counts of a struct page can be some: of what was overwritten they seldom can."""
+        users = 0 if self.refcount is None else self.uint(data, at + self.refcount, 4)
+        mapped = self.uint(data, at + self.mapcount, 4)
+        lowest = min([kind for kind in self.types if kind is not None], default=_NO_TYPE) & _TYPE_BITS
+        return users < _COUNT_MAX and (mapped < _COUNT_MAX or mapped >= lowest)
 
     def _in_use(self, flags: int, anon: bool, huge: bool, wanted: Wanted) -> ExcludeClass:
         """Cache, user's, or neither."""
@@ -187,6 +201,11 @@ class PageRules(NamedTuple):
             return 0
         order = self.uint(data, at + rule.order_at, rule.order_bytes)
         return order if order <= ORDER_MAX and not pfn & (1 << order) - 1 else 0
+
+
+def byte_place(rules: PageRules, offset: int, length: int, significance: int) -> int:
+    """Where in a struct page a byte of a member stands. significance: 0 is the lowest byte."""
+    return offset + (significance if rules.byteorder == "little" else length - 1 - significance)
 
 
 def _is(kind: int, value: int | None) -> bool:

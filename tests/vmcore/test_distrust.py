@@ -124,6 +124,35 @@ def test_struct_pages_in_memory_of_others() -> None:
     assert "the struct pages of frame 0x1234" in str(distrust.remark)
 
 
+def test_struct_pages_of_other_frames() -> None:
+    distrust = trusting()
+    for _ in range(8):
+        distrust.note_misplaced(0x1234)
+    assert not nothing(distrust)
+    distrust.note_misplaced(0x1234)
+    assert nothing(distrust)
+    assert "those of other frames" in str(distrust.remark)
+
+
+@pytest.mark.parametrize(("at", "value"), [(24, 0x1234), (7, 0x55), (4, 0xFFFF_FFFF)])
+def test_poisoned_pages_that_make_no_sense(at: int, value: int) -> None:
+    """Each is looked at: whether its mapping is a pointer, and its node and zone are some."""
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    tally, page = slab(ExcludeClass.HWPOISON, pages, PLAYGROUND + 1070)
+    tally.classes[1] = ExcludeClass.HWPOISON
+    data = bytearray(page[:64] * 2)
+    distrust = trusting()
+    distrust.zones, distrust.zone_mask = frozenset({0x0400_0000}), 0xFFFF_0000
+    assert distrust.watch(tally, pages, data) is not None
+    assert tally.classes.count(ExcludeClass.HWPOISON) == 2
+    length = 1 if at == 7 else 4
+    data[64 + at : 64 + at + length] = value.to_bytes(length, "little")
+    assert distrust.watch(tally, pages, data) is not None
+    assert tally.classes[0] == ExcludeClass.HWPOISON
+    assert tally.classes[1] == ExcludeClass.NONE
+    assert distrust.remark is None
+
+
 def test_what_makes_sense() -> None:
     pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
     distrust = trusting()

@@ -8,6 +8,7 @@ import pytest
 from netdump.pages import ExcludeClass
 from netdump.vmcore.freeblocks import FreeBlocks
 from netdump.vmcore.pagecodes import PageCodes
+from netdump.vmcore.zonebyte import ZoneByte
 from tests.vmcore.test_pageclasses import PFN, array, classifier, frames_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ FREE = ExcludeClass.FREE
 
 def mark(frames: Frames, pages: int, data: bytearray | None = None, first: int = PFN) -> tuple[bytearray, list[int]]:
     rules = classifier(frames, 31)._rules
-    codes = PageCodes(rules)
+    codes = PageCodes(rules, ZoneByte(rules))
     data = array(frames, pages, first) if data is None else data
     classes = bytearray(pages)
     left = FreeBlocks(rules, codes).mark(data, first, codes.read(data, pages), classes)
@@ -92,7 +93,7 @@ def test_what_stands_in_classes_already_stays() -> None:
         frames.free(PFN + page, 0)
         frames.cache(PFN + page + 1)
     rules = classifier(frames, 31)._rules
-    codes = PageCodes(rules)
+    codes = PageCodes(rules, ZoneByte(rules))
     data = array(frames, 128)
     classes = bytearray(b"\0\2" * 64)
     assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 128), classes) == []

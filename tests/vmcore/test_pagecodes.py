@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from netdump.testing.struct_page_writer import ERAS
+from netdump.testing.struct_page_writer import ERAS, Frames
 from netdump.vmcore.pagecodes import (
     ANON,
     HEAD,
@@ -15,11 +15,17 @@ from netdump.vmcore.pagecodes import (
     SWAPCACHE,
     TAIL,
     PageCodes,
-    byte_place,
     repeat,
     table,
 )
+from netdump.vmcore.structpage import byte_place
+from netdump.vmcore.zonebyte import ZoneByte
 from tests.vmcore.test_pageclasses import PFN, array, classifier, fill, frames_of
+
+
+def maker_for(frames: Frames) -> PageCodes:
+    rules = classifier(frames, 31)._rules
+    return PageCodes(rules, ZoneByte(rules))
 
 
 def test_parts() -> None:
@@ -45,7 +51,7 @@ def test_what_each_kind_of_page_says(era: str, word: int) -> None:
     frames.poison(PFN + 10)
     if "OFFLINE" in frames.era.types:
         frames.offline(PFN + 11)
-    maker = PageCodes(classifier(frames, 31)._rules)
+    maker = maker_for(frames)
     codes = maker.read(array(frames, 12), 12)
     assert codes.codes is not None
     assert codes.kinds is not None
@@ -65,7 +71,7 @@ def test_nothing_to_say() -> None:
     """Most slabs of a large machine are free or cache: no column is joined with another one there."""
     frames = frames_of("6.12")
     frames.free(PFN, 6)
-    maker = PageCodes(classifier(frames, 31)._rules)
+    maker = maker_for(frames)
     codes = maker.read(array(frames, 64), 64)
     assert codes.codes is None
     assert codes.number == 0
@@ -87,7 +93,7 @@ def test_heads() -> None:
     frames.kernel(PFN + 4095)
     frames._flag(PFN + 4095, "head")
     data = array(frames, 4096)
-    codes = PageCodes(classifier(frames, 31)._rules)
+    codes = maker_for(frames)
     assert codes.read(data, 4096).heads() == (3, 0)  # what follows the last one is not known
     data[7 * 64 + 8] = 0
     assert codes.read(data, 4096).heads() == (3, 1)
@@ -100,7 +106,7 @@ def test_values_in_every_byte() -> None:
     frames = frames_of("6.1")
     fill(frames, random.Random(8), 64)
     data = array(frames, 64)
-    codes = PageCodes(classifier(frames, 31)._rules)
+    codes = maker_for(frames)
     value = -129 % (1 << 32)
     expected = [frames.page(PFN + page)[48:52] == value.to_bytes(4, "little") for page in range(64)]
     assert [byte == 0xFF for byte in codes.exact(data, 64, value).to_bytes(64, "little")] == expected

@@ -1,0 +1,154 @@
+"""Whether struct pages are those of the frames that the page tables say, by what they know of their own place.
+
+Owns this comparison. Must not classify.
+
+One entry of the page tables that lies shows the struct pages of other frames: they make as much sense as any, and would
+leave out the wrong frames. But struct pages know where they are. The list neighbours of a page on a list point back at
+it, and the rest of a compound page points at the head in front of it. One such witness speaks for all that is mapped
+with it, so each stretch that is mapped as one is asked about once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from netdump.errors import LostMemoryError
+from netdump.pages import ExcludeClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netdump.vmcore.pagearray import PageArray
+    from netdump.vmcore.structpage import Wanted
+
+_UNIT_SHIFT: Final = 21  # 2 MiB of struct pages are mapped as one where the tables allow it
+_KNOWN_KEPT: Final = 256
+_LOOKS: Final = 8  # for a witness in each class of a stretch
+_NEAR_PAGES: Final = 1024  # from the head of a compound page: beyond, a wrong head may seem right
+
+_ELSEWHERE_MAX: Final = 3  # pages that are elsewhere: then all is. A crash may catch a list half way
+_HERE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not: regular lists may seem to fit elsewhere too
+_RIGHT: Final = -1
+_NOWHERE: Final = (-1, 0)
+
+_CLASSES: Final = (ExcludeClass.CACHE, ExcludeClass.CACHE_PRIVATE, ExcludeClass.USER, ExcludeClass.FREE)
+
+
+class Stretch(NamedTuple):
+    """Struct pages that are mapped as one. start, end: bytes from the first of a slab; paddr: where start is."""
+
+    start: int
+    end: int
+    paddr: int
+
+
+class Places:
+    """Remembers which mappings of struct pages are right, and which are not."""
+
+    __slots__ = ("_elsewhere", "_home", "_last", "_pages")
+
+    def __init__(self, pages: PageArray) -> None:
+        self._pages = pages
+        self._elsewhere: dict[
+            tuple[int, int], int
+        ] = {}  # mapping -> how many of its pages said that they are not there
+        self._last = _NOWHERE  # the mapping of the slab before, if that was right
+        self._home = -1  # 2 MiB of physical memory in which struct pages were found last
+
+    def unproven(self, vaddr: int, length: int) -> list[Stretch]:
+        """The parts of a slab of struct pages of which it is not known yet that they are in place. Mostly none."""
+        found = self._pages.space.translate(vaddr, length)
+        if found is not None and found[1] == length and _mapping(vaddr, found[0]) == self._last:
+            return []
+        stretches = []
+        done = 0
+        while done < length:
+            unit_end = (vaddr + done >> _UNIT_SHIFT) + 1 << _UNIT_SHIFT
+            found = self._pages.space.translate(vaddr + done, min(length, unit_end - vaddr) - done)
+            if found is None:
+                done += self._pages.page_bytes - (vaddr + done) % self._pages.page_bytes
+                continue
+            self._last = _mapping(vaddr + done, found[0])
+            if self._elsewhere.get(self._last) != _RIGHT:
+                stretches.append(Stretch(done, done + found[1], found[0]))
+            done += found[1]
+        if stretches:
+            self._last = _NOWHERE
+        return stretches
+
+    def is_stray(self, stretch: Stretch, wanted: Wanted) -> bool:
+        """Whether struct pages lie in memory that would be left out itself. Asked once for each 2 MiB of it."""
+        home = stretch.paddr >> _UNIT_SHIFT
+        if home == self._home:
+            return False
+        if self._pages.judge(stretch.paddr // self._pages.page_bytes, wanted).exclude != ExcludeClass.NONE:
+            return True
+        self._home = home
+        return False
+
+    def hold(self, stretch: Stretch, vaddr: int, data: bytearray, classes: bytearray) -> bool:
+        """Whether what a stretch says may be believed: its witnesses say so, or it has none.
+
+        vaddr, data, classes: of the whole slab. Raises nothing.
+        """
+        mapping = _mapping(vaddr + stretch.start, stretch.paddr)
+        elsewhere = self._elsewhere.get(mapping, 0)
+        if elsewhere >= _ELSEWHERE_MAX:
+            return False
+        size = self._pages.rules.size
+        here = 0
+        for page in _iter_witnesses(classes, stretch.start // size, min(len(classes), -(-stretch.end // size))):
+            there = self._is_in_place(vaddr + page * size, data, page * size)
+            here += there is True
+            elsewhere += there is False
+            if here >= _HERE_ENOUGH and not elsewhere:
+                break
+        right = here > elsewhere * _HERE_ENOUGH
+        self._remember(mapping, _RIGHT if right else elsewhere)
+        return right or not elsewhere
+
+    def _remember(self, mapping: tuple[int, int], elsewhere: int) -> None:
+        if len(self._elsewhere) >= _KNOWN_KEPT:
+            del self._elsewhere[next(iter(self._elsewhere))]
+        self._elsewhere[mapping] = elsewhere
+
+    def _is_in_place(self, vaddr: int, data: bytearray, at: int) -> bool | None:
+        """Whether a struct page is where it says; None if it does not say."""
+        rules = self._pages.rules
+        word = rules.word
+        head = rules.uint(data, at + rules.tail, word)
+        if head & 1:
+            pages, rest = divmod(vaddr - head + 1, rules.size)
+            if not rules.tail_is_pointer or pages >= _NEAR_PAGES:
+                return None
+            return pages > 0 and not rest
+        kind = rules.uint(data, at + rules.mapcount, 4)
+        if not rules.uint(data, at + rules.flags, word) & rules.lru_mask and kind != rules.types.buddy:
+            return None
+        own = vaddr + rules.lru
+        for mine, others in ((0, word), (word, 0)):  # the page behind points back, and the one before points here
+            neighbour = rules.uint(data, at + rules.lru + mine, word)
+            if not self._pages.space.has(neighbour):
+                return None  # some pages are on no list
+            try:
+                if self._pages.space.read_uint(neighbour + others, word) == own:
+                    return True
+            except LostMemoryError:
+                return None
+        return False
+
+
+def _mapping(vaddr: int, paddr: int) -> tuple[int, int]:
+    """What all struct pages that are mapped as one have in common."""
+    return vaddr >> _UNIT_SHIFT, paddr - vaddr
+
+
+def _iter_witnesses(classes: bytearray, start: int, end: int) -> Iterator[int]:
+    """Pages of a stretch to be asked, some of each class; not at powers of 2 alone, where blocks begin."""
+    asked = set()
+    for part in range(_LOOKS):
+        for exclude in _CLASSES:
+            page = classes.find(exclude, start + (end - start) * part // _LOOKS + part, end)
+            if page >= 0 and page not in asked:
+                asked.add(page)
+                yield page

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from netdump.pages import ExcludeClass
+from netdump.testing.memmap_writer import PLAYGROUND, Machine, x86_64
+from netdump.testing.struct_page_writer import ERAS
+from netdump.vmcore.places import Places, Stretch
+from netdump.vmcore.structpage import Wanted
+from tests.vmcore.made_up import Opened
+
+PAGES = 512
+ALL = Wanted.of_level(31)
+MAP = 0x80_0000  # physical address of the struct page of frame 0
+
+
+def listed(machine: Machine, pfns: list[int]) -> None:
+    """Put pages on one list, in this order, round and round."""
+    frames = machine.frames
+    for before, pfn, after in zip([pfns[-1], *pfns], pfns, [*pfns[1:], pfns[0]], strict=False):
+        lru = frames.layout.lru
+        frames.link(pfn, frames.address(after) + lru, frames.address(before) + lru)
+
+
+class Slab:
+    """512 pages from PLAYGROUND on, as a walk sees them; shift: frames by which the page tables are wrong."""
+
+    def __init__(self, machine: Machine, kinds: dict[int, ExcludeClass], shift: int = 0) -> None:
+        self.pages = Opened.of(machine).pages()
+        self.vaddr = machine.frames.address(PLAYGROUND)
+        self.data = bytearray((PAGES + 1) * 64)
+        self.pages.fill(machine.frames.address(PLAYGROUND + shift), memoryview(self.data))
+        self.classes = bytearray(PAGES)
+        for page, exclude in kinds.items():
+            self.classes[page] = exclude
+        self.places = Places(self.pages)
+        self.stretch = Stretch(0, PAGES * 64, MAP + (PLAYGROUND + shift) * 64)
+
+    def holds(self) -> bool:
+        return self.places.hold(self.stretch, self.vaddr, self.data, self.classes)
+
+
+def cache(machine: Machine, first: int) -> dict[int, ExcludeClass]:
+    """Cache pages here and there, all on one list."""
+    places = [3, 70, 71, 150, 200, 270, 333, 390, 500]
+    for page in places:
+        machine.frames.cache(first + page)
+    listed(machine, [first + page for page in places])
+    return dict.fromkeys(places, ExcludeClass.CACHE)
+
+
+def test_pages_on_lists() -> None:
+    machine = x86_64(ERAS["6.12"])
+    kinds = cache(machine, PLAYGROUND)
+    slab = Slab(machine, kinds)
+    assert slab.places.unproven(slab.vaddr, PAGES * 64) == [slab.stretch]
+    assert slab.holds()
+    assert slab.places.unproven(slab.vaddr, PAGES * 64) == []
+    cache(machine, PLAYGROUND + 2048)
+    wrong = Slab(machine, kinds, 2048)
+    assert not wrong.holds()
+    wrong.classes = bytearray(PAGES)
+    assert not wrong.holds()  # all that is mapped with them is wrong, whatever it is
+
+
+def test_free_blocks() -> None:
+    for shift in (0, 2048):
+        machine = x86_64(ERAS["6.12"])
+        places = [0, 128, 320]
+        for page in places:
+            machine.frames.free(PLAYGROUND + shift + page, 5)
+        listed(machine, [PLAYGROUND + shift + page for page in places])
+        kinds = {page + inside: ExcludeClass.FREE for page in places for inside in range(32)}
+        assert Slab(machine, kinds, shift).holds() == (shift == 0)
+
+
+@pytest.mark.parametrize("era", ["6.12", "7.1"])
+def test_the_rest_of_compound_pages(era: str) -> None:
+    """Where it points at the first page; since v7.1 it tells the size instead."""
+    for shift in (0, 2048):
+        machine = x86_64(ERAS[era])
+        machine.frames.hugetlb(PLAYGROUND + shift, 9, shared_tables=True)
+        slab = Slab(machine, dict.fromkeys(range(512), ExcludeClass.USER), shift)
+        assert slab.holds() == (shift == 0 or era == "7.1")
+
+
+def test_pages_that_do_not_say() -> None:
+    """Pages on no list, and lists that lead nowhere."""
+    machine = x86_64(ERAS["6.12"])
+    for page in range(0, 64, 2):
+        machine.frames.anon(PLAYGROUND + page)
+        machine.frames.link(PLAYGROUND + page, 0xDEAD_0000_0000_0100, 0xDEAD_0000_0000_0122)
+    slab = Slab(machine, dict.fromkeys(range(0, 64, 2), ExcludeClass.USER))
+    assert slab.holds()
+    assert slab.places.unproven(slab.vaddr, PAGES * 64) == [slab.stretch]  # asked again next time
+
+
+def test_one_list_that_a_crash_caught_half_way() -> None:
+    machine = x86_64(ERAS["6.12"])
+    kinds = cache(machine, PLAYGROUND)
+    other = machine.frames.address(PLAYGROUND + 4000) + 8
+    machine.frames.link(PLAYGROUND + 3, other, other)
+    slab = Slab(machine, kinds)
+    assert slab.holds()
+    alone = Slab(machine, {3: ExcludeClass.CACHE})
+    assert not alone.holds()  # nothing speaks for it here
+    alone.classes = slab.classes
+    assert alone.holds()
+
+
+def test_struct_pages_in_memory_of_others() -> None:
+    machine = x86_64(ERAS["6.12"])
+    machine.frames.anon(PLAYGROUND + 5)
+    slab = Slab(machine, {})
+    stray = Stretch(0, 4096, (PLAYGROUND + 5) << 12)
+    assert slab.places.is_stray(stray, ALL)
+    assert not slab.places.is_stray(slab.stretch, ALL)
+    assert not slab.places.is_stray(stray._replace(paddr=slab.stretch.paddr + 4096), ALL)
+
+
+def test_what_is_not_mapped_is_skipped() -> None:
+    slab = Slab(x86_64(ERAS["6.12"]), {})
+    assert slab.places.unproven(0xFFFF_EA7F_0000_0000, 8192) == []
