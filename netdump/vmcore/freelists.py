@@ -63,7 +63,12 @@ def check_free_lists(
     if _too_few(blocks - others, blocks):
         distrust.stop_all(f"of {blocks} free blocks {others} are not free by the memory map")
         return
-    if pages.rules.types.unaccepted is None and 2 * zones.listed_pages + slack < zones.free_pages:
+    if zones.more_orders:
+        distrust.note(
+            f"free blocks of more than {1 << layout.areas - 1 if layout.areas else 0} pages are sent: "
+            "there are larger ones than VMCOREINFO says (LENGTH(zone.free_area))"
+        )
+    elif pages.rules.types.unaccepted is None and 2 * zones.listed_pages + slack < zones.free_pages:
         distrust.note(
             f"of {zones.free_pages} free pages only {zones.listed_pages} are in blocks of a size that is known"
         )

@@ -36,12 +36,14 @@ class FreeBlock(NamedTuple):
 class Zones(NamedTuple):
     """All zones. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each free list.
 
-    listed_pages: how many pages all blocks of the free lists have, as these count them.
+    listed_pages: how many pages all blocks of the free lists have, as these count them. more_orders: whether there are
+    free lists of larger blocks than VMCOREINFO says.
     """
 
     number: int
     free_pages: int
     listed_pages: int
+    more_orders: bool
     blocks: tuple[FreeBlock, ...]
 
 
@@ -66,7 +68,7 @@ class ZoneLayout(NamedTuple):
 def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) -> Zones:
     """Read all zones of nodes, given by address. Raises KernelDataError if there are none or they make no sense."""
     word = layout.word
-    count = free_pages = listed = 0
+    count = free_pages = listed = longer = 0
     found: list[int] = []
     for node in nodes:
         zones = space.read_uint(node + layout.nr_zones, 4)
@@ -80,11 +82,12 @@ def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) ->
             count += 1
             free_pages += value
             listed += _listed_pages(space, layout, zone)
+            longer += _has_lists_behind(space, layout, zone)
             found.append(zone)
     if not found:
         raise KernelDataError("no node of this kernel can be found")
     blocks = islice(_iter_blocks(space, layout, found), _ENTRIES_MAX)
-    return Zones(count, free_pages, listed, tuple(blocks))
+    return Zones(count, free_pages, listed, longer * 2 > count, tuple(blocks))
 
 
 def _listed_pages(space: AddressSpace, layout: ZoneLayout, zone: int) -> int:
@@ -92,6 +95,23 @@ def _listed_pages(space: AddressSpace, layout: ZoneLayout, zone: int) -> int:
     place = zone + layout.free_area + layout.free_list + layout.lists * layout.list_bytes
     counts = (space.read_uint(place + order * layout.area_bytes, layout.word) for order in range(min(layout.areas, 32)))
     return sum(count << order for order, count in enumerate(counts))
+
+
+def _has_lists_behind(space: AddressSpace, layout: ZoneLayout, zone: int) -> bool:
+    """Whether what comes behind the last free area of a zone is one too: lists, empty or not, lead back to their heads.
+
+    Behind the real last one are flags and a lock.
+    """
+    place = zone + layout.free_area + layout.areas * layout.area_bytes + layout.free_list
+    heads = [place + kind * layout.list_bytes for kind in range(layout.lists)]
+    prev = layout.word - layout.next  # the other of two members
+    try:
+        return bool(heads) and all(
+            space.read_uint(space.read_uint(head + layout.next, layout.word) + prev, layout.word) == head
+            for head in heads
+        )
+    except LostMemoryError:
+        return False
 
 
 def read_layout(info: Vmcoreinfo, word: int) -> ZoneLayout:

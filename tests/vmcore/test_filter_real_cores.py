@@ -55,5 +55,4 @@ def test_words_that_lie(name: str) -> None:
         text = "\n".join([*lines[:number], f"{key}={other}", *lines[number + 1 :]]).encode()
         found, remark = classified(core, 31, text)
         assert found.keys() <= core.expected.keys(), (key, other)
-        known = "FREE_AREA" in key.upper() and "UNACCEPTED" in "".join(lines)  # what is not listed may be unaccepted
-        assert remark or known or len(found) * 2 > len(core.expected), (key, other)
+        assert remark or len(found) * 2 > len(core.expected), (key, other)

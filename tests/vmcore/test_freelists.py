@@ -156,12 +156,22 @@ def test_free_lists_that_are_empty_although_memory_is_free() -> None:
     assert checked(machine).remark is None
 
 
-def test_free_blocks_of_a_size_that_is_not_known() -> None:
+@pytest.mark.parametrize("era", ["6.1", "6.12", "7.1"])
+def test_free_blocks_of_a_size_that_is_not_known(era: str) -> None:
     """LENGTH(zone.free_area) is too small: larger blocks are kept, which nobody would notice."""
-    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
-    for number in range(30):
-        machine.frames.free(ground(machine) + 1024 * number, 10)
+    machine = x86_64(ERAS[era])
+    machine.frames.free(ground(machine) + 1024, 10)
     assert checked(machine).remark is None
     machine.lines["LENGTH(zone.free_area)"] = "10"
     distrust = checked(machine)
-    assert "of 30720 free pages only 0 are in blocks of a size that is known" in str(distrust.remark)
+    assert "free blocks of more than 512 pages are sent" in str(distrust.remark)
+    assert distrust.wanted.free
+
+
+def test_free_memory_that_is_on_no_list() -> None:
+    """As memory that a guest has not accepted, before kernels told which that is."""
+    machine = x86_64(ERAS["6.12"])
+    machine.frames.free(ground(machine) + 1024, 10)
+    machine.free_pages = 30_720
+    distrust = checked(machine)
+    assert "of 30720 free pages only 1024 are in blocks of a size that is known" in str(distrust.remark)
