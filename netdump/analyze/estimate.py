@@ -57,6 +57,15 @@ class KindFigures(NamedTuple):
         """How many of all are zero, by what the sample says."""
         return round(self.pages * self.zero / self.sampled) if self.sampled else 0
 
+    def unseen_pages(self) -> int:
+        """How many may be data at most (95 %) though all that were looked at are zero; 0 if some are not, or all were.
+
+        By the rule of three, a probe counting once: its pages stand side by side and are alike.
+        """
+        if not self.sampled or self.zero < self.sampled or self.sampled == self.pages:
+            return 0
+        return min(self.pages - self.sampled, 3 * self.pages * PROBE_PAGES // self.sampled)
+
     def packed(self, page_bytes: int) -> float:
         """Bytes of all, compressed, by what the sample says."""
         data = self.sampled - self.zero
@@ -65,13 +74,18 @@ class KindFigures(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """A dump at one level, in bytes. excluded, zero: not sent; data: sent, before compression; wire: after it."""
+    """A dump at one level, in bytes. excluded, zero: not sent; data: sent, before compression; wire: after it.
+
+    unseen: of what is taken for zero, how much may be data all the same, as the sample found none of it; 0 where every
+    page was looked at or some data was found.
+    """
 
     level: int
     excluded: int
     zero: int
     data: int
     wire: int
+    unseen: int
 
 
 class Estimate(NamedTuple):
@@ -93,7 +107,10 @@ class Estimate(NamedTuple):
         zero = sum(figures.zero_pages() for figures in kept)
         wire = round(sum(figures.packed(self.page_bytes) for figures in kept))
         size = self.page_bytes
-        return Forecast(level, self.memory_bytes - pages * size, zero * size, (pages - zero) * size, wire)
+        unseen = sum(figures.unseen_pages() for figures in kept)
+        return Forecast(
+            level, self.memory_bytes - pages * size, zero * size, (pages - zero) * size, wire, unseen * size
+        )
 
 
 def estimate(

@@ -74,7 +74,8 @@ def command(*, vmcore: str, levels: tuple[int, ...], compression: int, seed: int
 
     With --json the object has `source`, `kernel_release`, `page_bytes`, `memory_bytes`, `pages` (by class; `kernel` are
     those that are kept at every level), `sampled_pages`, `crashkernel_bytes`, `remark`, and `levels`: objects with
-    `level`, `excluded_bytes`, `zero_bytes`, `data_bytes`, `wire_bytes`.
+    `level`, `excluded_bytes`, `zero_bytes`, `data_bytes`, `wire_bytes`, and `unseen_bytes`: of those of zeros, what may
+    be data that the sample missed.
 
     \b
     Examples:
@@ -92,12 +93,15 @@ def command(*, vmcore: str, levels: tuple[int, ...], compression: int, seed: int
             found = estimate(source, headers, facts, compression=compression, seed=seed, progress=progress.advance)
     finally:
         source.close()
-    forecasts = [found.forecast(level) for level in levels or LEVELS]
+    forecasts = [found.forecast(level) for level in dict.fromkeys(levels or LEVELS)]
     crashkernel = sum(map(len, reserved))
     if as_json:
         print_json(_object(vmcore, facts.release, found, forecasts, crashkernel))
         return
     _show(found, facts.release, forecasts, crashkernel)
+    unseen = max(forecast.unseen for forecast in forecasts)
+    if unseen:
+        warn(f"the sample may have missed data that is rare: up to {size_text(unseen)} more, before compression")
     if found.remark:
         warn(f"less would be left out than the levels ask for: {found.remark}")
 
@@ -168,6 +172,7 @@ def _object(
                 "zero_bytes": forecast.zero,
                 "data_bytes": forecast.data,
                 "wire_bytes": forecast.wire,
+                "unseen_bytes": forecast.unseen,
             }
             for forecast in forecasts
         ],

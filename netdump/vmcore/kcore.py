@@ -37,7 +37,9 @@ def open_kcore(path: str = KCORE, reserved: Iterable[range] = ()) -> tuple[FileS
         source = FileSource(path)
     except SourceUnreadableError as error:
         if isinstance(error.__cause__, PermissionError):
-            raise SourceUnreadableError(f"{path} cannot be opened: only root may read it") from error
+            raise SourceUnreadableError(
+                f"{path} cannot be opened: only root may read it; run this as root (sudo), or name a core file instead"
+            ) from error
         if isinstance(error.__cause__, FileNotFoundError):
             raise SourceUnreadableError(f"{path} is not there: this kernel was built without PROC_KCORE") from error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,39 @@ def test_a_machine_that_is_not_understood_in_part(shell: Shell, tmp_path: Path) 
     done = shell.run("estimate", tmp_path / "core")
     assert done.status == 0
     assert "less would be left out than the levels ask for: " in done.err
+
+
+def test_a_level_that_is_named_twice(shell: Shell, core: Path) -> None:
+    shown = shell.run("estimate", core, "-d", "31", "-d", "0", "-d", "31", "--json").object
+    assert [level["level"] for level in shown["levels"]] == [31, 0]
+
+
+def test_data_that_is_rare(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample that finds none does not mean that there is none."""
+    monkeypatch.setattr("netdump.analyze.estimate.PROBES", 2)
+    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
+    for pfn in range(0x4000, 0xC000, 2):  # one page in two is of the kernel, and zero
+        machine.frames.cache(pfn)
+    machine.core().write(tmp_path / "core")
+    done = shell.run("estimate", tmp_path / "core", "-d", "0", "-d", "31")
+    assert "the sample may have missed data that is rare: up to " in done.err
+    small = shell.run("estimate", tmp_path / "core", "-d", "31", "--json").object["levels"][0]
+    whole = shell.run("estimate", tmp_path / "core", "-d", "0", "--json").object["levels"][0]
+    assert 0 < whole["unseen_bytes"] <= whole["zero_bytes"]
+    assert 0 <= small["unseen_bytes"] <= whole["unseen_bytes"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to become somebody else")
+def test_without_the_rights(shell: Shell, core: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core.chmod(0o600)
+    monkeypatch.setattr("netdump.cli.cmd_estimate.KCORE", str(core))
+    os.seteuid(65534)
+    try:
+        done = shell.run("estimate", core)
+    finally:
+        os.seteuid(0)
+    assert done.status == SourceUnreadableError.exit_status
+    assert f"{core} cannot be opened: only root may read it; run this as root (sudo)" in done.err
 
 
 def test_what_cannot_be_estimated(shell: Shell, tmp_path: Path) -> None:
