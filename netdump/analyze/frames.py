@@ -21,7 +21,7 @@ from netdump.pages import ExcludeClass, PageState
 from netdump.vmcore.physmap import ImageMap
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from netdump.analyze.runspool import RunSpool
     from netdump.vmcore.elf import ElfHeaders
@@ -38,6 +38,10 @@ KINDS: Final = (*STATES, *CLASSES.values(), ABSENT)
 Frames = tuple[str, int, int]
 """A kind, the first page frame number of a range, and the one after its last."""
 
+Memory = tuple[int, int, int, int]
+"""A run that shows memory: physical address, bytes, state, class."""
+
+_TOLD_BYTES: Final = 1 << 28  # at a time
 _EXCLUDED: Final = int(PageState.EXCLUDED)
 _KINDS_OF: Final = {
     (state, reason): (STATES[state], *((CLASSES[reason],) if reason in CLASSES and state == _EXCLUDED else ()))
@@ -71,13 +75,19 @@ class FrameMap:
 
     def ranges(self, kinds: Collection[str]) -> Iterator[Frames]:
         """The ranges of frames of these kinds: of each kind ascending, disjoint, and as long as possible."""
+        return self._ranges(kinds, self._memory())
+
+    def _ranges(self, kinds: Collection[str], memory: Iterable[Memory]) -> Iterator[Frames]:
+        """The same, from the runs that show memory."""
         open_ranges: dict[str, tuple[int, int]] = {}
-        for paddr, length, state, exclude in self._memory():
+        wanted = {
+            (int(state), int(reason)): [kind for kind in found if kind in kinds]
+            for (state, reason), found in _KINDS_OF.items()
+        }
+        for paddr, length, state, exclude in memory:
             first = paddr // self._page_bytes
             end = -(-(paddr + length) // self._page_bytes)
-            for kind in _KINDS_OF[state, exclude]:  # type: ignore[index]  # members of an IntEnum are their numbers
-                if kind not in kinds:
-                    continue
+            for kind in wanted[state, exclude]:
                 before = open_ranges.get(kind)
                 if before is not None and first <= before[1]:
                     open_ranges[kind] = before[0], max(before[1], end)
@@ -91,23 +101,23 @@ class FrameMap:
             for first, end in self._absent():
                 yield ABSENT, first, end
 
-    def count(self) -> PageCounts:
-        """Count everything."""
+    def count(self, progress: Callable[[int], None] = lambda _: None) -> PageCounts:
+        """Count everything. progress: is told bytes of image, as they are counted."""
         counts = PageCounts()
-        for kind, first, end in self.ranges(KINDS):
+        sizes: dict[tuple[int, int], int] = {}
+        for kind, first, end in self._ranges(KINDS, _measured(self._memory(), sizes, progress)):
             counts.frames[kind] += end - first
+        for (state, exclude), size in sizes.items():
+            for kind in _KINDS_OF[state, exclude]:  # type: ignore[index]
+                counts.bytes[kind] += size
         counts.bytes[ABSENT] = counts.frames[ABSENT] * self._page_bytes
         for stretch in self._map.stretches(0, self._page_bytes):
             if stretch.paddr is None:
                 counts.not_memory += max(0, min(stretch.end, self._spool.end) - stretch.start)
-                continue
-            for start, end, state, exclude in self._spool.pieces(stretch.start, stretch.end):
-                for kind in _KINDS_OF[state, exclude]:  # type: ignore[index]
-                    counts.bytes[kind] += end - start
         return counts
 
-    def _memory(self) -> Iterator[tuple[int, int, int, int]]:
-        """(physical address, bytes, state, class) of all runs that show memory, by address.
+    def _memory(self) -> Iterator[Memory]:
+        """All runs that show memory, by address.
 
         Overlapping stretches of memory are gone through side by side; as a rule there are two of them.
         """
@@ -117,13 +127,17 @@ class FrameMap:
         reach = 0
         for stretch in stretches:
             if group and _paddr(stretch) >= reach:
-                yield from heapq.merge(*map(self._runs, group))
+                yield from self._merged(group)
                 group.clear()
             group.append(stretch)
             reach = max(reach, _paddr(stretch) + stretch.end - stretch.start)
-        yield from heapq.merge(*map(self._runs, group))
+        yield from self._merged(group)
 
-    def _runs(self, stretch: Stretch) -> Iterator[tuple[int, int, int, int]]:
+    def _merged(self, group: list[Stretch]) -> Iterator[Memory]:
+        """The runs of stretches that overlap, by address; most stand alone."""
+        return self._runs(group[0]) if len(group) == 1 else heapq.merge(*map(self._runs, group))
+
+    def _runs(self, stretch: Stretch) -> Iterator[Memory]:
         shift = _paddr(stretch) - stretch.start
         for start, end, state, exclude in self._spool.pieces(stretch.start, stretch.end):
             yield start + shift, end - start, state, exclude
@@ -132,6 +146,22 @@ class FrameMap:
         """Frames that the headers name, less those with a byte in the file."""
         present = ((start, end) for start, end, _ in self._map.memory())
         return subtract(as_frames(self._map.claimed(), self._page_bytes), as_frames(present, self._page_bytes))
+
+
+def _measured(
+    memory: Iterable[Memory], sizes: dict[tuple[int, int], int], progress: Callable[[int], None]
+) -> Iterator[Memory]:
+    """The same runs; their bytes are added up by state and class on the way."""
+    untold = 0
+    for run in memory:
+        _, length, state, exclude = run
+        sizes[state, exclude] = sizes.get((state, exclude), 0) + length
+        untold += length
+        if untold >= _TOLD_BYTES:
+            progress(untold)
+            untold = 0
+        yield run
+    progress(untold)
 
 
 def as_frames(ranges: Iterable[tuple[int, int]], page_bytes: int) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from netdump.store.durable import storage_faults
 from netdump.store.totals import Totals, iter_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from netdump.store.runtables import RunTable
@@ -32,14 +32,18 @@ Piece = tuple[int, int, int, int]
 class RunSpool:
     """A context manager. end: up to where the tables reach; totals: what all of them add up to."""
 
-    __slots__ = ("_file", "_offsets", "_positions", "end", "totals")
+    __slots__ = ("_file", "_offsets", "_positions", "_progress", "end", "totals")
 
-    def __init__(self, tables: Iterable[RunTable], folder: Path | None = None) -> None:
-        """tables: checked, in image order from 0 on, without gaps. folder: on whose file system to keep them.
+    def __init__(
+        self, tables: Iterable[RunTable], folder: Path | None = None, progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """tables: checked, in image order from 0 on, without gaps. folder: on whose file system to keep them. progress:
+        is told bytes of image, as their tables are read.
 
         Raises StorageFaultError, and what tables raises.
         """
         self.end = 0
+        self._progress: Final = progress
         self.totals: Final = Totals()
         self._offsets: Final = array("Q")
         self._positions: Final = array("Q", [0])
@@ -86,6 +90,7 @@ class RunSpool:
             block += _RECORD.pack(offset, length, len(table)) + table
             self.totals.add_chunk(table, 0)
             self.end = offset + length
+            self._progress(length)
             if len(block) >= _BLOCK_BYTES:
                 self._flush(block)
         if block:

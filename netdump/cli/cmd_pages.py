@@ -9,7 +9,7 @@ import click
 
 from netdump.analyze.frames import ABSENT, CLASSES, KINDS, STATES, FrameMap
 from netdump.analyze.runspool import RunSpool
-from netdump.cli.output import exact_size_text, print_facts, print_json, warn
+from netdump.cli.output import exact_size_text, fetch_progress, print_facts, print_json, warn
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.errors import BadHeadersError, DamagedError, StorageFaultError
 from netdump.index.record import State
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdump.cli.reading import Source
     from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
+    from netdump.store.runtables import RunTable
     from netdump.vmcore.elf import ElfHeaders
 
 # A class may be named alone where no state has its name.
@@ -74,16 +75,20 @@ def command(*, source: Source, dump_id: str, listed: str | None, as_json: bool) 
     with source.open() as catalog:
         record = catalog.show(dump_id)
         headers = read_headers(catalog, record)
-        with closing(catalog.run_tables(record.id)) as tables, RunSpool(tables) as spool:
+        with closing(catalog.run_tables(record.id)) as tables, read_tables(record, tables) as spool:
             check_totals(record, spool)
             frames = FrameMap(spool, headers, record.page_bytes)
             if listed is not None:
                 kind = ALONE.get(listed, listed)
                 print_ranges(record, kind, frames.ranges({kind}), as_json=as_json)
-            elif as_json:
-                print_json(counts_json(record, spool.end, frames.count()))
             else:
-                print_counts(record, spool.end, frames.count())
+                with fetch_progress() as progress:
+                    progress.begin(spool.end, 0, "counting", announce=False)
+                    counts = frames.count(progress.advance)
+                if as_json:
+                    print_json(counts_json(record, spool.end, counts))
+                else:
+                    print_counts(record, spool.end, counts)
     if spool.end < record.image_bytes:
         warn(f"the dump is not complete: {record.image_bytes - spool.end:,} bytes of the image have not arrived")
 
@@ -95,6 +100,13 @@ def read_headers(catalog: Catalog, record: DumpRecord) -> ElfHeaders:
     if document is None or document.ehdr is None or document.phdrs is None:
         raise BadHeadersError(f"dump {record.id} came without the headers of its core: its page frames are not known")
     return join_headers(document.ehdr, document.phdrs, record.image_bytes, f"the headline of dump {record.id}")
+
+
+def read_tables(record: DumpRecord, tables: Iterable[RunTable]) -> RunSpool:
+    """Keep the run tables for going through them. Of a terabyte this takes a minute or two."""
+    with fetch_progress() as progress:
+        progress.begin(record.image_bytes, 0, "reading", announce=False)
+        return RunSpool(tables, progress=progress.advance)
 
 
 def check_totals(record: DumpRecord, spool: RunSpool) -> None:

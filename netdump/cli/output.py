@@ -141,15 +141,15 @@ class FetchProgress:
         self._total = self._done = self._at_start = 0
         self._started = self._told = 0.0
 
-    def begin(self, total: int, done: int, what: str = "fetching") -> None:
-        """Implements Progress.begin."""
+    def begin(self, total: int, done: int, what: str = "fetching", *, announce: bool = True) -> None:
+        """Implements Progress.begin. announce: whether to say so where there is no terminal; it may be soon over."""
         self._total, self._done, self._at_start = total, done, done
         self._started = self._told = self._clock()
         if self._bar is not None:
             self._task = self._bar.add_task(what, total=total, completed=done)
         elif done:
             warn(f"going on: {size_text(done)} of {size_text(total)} are here already")
-        else:
+        elif announce:
             warn(f"{what} {size_text(total)}")
 
     def advance(self, count: int) -> None:

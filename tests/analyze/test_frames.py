@@ -84,7 +84,9 @@ def test_what_is_listed() -> None:
 def test_what_is_counted() -> None:
     with RunSpool(DUMP.tables()) as spool:
         frames = FrameMap(spool, HEADERS, PAGE)
-        counts = frames.count()
+        told: list[int] = []
+        counts = frames.count(told.append)
+        assert sum(told) == spool.end - counts.not_memory
         for kind, ranges in listed(frames).items():
             assert counts.frames[kind] == sum(end - first for first, end in ranges)
     assert sum(counts.bytes[state] for state in STATES) + counts.not_memory == len(DUMP.image)
