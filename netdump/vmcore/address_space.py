@@ -37,7 +37,7 @@ def open_address_space(
     if headers.machine == EM_AARCH64:
         return open_arm64(physical, headers, info, page_bytes)
     if headers.byteorder == "little" and headers.machine == EM_RISCV and page_bytes == 4096:
-        return open_riscv64(physical, info)
+        return open_riscv64(physical, headers, info)
     raise KernelDataError(
         f"the page tables of ELF machine {headers.machine} with pages of {page_bytes} bytes are not known"
     )

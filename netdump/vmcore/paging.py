@@ -84,8 +84,8 @@ class Geometry(NamedTuple):
 
     shifts: of each level, root first: how far an address is shifted right to get the index into a table of it.
     bits: bits of index, level by level. entry_bytes: 4 or 8. lowest, highest: first and last address that the tables
-    map. decode(entry, level) -> (physical address, whether it is a page rather than a table), None if absent; level
-    counts from 0, the root.
+    map; tags: bits of an address that the machine does not look at. decode(entry, level) -> (physical address, whether
+    it is a page rather than a table), None if absent; level counts from 0, the root.
     """
 
     shifts: tuple[int, ...]
@@ -95,6 +95,7 @@ class Geometry(NamedTuple):
     highest: int
     byteorder: ByteOrder
     decode: Decode
+    tags: int = 0
 
 
 class AddressSpace:
@@ -124,7 +125,8 @@ class AddressSpace:
 
     def has(self, vaddr: int) -> bool:
         """Whether an address can be one of the kernel's at all."""
-        return self._geometry.lowest <= vaddr <= self._geometry.highest
+        geometry = self._geometry
+        return geometry.lowest <= vaddr | geometry.tags <= geometry.highest
 
     def translate(self, vaddr: int, wanted: int = 1) -> tuple[int, int] | None:
         """Physical address, and for how many bytes on it holds (wanted at most). None: not mapped."""

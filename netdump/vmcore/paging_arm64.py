@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _TOP: Final = 1 << 64
 _PAGE_SHIFTS: Final = {4096: 12, 16384: 14, 65536: 16}
 _VA_BITS: Final = range(36, 53)
+_TAGS: Final = 0xF << 56
+"""Pointers to what was allocated have a tag there where the kernel tags memory (KASAN_HW_TAGS, Memory Tagging)."""
 
 
 def open_arm64(physical: PhysicalMemory, headers: ElfHeaders, info: Vmcoreinfo, page_bytes: int) -> AddressSpace:
@@ -88,7 +90,7 @@ def _geometry(shift: int, actual: int, built: int, headers: ElfHeaders) -> Geome
     bits = (indexed - shifts[0], *(step for _ in shifts[1:]))
     lpa2 = shift != 16 and actual == _VA_BITS[-1]
     decode = _decoder(shift, levels, lpa2)
-    return Geometry(shifts, bits, 8, _TOP - (1 << actual), _TOP - 1, headers.byteorder, decode)
+    return Geometry(shifts, bits, 8, _TOP - (1 << actual), _TOP - 1, headers.byteorder, decode, _TAGS)
 
 
 def _decoder(shift: int, levels: int, lpa2: bool) -> Decode:

@@ -108,3 +108,13 @@ def test_page_size_that_arm64_does_not_have() -> None:
     core = Opened.of(arm64(ERA))
     with pytest.raises(KernelDataError, match="no pages of 8192"):
         open_arm64(PhysicalMemory(core.source, core.image_map), core.headers, core.info, 8192)
+
+
+def test_pointers_with_a_tag() -> None:
+    """Memory Tagging: bits 59:56 of a pointer to allocated memory are not part of its address."""
+    for page_bytes, va_bits in ((4096, 48), (65536, 52)):
+        space = space_of(arm64(ERA, page_bytes=page_bytes, va_bits=va_bits))
+        assert space.has(0xFFFF_FFC0_1234_5678)
+        assert space.has(0xF4FF_FFC0_1234_5678)
+        assert not space.has(0x04FF_FFC0_1234_5678)
+        assert not space.has(0xFF00_0000_1234_5678)

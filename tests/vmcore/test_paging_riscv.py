@@ -14,7 +14,7 @@ ERA = ERAS["6.6"]
 
 def space_of(machine: Machine) -> AddressSpace:
     core = Opened.of(machine)
-    return open_riscv64(PhysicalMemory(core.source, core.image_map), core.info)
+    return open_riscv64(PhysicalMemory(core.source, core.image_map), core.headers, core.info)
 
 
 @pytest.mark.parametrize("va_bits", [39, 48, 57])
@@ -28,6 +28,33 @@ def test_every_mode(va_bits: int) -> None:
     assert space.translate((1 << 64) - (4 << 30) + 0x123) == (0x1_4000_0123, 1)
     assert space.translate((1 << 64) - (2 << 30) - 1) is None
     assert space.read(machine.frames.address(0x80345), 64) == machine.frames.page(0x80345)
+
+
+def test_kernels_that_do_not_say_where_they_are() -> None:
+    """Before v6.5 only the segment of the kernel's text told."""
+    machine = riscv64(ERA)
+    machine.lines["NUMBER(va_kernel_pa_offset)"] = ""
+    machine.text_segment = True
+    space = space_of(machine)
+    assert space.root == machine.tables.root
+    assert space.translate(machine.kernel.vaddr + 0x1234) == (machine.kernel.paddr + 0x1234, 1)
+
+
+def test_entries_for_several_pages_at_once() -> None:
+    """Svnapot: the size is in the address, so it is not taken for one."""
+    machine = riscv64(ERA)
+    vaddr = (1 << 64) - (4 << 30)
+    machine.tables.map(vaddr, 0x8100_8000, 12)
+    core = Opened.of(machine)
+    space = open_riscv64(PhysicalMemory(core.source, core.image_map), core.headers, core.info)
+    assert space.translate(vaddr + 5) == (0x8100_8005, 1)
+    image = bytearray(core.source.image)
+    entry = (0x8100_8000 >> 12 << 10).to_bytes(8, "little")
+    places = [at for at in range(0, len(image) - 8, 8) if image[at + 1 : at + 8] == entry[1:]]
+    assert len(places) == 1
+    image[places[0] + 7] |= 0x80
+    core.source.image = bytes(image)
+    assert open_riscv64(PhysicalMemory(core.source, core.image_map), core.headers, core.info).translate(vaddr) is None
 
 
 @pytest.mark.parametrize(
