@@ -72,7 +72,9 @@ def parse(known: dict[str, Campaign]) -> argparse.Namespace:
     length.add_argument("--seconds", type=float, default=SECONDS, help="time for each campaign (%(default)s)")
     length.add_argument("--night", action="store_true", help="share eight hours among the campaigns")
     length.add_argument("--quick", action="store_true", help="the fixed number of cases that every landing looks at")
-    parser.add_argument("--seed", type=int, default=1, help="number of the first case (%(default)s)")
+    first = parser.add_mutually_exclusive_group()
+    first.add_argument("--seed", type=int, default=1, help="number of the first case (%(default)s)")
+    first.add_argument("--more", action="store_true", help="go on where the last run has ended, and add to its figures")
     parser.add_argument("--case", help="look at this case of one campaign only, and show what it raises")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once (%(default)s)")
     parser.add_argument("--write", action="store_true", help="write the last results into docs/reliability.md")
@@ -94,24 +96,36 @@ def run(campaign: Campaign, options: argparse.Namespace, seconds: float) -> int:
             print(f"  {finding.symptom}")
         return 1 if tally.findings else 0
     much = f"{campaign.quick:,} cases" if options.quick else f"{seconds:.0f} s"
-    print(f"{campaign.name}: {campaign.summary}; {much} from seed {options.seed} on ...", flush=True)
-    budget = Budget.of(seconds, options.seed, jobs=options.jobs)
+    print(f"{campaign.name}: {campaign.summary}; {much} ...", flush=True)
+    before = Result.load(kept) if options.more and (kept := RESULTS / f"{campaign.name}.json").exists() else None
+    seed = options.seed if before is None else before.next_seed
+    budget = Budget.of(seconds, seed, jobs=options.jobs)
     if options.quick:
-        budget = Budget.of(NIGHT_S, options.seed, jobs=options.jobs, cases=campaign.quick)
+        budget = Budget.of(NIGHT_S, seed, jobs=options.jobs, cases=campaign.quick)
     result = carry_out(campaign, budget)
-    if not options.quick:
-        result.save(RESULTS)
     if result.skipped is not None:
         print(f"  skipped: {result.skipped}")
         return 0
-    print(f"  {result.seconds} s: " + ", ".join(f"{number:,} {what}" for what, number in result.counts.items()))
-    for note in result.notes:
+    tell(result)
+    if before is not None:
+        result = result.after(before)
+        print("  with what was looked at before:")
+        tell(result)
+    if not options.quick:
+        result.save(RESULTS)
+    return 1 if result.tally.findings else 0
+
+
+def tell(result: Result) -> None:
+    """What a run came to."""
+    tally = result.tally
+    print(f"  {result.seconds} s: " + ", ".join(f"{number:,} {what}" for what, number in sorted(tally.counts.items())))
+    for note in tally.notes:
         print(f"  {note}")
-    for finding in result.findings:
-        print(f"  FAULT: {finding.symptom}\n    again: ./run campaign {campaign.name} --case {finding.case}")
-    if result.more_findings:
-        print(f"  and {result.more_findings} more")
-    return 1 if result.findings else 0
+    for finding in tally.findings:
+        print(f"  FAULT: {finding.symptom}\n    again: ./run campaign {result.name} --case {finding.case}")
+    if tally.more_findings:
+        print(f"  and {tally.more_findings} more")
 
 
 def write() -> int:

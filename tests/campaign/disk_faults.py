@@ -7,7 +7,7 @@ from tests.crashes import disk_faults
 
 
 def run(budget: Budget) -> Tally:
-    return numbered(budget, disk_faults.look, range(disk_faults.cases()), batch=10)
+    return numbered(budget, disk_faults.look, range(budget.seed - 1, disk_faults.cases()), batch=10)
 
 
 CAMPAIGN = Campaign(

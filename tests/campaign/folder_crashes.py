@@ -7,7 +7,7 @@ from tests.crashes import folder_life
 
 
 def run(budget: Budget) -> Tally:
-    return numbered(budget, folder_life.look, range(len(folder_life.life().moments)), batch=5)
+    return numbered(budget, folder_life.look, range(budget.seed - 1, len(folder_life.life().moments)), batch=5)
 
 
 CAMPAIGN = Campaign(

@@ -7,6 +7,7 @@ at every case there is.
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import os
@@ -14,9 +15,9 @@ import pkgutil
 import time
 import traceback
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import tests.campaign
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FINDINGS_KEPT = 20
+DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class Finding:
 
 @dataclass
 class Tally:
-    """What a campaign has done. counts: by what was counted, such as "scenarios". findings: the first of them."""
+    """What a campaign has done. counts: by what was counted, such as "scenarios". findings: the first of them.
 
+    cases: how many it has looked at. seen: hashes of what counts once.
+    """
+
+    cases: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     more_findings: int = 0
@@ -51,7 +57,7 @@ class Tally:
     def distinct(self, what: str, digest: bytes) -> None:
         """Count something that counts once, however often it is met. digest: a hash that tells it from others."""
         seen = self.seen.setdefault(what, set())
-        seen.add(digest[:8])
+        seen.add(digest[:DIGEST_BYTES])
         self.counts[what] = len(seen)
 
     def find(self, case: object, symptom: str) -> None:
@@ -61,6 +67,7 @@ class Tally:
             self.more_findings += 1
 
     def add(self, other: Tally) -> None:
+        self.cases += other.cases
         for what, number in other.counts.items():
             if what in other.seen:
                 self.seen.setdefault(what, set()).update(other.seen[what])
@@ -125,21 +132,41 @@ class Result:
     summary: str
     seed: int
     seconds: int
-    counts: dict[str, int]
-    findings: list[Finding]
-    more_findings: int
-    notes: list[str]
+    tally: Tally
     skipped: str | None
+
+    @property
+    def next_seed(self) -> int:
+        """Where to go on."""
+        return self.seed + self.tally.cases
+
+    def after(self, before: Result) -> Result:
+        """This one together with an earlier one, which it goes on from."""
+        assert self.seed == before.next_seed
+        tally = Tally()
+        tally.add(before.tally)
+        tally.add(self.tally)
+        return replace(self, seed=before.seed, seconds=before.seconds + self.seconds, tally=tally)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / f"{self.name}.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+        content = asdict(self)
+        content["tally"]["seen"] = {
+            what: base64.b64encode(b"".join(sorted(seen))).decode() for what, seen in self.tally.seen.items()
+        }
+        (folder / f"{self.name}.json").write_text(json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Result:
         content = json.loads(path.read_text())
-        content["findings"] = [Finding(**finding) for finding in content["findings"]]
-        return cls(**content)
+        tally = Tally(**content.pop("tally"))
+        tally.findings = [Finding(**finding) for finding in cast("Any", tally.findings)]
+        tally.seen = {what: _digests(base64.b64decode(seen)) for what, seen in cast("Any", tally.seen).items()}
+        return cls(tally=tally, **content)
+
+
+def _digests(joined: bytes) -> set[bytes]:
+    return {joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)}
 
 
 def campaigns() -> dict[str, Campaign]:
@@ -164,17 +191,9 @@ def carry_out(campaign: Campaign, budget: Budget) -> Result:
             tally = campaign.run(budget)
         except Exception:
             tally.find("campaign", traceback.format_exc())
-    return Result(
-        campaign.name,
-        campaign.summary,
-        budget.seed,
-        round(time.monotonic() - begun),
-        dict(sorted(tally.counts.items())),
-        tally.findings,
-        tally.more_findings,
-        tally.notes,
-        lacking,
-    )
+    tally.counts = dict(sorted(tally.counts.items()))
+    seconds = round(time.monotonic() - begun)
+    return Result(campaign.name, campaign.summary, budget.seed, seconds, tally, lacking)
 
 
 def look_at(case: int, look: Callable[[int, Tally], None], tally: Tally) -> None:
@@ -229,4 +248,5 @@ def _look_at_all(cases: list[int], look: Callable[[int, Tally], None]) -> Tally:
     tally = Tally()
     for case in cases:
         look_at(case, look, tally)
+        tally.cases += 1
     return tally

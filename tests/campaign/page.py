@@ -34,14 +34,15 @@ def with_figures(text: str, results: list[Result]) -> str:
 
 
 def row(result: Result) -> str:
-    counts = ", ".join(f"{number:,} {what}" for what, number in result.counts.items())
+    tally = result.tally
+    counts = ", ".join(f"{number:,} {what}" for what, number in sorted(tally.counts.items()))
     cells = [
         f"`{result.name}`",
         result.summary,
-        counts,
+        "; ".join([counts, *tally.notes]),
         duration(result.seconds),
         str(result.seed),
-        str(len(result.findings) + result.more_findings),
+        str(len(tally.findings) + tally.more_findings),
     ]
     return f"| {' | '.join(cells)} |\n"
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from tests.campaign.frame import Budget, Campaign, Tally, numbered
 from tests.crashes import rot
 
 
 def run(budget: Budget) -> Tally:
-    return numbered(budget, rot.look, islice(range(rot.cases()), budget.seed - 1, None), batch=20)
+    return numbered(budget, rot.look, range(budget.seed - 1, rot.cases()), batch=20)
 
 
 CAMPAIGN = Campaign(

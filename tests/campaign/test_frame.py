@@ -45,7 +45,7 @@ def test_a_campaign_that_breaks_is_a_finding() -> None:
         raise RuntimeError("oops")
 
     result = carry_out(Campaign("broken", "breaks", run), Budget.of(1))
-    assert "oops" in result.findings[0].symptom
+    assert "oops" in result.tally.findings[0].symptom
 
 
 def test_results_survive_and_stand_in_the_page(tmp_path: Path) -> None:
@@ -88,3 +88,16 @@ def see(case: int, tally: Tally) -> None:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_met_twice_counts_once(jobs: int) -> None:
     assert numbered(Budget.of(60, jobs=jobs), see, range(40), batch=9).counts == {"remainders": 7}
+
+
+def test_a_run_goes_on_where_the_last_one_has_ended(tmp_path: Path) -> None:
+    def run(budget: Budget) -> Tally:
+        return numbered(budget, see, range(budget.seed - 1, 20), batch=4)
+
+    campaign = Campaign("sample", "seven remainders", run)
+    first = carry_out(campaign, Budget.of(60, seed=1, cases=3))
+    assert (first.tally.counts, first.next_seed) == ({"remainders": 3}, 4)
+    first.save(tmp_path)
+    kept = Result.load(tmp_path / "sample.json")
+    both = carry_out(campaign, Budget.of(60, seed=kept.next_seed)).after(kept)
+    assert (both.seed, both.tally.counts, both.tally.cases) == (1, {"remainders": 7}, 20)
