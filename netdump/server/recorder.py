@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 
 
@@ -48,19 +49,18 @@ class Recorder:
 
         Without an index nothing is known, and the host comes in: a quota is not worth a lost dump.
         """
+        return self._asked(lambda: self._usage(host, now), Usage(0, 0))
+
+    def _usage(self, host: str, now: int) -> Usage:
         today = stored = 0
         before: str | None = None
-        try:
-            while True:
-                page = self._sound(self._index.list, Query(host=host, before=before))
-                today += sum(record.first_seen > now - DAY_S for record in page)
-                stored += sum(record.stored_bytes for record in page)
-                if len(page) < LIST_LIMIT_MAX:
-                    return Usage(today, stored)
-                before = page[-1].id
-        except StoreError as error:
-            self._audit("index-failed", reason=str(error))
-            return Usage(0, 0)
+        while True:
+            page = self._index.list(Query(host=host, before=before))
+            today += sum(record.first_seen > now - DAY_S for record in page)
+            stored += sum(record.stored_bytes for record in page)
+            if len(page) < LIST_LIMIT_MAX:
+                return Usage(today, stored)
+            before = page[-1].id
 
     def restored(self) -> list[str]:
         """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks."""
@@ -143,11 +143,17 @@ class Recorder:
 
     def _row(self, dump_id: str) -> DumpRecord | None:
         """A dump's row once everything noted before is in it; None without one."""
+        return self._asked(lambda: self._index.get(dump_id), None)
+
+    def _asked(self, work: Callable[[], Result], otherwise: Result) -> Result:
+        """What the index says, once everything noted before is in it; otherwise, if it does not say so soon."""
         try:
-            return self._pool.submit(self._sound, self._index.get, dump_id).result()
+            return self._pool.submit(self._sound, work).result(ANSWER_S)
         except StoreError as error:
             self._audit("index-failed", reason=str(error))
-            return None
+        except TimeoutError:
+            self._audit("index-failed", reason="the index does not answer: another process has it locked, or the disk")
+        return otherwise
 
     def _sound(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Do something with the index; if it is found damaged, have that mended and do it again. Raises StoreError."""

@@ -150,6 +150,22 @@ def test_a_broken_index_that_cannot_be_mended_loses_no_dump(folder: Path, web1: 
     assert Store(folder / "dumps").dump(DUMP.origin.id).verify().ok
 
 
+def test_an_index_that_another_process_has_locked_stops_no_dump(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.3)
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        database = sqlite3.connect(folder / NAME, isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        database.execute("ROLLBACK")
+        database.close()
+        (reason, *_) = [event["reason"] for event in rig.events.all("index-failed")]
+        assert "locked" in str(reason)
+    assert Store(folder / "dumps").dump(DUMP.origin.id).verify().ok
+
+
 def test_a_dump_that_is_gone_leaves_the_index(recorder: Recorder) -> None:
     recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
     recorder.refresh("0" * 32).result()
