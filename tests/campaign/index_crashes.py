@@ -14,6 +14,6 @@ CAMPAIGN = Campaign(
     "index-crashes",
     "the index opens with every commit that had returned, and none by half, whatever a power cut leaves",
     run,
-    quick=10,
+    quick=6,
     missing=index_life.missing,
 )
