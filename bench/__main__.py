@@ -32,8 +32,9 @@ def main(argv: Sequence[str]) -> int:
     rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
     results = Results(rounds)
     wanted = arguments.only or list(stages.STAGES)
-    if arguments.only and arguments.json.exists():
-        results.figures.update(json.loads(arguments.json.read_text())["figures"])  # of the stages that do not run now
+    before = next((path for path in (arguments.json, CACHE / "results.json") if path.exists()), None)
+    if arguments.only and before:
+        results.figures.update(json.loads(before.read_text())["figures"])  # of the stages that do not run now
     begun = time.monotonic()
     try:
         with _workplace(arguments) as workplace:

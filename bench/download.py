@@ -47,7 +47,7 @@ def scp(arena: upload.Arena, core: Path, options: str = "") -> Contestant:
     target = arena.far_folder / "fetched"
     argv = pipeline(f"{arena.sshd.scp} {options} far:{core} {target} && sync {target}")
     name = f"scp {options}".strip()
-    return Contestant(name, arena.client, lambda: argv, lambda: 0 if options else _check(core, target))
+    return Contestant(name, arena.client, lambda: argv, lambda: _check(core, target) * (not options))
 
 
 def rsync(arena: upload.Arena, core: Path) -> Contestant:

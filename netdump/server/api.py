@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from netdump.index.catalog import LocalCatalog
+    from netdump.index.packing import Packer
     from netdump.server.audit import Audit
     from netdump.server.config import Address, Config
     from netdump.server.ratelimit import RateLimit
@@ -61,7 +62,7 @@ class Access(Enum):
 class Desk:
     """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it.
 
-    strangers: the audit for what fails before it is known who asks.
+    strangers: the audit for what fails before it is known who asks. packers: those that are idle.
     """
 
     authority: Authority
@@ -75,6 +76,7 @@ class Desk:
     enrolments: RateLimit
     verifications: asyncio.Semaphore
     packings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PACKINGS_MAX))
+    packers: list[Packer] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def keep_on(self, offset: int) -> None:  # noqa: ARG002  # a progress callback

@@ -97,7 +97,7 @@ async def read_segment(visit: Visit) -> Response:
     if visit.request.method == "HEAD":
         await file.close()
         return Response(status_code=200 if span is None else 206, headers=headers)
-    return _FileResponse(file, part, status_code=200 if span is None else 206, headers=headers)
+    return FileResponse(file, _pieces(file, part), status_code=200 if span is None else 206, headers=headers)
 
 
 async def verify_dump(visit: Visit) -> Response:
@@ -180,14 +180,17 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-class _FileResponse(StreamingResponse):
-    """A span of a file, which is closed when the answer is over, however it ends."""
+class FileResponse(StreamingResponse):
+    """Pieces that are made of a file, which is closed when the answer is over, however it ends."""
 
-    def __init__(self, file: AsyncBufferedReader, span: Span, *, status_code: int, headers: dict[str, str]) -> None:
-        super().__init__(_pieces(file, span), status_code=status_code, headers=headers)
+    def __init__(
+        self, file: AsyncBufferedReader, pieces: AsyncIterator[bytes], *, status_code: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, status_code=status_code, headers=headers)
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Implements ASGI."""
         try:
             await super().__call__(scope, receive, send)
         finally:

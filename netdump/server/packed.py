@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from netdump.errors import BadRequestError, DumpNotFoundError
 from netdump.index.packing import PIECE_BYTES, Packer, stored_head
 from netdump.server.answers import HEADERS
 from netdump.server.api import Access, Endpoint, Visit
-from netdump.server.dumps import open_segment
+from netdump.server.dumps import FileResponse, open_segment
 from netdump.store.layout import segment_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiofiles.threadpool.binary import AsyncBufferedReader
-    from starlette.types import Receive, Scope, Send
 
     from netdump.client.tcpinfo import DeliveryRate
+    from netdump.server.api import Desk
 
-FAST: Final = 80e6
-"""Bytes a second from which on nothing is compressed: two thirds of a gigabit. It would take longer than sending."""
+FAST: Final = 150e6
+"""Bytes a second from which on nothing is compressed: more than a gigabit. It would take longer than sending."""
 
 _DIGITS_MAX: Final = 15  # of a position: a petabyte
 
@@ -49,37 +49,28 @@ async def read_packed(visit: Visit) -> Response:
         await file.close()
         return Response(headers=headers)
     await file.seek(int(start))
-    return _PackedResponse(file, _records(file, visit, always=always), headers)
-
-
-class _PackedResponse(StreamingResponse):
-    """The stream as an answer; the file is closed when the answer is over, however it ends."""
-
-    def __init__(self, file: AsyncBufferedReader, records: AsyncIterator[bytes], headers: dict[str, str]) -> None:
-        super().__init__(records, headers=headers)
-        self._file = file
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._file.close()
+    return FileResponse(file, _records(file, visit, always=always), status_code=200, headers=headers)
 
 
 async def _records(file: AsyncBufferedReader, visit: Visit, *, always: bool) -> AsyncIterator[bytes]:
     """The records from where the file stands. Until the network has shown that it is slow nothing is compressed."""
-    packer: Packer | None = None
     network: DeliveryRate = visit.request.state.network
     while piece := await file.read(PIECE_BYTES):
         network.read()
         if always or (network.sure and network.rate < FAST):
-            packer = packer or Packer()
-            async with visit.desk.packings:
-                record = await asyncio.to_thread(packer.pack, piece)
-            yield record
+            yield await _packed(piece, visit.desk)
         else:
             yield stored_head(piece)
             yield piece
+
+
+async def _packed(piece: bytes, desk: Desk) -> bytes:
+    """The record of a piece. There are no more packers, of some MiB each, than work at a time."""
+    async with desk.packings:
+        packer = desk.packers.pop() if desk.packers else Packer()
+        record = await asyncio.to_thread(packer.pack, piece)
+        desk.packers.append(packer)
+    return record
 
 
 ENDPOINTS = (Endpoint("GET", "/v1/dumps/{id}/segments/{name}/packed", Access.READER, read_packed),)
