@@ -473,9 +473,9 @@ def test_killed_and_started_again(api: FakeApi, store: Store, target: Path, numb
     api.faults.extend([Fault()] * 5 + [Fault(stall=150), Fault(stall=150)])
     command = [sys.executable, "-c", SCRIPT, str(bundle), dump_id, str(target)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    assert api.stalled.wait(30)
+    assert api.stalled.wait(120)
     process.send_signal(number)
-    assert process.wait(30) != 0
+    assert process.wait(120) != 0
     assert left(target) == [f"core{SUFFIX}"]
     staged = sum(path.stat().st_size for path in target.with_name(f"core{SUFFIX}").glob("*.seg"))
     assert staged > 0
