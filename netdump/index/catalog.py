@@ -222,7 +222,7 @@ class LocalCatalog:
         """
         whole = self._resolve(dump_id)
         dump = self._store.dump(whole)
-        report = dump.verify(progress)
+        report = dump.verify(progress, threads=os.cpu_count() or 1)
         return self._mended(lambda: self._verified(whole, dump, report))
 
     def _verified(self, whole: str, dump: Dump, report: Report) -> Report:

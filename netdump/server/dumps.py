@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Final
+import threading
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiofiles
 from starlette.responses import Response, StreamingResponse
@@ -22,14 +23,17 @@ from netdump.server.ranges import Span, UnsatisfiableRangeError, parse_range
 from netdump.store.layout import SEGMENTS, checked_id, is_dump_id, segment_range
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiofiles.threadpool.binary import AsyncBufferedReader
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
 LIST_DEFAULT: Final = 100
 PIECE_BYTES: Final = 1 << 20
 QUERY_MEMBERS: Final = {"host", "state", "since", "drill", "before", "limit"}
+
+Result = TypeVar("Result")
 
 
 async def list_dumps(visit: Visit) -> Response:
@@ -107,8 +111,36 @@ async def verify_dump(visit: Visit) -> Response:
         raise BusyError("the collector verifies as many dumps as it does at a time: try again later")
     async with desk.verifications:
         visit.note("verification", dump=_id(visit))
-        report = await asyncio.to_thread(desk.catalog.verify, _id(visit), desk.keep_on)
+        report = await _while_awaited(visit, lambda keep_on: desk.catalog.verify(_id(visit), keep_on))
     return json_answer(report.as_json())
+
+
+async def _while_awaited(visit: Visit, work: Callable[[Callable[[int], None]], Result]) -> Result:
+    """Do long work in a thread, until the collector stops or the peer is gone (BusyError).
+
+    work is given a function to call now and then.
+    """
+    gone = threading.Event()
+
+    def keep_on(offset: int) -> None:
+        visit.desk.keep_on(offset)
+        if gone.is_set():
+            raise BusyError("whoever asked has gone")
+
+    doing = asyncio.ensure_future(asyncio.to_thread(work, keep_on))
+    watch = asyncio.create_task(_end_of(visit.request))
+    try:
+        await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
+        gone.set()  # which nothing looks at any more if the work is done
+        return await doing
+    finally:
+        watch.cancel()
+
+
+async def _end_of(request: Request) -> None:
+    """Return when the peer of a request has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def delete_dump(visit: Visit) -> Response:

@@ -184,12 +184,12 @@ class Dump:
         with self._reading():
             discard(self._files, f"{self.id}/{VMCORE}")
 
-    def verify(self, progress: Callable[[int], None] | None = None, since: int = 0) -> Report:
+    def verify(self, progress: Callable[[int], None] | None = None, since: int = 0, threads: int = 1) -> Report:
         """Check everything there is, ``vmcore`` included; of segments that end before image offset since the tables.
 
         Damage ends up in the report and is never raised. Spec: [S-31].
         """
-        return verify_dump(self._files, self.id, progress, since)
+        return verify_dump(self._files, self.id, progress, since, threads)
 
     def _recovery(self) -> Recovery:
         manifest = self.manifest

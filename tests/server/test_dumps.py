@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.errors import BusyError
 from netdump.index.catalog import LocalCatalog
 from netdump.pki import check_receipt
 from netdump.server.https import ApiService
@@ -286,6 +288,38 @@ def test_one_verification_at_a_time_and_none_beyond_a_stop(
     thread.join(PATIENCE_S)
     first.pool.close()
     assert answers == [(409, "busy")]
+
+
+def test_a_verification_ends_with_whoever_asked_for_it(
+    stored: Path, ann: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = threading.Event(), threading.Event()
+
+    def patiently(_: LocalCatalog, _dump_id: str, progress: Callable[[int], None]) -> object:
+        begun.set()
+        limit = time.monotonic() + PATIENCE_S
+        while time.monotonic() < limit:
+            try:
+                progress(5)
+            except BusyError:
+                told.set()
+                raise
+            time.sleep(0.001)
+        raise AssertionError("nobody has told")
+
+    monkeypatch.setattr(LocalCatalog, "verify", patiently)
+    with Rig(stored) as rig:
+        desk = Desk(rig, ann)
+        connection = desk.pool._get_conn()
+        connection.request("POST", path("/verify"))
+        assert begun.wait(PATIENCE_S)
+        assert not told.is_set()
+        connection.close()
+        assert told.wait(PATIENCE_S)
+        desk.pool.close()
+        monkeypatch.undo()
+        with Desk(rig, ann) as again:
+            assert json.loads(again.ask("POST", path("/verify")).data)["ok"], "the place is free again"
 
 
 def test_deletion(stored: Path, olga: Papers, web1: Papers) -> None:

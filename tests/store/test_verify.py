@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -276,3 +277,30 @@ def placed(chunk: Chunk) -> Iterator[tuple[Run, int]]:
     for run in unpack_runs(chunk.table, chunk.offset, chunk.length):
         yield run, place
         place += run.length
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_find_the_same(threads: int) -> None:
+    """Each finding, in order, whatever was looked at ahead of it."""
+    memory, random = stored(), Random(9)
+    for name in [name for name in names(memory) if name.endswith(".seg")]:
+        content = memory.content(f"{ID}/{name}")
+        content[random.randrange(SEGMENT_HEADER_BYTES + 200, frames_end(content))] ^= 4
+    dump, offsets = Store(Path("dumps"), memory).dump(ID), list[int]()
+    alone = dump.verify()
+    assert alone.findings
+    assert dump.verify(offsets.append, threads=threads) == alone
+    assert offsets == sorted(offsets)
+
+
+def test_a_check_that_is_stopped_leaves_nothing_running() -> None:
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(_offset: int) -> None:
+        raise Stop
+
+    before = threading.active_count()
+    with pytest.raises(Stop):
+        Store(Path("dumps"), stored()).dump(ID).verify(stop, threads=3)
+    assert threading.active_count() == before
