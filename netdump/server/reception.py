@@ -183,7 +183,8 @@ class Reception:
             dump,
             damaged=dump is not None and self._recorder.is_damaged(origin.id),
             complete=dump is not None and dump.complete,
-            stored_bytes=self._recorder.stored_bytes(origin.id),
+            # Of a new dump nobody need ask, and so wait for all that the index has still to be told.
+            stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created),
             room=self._workshop.room(),
         )

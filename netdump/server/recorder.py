@@ -6,6 +6,8 @@ The index is a view that can be made again from the store: trouble with it is lo
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -29,6 +31,7 @@ Result = TypeVar("Result")
 
 ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
+CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
 
 
 class Recorder:
@@ -43,6 +46,9 @@ class Recorder:
         self._audit = audit
         self._mend = mend
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._guard = threading.Lock()
+        self._refreshes: dict[str, Future[None]] = {}  # that have not begun
+        self._until = math.inf
 
     def usage(self, host: str, now: int) -> Usage:
         """What a host has here. Blocks. now: seconds since 1970.
@@ -83,9 +89,11 @@ class Recorder:
         return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
-        """Write a dump's row anew from the store."""
+        """Write a dump's row anew from the store. Asked for again before it has begun, it is done once."""
 
         def work() -> None:
+            with self._guard:
+                self._refreshes.pop(dump_id, None)
             try:
                 record = gather(self._store, dump_id)
             except DumpNotFoundError:
@@ -93,7 +101,10 @@ class Recorder:
             else:
                 self._index.renew(record)
 
-        return self._submit(work)
+        with self._guard:
+            if dump_id not in self._refreshes:
+                self._refreshes[dump_id] = self._submit(work, settled_later=True)
+            return self._refreshes[dump_id]
 
     def damaged(self, dump_id: str, remark: str) -> Future[None]:
         """A dump was found damaged."""
@@ -113,7 +124,8 @@ class Recorder:
                 stored_bytes=stored_bytes,
                 chunks=durable.chunks,
                 updated=now,
-            )
+            ),
+            settled_later=True,
         )
 
     def stored_bytes(self, dump_id: str) -> int:
@@ -138,7 +150,8 @@ class Recorder:
         self._audit(event, dump=dump_id)
 
     def close(self) -> None:
-        """Finish what was asked for. Blocks."""
+        """Finish what was asked for, as far as CLOSING_S go: the next start settles the rest. Blocks."""
+        self._until = time.monotonic() + CLOSING_S
         self._pool.shutdown()
 
     def _row(self, dump_id: str) -> DumpRecord | None:
@@ -165,8 +178,12 @@ class Recorder:
             self._mend(str(error))
         return work(*arguments)
 
-    def _submit(self, work: Callable[[], None]) -> Future[None]:
+    def _submit(self, work: Callable[[], None], *, settled_later: bool = False) -> Future[None]:
+        """settled_later: the store says the same at the next start, so a collector that stops need not wait for it."""
+
         def guarded() -> None:
+            if settled_later and time.monotonic() > self._until:
+                return
             try:
                 self._sound(work)
             except (StoreError, OSError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,6 +173,43 @@ def test_a_dump_that_is_gone_leaves_the_index(recorder: Recorder) -> None:
     recorder.refresh("0" * 32).result()
     assert recorder._index.get("0" * 32) is None
     assert recorder.stored_bytes("0" * 32) == 0
+
+
+def test_a_row_that_waits_to_be_written_is_written_once(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, gathered = threading.Event(), list[str]()
+
+    def note(store: Store, dump_id: str) -> DumpRecord:
+        gathered.append(dump_id)
+        return gather(store, dump_id)
+
+    monkeypatch.setattr(module, "gather", note)
+    recorder._pool.submit(free.wait, 20)
+    first = recorder.refresh("00" * 16)
+    assert recorder.refresh("00" * 16) is first
+    other = recorder.refresh("11" * 16)
+    free.set()
+    first.result(20)
+    other.result(20)
+    recorder.refresh("00" * 16).result(20)
+    assert gathered == ["00" * 16, "11" * 16, "00" * 16]
+
+
+def test_a_collector_that_stops_waits_for_verdicts_only(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else stands in the store, where the next start finds it."""
+    done, begun = list[str](), threading.Event()
+    monkeypatch.setattr(module, "CLOSING_S", -1.0)
+    monkeypatch.setattr(module, "gather", lambda _store, _id: done.append("row"))
+    monkeypatch.setattr(Index, "set_state", lambda *_: done.append("damaged"))
+    recorder._pool.submit(begun.wait, 20)
+    recorder.refresh("00" * 16)
+    recorder.damaged("00" * 16, "a bit has rotted")
+    closing = threading.Thread(target=recorder.close)
+    closing.start()
+    while recorder._until == math.inf:
+        closing.join(0.001)
+    begun.set()
+    closing.join(20)
+    assert done == ["damaged"]
 
 
 def test_damage_is_noted(recorder: Recorder) -> None:
