@@ -19,7 +19,7 @@ from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX
 
 MANIFEST_FORMAT: Final = "netdump-manifest/1"
 MANIFEST_BYTES_MAX: Final = 256 << 20
-"""Over a million segments, which as the collector's settings are by default hold 8 MiB stored or 16 MiB raw each."""
+"""Over a million segments, which of an image that may need so many hold 16 MiB of raw data by default."""
 
 _DIGEST_BYTES: Final = 32
 _TOTALS: Final = ("data", "zero", "alias", "excluded", "lost", "stored")

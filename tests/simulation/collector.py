@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 ROOT = Path("dumps")
 FREE = 1 << 40
 SETTINGS = Ingest(credit_bytes=wire.CREDIT_MIN)
-LIMITS = Limits(dumps_per_host_per_day=1000, connections_per_host=1024, connections_per_host_per_minute=60_000)
+LIMITS = Limits(
+    active_dumps=1,
+    waiting_dumps=1,
+    dumps_per_host_per_day=1000,
+    connections_per_host=1024,
+    connections_per_host_per_minute=60_000,
+)
 
 
 class SimulatedCollector:
