@@ -22,6 +22,7 @@ class Speed:
 
     pages: int
     seconds: float
+    setup_seconds: float
     peak_bytes: int
 
     @property
@@ -39,7 +40,12 @@ def compare(core: Path, folder: Path, rounds: int, *, peers: bool) -> tuple[Spee
         if peers:
             theirs.append(_exclude_step(core, folder / "filtered", Place(cpu)))
     one = ours[0]
-    speed = Speed(one["pages"], median(each["seconds"] for each in ours), max(each["peak_bytes"] for each in ours))
+    speed = Speed(
+        one["pages"],
+        median(each["seconds"] for each in ours),
+        median(each["setup_seconds"] for each in ours),
+        max(each["peak_bytes"] for each in ours),
+    )
     return speed, median(theirs) / speed.pages * 1e9 if theirs else 0.0
 
 

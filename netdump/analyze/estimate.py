@@ -17,6 +17,7 @@ from netdump.codec import Compressor
 from netdump.pages import ExcludeClass
 from netdump.vmcore.filter import LEVEL_ALL, open_filter
 from netdump.vmcore.physmap import ImageMap
+from netdump.vmcore.plan import CLASSIFY_PAGES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,6 @@ PROBE_PAGES: Final = 16
 """Pages of a probe, less where the run of pages is shorter."""
 
 _BATCH_BYTES: Final = 0x4_0000  # compressed at once, as the client does
-_SLAB_PAGES: Final = 4096
 _LEVEL_BITS: Final = {
     ExcludeClass.CACHE: 2 | 4,
     ExcludeClass.CACHE_PRIVATE: 4,
@@ -165,7 +165,7 @@ def _iter_slabs(
         shift = stretch.paddr - stretch.start
         page, end = stretch.paddr // page_bytes, -(-(stretch.end + shift) // page_bytes)
         while page < end:
-            count = min(end - page, _SLAB_PAGES - page % _SLAB_PAGES)
+            count = min(end - page, CLASSIFY_PAGES_MAX - page % CLASSIFY_PAGES_MAX)
             runs = []
             for exclude, pages in page_filter.classify(page * page_bytes, count):
                 runs.append((max(0, page * page_bytes - shift), exclude, pages))

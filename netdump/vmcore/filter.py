@@ -43,7 +43,8 @@ LEVEL_ALL: Final = 31
 _RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
 _CLASSES: Final = tuple(ExcludeClass)
 _FEW_RUNS: Final = 48  # up to here adding them up is faster than counting all pages of a slab
-_KNOWN_PAGES: Final = 64
+# Made once: on a large machine most runs are a few pages long, and there are millions.
+_SHORT_RUNS: Final = {bytes((exclude,)) * pages: (exclude, pages) for exclude in ExcludeClass for pages in range(1, 17)}
 _LOOKS: Final = 256
 
 
@@ -87,20 +88,10 @@ def _unmapped(memory_map: MemoryMap, frames: Sequence[range]) -> list[str]:
     return [f"{100 * missing // len(looks)}% of memory is not in the memory map"] if missing * 4 > len(looks) else []
 
 
-class _KnownRuns(dict[bytes, "tuple[ExcludeClass, int]"]):
-    """From runs of equal bytes to class and length; short ones come again and again, so they are kept."""
-
-    def __missing__(self, run: bytes) -> tuple[ExcludeClass, int]:
-        made = _CLASSES[run[0]], len(run)
-        if len(run) <= _KNOWN_PAGES:
-            self[run] = made
-        return made
-
-
 class PageFilter:
     """Classifies pages of memory. One pass, in any order, though only forward is fast. Not thread-safe."""
 
-    __slots__ = ("_distrust", "_free_pages", "_known", "_page_bytes", "_ranges", "_walk", "counts")
+    __slots__ = ("_distrust", "_free_pages", "_page_bytes", "_ranges", "_walk", "counts")
 
     def __init__(self, walk: FrameWalk | None, distrust: Distrust, page_bytes: int) -> None:
         """walk: None if nothing is to be left out. See open_filter."""
@@ -109,7 +100,6 @@ class PageFilter:
         self._page_bytes = page_bytes
         self._ranges: list[tuple[int, int]] = []  # frames that were asked for, [start, end), ascending, apart
         self._free_pages = 0
-        self._known = _KnownRuns()
         self.counts: dict[ExcludeClass, int] = dict.fromkeys(ExcludeClass, 0)
 
     @property
@@ -136,8 +126,7 @@ class PageFilter:
             self.counts[exclude] += count
         if new:
             self._add_range(pfn, pfn + pages)
-        known = self._known
-        return [known[run] for run in runs]
+        return [_SHORT_RUNS.get(run) or (_CLASSES[run[0]], len(run)) for run in runs]
 
     def _believed(
         self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from netdump.vmcore.structpage import PageRules
     from netdump.vmcore.zonebyte import ZoneByte
 
-SLAB_PAGES: Final = 4096
+SLAB_PAGES: Final = 8192
 """Most pages of one call; a slab of their struct pages stays in the processor's second-level cache."""
 
 # Bits of a code byte. TAIL must be twice HEAD (see Codes.headless).

@@ -30,7 +30,7 @@ CHUNK_DATA_MAX: Final = 0x10_0000
 CHUNK_RUNS_MAX: Final = 4096
 CHUNK_READ_MAX: Final = 0x400_0000
 CHUNK_SECONDS: Final = 1.0
-CLASSIFY_PAGES_MAX: Final = 4096
+CLASSIFY_PAGES_MAX: Final = 8192
 
 _BLOCK_BYTES: Final = 0x4_0000  # read and looked through at a time: stays in the cache between the two
 _LOST_KEPT: Final = 1024  # stretches that are remembered as lost

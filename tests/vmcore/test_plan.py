@@ -15,7 +15,15 @@ from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import ElfHeaders, parse_headers
 from netdump.vmcore.filesource import FileSource
 from netdump.vmcore.physmap import ImageMap
-from netdump.vmcore.plan import CHUNK_DATA_MAX, CHUNK_LENGTH_MAX, LIMITS, Limits, PlannedChunk, iter_chunks
+from netdump.vmcore.plan import (
+    CHUNK_DATA_MAX,
+    CHUNK_LENGTH_MAX,
+    CLASSIFY_PAGES_MAX,
+    LIMITS,
+    Limits,
+    PlannedChunk,
+    iter_chunks,
+)
 from netdump.vmcore.procvmcore import VmcoreSource
 from tests.vmcore.doubles import BytesSource, headers_of, restore
 
@@ -343,9 +351,9 @@ def test_a_thousand_segments_in_few_chunks() -> None:
 def fake_filter(paddr: int, pages: int) -> Iterator[tuple[ExcludeClass, int]]:
     """Classes by page number, in runs of random length; the same page always gets the same."""
     assert paddr % PAGE == 0
-    assert 0 < pages <= 4096
+    assert 0 < pages <= CLASSIFY_PAGES_MAX
     first = paddr // PAGE
-    assert first // 4096 == (first + pages - 1) // 4096
+    assert first // CLASSIFY_PAGES_MAX == (first + pages - 1) // CLASSIFY_PAGES_MAX
     for page in range(first, first + pages):
         yield excluded(page), 1
 
