@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from netdump.server.listener import Visitor
 
 LINGER_S: Final = 2.0
+TABLE_FREE: Final = 4096  # bytes of a run table that are looked through in no time
+REST_S: Final = 0.5e-6  # for each byte of a longer one: four times as long as that takes the loop
 UNREAD_MAX: Final = 256 * 1024  # bytes of ours that a host may leave unread; ACKs and KEEPALIVEs have some 20
 NOBODY: Final = Identity(Role.HOST, name="", fingerprint="")  # of a connection that is failed before it says a word
 
@@ -73,6 +75,7 @@ class HostConnection(asyncio.BufferedProtocol):
         self._taker: Taker | None = None
         self._over = False
         self._held = False
+        self._rests = False  # not read, so that others get their turn of the loop
 
     # What the reception and an arrival see
 
@@ -134,7 +137,8 @@ class HostConnection(asyncio.BufferedProtocol):
             return
         self._held = False
         self._wire.pardon(self._loop.time())
-        self._transport.resume_reading()
+        if not self._rests:
+            self._transport.resume_reading()
         self._watch_pace(self._loop.time())
         self._arm()
 
@@ -195,11 +199,25 @@ class HostConnection(asyncio.BufferedProtocol):
             case wire.Headline() | wire.Chunk() | wire.Finish():
                 assert self._taker is not None, "the core lets these through only after RESUME"
                 self._taker.take(message)
+                if isinstance(message, wire.Chunk) and len(message.table) > TABLE_FREE:
+                    self._rest(len(message.table) * REST_S)
             case wire.Error():
                 # ERROR is never answered: what is left is to go.
                 self._linger()
             case _:
                 assert isinstance(message, wire.Keepalive), "the core lets nothing else through"
+
+    def _rest(self, seconds: float) -> None:
+        """Read no more for a moment: who sends much to look through for few bytes would keep the loop for itself."""
+        if not self._rests:
+            self._rests = True
+            self._transport.pause_reading()
+            self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._rests = False
+        if not self._held and not self._over:
+            self._transport.resume_reading()
 
     def _attended(self, task: asyncio.Task[None]) -> None:
         """The connection is attended to no more: normally it is over then."""

@@ -16,6 +16,7 @@ import pytest
 
 from netdump import wire
 from netdump.errors import RemoteProtocolError
+from netdump.pages import PageState, Run
 from netdump.pki import Authority, Identity, Role, init_authority
 from netdump.pki.certificates import key_pem, new_key
 from netdump.pki.identity import fingerprint
@@ -364,6 +365,7 @@ class Stub:
         self.written = bytearray()
         self.unread = 0
         self.aborted = False
+        self.reading = True
 
     def get_write_buffer_size(self) -> int:
         return self.unread
@@ -378,8 +380,12 @@ class Stub:
         return self.aborted
 
     def set_protocol(self, protocol: object) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
     def leave(self) -> None: ...
 
 
@@ -403,6 +409,46 @@ async def test_a_host_that_does_not_read_is_given_up() -> None:
     stub.unread = ingest.UNREAD_MAX + 1
     subject.fail(wire.ErrorCode.INTERNAL, "x")
     assert stub.aborted
+
+
+class Takes:
+    """A dump that takes all and does nothing."""
+
+    def take(self, message: object) -> None: ...
+    def end(self) -> None: ...
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("count", "rests"), [(100, False), (wire.CHUNK_RUNS_MAX, True)])
+async def test_who_gives_much_to_look_through_is_not_read_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, count: int, rests: bool
+) -> None:
+    stub, host = Stub(), wire.Connection(wire.Role.CLIENT, 0.0)
+    subject = connection(stub)
+    monkeypatch.setattr(subject, "_attend", lambda *_: asyncio.create_task(asyncio.sleep(3600)))
+
+    def bring(frame: bytes) -> None:
+        while frame:
+            room = subject.get_buffer(-1)
+            part = frame[: len(room)]
+            room[: len(part)] = part
+            subject.buffer_updated(len(part))
+            frame = frame[len(part) :]
+
+    bring(host.send(wire.Hello(DUMP.dump_id, 60_000, 4096, 0), 0.0))
+    resume = wire.Resume(0, wire.chain_start(DUMP.dump_id, 60_000), 0, True, 2 << 20, 5, 30)
+    subject.begin(resume, cast("Taker", Takes()))
+    host.receive_data(bytes(stub.written), 0.0)
+    assert host.next_event() == resume
+    table = wire.pack_runs([Run(PageState.ZERO, 1), Run(PageState.LOST, 1)] * (count // 2))
+    chunk = wire.Chunk(0, count, table, wire.chunk_digest(0, count, table, b""), wire.CodecId.STORED, b"")
+    bring(host.send(chunk, 0.0))
+    assert stub.reading is not rests
+    subject.hold()
+    await asyncio.sleep(2 * len(table) * ingest.REST_S)
+    assert not stub.reading, "a host that is held is not read because it has rested"
+    subject.release()
+    assert stub.reading
 
 
 @pytest.mark.asyncio
