@@ -37,7 +37,11 @@ for module in (network, renewal):  # they work on /run otherwise
 network._is = lambda state, link: state.name == "v0"  # a cable of the kernel's own making is no device
 network.RESOLV_CONF = folder + "/resolv.conf"
 for module in (network, renewal):
-    module.say = module.warn = lambda line: print("said", line, flush=True)
+    module.say = module.warn = lambda line: show("said", line)
+
+def show(*words):  # a line in one write: dnsmasq's are shown by another thread
+    sys.stdout.write(" ".join(map(str, words)).rstrip() + "\\n")
+    sys.stdout.flush()
 
 def serve(addresses):
     server = subprocess.Popen(["unshare", "-n", "sh", "-c", server_script, "sh", addresses, folder + "/leases"],
@@ -51,7 +55,7 @@ def serve(addresses):
             break
     else:
         sys.exit("dnsmasq does not start")
-    echo = lambda: [print("dnsmasq", line, end="", flush=True) for line in server.stdout]
+    echo = lambda: [show("dnsmasq", line) for line in server.stdout]
     threading.Thread(target=echo, daemon=True).start()
     return server
 
@@ -67,16 +71,16 @@ mac = next(state.mac for state in netlink.links() if state.name == "v0")
 plan = Plan(links=(Link("eth0", "ether", mac),), ways=(Way("eth0", "dhcp"),))
 assert network.bring_up(plan) == 1  # there is no collector, but the way was gone all the same
 first = lease.held_lease(folder + "/held")
-print("held", first.interface, first.server, round(first.ends_at - first.renew_at), addresses() == [first.address])
+show("held", first.interface, first.server, round(first.ends_at - first.renew_at), addresses() == [first.address])
 before = expiry()
 time.sleep(1.1)  # leases count whole seconds
 assert renewal.renew(plan) == 0
 second = lease.held_lease(folder + "/held")
-print("renewed", second.address == first.address, second.ends_at > first.ends_at + 1, expiry() > before)
+show("renewed", second.address == first.address, second.ends_at > first.ends_at + 1, expiry() > before)
 
 server.send_signal(signal.SIGSTOP)
 renewal.ANSWER_SECONDS = 2
-print("alone", renewal.renew(plan), addresses() == [first.address])
+show("alone", renewal.renew(plan), addresses() == [first.address])
 """
 TAKEN_BACK = """
 subprocess.run(["ip", "link", "del", "v0"], check=True)
@@ -89,7 +93,7 @@ netlink.set_up(v0.ifindex)
 netlink.add_address(v0.ifindex, first.address, 24)
 plan = Plan(links=(Link("eth0", "ether", v0.mac),), ways=(Way("eth0", "dhcp"),))
 lease.remember(second._replace(mac=v0.mac), folder + "/held")
-print("back", renewal.renew(plan), addresses()[0].startswith("192.0.2.1"), first.address not in addresses())
+show("back", renewal.renew(plan), addresses()[0].startswith("192.0.2.1"), first.address not in addresses())
 server.kill()
 """
 
