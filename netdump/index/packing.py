@@ -18,10 +18,13 @@ from netdump.codec import Compressor, decompress, seems_compressible
 from netdump.errors import CodecError, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 PIECE_BYTES: Final = 1 << 20
 """Bytes of segment in one piece, at most: what taking a hostile stream apart may cost, twice."""
+
+PART_BYTES: Final = 1 << 18
+"""Of a stored piece, as much as is waited for before it is handed on."""
 
 LEVEL: Final = 3
 """Whoever asks has a network slower than this: 0.25 GB/s on one CPU."""
@@ -51,32 +54,29 @@ def stored_head(piece: bytes) -> bytes:
     return _RECORD.pack(len(piece), len(piece))
 
 
-def unpack_pieces(stream: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """(bytes of the segment, how many bytes of the stream they took), in order; what is stored as soon as it comes.
+def unpack_pieces(read: Callable[[int], bytes]) -> Iterator[tuple[bytes, int]]:
+    """(bytes of the segment, how many bytes of the stream they took), in order; of what is stored a part at a time.
 
-    Raises RemoteError for what no collector sends.
+    read(n): the next n bytes of the stream, fewer only at its end. Raises RemoteError for what no collector sends.
     """
-    waiting = bytearray()  # the beginning of a record
-    passing = 0  # bytes of a stored piece that are still to come
-    for part in stream:
-        if passing and not waiting:
-            passed, part = part[:passing], part[passing:]  # noqa: PLW2901 - what is left of it
-            passing -= len(passed)
-            yield passed, len(passed)
-        waiting += part
-        at = 0
-        while len(waiting) - at >= _RECORD.size:
-            raw_bytes, body_bytes = _RECORD.unpack_from(waiting, at)
-            if not 1 <= body_bytes <= raw_bytes <= PIECE_BYTES:
-                raise RemoteError(f"a packed piece of {raw_bytes} bytes in {body_bytes}: no collector sends that")
-            begin, end = at + _RECORD.size, at + _RECORD.size + body_bytes
-            if end > len(waiting) and body_bytes < raw_bytes:
-                break
-            body = bytes(memoryview(waiting)[begin:end])
-            passing = begin + body_bytes - len(waiting) if end > len(waiting) else 0
-            yield (body if body_bytes == raw_bytes else _unpack(body, raw_bytes)), _RECORD.size + len(body)
-            at = min(end, len(waiting))
-        del waiting[:at]
+    while len(head := read(_RECORD.size)) == _RECORD.size:
+        raw_bytes, left = _RECORD.unpack(head)
+        if not 1 <= left <= raw_bytes <= PIECE_BYTES:
+            raise RemoteError(f"a packed piece of {raw_bytes} bytes in {left}: no collector sends that")
+        came = _RECORD.size
+        if left < raw_bytes:
+            body = read(left)
+            if len(body) < left:
+                return
+            yield _unpack(body, raw_bytes), came + left
+            continue
+        while left:
+            part = read(min(left, PART_BYTES))
+            if not part:
+                return
+            yield part, came + len(part)
+            left -= len(part)
+            came = 0
 
 
 def _unpack(body: bytes, raw_bytes: int) -> bytes:

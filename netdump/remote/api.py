@@ -141,7 +141,7 @@ class ApiClient:
         """Implements Catalog.read_packed. One try."""
         response = self._request("GET", _path(dump_id, f"/segments/{name}/packed?from={offset}&always={int(always)}"))
         try:
-            yield from unpack_pieces(response.pieces(PIECE_BYTES))
+            yield from unpack_pieces(response.read)
         except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:

@@ -301,17 +301,20 @@ class _Crew:
         return DamagedError(f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged")
 
     def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
-        """What comes of a segment from that position, counted, and never more than the plan says."""
+        """What comes of a segment from that position, counted, and never more than the plan says.
+
+        The end of an answer is read too: only then can its connection serve for the next one.
+        """
         for piece, came in self._stream(segment, have):
             self._check_stop()
             wanted = piece[: segment.bytes - have]
+            if not wanted:
+                return
             have += len(wanted)
             yield wanted
             with self._guard:
                 self.transferred += came
             self._progress.advance(len(wanted))
-            if have == segment.bytes:
-                return
 
     def _stream(self, segment: PlannedSegment, have: int) -> Iterator[tuple[bytes, int]]:
         """(piece, bytes that came for it)."""

@@ -2,8 +2,9 @@
 
 Owns how an image is put together: raw data at its place, holes for zeros, alias runs by reading back what stands at
 their source. Every chunk is verified as it is written. The image gets its name only when all of it is there; until
-then it is ``NAME.partial``. Memory: one chunk and one segment table, whatever the size of the image. Must not know
-dumps' folders: it takes segments from anywhere, so it serves the collector and the analyst alike.
+then it is ``NAME.partial``. Memory: one chunk and one segment table, whatever the size of the image, and four bytes
+for each chunk with aliases. Must not know dumps' folders: it takes segments from anywhere, so it serves the collector
+and the analyst alike.
 
 Two ways:
 
@@ -20,6 +21,7 @@ What is not complete is restored up to where its segments reach, and is named ``
 
 from __future__ import annotations
 
+from array import array
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock as ThreadLock
@@ -108,7 +110,7 @@ class Restoration:
         self._path: Final = folder / self._name
         self._lock: Final = lock
         self._links: Final[dict[int, Link]] = {}
-        self._aliased: Final[set[int]] = set()
+        self._aliased: Final[dict[int, array[int]]] = {}  # by segment: which of its chunks have aliases
         self._guard: Final = ThreadLock()
         self._filled_to = 0  # aliases before this offset are written
         try:
@@ -154,11 +156,14 @@ class Restoration:
 
         Again is harmless. Raises DamageFoundError, StorageFaultError.
         """
+        aliased = array("I")
         with self._working(segment):
-            for stored in segment.chunks():
+            for number, stored in enumerate(segment.chunks()):
                 if self._write_runs(stored, {PageState.DATA}):
-                    with self._guard:
-                        self._aliased.add(segment.info.start)
+                    aliased.append(number)
+        if aliased:
+            with self._guard:
+                self._aliased[segment.info.start] = aliased
         self._remember(segment)
 
     def write_aliases(self, segment: SegmentReader) -> None:
@@ -171,8 +176,9 @@ class Restoration:
         assert info.start == self._filled_to, "aliases are written in image order"
         if info.start in self._aliased:
             with self._working(segment):
-                for stored in segment.chunks():
-                    self._write_runs(stored, {PageState.ALIAS})
+                entries = list(segment.entries())
+                for number in self._aliased[info.start]:
+                    self._write_runs(segment.chunk(entries[number]), {PageState.ALIAS})
         self._filled_to = info.end
 
     def finish(self) -> Restored:

@@ -11,7 +11,6 @@ a known field ([W-11]) or spare bits of a zstd header. The image restored from s
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
@@ -238,6 +237,8 @@ class _Check:
             for info in infos:
                 self._notes.add(self._check_segment(info, self._progress))
             return
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging; few commands verify
+
         with ThreadPoolExecutor(self._threads, thread_name_prefix="check") as pool:
             try:
                 self._gather(pool, infos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 
@@ -11,19 +12,21 @@ from hypothesis import strategies as st
 
 from netdump.codec import Compressor
 from netdump.errors import RemoteError
-from netdump.index.packing import PIECE_BYTES, Packer, stored_head, unpack_pieces
+from netdump.index.packing import PART_BYTES, PIECE_BYTES, Packer, stored_head, unpack_pieces
 
 NOISE = os.urandom(5000)
 PIECES = [b"abcd" * 5000, NOISE, b"\0", b"text " * 100_000, os.urandom(70_000) + b"z" * 300]
 STREAM = b"".join(map(Packer().pack, PIECES))
 
 
-def test_back_and_forth_in_any_parts() -> None:
-    for size in (1, 7, 4096, len(STREAM)):
-        parts = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
-        found = list(unpack_pieces(parts))
-        assert b"".join(piece for piece, _ in found) == b"".join(PIECES)
-        assert sum(count for _, count in found) == len(STREAM)
+def unpack(stream: bytes) -> list[tuple[bytes, int]]:
+    return list(unpack_pieces(io.BytesIO(stream).read))
+
+
+def test_back_and_forth() -> None:
+    found = unpack(STREAM)
+    assert b"".join(piece for piece, _ in found) == b"".join(PIECES)
+    assert sum(count for _, count in found) == len(STREAM)
 
 
 def test_what_does_not_shrink_stays_as_it_is() -> None:
@@ -35,7 +38,7 @@ def test_what_does_not_shrink_stays_as_it_is() -> None:
 @given(st.integers(0, len(STREAM)))
 def test_what_comes_before_a_cut_is_right(at: int) -> None:
     whole = b"".join(PIECES)
-    got = b"".join(piece for piece, _ in unpack_pieces([STREAM[:at]]))
+    got = b"".join(piece for piece, _ in unpack(STREAM[:at]))
     assert whole.startswith(got)
     assert at < len(STREAM) or got == whole
 
@@ -53,28 +56,35 @@ def test_what_comes_before_a_cut_is_right(at: int) -> None:
 )
 def test_what_no_collector_sends(record: bytes) -> None:
     with pytest.raises(RemoteError):
-        list(unpack_pieces([record.ljust(1 << 20, b"\0")]))
+        unpack(record.ljust(1 << 20, b"\0"))
 
 
-def test_stored_pieces_come_as_they_arrive() -> None:
-    stream = stored_head(NOISE) + NOISE + Packer().pack(b"a" * 1000)
-    parts = [stream[at : at + 100] for at in range(0, len(stream), 100)]
-    found = [piece for piece, _ in unpack_pieces(parts)]
-    assert len(found) > 45
-    assert b"".join(found) == NOISE + b"a" * 1000
+def test_stored_pieces_come_in_parts() -> None:
+    noise = os.urandom(PIECE_BYTES)
+    found = unpack(stored_head(noise) + noise + Packer().pack(b"a" * 1000))
+    assert len(found) == PIECE_BYTES // PART_BYTES + 1
+    assert b"".join(piece for piece, _ in found) == noise + b"a" * 1000
+
+
+@pytest.mark.parametrize("size", [1, 100, PART_BYTES + 1])
+def test_what_came_of_a_stored_piece_before_a_cut_is_kept(size: int) -> None:
+    noise = os.urandom(PIECE_BYTES)
+    found = unpack(stored_head(noise) + noise[:size])
+    assert b"".join(piece for piece, _ in found) == noise[:size]
+    assert sum(count for _, count in found) == 8 + size
 
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = Compressor(19).compress(bytes(64 << 20))
     with pytest.raises(RemoteError, match="claims"):
-        list(unpack_pieces([struct.pack(">II", PIECE_BYTES, len(bomb)) + bomb]))
+        unpack(struct.pack(">II", PIECE_BYTES, len(bomb)) + bomb)
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
-@given(st.binary(max_size=200), st.integers(1, 50))
-def test_any_bytes_are_pieces_or_refused(data: bytes, size: int) -> None:
+@given(st.binary(max_size=200))
+def test_any_bytes_are_pieces_or_refused(data: bytes) -> None:
     try:
-        found = list(unpack_pieces(data[at : at + size] for at in range(0, len(data), size)))
+        found = unpack(data)
     except RemoteError:
         return
     assert sum(count for _, count in found) <= len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -158,7 +159,7 @@ def test_by_default_the_collector_says_whether_it_packs(api: FakeApi, store: Sto
 def test_a_packed_stream_that_is_none_is_refused(store: Store, catalog: LocalCatalog, target: Path) -> None:
     class Hostile(Flaky):
         def read_packed(self, dump_id: str, name: str, offset: int, *, always: bool) -> Iterator[tuple[bytes, int]]:
-            return unpack_pieces([b"\xff" * 100])
+            return unpack_pieces(io.BytesIO(b"\xff" * 100).read)
 
     with pytest.raises(RemoteError, match="no collector sends that"):
         get(Hostile(catalog, lambda pieces, *_: pieces), Sample().store(store), target, transfer=Transfer.PACKED)

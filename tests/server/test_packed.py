@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ ID = DUMP.origin.id
 
 
 def unpacked(body: bytes) -> bytes:
-    return b"".join(piece for piece, _ in unpack_pieces([body]))
+    return b"".join(piece for piece, _ in unpack_pieces(io.BytesIO(body).read))
 
 
 @pytest.fixture
