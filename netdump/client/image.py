@@ -113,19 +113,24 @@ class Image:
 
         One stream at a time: the one before must be closed. workers: the same at every call.
         """
-        if workers is None:
-            return InlineStream(self._plan(start, CHUNK_DATA_BYTES, None), compressor)
-        data_bytes = max(CHUNK_DATA_BYTES_THREADED, self.page_bytes)
         if self._pool is None:
-            self._pool = BufferPool(data_bytes, ThreadedStream.buffers(workers.count))
-        return ThreadedStream(self._plan(start, data_bytes, self._pool), workers, self._pool.release)
+            self._pool = self._make_pool(workers)
+        planned = self._plan(start, self._pool)
+        if workers is None:
+            return InlineStream(planned, compressor, self._pool.release)
+        return ThreadedStream(planned, workers, self._pool.release)
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
 
-    def _plan(self, start: int, data_bytes: int, pool: BufferPool | None) -> Generator[PlannedChunk, None, None]:
-        limits = Limits(data=data_bytes)
+    def _make_pool(self, workers: Workers | None) -> BufferPool:
+        if workers is None:
+            return BufferPool(CHUNK_DATA_BYTES, InlineStream.BUFFERS)
+        return BufferPool(max(CHUNK_DATA_BYTES_THREADED, self.page_bytes), ThreadedStream.buffers(workers.count))
+
+    def _plan(self, start: int, pool: BufferPool) -> Generator[PlannedChunk, None, None]:
+        limits = Limits(data=pool.buffer_bytes)
         classify = self._filter.classify if self._filter else None
         return iter_chunks(self._source, self._map, self.page_bytes, start, classify=classify, pool=pool, limits=limits)
 

@@ -25,6 +25,7 @@ from netdump.wire import ALPN
 if TYPE_CHECKING:
     from netdump.client.address import Address
     from netdump.client.resolve import Endpoint, Resolver
+    from netdump.wire import Buffer
 
 RECEIVE_BYTES = 1 << 16  # what a collector sends is small
 ENCRYPT_BYTES = 1 << 18  # plaintext encrypted in one go: bounds the ciphertext held, 16 records of TLS
@@ -114,8 +115,8 @@ class Link:
                 f"{self.address} is a server of our authority but not a netdump collector: check the port"
             )
 
-    def send(self, data: bytes) -> None:
-        """Queue data. exchange() sends it."""
+    def send(self, data: Buffer) -> None:
+        """Queue data. exchange() sends it. It is not copied, and must stay as it is while there is anything pending."""
         if data:
             self._plain.append(memoryview(data))
             self._plain_bytes += len(data)

@@ -181,8 +181,10 @@ class Session:
             self._effort.waited(self._clock() - begun)
 
     def _send_chunk(self, prepared: Prepared) -> None:
+        """Its data is not copied: the link has sent all of it before another chunk goes, and it is valid until then."""
         chunk = prepared.chunk
-        self._send(chunk)
+        for part in self._core.send_parts(chunk, self._clock()):
+            self._link.send(part)
         self._ledger.add(chunk.length, chunk.digest)
         self._tally.add(prepared)
         if self._effort is not None:

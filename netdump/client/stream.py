@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             """One zstd frame; what is not smaller than data counts as not compressed."""
 
     class ChunkStream(Protocol):
-        """Chunks ready to send, in order."""
+        """Chunks ready to send, in order. A chunk is valid until the next but one is asked for, or close."""
 
         def take(self) -> Prepared | None:
             """Return the next chunk, or None after the last. Raises what reading raises."""
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
             """Give back what the stream holds. It may be called at any time; nothing may be taken afterwards."""
 
 
+TAKEN_VALID = 2  # chunks that were taken: one that the kernel still takes, and the one that is sent after it
 PLAN_SECONDS = 0.5  # a plan that has taken this long is enough for one call
 
 
@@ -69,22 +70,38 @@ def prepare(planned: PlannedChunk, compressor: Packer | None) -> Prepared:
 class InlineStream:
     """Prepares each chunk when it is taken. For one CPU: a thread would only add switches and memory.
 
-    planned: chunks that are each valid until the next is asked for.
+    planned: chunks that are valid until release is called with their data; at most BUFFERS are held at a time.
     """
 
-    __slots__ = ("_compressor", "_planned")
+    BUFFERS = TAKEN_VALID
 
-    def __init__(self, planned: Generator[PlannedChunk, None, None], compressor: Packer | None) -> None:
+    __slots__ = ("_compressor", "_planned", "_release", "_taken")
+
+    def __init__(
+        self,
+        planned: Generator[PlannedChunk, None, None],
+        compressor: Packer | None,
+        release: Callable[[memoryview], None],
+    ) -> None:
         self._planned = planned
         self._compressor = compressor
+        self._release = release
+        self._taken: deque[memoryview] = deque()
 
     def take(self) -> Prepared | None:
-        """Return the next chunk, or None after the last. What was taken before is no longer valid."""
+        """Return the next chunk, or None after the last."""
+        if len(self._taken) == TAKEN_VALID:
+            self._release(self._taken.popleft())
         planned = next(self._planned, None)
-        return None if planned is None else prepare(planned, self._compressor)
+        if planned is None:
+            return None
+        self._taken.append(planned.data)
+        return prepare(planned, self._compressor)
 
     def close(self) -> None:
-        """Give the buffer back."""
+        """Give the buffers back."""
+        while self._taken:
+            self._release(self._taken.popleft())
         self._planned.close()
 
 
@@ -156,24 +173,26 @@ class ThreadedStream:
         self._release = release
         self._depth = workers.count + 1
         self._jobs: deque[_Job] = deque()
-        self._taken: _Job | None = None
+        self._taken: deque[memoryview] = deque()
 
     @staticmethod
     def buffers(workers: int) -> int:
-        """How many buffers a stream needs: for chunks in the making, the one taken and the one being planned."""
-        return workers + 3
+        """How many buffers a stream needs: for chunks in the making, those taken and the one being planned."""
+        return workers + 2 + TAKEN_VALID
 
     def take(self) -> Prepared | None:
         """Return the next chunk, or None after the last; waits for the worker that has it, a matter of milliseconds.
 
-        What was taken before is no longer valid. Of new chunks only two are planned in one call, or one if that took
+        Of new chunks only two are planned in one call, or one if that took
         PLAN_SECONDS, so that a slow source does not keep the connection waiting.
         """
-        self._give_back()
+        if len(self._taken) == TAKEN_VALID:
+            self._release(self._taken.popleft())
         self._plan(2)
         if not self._jobs:
             return None
-        job = self._taken = self._jobs.popleft()
+        job = self._jobs.popleft()
+        self._taken.append(job.planned.data)
         job.done.acquire()
         if job.error:
             raise job.error
@@ -181,17 +200,13 @@ class ThreadedStream:
 
     def close(self) -> None:
         """Give all buffers back; waits for the workers that still read them."""
-        self._give_back()
+        while self._taken:
+            self._release(self._taken.popleft())
         for job in self._jobs:
             job.done.acquire()
             self._release(job.planned.data)
         self._jobs.clear()
         self._planned.close()
-
-    def _give_back(self) -> None:
-        if self._taken:
-            self._release(self._taken.planned.data)
-            self._taken = None
 
     def _plan(self, count: int) -> None:
         begun = self._clock()

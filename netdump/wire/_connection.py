@@ -272,16 +272,20 @@ class Connection:
 
         Raises LocalProtocolError, having changed nothing, if the protocol does not allow it now.
         """
+        return b"".join(self.send_parts(message, now))
+
+    def send_parts(self, message: Message, now: float) -> tuple[bytes, Buffer]:
+        """As send, but the frame in two parts: of a chunk the second one is its data, the message's own, not copied."""
         if self._failure and not isinstance(message, Error):
             raise LocalProtocolError("internal", "the connection has failed already")
-        frame, raw_bytes = pack_measured(message)
+        parts, raw_bytes = pack_measured(message)
         self._now = now
         try:
             self._step(message, raw_bytes, self._role)
         except RemoteProtocolError as error:
             raise LocalProtocolError(error.reason, str(error)) from None
         self._timers.sent(now)
-        return frame
+        return parts
 
     def fail(self, error: ProtocolError, now: float) -> bytes:
         """End the connection for this error: the ERROR frame for the peer, empty if none may be sent. Then CLOSED.

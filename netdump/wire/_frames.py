@@ -155,11 +155,14 @@ def pack(message: Message) -> bytes:
 
     Raises LocalProtocolError for a message that unpack would refuse.
     """
-    return pack_measured(message)[0]
+    return b"".join(pack_measured(message)[0])
 
 
-def pack_measured(message: Message) -> tuple[bytes, int]:
-    """What pack returns, and the bytes of raw data of a chunk, or 0. Raises LocalProtocolError."""
+def pack_measured(message: Message) -> tuple[tuple[bytes, Buffer], int]:
+    """What pack returns, in two parts, and the bytes of raw data of a chunk, or 0. Raises LocalProtocolError.
+
+    The second part is the value of the last field as the message has it: of a chunk its data, not copied.
+    """
     number = TYPE_OF[type(message)]
     table = FIELDS[number]
     values: list[object] = list(message[: len(table)])
@@ -174,4 +177,5 @@ def pack_measured(message: Message) -> tuple[bytes, int]:
     length = sum(map(len, pieces))
     if length > MESSAGE_PAYLOAD_MAX[number]:
         raise LocalProtocolError("too-large", f"a payload of {length} bytes for {number.name}")
-    return b"".join((_HEADER.pack(number | CRITICAL_BIT, 0, length), *pieces)), raw_bytes
+    last = pieces.pop() if pieces else b""
+    return (b"".join((_HEADER.pack(number | CRITICAL_BIT, 0, length), *pieces)), last), raw_bytes

@@ -123,6 +123,33 @@ def test_threads_keep_order_and_bounds(workers: Workers, count: int) -> None:
     assert ring.most <= ThreadedStream.buffers(workers.count) - 1  # one more is being planned
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 50])
+def test_the_line_keeps_order_and_bounds(count: int) -> None:
+    ring = Ring(count)
+    stream = InlineStream(iter(ring), Compressor(1), ring.release)
+    expected = [(n * 4096, n.to_bytes(4, "big") * 1024 if n % 3 else NOISE) for n in range(count)]
+    assert drain(stream) == expected
+    assert ring.out == 0
+    assert ring.most <= InlineStream.BUFFERS
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_chunk_is_valid_until_the_next_but_one_is_taken(threads: bool) -> None:
+    """The link may still have it when the next one is made, and is sent without a copy."""
+    ring = Ring(30)
+    one = Workers(1, lambda: None)
+    stream: ChunkStream = (
+        ThreadedStream(iter(ring), one, ring.release) if threads else InlineStream(iter(ring), None, ring.release)
+    )
+    before = stream.take()
+    while (prepared := stream.take()) is not None:
+        assert before is not None
+        assert raw(before)[:4] != bytes(4) or before.chunk.offset == 0
+        before = prepared
+    stream.close()
+    assert ring.out == 0
+
+
 def test_threads_and_line_agree(workers: Workers) -> None:
     image = PretendImage(content(40))
     threaded = ThreadedStream(image.planned(0), workers, lambda _: None)
@@ -154,7 +181,9 @@ def test_a_slow_source_is_asked_for_one_chunk_at_once(workers: Workers) -> None:
     stream.take()
     assert ring.out == 1
     stream.take()
-    assert ring.out == 1
+    assert ring.out == 2  # the one before is still valid
+    stream.take()
+    assert ring.out == 2
     stream.close()
 
 
@@ -172,7 +201,7 @@ def make_threaded(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
 
 
 def make_inline(chunks: Generator[PlannedChunk, None, None]) -> ChunkStream:
-    return InlineStream(chunks, None)
+    return InlineStream(chunks, None, lambda _: None)
 
 
 @pytest.mark.parametrize("make", [make_threaded, make_inline])

@@ -120,7 +120,7 @@ class SimulatedClient:
         return SimulatedLink(address, self.cable, self._wait)
 
     def _open_stream(self, offset: int) -> InlineStream:
-        return InlineStream(self._plan(offset), _COMPRESSOR if self._random.random() < 0.7 else None)
+        return InlineStream(self._plan(offset), _COMPRESSOR if self._random.random() < 0.7 else None, lambda _: None)
 
     def _plan(self, offset: int) -> Generator[PlannedChunk, None, None]:
         sample, random = self.sample, self._random
