@@ -24,6 +24,7 @@ class Contestant:
 
     prepare: called before each round, returns the argument list. finish: called after each round, outside of the time
     measured; checks what has arrived, removes it, and returns the bytes that crossed the wire. ours: it is netdump.
+    bare: it is no program that anybody could use, but what none can go below.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Contestant:
     prepare: Callable[[], Sequence[str]]
     finish: Callable[[], int]
     ours: bool = False
+    bare: bool = False
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Result:
     ours: bool
     costs: list[Cost] = field(default_factory=list)
     wire_bytes: int = 0
+    bare: bool = False
 
     @property
     def seconds(self) -> float:
@@ -80,8 +83,10 @@ class Outcome:
 
     @property
     def best_peer(self) -> Result:
-        """The fastest that is not netdump."""
-        return min((result for result in self.results if not result.ours), key=lambda result: result.seconds)
+        """The fastest program that is not netdump."""
+        return min(
+            (result for result in self.results if not (result.ours or result.bare)), key=lambda result: result.seconds
+        )
 
     def ours(self, name: str = "") -> Result:
         """The first netdump, or the one of that name."""
@@ -119,7 +124,7 @@ def hold(
     warm: bool = True,
 ) -> Outcome:
     """Let the contestants run in turn, rounds times; warm: after a first round that does not count."""
-    results = [Result(contestant.name, contestant.ours) for contestant in contestants]
+    results = [Result(each.name, each.ours, bare=each.bare) for each in contestants]
     for number in range(-warm, rounds):
         for contestant, result in zip(contestants, results, strict=True):
             if number < 0 or not _is_hopeless(result, results):

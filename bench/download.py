@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import re
 from typing import TYPE_CHECKING
 
 from bench import upload
@@ -43,11 +44,18 @@ def stored_dump(arena: upload.Arena, core: Path) -> DumpRecord:
 
 
 def scp(arena: upload.Arena, core: Path, options: str = "") -> Contestant:
-    """scp of the ELF file, and a sync of it. options: -C compresses; how much crosses the wire then it does not say."""
+    """scp of the ELF file, and a sync of it. options: -C compresses."""
     target = arena.far_folder / "fetched"
     argv = pipeline(f"{arena.sshd.scp} {options} far:{core} {target} && sync {target}")
-    name = f"scp {options}".strip()
-    return Contestant(name, arena.client, lambda: argv, lambda: _check(core, target) * (not options))
+
+    def finish() -> int:
+        said = re.search(r"received (\d+) bytes", arena.launcher.output())  # ssh -o LogLevel=VERBOSE, at its end
+        if said is None:
+            raise BenchError(f"scp does not say what it has received:\n{arena.launcher.output()}")
+        _check(core, target)
+        return int(said[1])
+
+    return Contestant(f"scp {options}".strip(), arena.client, lambda: argv, finish)
 
 
 def rsync(arena: upload.Arena, core: Path) -> Contestant:

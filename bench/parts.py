@@ -110,17 +110,22 @@ def _connection(certificate: str, far_cpus: set[int]) -> Iterator[ssl.SSLSocket]
             _drain(listener, server, far_cpus)
         finally:
             os._exit(0)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     try:
-        with context.wrap_socket(socket.create_connection(listener.getsockname(), TIMEOUT)) as connection:
+        with plain_context().wrap_socket(socket.create_connection(listener.getsockname(), TIMEOUT)) as connection:
             yield connection
             with suppress(OSError):  # the other end goes without a word
                 connection.unwrap()
     finally:
         listener.close()
         os.waitpid(child, 0)
+
+
+def plain_context() -> ssl.SSLContext:
+    """A client's, who talks to a process of his own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _drain(listener: socket.socket, context: ssl.SSLContext, cpus: set[int]) -> None:

@@ -119,7 +119,8 @@ def _justify(cell: str, width: int, column: int) -> str:
 
 def markdown(table: Table) -> str:
     """A table for a page."""
-    rows = [table.header, tuple("---" for _ in table.header), *table.rows]
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in (table.header, *table.rows)]
+    rows.insert(1, tuple("---" for _ in table.header))
     return "\n".join([f"**{table.title}**", "", *("| " + " | ".join(row) + " |" for row in rows)])
 
 

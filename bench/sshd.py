@@ -41,7 +41,7 @@ Host far
     UserKnownHostsFile {folder}/known_hosts
     StrictHostKeyChecking accept-new
     BatchMode yes
-    LogLevel ERROR
+    LogLevel VERBOSE
 """
 
 
@@ -50,7 +50,7 @@ class SshServer:
 
     def __init__(self, config: Path) -> None:
         self.ssh: Final = f"ssh -F {config}"
-        self.scp: Final = f"scp -q -F {config}"
+        self.scp: Final = f"scp -F {config}"
 
     def sink(self, target: Path) -> str:
         """The end of a pipe: what comes is written to target, and durable when ssh ends."""

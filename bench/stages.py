@@ -109,9 +109,12 @@ def one_cpu(work: Workplace, results: Results) -> None:
             upload.makedumpfile(arena, mixed, 1),
             upload.zstd(arena, mixed),
             upload.cat(arena, mixed),
+            upload.bare(arena, mixed, _certificate(work)),
         ]
         title = f"Generated core of {_size(mixed)}, -d 1, client on one CPU"
         outcome = work.contest(results, "upload.mixed.d1", title, some)
+        floor = next(result for result in outcome.results if result.bare)
+        results.figures["floor.mixed.ratio"] = round(outcome.share(floor), 3)
         _limit(work, results, "mixed", mixed, outcome=outcome, idle=idle)
 
 
@@ -366,11 +369,7 @@ def scale(work: Workplace, results: Results) -> None:
 
 def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome: Outcome, idle: float) -> None:
     """The parts of the one-core limit beside what the client took, and what it takes for next to nothing."""
-    certificate = work.bench / "parts.pem"
-    if not certificate.exists():
-        request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        run([*request, "-keyout", str(certificate), "-out", str(certificate), "-subj", "/CN=bench", "-days", "2"])
-    argv = [PYTHON, "-m", "bench.parts", str(core), str(certificate)]
+    argv = [PYTHON, "-m", "bench.parts", str(core), str(_certificate(work))]
     samples = [json.loads(run(argv)) for _ in range(2 if work.quick else 3)]
     best = min(samples, key=lambda parts: sum(parts.values()))
     total, took = sum(best.values()), outcome.ours().seconds
@@ -383,6 +382,15 @@ def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome:
     ]
     results.tables.append(Table(f"limit.{name}", f"One-core limit, {outcome.title}", header, rows))
     results.figures[f"limit.{name}.share"] = round(total / took, 3)
+
+
+def _certificate(work: Workplace) -> Path:
+    """A certificate and its key in one file, for connections of a measurement with itself."""
+    path = work.bench / "parts.pem"
+    if not path.exists():
+        request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        run([*request, "-keyout", str(path), "-out", str(path), "-subj", "/CN=bench", "-days", "2"])
+    return path
 
 
 def _size(core: Path) -> str:

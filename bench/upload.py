@@ -11,7 +11,7 @@ import zstandard
 
 import netdump
 from bench.contest import Contestant
-from bench.process import PYTHON, BenchError, Launcher, pipeline
+from bench.process import PYTHON, BenchError, Launcher, pipeline, split_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +78,13 @@ def scp(arena: Arena, core: Path) -> Contestant:
     target = arena.far_folder / "vmcore"
     argv = pipeline(f"{arena.sshd.scp} {core} far:{target} && sync {target}")
     return Contestant("scp", arena.client, lambda: argv, lambda: _arrived(target))
+
+
+def bare(arena: Arena, core: Path, certificate: Path) -> Contestant:
+    """Nothing but what has to be done, at both ends (bench/floor.py)."""
+    target = arena.far_folder / "vmcore"
+    argv = [PYTHON, "-m", "bench.floor", str(core), str(certificate), split_cpus()[1], str(target)]
+    return Contestant("bare loops, no program", arena.client, lambda: argv, lambda: _arrived(target), bare=True)
 
 
 def _piped(arena: Arena, name: str, producer: str) -> Contestant:

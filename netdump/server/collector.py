@@ -171,7 +171,7 @@ class Collector:
 
     def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
         config = self._config
-        verifiers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify")
+        verifiers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify")
         disks = ThreadPoolExecutor(config.limits.active_dumps + SPARE_DISK_THREADS, thread_name_prefix="disk")
         for pool in (verifiers, disks):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)

@@ -45,3 +45,10 @@ def test_the_launcher_measures_a_real_program(tmp_path: Path) -> None:
         assert 0.05 <= cost.seconds < 10
         assert 0 < cost.peak_bytes < 64 << 20  # of sh, not of this process
         assert launcher.output() == "out\nerr\n"
+
+
+def test_what_is_no_program_is_nobodys_peer() -> None:
+    bare = Result("bare", ours=False, costs=[Cost(1, 1, 1)], bare=True)
+    outcome = Outcome("key", "title", [result("ours", 3, ours=True), bare, result("theirs", 6)])
+    assert outcome.best_peer.name == "theirs"
+    assert (outcome.ratio, round(outcome.share(bare), 2)) == (0.5, 0.17)
