@@ -115,11 +115,16 @@ class Link:
                 f"{self.address} is a server of our authority but not a netdump collector: check the port"
             )
 
-    def send(self, data: Buffer) -> None:
-        """Queue data. exchange() sends it. It is not copied, and must stay as it is while there is anything pending."""
-        if data:
-            self._plain.append(memoryview(data))
-            self._plain_bytes += len(data)
+    def send(self, data: bytes, more: Buffer = b"") -> None:
+        """Queue data, and more of it. exchange() sends them.
+
+        more is not copied, but for what fills the first record, and must stay as it is while anything is pending.
+        """
+        fill = max(0, RECORD_BYTES - len(data))
+        for part in (data + bytes(more[:fill]), memoryview(more)[fill:]):
+            if part:
+                self._plain.append(memoryview(part))
+                self._plain_bytes += len(part)
 
     def exchange(self, timeout: float) -> bytes:
         """Send what the kernel takes and receive what has come.

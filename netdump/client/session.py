@@ -183,8 +183,7 @@ class Session:
     def _send_chunk(self, prepared: Prepared) -> None:
         """Its data is not copied: the link has sent all of it before another chunk goes, and it is valid until then."""
         chunk = prepared.chunk
-        for part in self._core.send_parts(chunk, self._clock()):
-            self._link.send(part)
+        self._link.send(*self._core.send_parts(chunk, self._clock()))
         self._ledger.add(chunk.length, chunk.digest)
         self._tally.add(prepared)
         if self._effort is not None:

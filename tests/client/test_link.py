@@ -14,7 +14,7 @@ import pytest
 
 from netdump.client.address import Address
 from netdump.client.credentials import client_context
-from netdump.client.link import Link, open_link
+from netdump.client.link import RECORD_BYTES, Link, open_link
 from netdump.client.resolve import Endpoint, Resolver
 from netdump.errors import ImpostorError, RefusedError, RemoteProtocolError, UnreachableError
 from netdump.testing.fault_proxy import FaultProxy, Faults
@@ -113,6 +113,20 @@ def test_sends_and_receives_at_the_same_time(serve: Serve, context: ssl.SSLConte
     assert link.pending == 0
     assert link.sent_bytes > len(data)
     assert link.received_bytes > len(data)
+    link.close()
+
+
+@pytest.mark.parametrize("first", [0, 200, 16_384, 40_000])
+def test_what_follows_goes_in_full_records(serve: Serve, context: ssl.SSLContext, first: int) -> None:
+    link = dial(serve().address, context)
+    records = 0
+    for more in (0, 5, 16_000, 300_000):
+        head, body = bytes(range(200)) * (first // 200), bytes(range(256)) * (more // 256)
+        link.send(head, memoryview(body))
+        assert link.pending == len(head) + len(body)
+        assert read(link, len(head) + len(body)) == head + body
+        records += -(-(len(head) + len(body)) // RECORD_BYTES) + (len(head) > RECORD_BYTES)
+    assert link.sent_records <= records
     link.close()
 
 

@@ -143,9 +143,10 @@ class SimulatedLink:
     def pending(self) -> int:
         return len(self._queue)
 
-    def send(self, data: bytes) -> None:
-        self._queue += data
-        self._cable.count_sent(len(data))
+    def send(self, data: bytes, more: wire.Buffer = b"") -> None:
+        for part in (data, more):
+            self._queue += part
+        self._cable.count_sent(len(data) + len(more))
 
     def exchange(self, timeout: float) -> bytes:
         queued = bool(self._queue)
