@@ -25,7 +25,7 @@ GULP_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 64 * 1024
 """As much as a protocol without a buffer of its own is given at once."""
 
-SHUTDOWN_S: Final = 3.0  # for the peer to go after close_notify
+SHUTDOWN_S: Final = 3.0  # for the peer to go after close_notify, or to take some more of what was written before it
 
 
 class _State(Enum):
@@ -139,7 +139,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return self._state in {_State.CLOSING, _State.LOST} or self._tcp.is_closing()
 
     def close(self) -> None:
-        """Say close_notify behind all that was written, and go when the peer does, or after SHUTDOWN_S."""
+        """Say close_notify behind all that was written; go when the peer does, or has done nothing for SHUTDOWN_S."""
         if self._state is not _State.OPEN:
             return
         self._state = _State.CLOSING
@@ -148,7 +148,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._flush()
         # Read on, so that what is still coming does not reset the connection under the last words.
         self._tcp.resume_reading()
-        self._farewell = self._loop.call_later(SHUTDOWN_S, self._tcp.abort)
+        self._await_farewell()
 
     def abort(self) -> None:
         """Go at once."""
@@ -257,6 +257,16 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._tcp.write(self._outgoing.read())
+
+    def _await_farewell(self) -> None:
+        self._farewell = self._loop.call_later(SHUTDOWN_S, self._end_farewell, self._tcp.get_write_buffer_size())
+
+    def _end_farewell(self, unsent: int) -> None:
+        """Go, unless the peer is slow only: the end of an answer may take long on a thin line."""
+        if self._tcp.get_write_buffer_size() < unsent:
+            self._await_farewell()
+        else:
+            self._tcp.abort()
 
     def _fail(self) -> None:
         """The session is broken: nothing that comes can be believed."""

@@ -29,6 +29,7 @@ class Tcp(asyncio.Transport):
         super().__init__({"peername": ("192.0.2.1", 4711)})
         self.written = bytearray()
         self.reading = True
+        self.unsent = 0
         self.end = ""
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -36,6 +37,9 @@ class Tcp(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -279,6 +283,30 @@ async def test_closing_is_said_and_what_still_comes_is_ignored(
     assert not line.tcp.is_closing()
     while not protocol.lost:  # noqa: ASYNC110  # a peer that does not go
         await asyncio.sleep(0.005)
+    assert line.tcp.end == "aborted"
+
+
+@pytest.mark.asyncio
+async def test_a_slow_peer_gets_the_end_of_what_was_written(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "SHUTDOWN_S", 0.01)
+    line, protocol = Line(folder, web1), Whole(4096)
+    await line.shake(protocol)
+    waits = []
+    call_later = asyncio.get_running_loop().call_later
+
+    def later(delay: float, callback: Any, *words: Any) -> asyncio.TimerHandle:
+        waits.append(line.tcp.unsent)
+        line.tcp.unsent = max(0, line.tcp.unsent - 100)  # as much as the peer takes in that time
+        return call_later(delay, callback, *words)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later)
+    line.tcp.unsent = 250
+    line.subject.close()
+    while not protocol.lost:  # noqa: ASYNC110  # a peer that takes all, and does not go
+        await asyncio.sleep(0)
+    assert waits == [250, 150, 50, 0]
     assert line.tcp.end == "aborted"
 
 
