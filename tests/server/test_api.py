@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from netdump.pki import Authority, Role
@@ -88,9 +89,11 @@ def test_every_route_with_every_role(folder: Path, template: Template) -> None:
 
 def test_strangers_cannot_fill_the_log_with_requests(folder: Path) -> None:
     with Rig(folder) as rig, Desk(rig, None) as desk:
-        for _ in range(STRANGERS_PER_MINUTE + 20):
+        begun = time.monotonic()
+        for _ in range(2 * STRANGERS_PER_MINUTE):
             assert desk.error("GET", "/v1/dumps") == NO_CERTIFICATE
-        assert len(rig.events.all("request-failed")) == STRANGERS_PER_MINUTE
+        refilled = (time.monotonic() - begun) / 60 * STRANGERS_PER_MINUTE
+        assert 0 <= len(rig.events.all("request-failed")) - STRANGERS_PER_MINUTE <= refilled
 
 
 def test_half_a_request_is_no_mistake_of_ours(folder: Path) -> None:
