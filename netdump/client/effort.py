@@ -52,7 +52,8 @@ _SAMPLE_BYTES: Final = 1 << 16  # of data; what takes or brings less says little
 _PERIOD_BYTES: Final = 1 << 25  # of data, between two looks at how long we waited: some acknowledgements
 _WAITED_SHARE: Final = 0.3  # of a period: then the link or the far end is what counts
 _LINK_SHARE: Final = 0.7  # of what the link takes: with less than that on the wire it is the far end
-_HOLD_PERIODS: Final = 4  # that what the far end takes is believed; doubles each time it is found again
+_HOLD_PERIODS: Final = 4  # that what the far end takes is believed, or not; doubles each time it is found again
+_GAIN: Final = 1.1  # data must come across as much faster with fewer bytes on the wire, or bytes are not what counts
 _RATES_KEPT: Final = 8
 _RATES_LEAST: Final = 3  # before anything is made of them
 
@@ -94,6 +95,8 @@ class Effort:
         self._far = 0.0  # bytes a second that the far end takes; 0: not known
         self._hold = _HOLD_PERIODS
         self._held = 0
+        self._doubted = 0  # periods in which waiting says nothing
+        self._before = 0.0  # data a second in the period that made us believe in a far end that is slow; 0: none
         self._spent = cpu_clock()
         self._period_began = clock()
         self._waited = 0.0
@@ -156,10 +159,24 @@ class Effort:
     def _end_period(self) -> None:
         now = self._clock()
         elapsed = max(now - self._period_began, 1e-6)
-        rate = self._period_wire / elapsed
-        if self._waited / elapsed >= _WAITED_SHARE and rate < _LINK_SHARE * self._period_link:
+        self._judge_far_end(self._waited / elapsed, self._period_raw / elapsed, self._period_wire / elapsed)
+        self._period_began = now
+        self._waited = 0.0
+        self._period_raw = self._period_wire = 0
+        self._period_link = math.inf
+
+    def _judge_far_end(self, waited: float, raw_rate: float, rate: float) -> None:
+        """Is the far end what keeps us waiting? waited: share of the period. Rates: of data, and on the wire."""
+        before, self._before = self._before, 0.0
+        if raw_rate < _GAIN * before:
+            # It was sent less, and took no more: its digests or its disk keep it busy, whatever is on the wire.
+            self._far, self._held, self._doubted = 0.0, 0, self._hold
+        elif self._doubted:
+            self._doubted -= 1
+        elif waited >= _WAITED_SHARE and rate < _LINK_SHARE * self._period_link:
             if not self._far:
                 self._hold *= 2
+                self._before = raw_rate
             # What it has taken it can take: if it now takes less, bytes are not what keeps it busy.
             self._far = max(self._far, rate)
             self._held = self._hold
@@ -167,10 +184,6 @@ class Effort:
             self._held -= 1
             if not self._held:
                 self._far = 0.0  # it may be faster by now: find out
-        self._period_began = now
-        self._waited = 0.0
-        self._period_raw = self._period_wire = 0
-        self._period_link = math.inf
 
     def _link_rate(self) -> float:
         """Bytes a second that the link takes; 0: not known.

@@ -18,8 +18,11 @@ LEVEL_1 = 2.1e-9
 class Play:
     """A sender with one CPU and a link. Time passes as both take it, whichever is slower."""
 
-    def __init__(self, rate: float, saving: float = 0.6, far: float = 0.0, cpu: float = 1.0) -> None:
-        self.rate, self.saving, self.far, self.cpu = rate, saving, far, cpu
+    def __init__(
+        self, rate: float, saving: float = 0.6, far: float = 0.0, cpu: float = 1.0, digests: float = 0.0
+    ) -> None:
+        """rate, far: bytes a second that link and far end take. digests: bytes of data that the far end does."""
+        self.rate, self.saving, self.far, self.cpu, self.digests = rate, saving, far, cpu, digests
         self.now = self.worked = 0.0
         self.used: list[int] = []
         self.effort = Effort(1, clock=lambda: self.now, cpu_clock=lambda: self.worked)
@@ -32,7 +35,8 @@ class Play:
             if step.level != STORED:
                 self.effort.packed(step, CHUNK, wire, LEVEL_1 * self.cpu * step.cost * CHUNK)
             self.worked += seconds
-            waited = max(0.0, wire / min(self.rate, self.far or self.rate) - seconds)
+            far = CHUNK / self.digests if self.digests else 0.0
+            waited = max(0.0, wire / min(self.rate, self.far or self.rate) - seconds, far - seconds)
             self.effort.waited(waited)
             self.now += seconds + waited
             self.effort.sent(CHUNK, wire, self.rate)
@@ -90,6 +94,14 @@ def test_a_far_end_that_makes_us_wait_is_taken_for_a_slow_link_and_tried_again_l
     assert len(stored) < 100
     assert stored[-1] > 100
     assert play.now <= 1.3 * min(play.fixed(step, 400) for step in STEPS)
+
+
+@pytest.mark.parametrize("digests", [1e8, 2e8, 3.5e8])
+def test_a_far_end_that_takes_no_more_when_less_is_sent_gets_the_data_as_it_is(digests: float) -> None:
+    play = Play(1e10, digests=digests)
+    play.send(3000)
+    assert sum(level != STORED for level in play.used) < 300
+    assert play.used[-1] == STORED
 
 
 def test_where_nothing_is_known_of_the_link_level_1_stays() -> None:
