@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import pkgutil
+import signal
 import sys
 from importlib import import_module
 
@@ -88,6 +89,17 @@ class Commands(click.Group):
             ctx.fail(f"There is no command {args[0]!r}; did you mean {' or '.join(alike)}?")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; end as other tools do, by SIGPIPE and in silence, when who reads the output has gone."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would make it status 1, as if the command had failed
+            if not _of_output(error):
+                raise
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGPIPE)
+            raise  # only if the signal is blocked
+
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="netdump")
@@ -121,6 +133,14 @@ def main(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _of_output(error: OSError) -> bool:
+    """Whether it is standard output that the error is about."""
+    inside = error.__traceback__
+    while inside is not None and inside.tb_next is not None:
+        inside = inside.tb_next
+    return inside is not None and inside.tb_frame.f_globals.get("__name__") in WRITERS
+
+
 def report_missing(error: ModuleNotFoundError, arguments: list[str]) -> int:
     """Tell the user which package a command line lacks. Returns the exit status; raises error if it is none of ours."""
     missing = DependencyError(f"this command {_missing(error)}")
@@ -132,10 +152,7 @@ def report_output(error: OSError) -> int:
     """Tell the user that standard output takes no more. Returns the exit status; raises error if it is about another
     file: commands make errors of ours of those.
     """
-    inside = error.__traceback__
-    while inside is not None and inside.tb_next is not None:
-        inside = inside.tb_next
-    if inside is None or inside.tb_frame.f_globals.get("__name__") not in WRITERS:
+    if not _of_output(error):
         raise error
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails once more at its end
     failure = OutputError(f"the output cannot be written: {error.strerror}; see where it is redirected to")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -125,3 +127,15 @@ def test_the_list_of_commands_does_without_what_some_of_them_lack() -> None:
     used = run("fetch", "--help", "3f9c")
     assert (used.returncode, used.stdout) == (DependencyError.exit_status, "")
     assert "needs zstandard, which is not installed: pip install 'netdump'" in used.stderr
+
+
+def test_a_reader_that_has_gone_ends_a_command_by_sigpipe() -> None:
+    """As of other tools: in silence, and not with a status of a failed command."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "netdump", "list", "--help"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
