@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +86,8 @@ def connection_error(url: str, error: Exception, *, proven: bool = False) -> Net
     """
     if isinstance(error, ssl.SSLError):
         return _tls_error(url, error, proven)
+    if isinstance(error, socket.gaierror):
+        return UnreachableError(f"no address is known for {url}: {error.strerror}; is the name right?")
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return _unreachable(url, printable(text or type(error).__name__, 300))
 
@@ -96,6 +99,9 @@ def _tls_error(url: str, error: ssl.SSLError, proven: bool) -> NetdumpError:
     words = printable(reason.lower().replace("_", " "), 200)
     if not proven and _NO_TLS13.search(reason):
         return ImpostorError(f"what answers at {url} does not speak TLS 1.3 ({words}): it is no netdump collector")
+    if "CERTIFICATE_REQUIRED" in reason:  # the API asks for one, and does without; where dumps go it is a must
+        where = "dumps go there; ask at the port that `netdump serve` calls api"
+        return BadRequestError(f"{url} lets nobody in without a certificate: {where}")
     if _REFUSAL.search(reason):  # with TLS 1.3 it comes after the handshake, in place of an answer
         return RefusedError(f"the collector at {url} refuses this certificate ({words}): enroll with a new token")
     # Whatever else ends a TLS connection, such as an end without goodbye or a damaged record, is the network's doing.

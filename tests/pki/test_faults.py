@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from http.client import IncompleteRead, RemoteDisconnected
 
 import pytest
 
 from netdump import errors
-from netdump.errors import CertificateError, DamagedError, ImpostorError, NetdumpError, RefusedError, UnreachableError
+from netdump.errors import (
+    BadRequestError,
+    CertificateError,
+    DamagedError,
+    ImpostorError,
+    NetdumpError,
+    RefusedError,
+    UnreachableError,
+)
 from netdump.pki.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
 from netdump.store import DamageFoundError
 
@@ -58,9 +67,23 @@ def test_certificates_outside_their_dates() -> None:
 
 
 def test_an_alert_in_mid_stream_is_a_refusal() -> None:
+    cause = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] x")
+    cause.reason = "TLSV1_ALERT_UNKNOWN_CA"
+    assert isinstance(connection_error(URL, cause), RefusedError)
+
+
+def test_the_port_for_dumps_is_not_that_of_the_api() -> None:
     cause = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] x")
     cause.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    assert isinstance(connection_error(URL, cause), RefusedError)
+    error = connection_error(URL, cause)
+    assert isinstance(error, BadRequestError)
+    assert "calls api" in str(error)
+
+
+def test_a_name_without_address() -> None:
+    error = connection_error(URL, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    assert isinstance(error, UnreachableError)
+    assert str(error) == f"no address is known for {URL}: Name or service not known; is the name right?"
 
 
 @pytest.mark.parametrize("reason", ["UNEXPECTED_EOF_WHILE_READING", "DECRYPTION_FAILED_OR_BAD_RECORD_MAC", None])
