@@ -26,6 +26,7 @@ PIECE_BYTES: Final = 64 * 1024
 """As much as a protocol without a buffer of its own is given at once."""
 
 SHUTDOWN_S: Final = 3.0  # for the peer to go after close_notify, or to take some more of what was written before it
+SHUTDOWN_TURNS: Final = 20  # of SHUTDOWN_S at most
 
 
 class _State(Enum):
@@ -148,7 +149,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._flush()
         # Read on, so that what is still coming does not reset the connection under the last words.
         self._tcp.resume_reading()
-        self._await_farewell()
+        self._await_farewell(SHUTDOWN_TURNS)
 
     def abort(self) -> None:
         """Go at once."""
@@ -258,13 +259,14 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._outgoing.pending:
             self._tcp.write(self._outgoing.read())
 
-    def _await_farewell(self) -> None:
-        self._farewell = self._loop.call_later(SHUTDOWN_S, self._end_farewell, self._tcp.get_write_buffer_size())
+    def _await_farewell(self, turns: int) -> None:
+        unsent = self._tcp.get_write_buffer_size()
+        self._farewell = self._loop.call_later(SHUTDOWN_S, self._end_farewell, unsent, turns - 1)
 
-    def _end_farewell(self, unsent: int) -> None:
+    def _end_farewell(self, unsent: int, turns: int) -> None:
         """Go, unless the peer is slow only: the end of an answer may take long on a thin line."""
-        if self._tcp.get_write_buffer_size() < unsent:
-            self._await_farewell()
+        if turns and self._tcp.get_write_buffer_size() < unsent:
+            self._await_farewell(turns)
         else:
             self._tcp.abort()
 

@@ -286,27 +286,30 @@ async def test_closing_is_said_and_what_still_comes_is_ignored(
     assert line.tcp.end == "aborted"
 
 
+@pytest.mark.parametrize(("written", "waits"), [(250, [250, 150, 50, 0]), (10_000, [10_000, 9_900, 9_800, 9_700])])
 @pytest.mark.asyncio
 async def test_a_slow_peer_gets_the_end_of_what_was_written(
-    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch, written: int, waits: list[int]
 ) -> None:
+    """One that takes everything and does not go, and one that would go on for ever."""
     monkeypatch.setattr(tls, "SHUTDOWN_S", 0.01)
+    monkeypatch.setattr(tls, "SHUTDOWN_TURNS", 4)
     line, protocol = Line(folder, web1), Whole(4096)
     await line.shake(protocol)
-    waits = []
+    seen = []
     call_later = asyncio.get_running_loop().call_later
 
     def later(delay: float, callback: Any, *words: Any) -> asyncio.TimerHandle:
-        waits.append(line.tcp.unsent)
+        seen.append(line.tcp.unsent)
         line.tcp.unsent = max(0, line.tcp.unsent - 100)  # as much as the peer takes in that time
         return call_later(delay, callback, *words)
 
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later)
-    line.tcp.unsent = 250
+    line.tcp.unsent = written
     line.subject.close()
-    while not protocol.lost:  # noqa: ASYNC110  # a peer that takes all, and does not go
+    while not protocol.lost:  # noqa: ASYNC110  # it is the connection that ends
         await asyncio.sleep(0)
-    assert waits == [250, 150, 50, 0]
+    assert seen == waits
     assert line.tcp.end == "aborted"
 
 
