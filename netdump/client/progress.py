@@ -32,9 +32,8 @@ MIB = 1 << 20
 
 def printable(text: str) -> str:
     """Return text with everything but printable characters escaped: it may come from a peer and go to a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "replace").decode("ascii") for char in text
-    )[:LINE_MAX]
+    # ascii(), because a codec for this would have to be loaded, and is not in the capture image.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:LINE_MAX]
 
 
 def mebibytes(count: float) -> str:

@@ -14,6 +14,7 @@ import struct
 from contextlib import suppress
 
 from netdump.client import command
+from netdump.client.arguments import make_parser
 from netdump.client.config import load_config
 from netdump.client.credentials import client_context
 from netdump.client.image import open_image
@@ -27,6 +28,7 @@ PATIENCE = "1"  # seconds, the least that the client takes
 
 def rehearse(bundle: str) -> None:
     """Go through the client with this bundle. Raises what the client raises for it, and RuntimeError."""
+    make_parser().format_help()  # somebody may ask for it in the shell of the image
     context = client_context(load_config(bundle, {}, {}).credentials, bundle)
     _greet(context)
     core = os.memfd_create("netdump-rehearsal")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import shutil
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,10 @@ from netdump.errors import BundleError, ConfigMissingError, ProgramsError
 from netdump.image import closure
 from netdump.image.closure import add_closure, find_closure, read_binary
 from netdump.image.cpio import Archive
+from tests.image.archives import Packed, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORBIDDEN = {"asyncio", "logging", "dataclasses", "pathlib", "subprocess", "runpy", "click", "cryptography"}
@@ -20,6 +24,81 @@ FORBIDDEN = {"asyncio", "logging", "dataclasses", "pathlib", "subprocess", "runp
 @pytest.fixture(scope="module")
 def found(bundle: Path) -> closure.Closure:
     return find_closure(bundle)
+
+
+@pytest.fixture(scope="module")
+def archive(found: closure.Closure) -> Archive:
+    archive = Archive()
+    add_closure(found, archive, strip=False)
+    return archive
+
+
+@pytest.fixture(scope="module")
+def root(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image's interpreter finds: its library, and nothing of this machine's."""
+    root = tmp_path_factory.mktemp("root")
+    write({path: Packed(entry.mode, entry.content) for path, entry in archive.items()}, root)
+    return root
+
+
+def run_inside(root: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in the image's interpreter: its library is the one beside it."""
+    command = [str(root / closure.PYTHON_PATH), "-I", "-S", "-B", "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def needed_later(source: str) -> Iterator[tuple[str, str]]:
+    """What the functions of a module load when they run: modules and codecs, each with its kind."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Import):
+                    yield from (("module", alias.name) for alias in inner.names)
+                elif isinstance(inner, ast.ImportFrom) and inner.module:
+                    yield "module", inner.module
+        elif isinstance(node, ast.Call):
+            method = isinstance(node.func, ast.Attribute) and node.func.attr in {"encode", "decode"}
+            named = [word.value for word in node.keywords if word.arg == "encoding"]
+            for name in [*(node.args[:1] if method else ()), *named]:
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    yield "codec", name.value
+
+
+def test_what_is_loaded_later_is_there(found: closure.Closure, root: Path) -> None:
+    """A function that runs first in the capture kernel must not be the first to miss something."""
+    needed = {
+        need for file in found.sources if "/netdump/" in file.target for need in needed_later(file.source.read_text())
+    }
+    assert {("codec", "ascii"), ("module", "json"), ("module", "netdump.vmcore.filter")} <= needed
+    code = (
+        "import codecs, importlib, sys\n"
+        "for kind, name in zip(sys.argv[1::2], sys.argv[2::2]):\n"
+        "    (importlib.import_module if kind == 'module' else codecs.lookup)(name)\n"
+        "print(*sys.path, sep='\\n')\n"
+    )
+    done = run_inside(root, code, *(part for need in sorted(needed) for part in need))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.startswith(str(root)) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--help"], 0, "Send a core to a collector"),
+        (["--level", "none"], 2, "invalid int value"),
+        (
+            ["/core", "--config", "/no\u00a0such\x1b.toml"],
+            ConfigMissingError.exit_status,
+            r"/no\xa0such\x1b.toml does not exist",
+        ),
+    ],
+)
+def test_the_client_can_speak_there(root: Path, arguments: list[str], status: int, said: str) -> None:
+    code = "import sys; from netdump.client.command import main; sys.exit(main(sys.argv[1:]))"
+    done = run_inside(root, code, *arguments)
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_the_client_loads_is_there(found: closure.Closure) -> None:
