@@ -165,6 +165,7 @@ class Session:
             if waiting is None:
                 waiting = stream.take()
             if waiting is None:
+                self._drain()
                 return
             ready = not self._link.pending and self._core.may_send(waiting.raw_bytes)
             if ready:
@@ -173,6 +174,11 @@ class Session:
                 self._turn(wait=False)
             else:
                 self._wait_to_send()
+
+    def _drain(self) -> None:
+        """Wait until the kernel has the last chunk, whose data is valid only as long as its stream is open."""
+        while self._end is None and self._link.pending:
+            self._turn()
 
     def _wait_to_send(self) -> None:
         begun = self._clock()

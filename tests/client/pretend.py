@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from netdump.client.stream import InlineStream
+from netdump.client.stream import InlineStream, ThreadedStream
 from netdump.codec import Compressor
 from netdump.pages import PageState, Run
 from netdump.vmcore.plan import PlannedChunk
@@ -13,6 +13,8 @@ from netdump.wire import CodecId, Headline, HeadlineDocument, pack_document
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from netdump.client.stream import ChunkStream, Workers
 
 PAGE = 4096
 
@@ -59,5 +61,32 @@ class PretendImage:
             yield PlannedChunk(start, end - start, tuple(runs), memoryview(data))
             start = end
 
-    def stream(self, start: int) -> InlineStream:
+    def stream(self, start: int) -> ChunkStream:
         return InlineStream(self.planned(start), Compressor(1), lambda _: None)
+
+
+class RecycledImage(PretendImage):
+    """Its chunks lie in buffers as the planner's do, but are overwritten as soon as they are given back.
+
+    workers: who compresses; None: nobody, chunks are sent as they are.
+    """
+
+    def __init__(self, data: bytes, chunk_pages: int, workers: Workers | None = None) -> None:
+        super().__init__(data, chunk_pages)
+        self.out = 0
+        self._workers = workers
+
+    def stream(self, start: int) -> ChunkStream:
+        if self._workers is None:
+            return InlineStream(self._borrowed(start), None, self._release)
+        return ThreadedStream(self._borrowed(start), self._workers, self._release)
+
+    def _borrowed(self, start: int) -> Generator[PlannedChunk, None, None]:
+        for chunk in self.planned(start):
+            self.out += 1
+            yield chunk._replace(data=memoryview(bytearray(chunk.data)))
+
+    def _release(self, data: memoryview) -> None:
+        self.out -= 1
+        data[:] = b"\xee" * len(data)
+        data.release()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +14,13 @@ from netdump.client.ledger import Ledger
 from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.resolve import Resolver
 from netdump.client.session import Limits, Session
+from netdump.client.stream import Workers
 from netdump.client.tally import Tally
 from netdump.errors import DeadlineError, RemoteProtocolError, UnreachableError
 from netdump.pages import PageState
 from netdump.wire import Ack, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt, Resume, pack
 from tests.client.collector import FakeCollector, Manners
-from tests.client.pretend import PretendImage, content
+from tests.client.pretend import PretendImage, RecycledImage, content
 
 if TYPE_CHECKING:
     import ssl
@@ -138,6 +141,28 @@ def test_without_credit_the_headline_is_sent_and_chunks_wait(start_collector: St
     assert len(run.queued) == 2
     assert isinstance(run(collector.address), Receipt)
     assert len(run.queued) == 2
+
+
+class NarrowSocket(socket.socket):
+    """Takes little at a time."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_chunk_stays_as_it_is_while_it_is_sent(
+    start_collector: StartCollector, context: ssl.SSLContext, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data is not copied on its way to TLS, and its buffer is used again: not before all of it is on its way."""
+    monkeypatch.setattr(socket, "socket", NarrowSocket)
+    noise = Random(5).randbytes(24 << 20)
+    image = RecycledImage(noise, chunk_pages=256, workers=Workers(threads, lambda: None) if threads else None)
+    collector = start_collector([Manners(credit=8 << 20)])
+    assert isinstance(Run(context, image)(collector.address), Receipt)
+    whole(collector, image)
+    assert not image.out
 
 
 @pytest.mark.parametrize(
