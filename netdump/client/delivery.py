@@ -149,6 +149,7 @@ class Delivery:
             for address in addresses
         ]
         self._loyal: Site | None = None
+        self._queued: float | None = None  # since when this connection waits for its turn
         self._patient_until = self._clock() + timing.patience
 
     def run(self) -> Outcome:
@@ -226,7 +227,8 @@ class Delivery:
             self._strike(site, error)
         except DeadlineError as error:
             self._note_progress(site, session)
-            raise self._late("the deadline passed while sending") from error
+            doing = "sending" if self._queued is None else f"other dumps came first at {site.address}"
+            raise self._late(f"the deadline passed while {doing}") from error
         else:
             self._note_progress(site, session)
             return self._judge(site, word)
@@ -237,6 +239,7 @@ class Delivery:
 
     def _session(self, site: Site, link: Link) -> Session:
         limits = Limits(self._settings.stall_timeout, self._settings.progress_timeout, self._timing.deadline)
+        self._queued = None
         return Session(
             link,
             site.ledger,
@@ -245,14 +248,20 @@ class Delivery:
             headline=self._image.headline,
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
-            on_queue=lambda: self._console.say(f"{site.address} takes the headline; for pages, other dumps come first"),
+            on_queue=lambda: self._queue(site),
             effort=self._effort,
             clock=self._clock,
             records_max=self._records_max,
         )
 
+    def _queue(self, site: Site) -> None:
+        """A collector has answered RESUME, but takes no chunks yet."""
+        self._queued = self._clock()
+        self._console.say(f"{site.address} takes the headline; for pages, other dumps come first")
+
     def _begin(self, site: Site, offset: int) -> ChunkStream:
-        """A collector has answered RESUME: say where it goes on and begin the stream there."""
+        """A collector takes chunks: say where it goes on and begin the stream there."""
+        self._queued = None
         self._meter.restart(offset, self._clock())
         verb = "goes on" if offset else "begins"
         self._console.say(f"{site.address} {verb} at {mebibytes(offset)} of {mebibytes(self._image.size)}")
@@ -267,7 +276,13 @@ class Delivery:
     def _show(self, acked: int) -> None:
         now = self._clock()
         self._meter.update(acked, now)
-        self._console.progress(lambda: self._meter.describe(now))
+        self._console.progress(lambda: self._describe(now))
+
+    def _describe(self, now: float) -> str:
+        """What this connection does, in one line."""
+        if self._queued is None:
+            return self._meter.describe(now)
+        return f"waiting for a turn, other dumps come first, {duration(now - self._queued)} so far"
 
     def _hello(self) -> Hello:
         image = self._image

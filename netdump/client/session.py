@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LastWord = Receipt | Defer | Decline | Error
 FAREWELL_TIMEOUT = 1.0  # seconds for an ERROR frame to leave
+QUEUE_TIMEOUT_MIN = 120.0  # seconds for a turn to come; netdump's collector says DEFER after half of that
 
 
 class Limits(NamedTuple):
@@ -93,6 +94,7 @@ class Session:
         self._core = Connection(Role.CLIENT, now)
         self._heard = now
         self._moved = now  # last acknowledgement of something new, or nothing was waiting for one
+        self._queues = False  # for chunks to be taken, which is all that is left to say
         self._end: LastWord | None = None
 
     def run(self, hello: Hello) -> LastWord | None:
@@ -141,10 +143,14 @@ class Session:
 
     def _queue(self) -> None:
         """Wait until the collector takes chunks, if it does not yet [W-37]."""
-        if not self._core.credit:
-            self._on_queue()
+        if self._core.credit:
+            return
+        self._on_queue()
+        self._drain()
+        self._queues, self._moved = True, self._clock()
         while self._end is None and not self._core.credit:
             self._turn()
+        self._queues, self._moved = False, self._clock()
 
     @property
     def _keys_used_up(self) -> bool:
@@ -165,7 +171,7 @@ class Session:
             if waiting is None:
                 waiting = stream.take()
             if waiting is None:
-                self._drain()
+                self._drain()  # the last chunk is valid as long as its stream is open
                 return
             ready = not self._link.pending and self._core.may_send(waiting.raw_bytes)
             if ready:
@@ -176,7 +182,7 @@ class Session:
                 self._wait_to_send()
 
     def _drain(self) -> None:
-        """Wait until the kernel has the last chunk, whose data is valid only as long as its stream is open."""
+        """Wait until the kernel has all that was sent."""
         while self._end is None and self._link.pending:
             self._turn()
 
@@ -237,7 +243,7 @@ class Session:
         timer = self._core.next_timer()
         times = [self._limits.deadline, self._stall_time(), *([timer] if timer is not None else [])]
         if self._owed():
-            times.append(self._moved + self._limits.progress)
+            times.append(self._moved + self._progress_timeout)
         return max(now, min(times))
 
     def _stall_time(self) -> float:
@@ -246,8 +252,13 @@ class Session:
         return self._heard + max(self._limits.stall, 2 * keepalive)
 
     def _owed(self) -> bool:
-        """Whether the collector owes an acknowledgement or a receipt."""
-        return self._core.unacked_cost > 0 or self._core.state is State.FINISHING
+        """Whether the collector owes an acknowledgement, a receipt, or the word that it takes chunks now."""
+        return self._core.unacked_cost > 0 or self._core.state is State.FINISHING or self._queues
+
+    @property
+    def _progress_timeout(self) -> float:
+        """How long what the collector owes may take, seconds."""
+        return max(self._limits.progress, QUEUE_TIMEOUT_MIN) if self._queues else self._limits.progress
 
     def _check_limits(self, now: float) -> None:
         if now >= self._limits.deadline:
@@ -256,6 +267,6 @@ class Session:
             raise UnreachableError(f"{self._link.address}: nothing heard for {now - self._heard:.0f} s")
         if not self._owed():
             self._moved = now
-        elif now >= self._moved + self._limits.progress:
-            waited = f"{now - self._moved:.0f} s"
-            raise UnreachableError(f"{self._link.address}: alive, but nothing was acknowledged for {waited}")
+        elif now >= self._moved + self._progress_timeout:
+            what = "it took no pages" if self._queues else "nothing was acknowledged"
+            raise UnreachableError(f"{self._link.address}: alive, but {what} for {now - self._moved:.0f} s")

@@ -53,7 +53,7 @@ class Step(NamedTuple):
     """One played connection. result: the last word, or what is raised; in dial if dialled is False.
 
     advanced: it acknowledged something. seconds: how long it took. durable: how far the collector is then.
-    resumes: the offset that RESUME names.
+    resumes: the offset that RESUME names. queues: seconds for which chunks had to wait before that, shown every second.
     """
 
     result: LastWord | BaseException
@@ -62,6 +62,7 @@ class Step(NamedTuple):
     seconds: float = 0.0
     durable: int = 0
     resumes: int | None = None
+    queues: int = 0
 
 
 class Play:
@@ -76,7 +77,9 @@ class Play:
         monkeypatch.setattr(netdump.client.delivery, "Session", self._session)
 
     def _session(self, link: PlayedLink, *_: Any, **options: Any) -> PlayedSession:
-        return PlayedSession(self, link.step, options["open_stream"])
+        return PlayedSession(
+            self, link.step, **{name: options[name] for name in ("open_stream", "on_queue", "on_turn")}
+        )
 
     def dial(self, address: Address) -> Any:
         script = self.scripts[address]
@@ -101,7 +104,7 @@ class Play:
             Settings(),
             Timing(self.now + deadline, patience),
             Environment(self.dial, IMAGE.stream, lambda: self.now, self.sleep, lambda: 0.999999),
-            console=Console(self.write_end),
+            console=Console(self.write_end, clock=lambda: self.now),
             tally=Tally(),
         )
         return delivery.run()
@@ -127,8 +130,15 @@ class PlayedLink:
 
 
 class PlayedSession:
-    def __init__(self, play: Play, step: Step, open_stream: Callable[[int], object]) -> None:
-        self._open_stream = open_stream
+    def __init__(
+        self,
+        play: Play,
+        step: Step,
+        open_stream: Callable[[int], object],
+        on_queue: Callable[[], None],
+        on_turn: Callable[[int], None],
+    ) -> None:
+        self._open_stream, self._on_queue, self._on_turn = open_stream, on_queue, on_turn
         self.resume = object() if step.advanced or step.durable else None
         self.advanced = step.advanced
         self.acked_offset = step.durable
@@ -137,8 +147,14 @@ class PlayedSession:
     def run(self, hello: Hello) -> LastWord:
         self._play.hellos.append(hello)
         self._play.now += self._step.seconds
+        if self._step.queues:
+            self._on_queue()
+        for _ in range(self._step.queues):
+            self._play.now += 1
+            self._on_turn(self.acked_offset)
         if self._step.resumes is not None:
             self._open_stream(self._step.resumes)
+            self._on_turn(self._step.resumes)
         if isinstance(self._step.result, BaseException):
             raise self._step.result
         return self._step.result
@@ -154,6 +170,27 @@ def away(seconds: float = 0.0) -> Step:
 
 
 CUT = Step(UnreachableError("cut"), advanced=True, durable=5000)
+
+
+def test_who_has_to_wait_for_a_turn_sees_that(play: Play) -> None:
+    play.run(a=[Step(Defer(15, "later"), queues=12), Step(DONE, resumes=0, queues=6, seconds=10)])
+    lines = [line.removeprefix("netdump: ") for line in play.said.splitlines()]
+    assert lines == [
+        "a:1 takes the headline; for pages, other dumps come first",
+        "waiting for a turn, other dumps come first, 0:01 so far",
+        "waiting for a turn, other dumps come first, 0:06 so far",
+        "waiting for a turn, other dumps come first, 0:11 so far",
+        "a:1 asks to come back in 0:15: later",
+        "a:1 takes the headline; for pages, other dumps come first",
+        "waiting for a turn, other dumps come first, 0:01 so far",
+        "waiting for a turn, other dumps come first, 0:06 so far",
+        "a:1 begins at 0.0 MiB of 0.4 MiB",
+    ]
+
+
+def test_a_deadline_that_passes_in_the_queue(play: Play) -> None:
+    with pytest.raises(DeadlineError, match="the deadline passed while other dumps came first at a:1"):
+        play.run(a=[Step(DeadlineError("late"), queues=60)])
 
 
 def test_the_first_collector_that_takes_it(play: Play) -> None:

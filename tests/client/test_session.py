@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netdump.client import session
 from netdump.client.ledger import Ledger
 from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.resolve import Resolver
@@ -302,6 +303,19 @@ def test_a_collector_that_is_alive_but_acknowledges_nothing(
     with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 1 s"):
         run(collector.address, progress=0.6)
     assert 0.5 < time.monotonic() - start < 4
+
+
+def test_a_collector_that_takes_no_chunks_and_says_no_more(
+    start_collector: StartCollector, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk hangs, say, before the headline is durable: another collector may do better."""
+    monkeypatch.setattr(session, "QUEUE_TIMEOUT_MIN", 1.2)
+    collector = start_collector([Manners(credit=0, mute="headline")])
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match="alive, but it took no pages for 1 s"):
+        run(collector.address, progress=0.6, deadline=10)
+    assert 1.1 < time.monotonic() - start < 4
+    assert len(run.queued) == 1
 
 
 @pytest.mark.parametrize("place", ["hello", "resume", "chunk:3", "finish"])
