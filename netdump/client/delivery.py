@@ -246,6 +246,7 @@ class Delivery:
             self._tally,
             limits,
             headline=self._image.headline,
+            afterword=self._image.afterword,
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
             on_queue=lambda: self._queue(site),

@@ -93,11 +93,16 @@ class Image:
         self.summary = Summary(facts.release, facts.nodename, facts.crash_time, remarks)
         self._pool: BufferPool | None = None
         self._headline = build_headline(self._headers, facts, [*([remark] if remark else []), *remarks])
+        self._told = len(self._filter.reasons) if self._filter else 0
 
     @property
     def unfiltered(self) -> str | None:
         """Why pages are sent though the level asks to leave them out; None: none are. It may come up while sending."""
         return self._unfiltered or (self._filter.remark if self._filter else None)
+
+    def afterword(self) -> str:
+        """What of `unfiltered` came up since the headline was made, as the remark of FINISH [W-66]."""
+        return printable("; ".join(self._filter.reasons[self._told :])) if self._filter else ""
 
     @property
     def name(self) -> str:

@@ -70,6 +70,7 @@ class Session:
         limits: Limits,
         *,
         headline: Callable[[], Headline],
+        afterword: Callable[[], str],
         open_stream: Callable[[int], ChunkStream],
         on_turn: Callable[[int], None],
         on_queue: Callable[[], None],
@@ -84,6 +85,7 @@ class Session:
         self._tally = tally
         self._limits = limits
         self._headline = headline
+        self._afterword = afterword
         self._open_stream = open_stream
         self._on_turn = on_turn
         self._on_queue = on_queue
@@ -137,7 +139,7 @@ class Session:
         if self._end is None and not self._keys_used_up:
             last = self._ledger.last
             root = root_digest(last.chain, hello.image_bytes, last.chunks)
-            self._send(Finish(hello.image_bytes, last.chunks, root))
+            self._send(Finish(hello.image_bytes, last.chunks, root, self._afterword()))
             while self._end is None:
                 self._turn()
 

@@ -131,6 +131,7 @@ def _with_manifest(record: DumpRecord, manifest: Manifest, folder: Path) -> Dump
         _with_segments(record, manifest.segments),
         completed=_time(manifest.completed),
         updated=_time(manifest.completed) or record.updated,
+        remark="; ".join(filter(None, (record.remark, manifest.remark))) or None,
         root=manifest.root.hex(),
         totals={state: getattr(manifest.totals, state) for state in _STATES},
         excluded={reason.name.lower(): size for reason, size in manifest.totals.excluded_by.items()},

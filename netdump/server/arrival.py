@@ -310,7 +310,7 @@ class Arrival:
         self.introduced.set()
 
     async def _complete(self, message: wire.Finish) -> None:
-        await self._in_room(lambda: self._writer.finish(message.root))
+        await self._in_room(lambda: self._writer.finish(message.root, message.remark))
         self._line.conclude(await self._on_disk(self._workshop.receipt, self._writer))
 
     async def _in_room(self, work: Callable[[], Result]) -> Result:

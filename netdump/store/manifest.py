@@ -15,13 +15,14 @@ from netdump.store.origin import HOST_MAX
 from netdump.store.sealed import FORMAT, Members, seal, unseal
 from netdump.store.segment import SegmentInfo
 from netdump.store.totals import Totals
-from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX
+from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX, TEXT_MAX, printable
 
 MANIFEST_FORMAT: Final = "netdump-manifest/1"
 MANIFEST_BYTES_MAX: Final = 256 << 20
 """Over a million segments, which of an image that may need so many hold 16 MiB of raw data by default."""
 
 _DIGEST_BYTES: Final = 32
+REMARK: Final = "remark"
 _TOTALS: Final = ("data", "zero", "alias", "excluded", "lost", "stored")
 _CLASSES: Final = {member.name.lower(): member for member in ExcludeClass if member is not ExcludeClass.NONE}
 
@@ -31,6 +32,7 @@ class Manifest:
     """A complete dump. root: 32 bytes. headline: SHA-256 of the file headline, None: the dump has none.
 
     completed: seconds since 1970 by the collector's clock. totals: not to be changed. segments: they tile the image.
+    remark: of FINISH, empty if it had none.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Manifest:
     completed: int
     totals: Totals
     segments: tuple[SegmentInfo, ...]
+    remark: str = ""
 
     def pack(self) -> bytes:
         """The sealed file. Raises StoreError for one that no reader would take."""
@@ -70,6 +73,7 @@ class Manifest:
                     }
                     for segment in self.segments
                 ],
+                **({REMARK: self.remark} if self.remark else {}),
             }
         )
         if len(sealed) > MANIFEST_BYTES_MAX:
@@ -99,6 +103,7 @@ class Manifest:
             completed=members.number("completed"),
             totals=_parse_totals(members),
             segments=_parse_segments(members),
+            remark=members.text(REMARK, TEXT_MAX) if REMARK in members.names() else "",
         )
         if manifest.totals.image_bytes != manifest.image_bytes:
             raise members.wrong("the totals do not add up to the image")
@@ -106,6 +111,8 @@ class Manifest:
             raise members.wrong("the classes do not add up to what is excluded")
         if sum(segment.chunks for segment in manifest.segments) != manifest.chunks:
             raise members.wrong("the chunks of the segments do not add up")
+        if manifest.remark != printable(manifest.remark):
+            raise members.wrong("the remark has characters that no text has")
         if manifest.segments[-1].end != manifest.image_bytes:
             raise members.wrong("the segments do not end where the image does")
         return manifest

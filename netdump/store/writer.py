@@ -163,12 +163,14 @@ class DumpWriter:
                 self.durable = Durable(link.info.end, link.chain_after, link.first + link.info.chunks)
         return self.durable
 
-    def finish(self, root: bytes) -> Manifest:
+    def finish(self, root: bytes, remark: str = "") -> Manifest:
         """Publish the rest and, if the chunks tile the image and have that root, write the manifest: complete.
 
-        Of a complete dump the manifest is returned again. Raises RemoteProtocolError (bad-order, bad-root), and
-        StorageFaultError also when an earlier segment has been damaged meanwhile: it is removed, so that the host,
-        which still has all of it, sends it again. Spec: [S-30], [W-65].
+        remark: of FINISH, kept in the manifest. Of a complete dump the manifest is returned again.
+
+        Raises RemoteProtocolError (bad-order, bad-root), and StorageFaultError also when an earlier segment has been
+        damaged meanwhile: it is removed, so that the host, which still has all of it, sends it again. Spec: [S-30],
+        [W-65].
         """
         if self.manifest is None:
             durable = self.publish()
@@ -182,7 +184,7 @@ class DumpWriter:
             raise RemoteProtocolError("bad-root", f"the root of dump {self.origin.id} is not that of its chunks")
         if self.manifest is None:
             with self._working("completing"):
-                manifest = self._build_manifest(root)
+                manifest = self._build_manifest(root, remark)
                 write_durably(self._files, f"{self.origin.id}/{MANIFEST}", manifest.pack())
                 self.manifest = manifest
         return self.manifest
@@ -226,7 +228,7 @@ class DumpWriter:
         if segment is not None:
             drop(self._files, segment.file, segment.partial)
 
-    def _build_manifest(self, root: bytes) -> Manifest:
+    def _build_manifest(self, root: bytes, remark: str) -> Manifest:
         headline = read_headline(self._files, self.origin.id)
         return Manifest(
             id=self.origin.id,
@@ -238,6 +240,7 @@ class DumpWriter:
             completed=int(self._clock()),
             totals=self._count_all(),
             segments=tuple(self._segments),
+            remark=remark,
         )
 
     def _count_all(self) -> Totals:

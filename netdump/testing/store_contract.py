@@ -150,7 +150,10 @@ class StoreContract(ABC):
                 writer.finish(bytes(32))
             assert error.value.reason == "bad-root"
             assert writer.manifest is None
-            assert writer.finish(sample.root) is writer.manifest
+            made = writer.finish(sample.root, "free pages are sent too")
+            assert made.remark == "free pages are sent too"
+            assert writer.finish(sample.root, "another") is made, "the first one counts"
+            assert writer.manifest is made
 
     def test_the_manifest_says_what_there_is(self, tmp_path: Path) -> None:
         """Section 5 of store.md, also when the dump came in several sessions."""

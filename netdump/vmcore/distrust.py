@@ -49,6 +49,7 @@ _NAMES: Final = {
 class Distrust:
     """Which classes are believed. wanted shrinks, and never grows again.
 
+    frame: the one that is looked at now, None until pages are classified. reasons: as they came up.
     free_limit: most free pages there can be. zones: what the upper half of the flags of a page can be, in those bits
     that zone_mask has; empty if that is not known.
     """
@@ -61,6 +62,7 @@ class Distrust:
         "_misplaced",
         "_seen",
         "_strays",
+        "frame",
         "free_limit",
         "reasons",
         "wanted",
@@ -71,6 +73,7 @@ class Distrust:
     def __init__(self, wanted: Wanted, refusals: Refusals) -> None:
         self.wanted = refusals.apply(wanted)
         self.reasons: list[str] = list(refusals.of(wanted))
+        self.frame: int | None = None
         self.free_limit = 0
         self.zone_mask = 0
         self.zones: frozenset[int] = frozenset()
@@ -93,7 +96,7 @@ class Distrust:
             stopped = self.wanted._replace(**{group: False})
         if stopped != self.wanted:
             self.wanted = stopped
-            self.reasons.append(f"{_NAMES[group]} are sent too: {reason}")
+            self.reasons.append(f"{_NAMES[group]} are sent too{self._since()}: {reason}")
 
     def note(self, reason: str) -> None:
         """Say why some pages are kept that the level asks to leave out, without stopping anything."""
@@ -103,7 +106,10 @@ class Distrust:
         """Keep everything from now on."""
         if not self.wanted.nothing:
             self.wanted = type(self.wanted)(*(False for _ in self.wanted))
-            self.reasons.append(f"everything is sent: {reason}")
+            self.reasons.append(f"everything is sent{self._since()}: {reason}")
+
+    def _since(self) -> str:
+        return "" if self.frame is None else f" from frame {self.frame:#x} on"
 
     def check_kernel_pages(self, pages: PageArray, addresses: Iterable[tuple[str, int]]) -> None:
         """Make sure that memory which is the kernel's own is kept. addresses: (what it is, physical address)."""

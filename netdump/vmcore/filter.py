@@ -107,6 +107,11 @@ class PageFilter:
         """Why pages that the level asks for are not left out; None if all are. May come up at any time."""
         return self._distrust.remark
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The same, one by one, as they came up."""
+        return tuple(self._distrust.reasons)
+
     def classify(self, paddr: int, pages: int) -> list[tuple[ExcludeClass, int]]:
         """Runs of (class, pages) that cover the pages from a physical address on, in order. Raises nothing.
 

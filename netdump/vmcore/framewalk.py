@@ -88,6 +88,7 @@ class FrameWalk:
         such page begins with the last frame.
         """
         size, data = self._pages.rules.size, self._buffer
+        self._distrust.frame = pfn
         length = min(there, SLAB_PAGES) * size
         self._pages.fill(vaddr, self._view[:length])
         self._view[length : length + size] = bytes(size)

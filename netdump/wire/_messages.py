@@ -91,11 +91,12 @@ class Keepalive(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """That was all. chunks: of the whole dump. Spec: wire.md 4.9."""
+    """That was all. chunks: of the whole dump. remark: what came up after the headline [W-66]. Spec: wire.md 4.9."""
 
     image_bytes: int
     chunks: int
     root: bytes
+    remark: str = ""
 
 
 class Receipt(NamedTuple):

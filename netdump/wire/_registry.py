@@ -221,7 +221,12 @@ FIELDS: Final[Mapping[MessageType, tuple[Field, ...]]] = {
         _optional(2, "credit", "u32", _within(CREDIT_MIN, CREDIT_MAX)),
     ),
     MessageType.KEEPALIVE: (),
-    MessageType.FINISH: (Field(1, "image_bytes", "u64"), Field(2, "chunks", "u64"), Field(3, "root", "bytes:32")),
+    MessageType.FINISH: (
+        Field(1, "image_bytes", "u64"),
+        Field(2, "chunks", "u64"),
+        Field(3, "root", "bytes:32"),
+        _optional(4, "remark", "text"),
+    ),
     MessageType.RECEIPT: (Field(1, "root", "bytes:32"), Field(2, "document", "bytes", allowed=_within(1, RECEIPT_MAX))),
     MessageType.ERROR: (Field(1, "code", "u16"), _optional(2, "text", "text")),
 }

@@ -140,6 +140,7 @@ FINISH = Kind("FINISH", "client", _fields(
     Field("image_bytes", "u64"),
     Field("chunks", "u64"),
     Field("root", "bytes:32"),
+    Field("remark", "text", required=False),
 ))  # fmt: skip
 RECEIPT = Kind("RECEIPT", "collector", _fields(Field("root", "bytes:32"), Field("document", "bytes", 1, 16_384)))
 ERROR = Kind("ERROR", "both", _fields(Field("code", "u16"), _TEXT))
@@ -218,7 +219,7 @@ def read_fields(payload: bytes, known: Mapping[int, Field], image_bytes: int = I
 def _read_value(field: Field, raw: bytes) -> Value:
     """Decode one value by the kind of its field, and hold it against its range [W-15] [W-16] [W-19]."""
     if field.kind == "text":
-        return _read_text(field.name, raw)
+        return read_text(field.name, raw)
     kind, _, size = field.kind.partition(":")
     if kind == "bytes":
         if size and len(raw) != int(size):
@@ -242,7 +243,8 @@ def _check_tied(field: Field, value: Value, values: Mapping[str, Value], image_b
         raise WireError("bad-field", "W-19", f"idle {value!r} is less than 3 times keepalive")
 
 
-def _read_text(name: str, raw: bytes) -> str:
+def read_text(name: str, raw: bytes) -> str:
+    """A text by [W-16], or WireError."""
     if len(raw) > TEXT_MAX:
         raise WireError("bad-field", "W-16", f"{name} has {len(raw)} bytes")
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import digests
 from chunks import ALIAS, CLASSES, DATA, EXCLUDED, HEADLINE_MAX, STATES, Chunk
-from frames import HEADLINE_DOCUMENT, WireError, read_fields
+from frames import HEADLINE_DOCUMENT, WireError, read_fields, read_text
 from sealed import SealError, canonical, unseal
 from segments import NAME, DamagedError, Place, Segment, iter_chunks, read_segment, recover
 
@@ -156,10 +156,20 @@ def _check_manifest(folder: Path, origin: Mapping[str, object], manifest: Mappin
     if end.offset != origin["image_bytes"]:
         raise DamagedError(f"{folder}: the segments end at {end.offset} of {origin['image_bytes']}")
     _compare(folder / "manifest.json", manifest, facts)
+    _check_remark(folder / "manifest.json", manifest.get("remark", ""))
     if (folder / "receipt.json").exists():
         receipt = _unseal(folder / "receipt.json", "netdump-receipt/1")
         del facts["headline"]
         _compare(folder / "receipt.json", receipt, facts | {"completed": manifest.get("completed")})
+
+
+def _check_remark(path: Path, remark: object) -> None:
+    if not isinstance(remark, str):
+        raise DamagedError(f"{path}: the remark is {remark!r}")
+    try:
+        read_text("remark", remark.encode("utf-8", "surrogatepass"))
+    except WireError as error:
+        raise DamagedError(f"{path}: {error}") from error
 
 
 def _same(one: object, other: object) -> bool:

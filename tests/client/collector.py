@@ -82,6 +82,7 @@ class Kept:
     headline: bytes | None = None
     complete: bool = False
     root: bytes = b""
+    remark: str = ""
     states: dict[PageState, int] = field(default_factory=lambda: dict.fromkeys(PageState, 0))
 
 
@@ -359,5 +360,5 @@ class _Service:
         if root != finish.root:
             self._send(Error(ErrorCode.BAD_ROOT))
             return
-        self._kept.complete, self._kept.root = True, root
+        self._kept.complete, self._kept.root, self._kept.remark = True, root, finish.remark
         self._send(Receipt(root, b"signed"))

@@ -34,6 +34,7 @@ class PretendImage:
         self.page_bytes = PAGE
         self.level = 0
         self.unfiltered: str | None = None
+        self.late = ""
         self.name = name
         self.dump_id = hashlib.sha256(data + name.encode()).digest()[:16]
         self.headlines = 0
@@ -43,6 +44,9 @@ class PretendImage:
         self.headlines += 1
         raw = pack_document(HeadlineDocument(kernel_release="6.1.0-test"))
         return Headline(CodecId.STORED, len(raw), hashlib.sha256(raw).digest(), raw)
+
+    def afterword(self) -> str:
+        return self.late
 
     def planned(self, start: int) -> Generator[PlannedChunk, None, None]:
         while start < self.size:

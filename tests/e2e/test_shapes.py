@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.testing.elf_writer import EM_386, Core, Load, NoteSegment, counter_pages, prstatus_note
+from netdump.testing.memmap_writer import PLAYGROUND, x86_64
+from netdump.testing.struct_page_writer import ERAS
 from tests.e2e.rig import Collector, netdump, wait_until
 
 if TYPE_CHECKING:
@@ -114,3 +116,23 @@ def round_trip(core: Path, collector: Collector, tmp_path: Path) -> None:
     fetched = tmp_path / "fetched"
     netdump("fetch", dump["id"], "-o", fetched, "--config", analyst)
     assert same_file(fetched, core)
+
+
+def test_a_filter_that_stops_in_mid_stream(tmp_path: Path, collector: Collector) -> None:
+    """Free blocks that the zones do not count, behind those that they do: everything is here, and why is shown."""
+    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
+    for block in range(32):
+        machine.frames.free((PLAYGROUND // 4096 + 1) * 4096 + block * 1024, 10)
+    machine.free_pages = 16 * 1024
+    core = tmp_path / "core"
+    machine.core().write(core)
+    sent = netdump("send", "-d", "31", core, "--config", collector.enroll("host", "web1"), "--json")
+    assert "less was left out than level 31 asks for: free pages are sent too from frame 0x" in sent.stderr
+    dump = json.loads(sent.stdout)
+    shown = " ".join(netdump("show", dump["id"], "--root", collector.folder).stdout.split())
+    assert dump["unfiltered"] in shown
+    record = json.loads(netdump("show", dump["id"], "--root", collector.folder, "--json").stdout)
+    assert record["remark"].endswith("; " + dump["unfiltered"])
+    fetched = tmp_path / "fetched"
+    netdump("fetch", dump["id"], "-o", fetched, "--root", collector.folder)
+    assert filecmp.cmp(core, fetched, shallow=False)

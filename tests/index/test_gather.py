@@ -11,6 +11,9 @@ from netdump.errors import DumpNotFoundError
 from netdump.index.gather import gather, is_held
 from netdump.index.record import DumpRecord, State
 from netdump.store import Store
+from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import append_all
+from netdump.wire import HeadlineDocument, pack_document
 from tests.index.stored import PANIC, Sample
 
 if TYPE_CHECKING:
@@ -56,6 +59,16 @@ def test_a_complete_dump(store: Store) -> None:
     assert record.totals is not None
     assert sum(record.totals.values()) == len(sample.image)
     assert all(record.totals.values())
+
+
+@pytest.mark.parametrize(("headline", "expected"), [(None, "late"), ("early", "early; late")])
+def test_remarks_of_headline_and_finish(store: Store, headline: str | None, expected: str) -> None:
+    sample = SampleDump()
+    with store.open_writer(sample.origin) as writer:
+        writer.put_headline(pack_document(HeadlineDocument(remark=headline)))
+        append_all(writer, sample.chunks)
+        writer.finish(sample.root, "late")
+    assert gather(store, sample.origin.id).remark == expected
 
 
 def test_the_restored_image_is_noted(store: Store) -> None:

@@ -49,7 +49,7 @@ FULL: dict[str, dict[str, Value]] = {
     "CHUNK": {"offset": 0, "length": 16, "runs": RUNS, "digest": fill("digest", 32), "codec": 0, "data": counter(16)},
     "ACK": {"offset": 4096, "credit": 2 * MIB},
     "KEEPALIVE": {},
-    "FINISH": {"image_bytes": 1000, "chunks": 2, "root": fill("root", 32)},
+    "FINISH": {"image_bytes": 1000, "chunks": 2, "root": fill("root", 32), "remark": "free pages are sent too"},
     "RECEIPT": {"root": fill("root", 32), "document": b"{}\n"},
     "ERROR": {"code": 14, "text": "no space left"},
 }

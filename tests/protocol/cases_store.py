@@ -340,6 +340,8 @@ def manifests() -> Iterator[Vector]:
     yield folder.put("manifest.json", seal(members | {"mood": "fine"})).good(
         "manifest-more-members", "S-12", "A member that nobody knows."
     )
+    folder = whole().put("manifest.json", seal(members | {"remark": "free pages are sent too"}))
+    yield folder.good("manifest-remark", "S-30", "What FINISH had to say.")
     folder = whole().put("manifest.json", seal(members | {"format": "netdump-manifest/2"}))
     yield folder.bad("manifest-format", "S-12", "format", "manifest.json", "A format that nobody knows.")
     folder = whole().put("manifest.json", whole().files["manifest.json"][:-1])
@@ -359,6 +361,9 @@ def manifests() -> Iterator[Vector]:
         ("gap", {"segments": [first]}, "Segments that do not tile the image."),
         ("order", {"segments": [last, first]}, "Segments out of order."),
         ("name", {"segments": [first | {"name": "../x"}, last]}, "A name that is not the range."),
+        ("remark-kind", {"remark": 7}, "A remark that is no text."),
+        ("remark-control", {"remark": "free\x1b[2J"}, "A remark with a control character."),
+        ("remark-long", {"remark": "x" * 1025}, "A remark that is too long."),
     ):
         folder = whole().put("receipt.json", None).put("manifest.json", seal(members | change))
         yield folder.bad(f"manifest-{name}", "S-30, S-31", "content", "manifest.json", comment, check="content")

@@ -151,6 +151,9 @@ class _Image:
         self.name = sample.origin.id[:12]
         self._headline = sample.headline
 
+    def afterword(self) -> str:
+        return ""
+
     def headline(self) -> Headline:
         raw = self._headline
         return Headline(CodecId.STORED, len(raw), hashlib.sha256(raw).digest(), raw)

@@ -38,7 +38,7 @@ def members() -> dict[str, Any]:
 
 def test_it_comes_back() -> None:
     assert len(MANIFEST.totals.excluded_by) > 1
-    for made in (MANIFEST, replace(MANIFEST, headline=None)):
+    for made in (MANIFEST, replace(MANIFEST, headline=None), replace(MANIFEST, remark="free pages are sent too")):
         assert Manifest.parse(made.pack(), made.id) == made
 
 

@@ -61,11 +61,11 @@ class Trusting(Store):
         writer = super().open_writer(origin, distrust=distrust)
         finish = writer.finish
 
-        def trusting(root: bytes) -> Manifest:
+        def trusting(root: bytes, remark: str = "") -> Manifest:
             durable: Durable = writer.publish()
             if writer.manifest is None:
                 root = root_digest(durable.chain, durable.offset, durable.chunks)
-            return finish(root)
+            return finish(root, remark)
 
         writer.finish = trusting  # type: ignore[method-assign]
         return writer

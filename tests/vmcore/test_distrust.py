@@ -50,6 +50,18 @@ def test_stopping() -> None:
     assert distrust.remark.endswith("everything is sent: enough")
 
 
+def test_from_where_on() -> None:
+    distrust = trusting()
+    distrust.frame = 0x1000
+    distrust.stop("user", "of a test")
+    distrust.frame = 0x2000
+    distrust.stop_all("enough")
+    assert distrust.reasons == [
+        "user pages are sent too from frame 0x1000 on: of a test",
+        "everything is sent from frame 0x2000 on: enough",
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "group"),
     [("cache", "cache"), ("anon", "user"), ("free", "free"), ("offline", "offline"), ("poison", "poison")],
