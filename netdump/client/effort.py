@@ -98,11 +98,7 @@ class Effort:
         self._doubted = 0  # periods in which waiting says nothing
         self._before = 0.0  # data a second in the period that made us believe in a far end that is slow; 0: none
         self._spent = cpu_clock()
-        self._period_began = clock()
-        self._waited = 0.0
-        self._period_raw = 0
-        self._period_wire = 0
-        self._period_link = math.inf  # the least that the link took in this period
+        self._begin_period()
 
     @property
     def level(self) -> int:
@@ -113,6 +109,11 @@ class Effort:
     def step(self) -> Step:
         """The level with what is expected of it."""
         return self._step
+
+    def begin(self) -> None:
+        """Chunks are sent from now on: what a connection took to come about, and a turn to come, says nothing."""
+        self._spent = self._cpu_clock()
+        self._begin_period()
 
     def packed(self, step: Step, raw_bytes: int, packed_bytes: int, seconds: float) -> None:
         """Compressing a chunk took seconds of CPU time. From any thread."""
@@ -157,13 +158,16 @@ class Effort:
         return total
 
     def _end_period(self) -> None:
-        now = self._clock()
-        elapsed = max(now - self._period_began, 1e-6)
+        elapsed = max(self._clock() - self._period_began, 1e-6)
         self._judge_far_end(self._waited / elapsed, self._period_raw / elapsed, self._period_wire / elapsed)
-        self._period_began = now
+        self._begin_period()
+
+    def _begin_period(self) -> None:
+        self._period_began = self._clock()
         self._waited = 0.0
-        self._period_raw = self._period_wire = 0
-        self._period_link = math.inf
+        self._period_raw = 0
+        self._period_wire = 0
+        self._period_link = math.inf  # the least that the link took in this period
 
     def _judge_far_end(self, waited: float, raw_rate: float, rate: float) -> None:
         """Is the far end what keeps us waiting? waited: share of the period. Rates: of data, and on the wire."""

@@ -133,6 +133,8 @@ class Session:
         if self._end is None:
             stream = self._open_stream(resume.offset)
             try:
+                if self._effort is not None:
+                    self._effort.begin()
                 self._send_chunks(stream)
             finally:
                 stream.close()

@@ -41,6 +41,13 @@ class Play:
             self.now += seconds + waited
             self.effort.sent(CHUNK, wire, self.rate)
 
+    @classmethod
+    def undisturbed(cls, chunks: int, far: float) -> float:
+        """Seconds, on one connection."""
+        play = cls(1e10, far=far)
+        play.send(chunks)
+        return play.now
+
     def costs(self, step: Step) -> tuple[float, int]:
         wire = int(CHUNK * (1 - self.saving * step.saving))
         return self.cpu * (BASE * CHUNK + WIRE * wire + LEVEL_1 * step.cost * CHUNK), wire
@@ -94,6 +101,16 @@ def test_a_far_end_that_makes_us_wait_is_taken_for_a_slow_link_and_tried_again_l
     assert len(stored) < 100
     assert stored[-1] > 100
     assert play.now <= 1.3 * min(play.fixed(step, 400) for step in STEPS)
+
+
+@pytest.mark.parametrize("chunks", [10, 40, 70, 200])
+def test_a_new_connection_is_not_taken_for_a_far_end_that_has_become_slower(chunks: int) -> None:
+    play = Play(1e10, far=1e8)
+    play.send(chunks)
+    play.now += 60  # cut, tried again, and other dumps came first
+    play.effort.begin()
+    play.send(600 - chunks)
+    assert play.now - 60 <= 1.15 * Play.undisturbed(600, far=1e8)
 
 
 @pytest.mark.parametrize("digests", [1e8, 2e8, 3.5e8])
