@@ -98,6 +98,7 @@ class Effort:
         self._doubted = 0  # periods in which waiting says nothing
         self._before = 0.0  # data a second in the period that made us believe in a far end that is slow; 0: none
         self._spent = cpu_clock()
+        self._period_link = math.inf  # the least that the link took in this period
         self._begin_period()
 
     @property
@@ -167,7 +168,7 @@ class Effort:
         self._waited = 0.0
         self._period_raw = 0
         self._period_wire = 0
-        self._period_link = math.inf  # the least that the link took in this period
+        self._period_link = math.inf
 
     def _judge_far_end(self, waited: float, raw_rate: float, rate: float) -> None:
         """Is the far end what keeps us waiting? waited: share of the period. Rates: of data, and on the wire."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from netdump.client.address import Address
     from netdump.client.session import LastWord
-    from netdump.client.stream import InlineStream
+    from netdump.client.stream import ChunkStream
     from tests.client.conftest import StartCollector
 
 IMAGE = PretendImage(content(100))
@@ -112,7 +112,7 @@ def test_what_came_up_while_sending_is_said_last(start_collector: StartCollector
     collector, image = start_collector(), PretendImage(IMAGE.data, name="later")
     open_stream = image.stream
 
-    def stream(start: int) -> InlineStream:
+    def stream(start: int) -> ChunkStream:
         image.late = "free pages are sent too"
         return open_stream(start)
 
