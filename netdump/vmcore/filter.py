@@ -45,6 +45,7 @@ _CLASSES: Final = tuple(ExcludeClass)
 _FEW_RUNS: Final = 48  # up to here adding them up is faster than counting all pages of a slab
 # Made once: on a large machine most runs are a few pages long, and there are millions.
 _SHORT_RUNS: Final = {bytes((exclude,)) * pages: (exclude, pages) for exclude in ExcludeClass for pages in range(1, 17)}
+_LONG_RUN: Final = 32  # mean pages of the runs of a slab
 _LOOKS: Final = 256
 
 
@@ -131,6 +132,8 @@ class PageFilter:
             self.counts[exclude] += count
         if new:
             self._add_range(pfn, pfn + pages)
+        if len(runs) * _LONG_RUN < pages:  # looking one up hashes all its bytes
+            return [(_CLASSES[run[0]], len(run)) for run in runs]
         return [_SHORT_RUNS.get(run) or (_CLASSES[run[0]], len(run)) for run in runs]
 
     def _believed(

@@ -50,7 +50,6 @@ def table(value: Callable[[int], int]) -> bytes:
 
 
 _HEADS: Final = repeat(HEAD, SLAB_PAGES)
-_TAILS: Final = repeat(TAIL, SLAB_PAGES)
 _SLABS: Final = repeat(SLAB, SLAB_PAGES)
 _IS_FF: Final = table(lambda byte: 0xFF if byte == 0xFF else 0)
 _EQUALS: Final = tuple(bytes(wanted) + b"\xff" + bytes(255 - wanted) for wanted in range(256))
@@ -86,12 +85,13 @@ class Codes:
 
     def heads(self) -> tuple[int, int]:
         """How many compound pages begin here, and how many of them the page behind does not know of."""
-        heads = self.number & _HEADS
-        if self.codes is None or not heads:
+        if self.codes is None:
             return 0, 0
-        pages = len(self.codes)
-        tails = _TAILS if pages == SLAB_PAGES else repeat(TAIL, pages)
-        return heads.bit_count(), (heads << 9 & tails & ~self.number).bit_count()
+        number = self.number
+        heads = number & _HEADS
+        count = heads.bit_count()
+        followed = (heads & number >> 9).bit_count() + bool(self.codes[-1] & HEAD)  # behind the last one nobody looks
+        return count, count - followed
 
 
 class _TypeColumn(NamedTuple):
