@@ -108,7 +108,7 @@ class InlineStream:
 class _Job:
     """One chunk in the making.
 
-    The worker writes result or error, then releases the lock; the taker reads after acquiring it.
+    The worker writes result or error, then releases the lock; the taker reads after `wait`.
     """
 
     __slots__ = ("done", "error", "planned", "result")
@@ -119,6 +119,11 @@ class _Job:
         self.error: BaseException | None = None
         self.done = threading.Lock()
         self.done.acquire()  # released by the worker
+
+    def wait(self) -> None:
+        """Until the worker is done with it; any number of times."""
+        with self.done:
+            pass
 
 
 class Workers:
@@ -191,9 +196,10 @@ class ThreadedStream:
         self._plan(2)
         if not self._jobs:
             return None
-        job = self._jobs.popleft()
+        job = self._jobs[0]
+        job.wait()  # a signal may end that: then close() still has to wait
+        self._jobs.popleft()
         self._taken.append(job.planned.data)
-        job.done.acquire()
         if job.error:
             raise job.error
         return job.result
@@ -203,7 +209,7 @@ class ThreadedStream:
         while self._taken:
             self._release(self._taken.popleft())
         for job in self._jobs:
-            job.done.acquire()
+            job.wait()
             self._release(job.planned.data)
         self._jobs.clear()
         self._planned.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from tests.client.pretend import PretendImage, content
 
 if TYPE_CHECKING:
     from netdump.client.stream import ChunkStream
+    from netdump.codec import Buffer
 
 NOISE = bytes((number * number * 31 + number // 7) % 251 for number in range(4096))
 Make = Callable[[Generator[PlannedChunk, None, None]], "ChunkStream"]
@@ -121,6 +124,42 @@ def test_threads_keep_order_and_bounds(workers: Workers, count: int) -> None:
     assert drain(stream) == expected
     assert ring.out == 0
     assert ring.most <= ThreadedStream.buffers(workers.count) - 1  # one more is being planned
+
+
+class SlowPacker:
+    """Sends a signal to the main thread once it has work, and is not done with that before it is let."""
+
+    def __init__(self) -> None:
+        self.let, self.done = threading.Event(), False
+
+    def compress(self, data: Buffer) -> Buffer:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        self.let.wait(20)
+        self.done = True
+        return data
+
+
+def test_a_signal_leaves_no_worker_with_a_buffer_that_was_given_back() -> None:
+    """Sent while the worker is waited for, SIGTERM ends the run; what it reads is given back when it has done."""
+    packer, ring, finished = SlowPacker(), Ring(1), []
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def release(data: memoryview) -> None:
+        finished.append(packer.done)
+        ring.release(data)
+
+    stream = ThreadedStream(iter(ring), Workers(1, lambda: packer), release)
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stream.take()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    threading.Timer(0.1, packer.let.set).start()
+    stream.close()
+    assert all(finished)  # or none: the signal came before the stream knew of the work
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 50])
