@@ -258,7 +258,7 @@ class Delivery:
     def _queue(self, site: Site) -> None:
         """A collector has answered RESUME, but takes no chunks yet."""
         self._queued = self._clock()
-        self._console.say(f"{site.address} takes the headline; for pages, other dumps come first")
+        self._console.say(f"{site.address} takes no pages yet: other dumps come first")
 
     def _begin(self, site: Site, offset: int) -> ChunkStream:
         """A collector takes chunks: say where it goes on and begin the stream there."""
@@ -283,7 +283,7 @@ class Delivery:
         """What this connection does, in one line."""
         if self._queued is None:
             return self._meter.describe(now)
-        return f"waiting for a turn, other dumps come first, {duration(now - self._queued)} so far"
+        return f"waiting for a turn, {duration(now - self._queued)} so far"
 
     def _hello(self) -> Hello:
         image = self._image

@@ -81,7 +81,7 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each arrival.
+    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat.
 
     room: measures what space is left for dumps, after making some if it can; blocks, from any thread.
     """
