@@ -449,11 +449,14 @@ def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, 
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from netdump.pki import Bundle
 from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Transfer, fetch
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest in the background of a shell has it ignored
 
 class Quiet:
     def begin(self, total, done): pass
