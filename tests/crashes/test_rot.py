@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 def looked_at(cases: int, medium: str = "") -> Tally:
+    """What comes of them, until a medium that is named has a finding."""
     tally = Tally()
     for case in range(cases):
+        if medium and tally.findings:
+            break
         if medium in {"", rot.places()[case * rot.STRIDE % len(rot.places())].medium}:
             look_at(case, rot.look, tally)
     return tally

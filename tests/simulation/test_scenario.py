@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from netdump.store.files import File, Files
 
-SEEDS = range(250)
+SEEDS = range(250)  # for a fault that is rare; the campaign looks at 20,000 with every landing
 ELSEWHERE = "from tests.simulation.scenario import run; print([run(seed).trace for seed in (3, 14, 15)])"
 
 
 def test_scenarios_hold() -> None:
-    runs = [run(seed) for seed in SEEDS]
+    runs = [run(seed) for seed in SEEDS[:100]]
     assert sum(each.acks for each in runs) > len(runs)
     assert sum(each.faults for each in runs) > len(runs)
 
 
 def test_the_same_seed_is_the_same_run() -> None:
-    runs = [run(seed) for seed in range(30)]
-    assert runs == [run(seed) for seed in range(30)]
-    assert len({each.trace for each in runs}) == 30
+    runs = [run(seed) for seed in range(15)]
+    assert runs == [run(seed) for seed in range(15)]
+    assert len({each.trace for each in runs}) == 15
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])

@@ -12,7 +12,7 @@ from netdump.testing.sample_dump import SampleDump
 from netdump.wire import unpack, unpack_document, unpack_runs
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(st.integers(0, 1000), st.integers(1, 40_000), st.integers(1, 9000), st.integers(0, 1000))
 def test_chunks_tile_the_image(seed: int, image_bytes: int, chunk_bytes: int, cut: int) -> None:
     sample = SampleDump(seed, image_bytes, chunk_bytes)

@@ -48,11 +48,11 @@ def test_a_connection_counts_both_kinds(frame: bytes) -> None:  # [W-63]
         core.next_event()
 
 
-def test_a_client_that_keeps_alive_for_a_day_is_not_counted_out() -> None:
+def test_a_client_that_keeps_alive_for_hours_is_not_counted_out() -> None:
     core = Connection(Role.COLLECTOR, 0.0)
     core.receive_data(pack(HELLO), 0.0)
     core.next_event()
     core.send(RESUME, 0.0)
-    for second in range(86_400):
+    for second in range(10 * CHATTER_MAX):
         core.receive_data(pack(Keepalive()), float(second))
         assert isinstance(core.next_event(), Keepalive)
