@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parents[2] / ".campaign"
 SECONDS = 300.0
 NIGHT_S = 8 * 3600.0
+ROOM = "netdump-campaign-"  # and the number of the process
 
 
 def main() -> int:
@@ -42,11 +44,17 @@ def main() -> int:
 
 @contextmanager
 def room_for_files() -> Iterator[None]:
-    """All temporary files of campaigns, their processes included, lie in one folder that goes when they end."""
+    """All temporary files of campaigns, their processes included, lie in one folder that goes when they end.
+
+    What campaigns have left that were killed goes now.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
     before = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="netdump-campaign-", ignore_cleanup_errors=True) as folder:
+    for left in Path(tempfile.gettempdir()).glob(f"{ROOM}*-*"):
+        if not runs(left.name.removeprefix(ROOM).partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{ROOM}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["TMPDIR"] = folder
         try:
             yield
@@ -55,6 +63,17 @@ def room_for_files() -> Iterator[None]:
             os.environ.pop("TMPDIR")
             if before is not None:
                 os.environ["TMPDIR"] = before
+
+
+def runs(number: str) -> bool:
+    """Whether there is such a process; also if number is none."""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        pass
+    return True
 
 
 def leave(number: int, _frame: object) -> NoReturn:

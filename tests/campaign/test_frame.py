@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.campaign.__main__ import room_for_files
+from tests.campaign.__main__ import ROOM, room_for_files
 from tests.campaign.frame import Budget, Campaign, Result, Tally, campaigns, carry_out, numbered
 from tests.campaign.page import PAGE, row, rows_of, with_figures, with_fuzzing
 from tests.fuzz.found import Work, load_ledger
@@ -79,6 +81,17 @@ def test_temporary_files_go_with_the_campaigns() -> None:
         assert os.environ["TMPDIR"] == str(folder.parent)
     assert not folder.parent.exists()
     assert Path(tempfile.gettempdir()) != folder.parent
+
+
+def test_what_killed_campaigns_have_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {each: tmp_path / f"{ROOM}{each}-x1" for each in (ended.pid, os.getpid(), "nobody", 10**30)}
+    for each in names.values():
+        (each / "dumps").mkdir(parents=True)
+    with room_for_files():
+        assert [number for number, path in names.items() if not path.exists()] == [ended.pid]
 
 
 def see(case: int, tally: Tally) -> None:
