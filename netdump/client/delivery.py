@@ -31,7 +31,7 @@ from netdump.errors import (
 from netdump.wire import ERROR_RETRYABLE, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from netdump.client.address import Address
     from netdump.client.config import Settings
@@ -247,6 +247,7 @@ class Delivery:
             limits,
             headline=self._image.headline,
             afterword=self._image.afterword,
+            catch_up=self._catch_up,
             open_stream=lambda offset: self._begin(site, offset),
             on_turn=self._show,
             on_queue=lambda: self._queue(site),
@@ -259,6 +260,13 @@ class Delivery:
         """A collector has answered RESUME, but takes no chunks yet."""
         self._queued = self._clock()
         self._console.say(f"{site.address} takes no pages yet: other dumps come first")
+
+    def _catch_up(self, offset: int) -> Iterator[int]:
+        """See Image.catch_up; said once."""
+        for number, reached in enumerate(self._image.catch_up(offset)):
+            if not number:
+                self._console.say(f"looking at the pages of the {mebibytes(offset)} that were sent before")
+            yield reached
 
     def _begin(self, site: Site, offset: int) -> ChunkStream:
         """A collector takes chunks: say where it goes on and begin the stream there."""

@@ -18,7 +18,7 @@ from netdump.vmcore.filesource import FileSource
 from netdump.vmcore.identity import ingredients
 from netdump.vmcore.kernel import read_facts
 from netdump.vmcore.physmap import ImageMap
-from netdump.vmcore.plan import Limits, iter_chunks
+from netdump.vmcore.plan import Limits, catch_up, iter_chunks
 from netdump.vmcore.source import open_source
 from netdump.wire import (
     HEADLINE_RAW_MAX,
@@ -93,6 +93,7 @@ class Image:
         self.summary = Summary(facts.release, facts.nodename, facts.crash_time, remarks)
         self._pool: BufferPool | None = None
         self._headline = build_headline(self._headers, facts, [*([remark] if remark else []), *remarks])
+        self._planned = 0  # up to that offset the filter has been asked
         self._told = len(self._filter.reasons) if self._filter else 0
 
     @property
@@ -112,6 +113,18 @@ class Image:
     def headline(self) -> Headline:
         """The HEADLINE message; the same every time."""
         return self._headline
+
+    def catch_up(self, offset: int) -> Generator[int, None, None]:
+        """Let the filter look at all before an image offset that a collector has from an earlier run of the client.
+
+        So that it ends as one run would have ended: what it has lost its trust in is not left out behind the offset.
+        To be exhausted before `stream`; what was looked at is not looked at again. Yields the offset that is reached,
+        every few milliseconds.
+        """
+        if self._filter is not None and self._planned < offset:
+            for reached in catch_up(self._map, self.page_bytes, self._planned, offset, self._filter.classify):
+                self._planned = reached
+                yield reached
 
     def stream(self, start: int, compressor: Packer | None, workers: Workers | None) -> ChunkStream:
         """Begin the chunks at image offset start: in line with compressor, or with workers if there are any.
@@ -137,7 +150,14 @@ class Image:
     def _plan(self, start: int, pool: BufferPool) -> Generator[PlannedChunk, None, None]:
         limits = Limits(data=pool.buffer_bytes)
         classify = self._filter.classify if self._filter else None
-        return iter_chunks(self._source, self._map, self.page_bytes, start, classify=classify, pool=pool, limits=limits)
+        memory = self._source, self._map, self.page_bytes
+        chunks = iter_chunks(*memory, start, classify=classify, pool=pool, limits=limits)
+        try:
+            for chunk in chunks:
+                self._planned = max(self._planned, chunk.offset + chunk.length)
+                yield chunk
+        finally:
+            chunks.close()
 
 
 def open_image(

@@ -28,7 +28,7 @@ from netdump.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from netdump.client.effort import Effort
     from netdump.client.ledger import Ledger
@@ -56,8 +56,10 @@ class Limits(NamedTuple):
 class Session:
     """Delivers one dump over one link; used once.
 
-    open_stream: begins the chunks at an image offset. headline: made when asked for. on_turn: called often, with the
-    acknowledged image offset. on_queue: called once if chunks have to wait.
+    catch_up: exhausted before chunks begin at an image offset, the connection being kept alive meanwhile.
+    open_stream: begins the chunks at an image offset. headline: made when asked for. afterword: the remark of FINISH,
+    asked for when all is sent. on_turn: called often, with the acknowledged image offset. on_queue: called once if
+    chunks have to wait.
     effort: is told how sending goes. resume: what the collector said, once it has.
     advanced: it acknowledged something new on this connection. records_max: see netdump.client.link.RECORDS_MAX.
     """
@@ -71,6 +73,7 @@ class Session:
         *,
         headline: Callable[[], Headline],
         afterword: Callable[[], str],
+        catch_up: Callable[[int], Iterable[int]],
         open_stream: Callable[[int], ChunkStream],
         on_turn: Callable[[int], None],
         on_queue: Callable[[], None],
@@ -86,6 +89,7 @@ class Session:
         self._limits = limits
         self._headline = headline
         self._afterword = afterword
+        self._catch_up = catch_up
         self._open_stream = open_stream
         self._on_turn = on_turn
         self._on_queue = on_queue
@@ -130,6 +134,10 @@ class Session:
         if not resume.headline:
             self._send(self._headline())
         self._queue()
+        for _ in self._catch_up(resume.offset):
+            if self._end is not None:
+                break
+            self._turn(wait=False)
         if self._end is None:
             stream = self._open_stream(resume.offset)
             try:

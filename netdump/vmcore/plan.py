@@ -105,6 +105,39 @@ def iter_chunks(
         planner.close()
 
 
+def catch_up(
+    image_map: ImageMap, page_bytes: int, start: int, end: int, classify: Classify
+) -> Generator[int, None, None]:
+    """Ask the page filter about the image from offset start to end without planning it.
+
+    For what somebody else has sent: what the filter finds implausible there it must not believe behind it either.
+    Yields the offset that is reached, every CLASSIFY_PAGES_MAX pages or so, and last end.
+    """
+    due = start
+    for stretch in image_map.stretches(start, page_bytes):
+        if stretch.start >= end:
+            break
+        for _, reached in _classified(stretch._replace(end=min(end, stretch.end)), page_bytes, classify):
+            if reached >= due or reached == end:
+                due = reached + CLASSIFY_PAGES_MAX * page_bytes
+                yield reached
+
+
+def _classified(stretch: Stretch, page_bytes: int, classify: Classify | None) -> Iterator[tuple[ExcludeClass, int]]:
+    """The stretch as (class, end), as the page filter says."""
+    if classify is None or stretch.paddr is None:
+        yield ExcludeClass.NONE, stretch.end
+        return
+    shift = stretch.paddr - stretch.start
+    page, pages_end = stretch.paddr // page_bytes, -((-stretch.end - shift) // page_bytes)
+    while page < pages_end:
+        slab_end = min(pages_end, page - page % CLASSIFY_PAGES_MAX + CLASSIFY_PAGES_MAX)
+        for exclude, pages in classify(page * page_bytes, slab_end - page):
+            page += pages
+            yield exclude, min(stretch.end, page * page_bytes - shift)
+        assert page == slab_end, "the page filter answered for other pages than it was asked for"
+
+
 class _Draft:
     """The chunk that is being made."""
 
@@ -179,27 +212,13 @@ class _Planner:
         """All chunks of these stretches."""
         for stretch in stretches:
             position = stretch.start
-            for exclude, end in self._classified(stretch, classify):
+            for exclude, end in _classified(stretch, self._page_bytes, classify):
                 if exclude == ExcludeClass.NONE:
                     yield from self._look_through(stretch, position, end)
                 else:
                     yield from self._state(stretch, position, end, exclude)
                 position = end
         yield from self._finish()
-
-    def _classified(self, stretch: Stretch, classify: Classify | None) -> Iterator[tuple[ExcludeClass, int]]:
-        """The stretch as (class, end), as the page filter says."""
-        if classify is None or stretch.paddr is None:
-            yield ExcludeClass.NONE, stretch.end
-            return
-        size, shift = self._page_bytes, stretch.paddr - stretch.start
-        page, pages_end = stretch.paddr // size, -((-stretch.end - shift) // size)
-        while page < pages_end:
-            slab_end = min(pages_end, page - page % CLASSIFY_PAGES_MAX + CLASSIFY_PAGES_MAX)
-            for exclude, pages in classify(page * size, slab_end - page):
-                page += pages
-                yield exclude, min(stretch.end, page * size - shift)
-            assert page == slab_end, "the page filter answered for other pages than it was asked for"
 
     def _state(
         self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = ExcludeClass.NONE

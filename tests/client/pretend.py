@@ -12,7 +12,7 @@ from netdump.vmcore.plan import PlannedChunk
 from netdump.wire import CodecId, Headline, HeadlineDocument, pack_document
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from netdump.client.stream import ChunkStream, Workers
 
@@ -47,6 +47,9 @@ class PretendImage:
 
     def afterword(self) -> str:
         return self.late
+
+    def catch_up(self, offset: int) -> Iterator[int]:
+        return iter(())
 
     def planned(self, start: int) -> Generator[PlannedChunk, None, None]:
         while start < self.size:

@@ -172,6 +172,44 @@ def test_a_class_that_is_stopped_in_mid_stream(tmp_path: Path) -> None:
     image.close()
 
 
+def test_who_goes_on_believes_no_more_than_who_began(tmp_path: Path) -> None:
+    """A client that was killed, and its next one: the same pages are left out as in one run, and the same is said."""
+    core = str(tmp_path / "core")
+    machine = x86_64(ERAS["6.12"], ram_bytes=256 << 20)
+    for block in range(32):
+        machine.frames.free((PLAYGROUND + 4096) // 4096 * 4096 + block * 1024, 10)
+    machine.free_pages = 16 * 1024
+    machine.core().write(tmp_path / "core")
+    whole = open_image(core, 31)
+    expected = excluded(whole, 0)
+    assert expected
+    for offset in range(100 << 20, whole.size, 35 << 20):
+        image = open_image(core, 31)
+        reached = list(image.catch_up(offset & -4096))
+        assert reached == sorted(reached)
+        assert reached[-1] == offset & -4096
+        assert len(reached) >= (offset >> 12) // 8192
+        assert excluded(image, offset & -4096) == {each for each in expected if each >= offset & -4096}
+        said = [re.sub("0x[0-9a-f]+", "", each.afterword()) for each in (image, whole)]  # the last slab was cut in two
+        assert said[0] == said[1]
+        assert not list(image.catch_up(image.size)), "it was planned here"
+        image.close()
+    whole.close()
+
+
+def excluded(image: Image, start: int) -> set[int]:
+    """The image offsets of pages that are left out."""
+    found: set[int] = set()
+    stream, at = image.stream(start, Compressor(1), None), start
+    while (prepared := stream.take()) is not None:
+        for run in prepared.runs:
+            if run.state is PageState.EXCLUDED:
+                found.update(range(at, at + run.length, 4096))
+            at += run.length
+    stream.close()
+    return found
+
+
 @pytest.mark.parametrize(
     ("content", "error"), [(b"", EmptyCoreError), (b"hello" * 100, NotElfError), (None, SourceUnreadableError)]
 )

@@ -25,7 +25,7 @@ from tests.client.pretend import PretendImage, RecycledImage, content
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netdump.client.address import Address
     from netdump.client.session import LastWord
@@ -64,6 +64,7 @@ class Run:
             Limits(stall, progress, time.monotonic() + deadline),
             headline=self.image.headline,
             afterword=self.image.afterword,
+            catch_up=self.image.catch_up,
             open_stream=self.image.stream,
             on_turn=self.turns.append,
             on_queue=lambda: self.queued.append(address),
@@ -119,6 +120,20 @@ def test_what_came_up_while_sending_is_said_last(start_collector: StartCollector
     image.stream = stream  # type: ignore[method-assign]
     Run(context, image)(collector.address)
     assert collector.only().remark == "free pages are sent too"
+
+
+def test_catching_up_keeps_the_connection_alive(start_collector: StartCollector, context: ssl.SSLContext) -> None:
+    collector, image = start_collector([Manners(keepalive=1, idle=3)]), PretendImage(IMAGE.data, name="behind")
+
+    def catch_up(offset: int) -> Iterator[int]:
+        assert offset == 0
+        while not collector.keepalives:
+            time.sleep(0.01)
+            yield offset
+
+    image.catch_up = catch_up  # type: ignore[method-assign]
+    assert isinstance(Run(context, image)(collector.address), Receipt)
+    whole(collector, image)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 16384])

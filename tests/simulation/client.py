@@ -22,7 +22,7 @@ from netdump.wire import CHUNK_COST_FLOOR, CodecId, Headline
 from tests.simulation.network import Cable, SimulatedLink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from netdump.testing.sample_dump import SampleDump
 
@@ -153,6 +153,9 @@ class _Image:
 
     def afterword(self) -> str:
         return ""
+
+    def catch_up(self, offset: int) -> Iterator[int]:
+        return iter(())
 
     def headline(self) -> Headline:
         raw = self._headline

@@ -22,6 +22,7 @@ from netdump.vmcore.plan import (
     LIMITS,
     Limits,
     PlannedChunk,
+    catch_up,
     iter_chunks,
 )
 from netdump.vmcore.procvmcore import VmcoreSource
@@ -588,3 +589,30 @@ def test_what_a_cut_walk_has_lost_does_not_spread(core: Core, limits: Limits, ba
     start = sum(chunk.length for chunk in before)
     after = iter_chunks(BytesSource(image), image_map, SMALL, start, pool=pool, limits=limits)
     assert restore([*before, *after])[start:] == image[start:]
+
+
+@pytest.mark.parametrize("pages", [1, 100, CLASSIFY_PAGES_MAX, 3 * CLASSIFY_PAGES_MAX + 7])
+def test_catching_up_asks_as_planning_does(pages: int) -> None:
+    """The filter is asked about all memory before an offset, and nothing else; with a word now and then."""
+    core = Core([Load(0x100000, 1 << 20, {}), Load(0x1000000, 5 * CLASSIFY_PAGES_MAX * PAGE, {})])
+    image = core.build()
+    image_map = ImageMap(headers_of(image))
+    asked: set[int] = set()
+
+    def classify(paddr: int, count: int) -> list[tuple[ExcludeClass, int]]:
+        assert count <= CLASSIFY_PAGES_MAX
+        asked.update(range(paddr // PAGE, paddr // PAGE + count))
+        return [(ExcludeClass.FREE, 1)] * count
+
+    end = image_map.image_offset(0x1000000)
+    assert end is not None
+    end += pages * PAGE
+    reached = list(catch_up(image_map, PAGE, 0, end, classify))
+    assert asked == {*range(0x100, 0x200), *range(0x1000, 0x1000 + pages)}
+    assert reached == sorted(reached)
+    assert reached[-1] == end
+    assert len(reached) <= 4 + pages // CLASSIFY_PAGES_MAX
+    asked.clear()
+    middle = end - PAGE
+    assert list(catch_up(image_map, PAGE, middle, end, classify)) == [end]
+    assert asked == {0x1000 + pages - 1}
