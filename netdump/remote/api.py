@@ -25,7 +25,7 @@ from netdump.wire import HEADLINE_RAW_MAX, RECEIPT_MAX
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Container, Generator, Iterator, Mapping
     from types import TracebackType
 
     from netdump.index.reading import FetchPlan, Query
@@ -150,8 +150,11 @@ class ApiClient:
     def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
         """Implements Catalog.read_segment. One try: who reads knows how much has come and where to go on."""
         headers = {"Range": f"bytes={offset}-"} if offset else None
-        response = self._request("GET", _path(dump_id, f"/segments/{name}"), headers=headers)
+        good = (200, 206, 416) if offset else (200,)
+        response = self._request("GET", _path(dump_id, f"/segments/{name}"), headers=headers, good=good)
         try:
+            if response.status == 416:
+                return  # the segment ends there, or before
             # Who does not know ranges answers with all of the file.
             skip = offset if response.status == 200 else 0
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
@@ -203,12 +206,13 @@ class ApiClient:
         *,
         headers: Mapping[str, str] | None = None,
         read_seconds: float = READ_SECONDS,
+        good: Container[int] = (200,),
     ) -> Answer:
-        """The answer to a request, good by its status, its body not read yet."""
+        """The answer to a request, its status one of the good ones, its body not read yet."""
         try:
             response = self._channel.ask(method, path, headers=headers, read_seconds=read_seconds)
             self._proven = True
-            if response.status in {200, 206}:
+            if response.status in good:
                 return response
             body = response.read(ERROR_BYTES_MAX)
             response.close()

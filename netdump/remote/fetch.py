@@ -27,7 +27,6 @@ from netdump.errors import (
     IncompleteDumpError,
     NetdumpError,
     StorageFaultError,
-    UnreachableError,
 )
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
@@ -277,9 +276,11 @@ class _Crew:
         while (have := self._staging.size(segment.name)) < segment.bytes:
             try:
                 self._staging.append(segment.name, self._pieces(segment, have))
-                if self._staging.size(segment.name) < segment.bytes:
-                    raise UnreachableError(f"segment {segment.name} of dump {self._plan.id} ended before its end")
+                if self._staging.size(segment.name) == have:
+                    raise self._short(segment, have)  # it was no cut: that would have raised
             except NetdumpError as error:
+                if self._staging.size(segment.name) >= segment.bytes:
+                    return  # what went wrong behind the last byte
                 if isinstance(error, DumpNotFoundError):
                     raise self._missing(segment, error) from error
                 if not error.retryable or isinstance(error, StorageFaultError):
@@ -299,6 +300,13 @@ class _Crew:
         except DumpNotFoundError:
             return error  # deleted meanwhile
         return DamagedError(f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged")
+
+    def _short(self, segment: PlannedSegment, have: int) -> NetdumpError:
+        """What it means that nothing comes behind a position within a segment."""
+        return DamagedError(
+            f"segment {segment.name} of dump {self._plan.id} has {have:,} bytes at the collector and should have "
+            f"{segment.bytes:,}: it is damaged; see `netdump verify {self._plan.id[:12]}`"
+        )
 
     def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
         """What comes of a segment from that position, counted, and never more than the plan says.

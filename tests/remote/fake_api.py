@@ -171,6 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         start = 0
         if (wanted := self.headers.get("Range")) and not fault.no_range:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
+            if int(first) >= len(data):
+                self._answer(416, b"")
+                return
             start, size = int(first) + fault.shift, len(data)
             data = data[: int(last) + 1 if last else size]
             self.send_response(206)

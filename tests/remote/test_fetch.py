@@ -433,9 +433,40 @@ def test_no_progress_ends_it_with_the_last_error(store: Store, catalog: LocalCat
 
 
 def test_a_stream_that_ends_early_is_a_cut(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=8)
+    flaky = Flaky(catalog, lambda pieces, name, offset: iter((next(pieces)[:20],)))
+    get(flaky, sample.store(store), target)
+    assert target.read_bytes() == sample.image
+    assert sum(flaky.read.values()) > QUICK.tries
+
+
+@pytest.mark.parametrize("transfer", [Transfer.PLAIN, Transfer.PACKED])
+def test_a_segment_that_is_shorter_at_the_collector_is_damaged(
+    api: FakeApi, store: Store, catalog: LocalCatalog, target: Path, transfer: Transfer
+) -> None:
     dump_id = Sample(pages=8).store(store)
-    with pytest.raises(UnreachableError, match="before its end"):
-        get(Flaky(catalog, lambda pieces, name, offset: iter(())), dump_id, target)
+    (segment, *_) = catalog.plan(dump_id).segments
+    os.truncate(store.root / dump_id / "segments" / segment.name, segment.bytes - 1)
+    bundle = api.bundle()
+    with ApiClient(bundle.api, client_context(bundle)) as client, pytest.raises(DamagedError, match="netdump verify"):
+        get(client, dump_id, target, transfer=transfer)
+    assert sum(f"/{segment.name}" in request for request in api.requests) <= 3
+
+
+@pytest.mark.parametrize("trouble", [RemoteError("no collector sends that"), UnreachableError("cut")])
+def test_what_goes_wrong_behind_the_last_byte_does_no_harm(
+    store: Store, catalog: LocalCatalog, target: Path, trouble: NetdumpError
+) -> None:
+    sample = Sample(pages=8)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        yield from pieces
+        raise trouble
+
+    flaky = Flaky(catalog, read)
+    get(flaky, sample.store(store), target, patience=Patience(tries=1, first_s=0.001, longest_s=0.001))
+    assert target.read_bytes() == sample.image
+    assert set(flaky.read.values()) == {1}
 
 
 def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, target: Path) -> None:
