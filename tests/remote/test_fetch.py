@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +143,28 @@ def test_packed_on_the_way(api: FakeApi, store: Store, target: Path, cut: int | 
     assert target.read_bytes() == sample.image
     assert 0 < fetched.transferred < sum(segment.bytes for segment in fetched.plan.segments)
     assert all(request.endswith("&always=1") for request in api.requests if "/segments/" in request)
+
+
+def test_what_came_plain_goes_on_packed_and_back(api: FakeApi, store: Store, target: Path) -> None:
+    sample = Sample(pages=64)
+    dump_id = sample.store(store)
+    bundle = api.bundle()
+    hasty = Patience(tries=1, first_s=0.001, longest_s=0.001)
+    ways = cycle([Transfer.PLAIN, Transfer.PACKED])
+    cuts = 0
+    with ApiClient(bundle.api, client_context(bundle)) as client:
+        while not target.exists():
+            api.faults.clear()
+            api.faults.append(Fault(cut=150))
+            try:
+                get(client, dump_id, target, jobs=1, transfer=next(ways), patience=hasty)
+            except UnreachableError:
+                cuts += 1
+                assert cuts < 100
+    assert target.read_bytes() == sample.image
+    asked = {("/packed?" in request, "from=0&" in request) for request in api.requests if "/segments/" in request}
+    assert cuts > 2
+    assert (True, False) in asked  # packed, from the middle of what came plain
 
 
 def test_by_default_the_collector_says_whether_it_packs(api: FakeApi, store: Store, target: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -14,15 +16,21 @@ from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Papers, Rig
 from tests.server.test_dumps import store
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 DUMP = SampleDump(seed=93, image_bytes=900_000)
 ID = DUMP.origin.id
 
 
 def unpacked(body: bytes) -> bytes:
     return b"".join(piece for piece, _ in unpack_pieces(io.BytesIO(body).read))
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process, which is the collector too, has a file open."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(link.readlink())
+    return path in found
 
 
 @pytest.fixture
@@ -90,11 +98,19 @@ def test_segments_that_are_not_there(stored: Path, ann: Papers) -> None:
 
 def test_who_goes_away_leaves_nothing_open(stored: Path, ann: Papers) -> None:
     name = f"{0:016x}-{9:016x}.seg"
-    (stored / "dumps" / ID / "segments" / name).write_bytes(os.urandom(8 << 20))
+    path = stored / "dumps" / ID / "segments" / name
+    path.write_bytes(os.urandom(8 << 20))
     with Rig(stored) as rig:
-        with Desk(rig, ann) as desk:
-            answer = desk.ask("GET", f"/v1/dumps/{ID}/segments/{name}/packed", preload_content=False)
-            assert answer.read(1)
-            answer.close()
+        for always in (0, 1):
+            with Desk(rig, ann) as desk:
+                asked = f"/v1/dumps/{ID}/segments/{name}/packed?always={always}"
+                answer = desk.ask("GET", asked, preload_content=False)
+                assert answer.read(1)
+                assert is_open(path)
+                answer.close()
+            deadline = time.monotonic() + 10
+            while is_open(path):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
         with Desk(rig, ann) as desk:
             assert len(unpacked(desk.ask("GET", f"/v1/dumps/{ID}/segments/{name}/packed").data)) == 8 << 20
