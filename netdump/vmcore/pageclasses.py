@@ -128,7 +128,7 @@ class Classifier:
 
         They must not cross a multiple of SLAB_PAGES.
         """
-        codes = self._codes.read(data, pages)
+        codes = self._codes.read(data, pages, pfn)
         slab = _Slab(data, pages, pfn, codes, self._codes.free_byte)
         closer: list[tuple[int, int]] = []
         if codes.codes is not None:

@@ -122,8 +122,8 @@ class PageCodes:
         self._zone_byte = zone_byte
         self.free_byte = b"".join(column.free for column in self._types)
 
-    def read(self, data: bytearray, pages: int) -> Codes:
-        """Code bytes of the first pages struct pages in data; 1 .. SLAB_PAGES of them."""
+    def read(self, data: bytearray, pages: int, pfn: int) -> Codes:
+        """Code bytes of the first pages struct pages in data, of frames from pfn on; 1 .. SLAB_PAGES of them."""
         size, end = self._rules.size, pages * self._rules.size
         zeros = _ZEROS if pages == SLAB_PAGES else _ZEROS[:pages]
         coded: list[bytearray] = []
@@ -142,7 +142,7 @@ class PageCodes:
                 kinds = column
             number |= self._hits(kind.coded, column, kind, data)
             offline |= self._hits(kind.offline, column, kind, data)
-        strange = self._zone_byte.strange(data, pages)
+        strange = self._zone_byte.strange(data, pages, pfn)
         if not number and len(coded) <= 1 and not strange:
             return Codes(coded[0] if coded else None, None, offline, kinds)
         for column in coded:

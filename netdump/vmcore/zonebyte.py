@@ -79,10 +79,11 @@ class ZoneByte:
                 varying |= (byte ^ column[0]) << 8 * significance
         return varying
 
-    def strange(self, data: bytearray, pages: int) -> int:
+    def strange(self, data: bytearray, pages: int, pfn: int) -> int:
         """0xff for pages that were overwritten, and for those that stand with them in a page of memory, else 0.
 
-        The result is an integer, the first page in its lowest byte. data: struct pages.
+        The result is an integer, the first page in its lowest byte. data: struct pages, the first that of frame pfn;
+        frame 0's stands, or would stand, at the start of a page of memory.
         """
         if not self.bits or pages < _PAGES_MIN:
             return 0
@@ -103,7 +104,12 @@ class ZoneByte:
             return 0
         if odd * _ALL_PART > pages:
             return int.from_bytes(b"\xff" * pages, "little")
-        near = -(-_TABLE_BYTES // self._size)
-        for page in [page for page in range(0, pages, near) if 0xFF in marks[page : page + near]]:
-            marks[page : page + near] = b"\xff" * len(marks[page : page + near])
+        seen = bytes(marks)
+        start = pfn * self._size % _TABLE_BYTES  # of the first struct page, in its page of memory
+        page = seen.find(0xFF)
+        while page >= 0:
+            table = (start + page * self._size + self._place) // _TABLE_BYTES * _TABLE_BYTES - start
+            first, end = max(0, table // self._size), min(pages, -(-(table + _TABLE_BYTES) // self._size))
+            marks[first:end] = b"\xff" * (end - first)
+            page = seen.find(0xFF, page + 1)
         return int.from_bytes(marks, "little")

@@ -22,7 +22,7 @@ def mark(frames: Frames, pages: int, data: bytearray | None = None, first: int =
     codes = PageCodes(rules, ZoneByte(rules))
     data = array(frames, pages, first) if data is None else data
     classes = bytearray(pages)
-    left = FreeBlocks(rules, codes).mark(data, first, codes.read(data, pages), classes)
+    left = FreeBlocks(rules, codes).mark(data, first, codes.read(data, pages, first), classes)
     return classes, left
 
 
@@ -96,5 +96,5 @@ def test_what_stands_in_classes_already_stays() -> None:
     codes = PageCodes(rules, ZoneByte(rules))
     data = array(frames, 128)
     classes = bytearray(b"\0\2" * 64)
-    assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 128), classes) == []
+    assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 128, PFN), classes) == []
     assert classes == b"\5\2" * 64

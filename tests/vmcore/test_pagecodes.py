@@ -52,7 +52,7 @@ def test_what_each_kind_of_page_says(era: str, word: int) -> None:
     if "OFFLINE" in frames.era.types:
         frames.offline(PFN + 11)
     maker = maker_for(frames)
-    codes = maker.read(array(frames, 12), 12)
+    codes = maker.read(array(frames, 12), 12, PFN)
     assert codes.codes is not None
     assert codes.kinds is not None
     assert codes.codes[:5] == bytes((LRU, LRU | PRIVATE, LRU | ANON, SWAPCACHE, HEAD))
@@ -72,7 +72,7 @@ def test_nothing_to_say() -> None:
     frames = frames_of("6.12")
     frames.free(PFN, 6)
     maker = maker_for(frames)
-    codes = maker.read(array(frames, 64), 64)
+    codes = maker.read(array(frames, 64), 64, PFN)
     assert codes.codes is None
     assert codes.number == 0
     assert codes.are_zero(0, 64)
@@ -80,7 +80,7 @@ def test_nothing_to_say() -> None:
     assert codes.kinds is not None
     assert codes.kinds.count(maker.free_byte) == 1
     frames.cache(PFN + 80)
-    codes = maker.read(array(frames, 64, PFN + 64), 64)
+    codes = maker.read(array(frames, 64, PFN + 64), 64, PFN + 64)
     assert codes.codes == bytearray(16) + bytes((LRU,)) + bytes(47)
     assert codes.number == LRU << 8 * 16
     assert codes.kinds is None
@@ -94,12 +94,12 @@ def test_heads() -> None:
     frames._flag(PFN + 4095, "head")
     data = array(frames, 4096)
     codes = maker_for(frames)
-    assert codes.read(data, 4096).heads() == (3, 0)  # what follows the last one is not known
+    assert codes.read(data, 4096, PFN).heads() == (3, 0)  # what follows the last one is not known
     data[7 * 64 + 8] = 0
-    assert codes.read(data, 4096).heads() == (3, 1)
-    assert codes.read(data, 8).heads() == (2, 1)
-    assert codes.read(data, 7).heads() == (2, 0)
-    assert codes.read(data[128:], 2).heads() == (0, 0)
+    assert codes.read(data, 4096, PFN).heads() == (3, 1)
+    assert codes.read(data, 8, PFN).heads() == (2, 1)
+    assert codes.read(data, 7, PFN).heads() == (2, 0)
+    assert codes.read(data[128:], 2, PFN).heads() == (0, 0)
 
 
 def test_values_in_every_byte() -> None:
