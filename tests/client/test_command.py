@@ -218,7 +218,7 @@ def test_unreachable(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
     host.enroll(address)
     start = time.monotonic()
     assert host.send("--json") == UnreachableError.exit_status
-    assert 0.9 < time.monotonic() - start < 20
+    assert 0.9 < time.monotonic() - start < 5
     error = failed(capfd)
     assert error["code"] == "unreachable"
     assert address in error["message"]
@@ -230,7 +230,7 @@ def test_the_deadline(host: Host, start_collector: StartCollector, capfd: pytest
     host.enroll(collector.address, send="patience = 100\n")
     start = time.monotonic()
     assert host.send("--json", "--deadline", "2") == DeadlineError.exit_status
-    assert 1.9 < time.monotonic() - start < 20
+    assert 1.9 < time.monotonic() - start < 4
     error = failed(capfd)
     assert error["code"] == "deadline"
     assert "the deadline passed while sending" in error["message"]

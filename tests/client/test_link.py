@@ -135,7 +135,7 @@ def test_exchange_waits_no_longer_than_told(serve: Serve, context: ssl.SSLContex
     for timeout in (0, 0.05):
         start = time.monotonic()
         assert link.exchange(timeout) == b""
-        assert timeout <= time.monotonic() - start < timeout + 10
+        assert timeout <= time.monotonic() - start < timeout + 1
     link.close()
 
 

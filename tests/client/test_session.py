@@ -323,7 +323,7 @@ def test_stall_timeout_is_sooner_than_a_long_idle_time(start_collector: StartCol
     start = time.monotonic()
     with pytest.raises(UnreachableError, match="nothing heard for 2 s"):
         run(collector.address, stall=1)  # but twice keepalive at least
-    assert 1.9 < time.monotonic() - start < 20
+    assert 1.9 < time.monotonic() - start < 4
 
 
 @pytest.mark.parametrize("place", ["chunk:0", "chunk:5", "finish"])
@@ -334,7 +334,7 @@ def test_a_collector_that_is_alive_but_acknowledges_nothing(
     start = time.monotonic()
     with pytest.raises(UnreachableError, match=r"alive, but nothing was acknowledged for \d+ s"):
         run(collector.address, progress=0.6)
-    assert 0.5 < time.monotonic() - start < 20
+    assert 0.5 < time.monotonic() - start < 4
 
 
 def test_a_collector_that_takes_no_chunks_and_says_no_more(
@@ -356,7 +356,7 @@ def test_the_deadline_ends_every_wait(start_collector: StartCollector, run: Run,
     start = time.monotonic()
     with pytest.raises(DeadlineError):
         run(collector.address, deadline=0.3)
-    assert 0.25 < time.monotonic() - start < 20
+    assert 0.25 < time.monotonic() - start < 2
 
 
 def test_a_connection_whose_keys_are_used_up_ends_with_all_acknowledged(

@@ -234,7 +234,7 @@ async def test_credit_that_is_too_little_for_a_full_chunk_publishes(tmp_path: Pa
     async with bench(tmp_path, dump, ingest=ingest, storage=storage) as it:
         it.bring([received_chunk(0, [Run(PageState.DATA, len(raw))], raw)])
         work = asyncio.create_task(it.arrival.run())
-        async with asyncio.timeout(3.5):  # before time alone would do it
+        async with asyncio.timeout(2):  # before time alone would do it
             await it.line.until(len(raw))
         it.arrival.end()
         await work
