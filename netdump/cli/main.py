@@ -13,13 +13,18 @@ import os
 import pkgutil
 import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import netdump.cli
 from netdump import __version__
 from netdump.errors import DependencyError, NetdumpError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREFIX = "cmd_"
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
@@ -89,16 +94,33 @@ class Commands(click.Group):
             ctx.fail(f"There is no command {args[0]!r}; did you mean {' or '.join(alike)}?")
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the group's own part of a command line, and print its help or version if it asks for that."""
+        with _ended_by_sigpipe():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; end as other tools do, by SIGPIPE and in silence, when who reads the output has gone."""
-        try:
+        """Run the command."""
+        with _ended_by_sigpipe():
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # click would make it status 1, as if the command had failed
-            if not _of_output(error):
-                raise
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGPIPE)
-            raise  # only if the signal is blocked
+
+
+@contextmanager
+def _ended_by_sigpipe() -> Iterator[None]:
+    """End as other tools do, by SIGPIPE and in silence, when who reads the output has gone.
+
+    click would make it status 1, as if the command had failed.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        if not _of_output(error):
+            raise
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+        raise  # only if the signal is blocked
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -129,12 +129,13 @@ def test_the_list_of_commands_does_without_what_some_of_them_lack() -> None:
     assert "needs zstandard, which is not installed: pip install 'netdump'" in used.stderr
 
 
-def test_a_reader_that_has_gone_ends_a_command_by_sigpipe() -> None:
+@pytest.mark.parametrize("arguments", [["list", "--help"], ["--help"], ["--version"]])
+def test_a_reader_that_has_gone_ends_a_command_by_sigpipe(arguments: list[str]) -> None:
     """As of other tools: in silence, and not with a status of a failed command."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        command = [sys.executable, "-m", "netdump", "list", "--help"]
+        command = [sys.executable, "-m", "netdump", *arguments]
         done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
     finally:
         os.close(writer)
