@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -10,15 +11,16 @@ from pathlib import Path
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
-from netdump.errors import ConfigError
+from netdump.errors import AddressError, ConfigError
 from netdump.pki import Authority
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.record import timestamp
 from netdump.pki.token import TTL_MAX, TTL_MIN
-from netdump.server.config import load
+from netdump.server.config import load, parse_address
 from netdump.wire import PORT_API
 
 CONFIG_NAME = "config.toml"
+STATUS_NAME = "serve.json"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -81,8 +83,24 @@ def command(directory: Path, ttl: int, as_json: bool, **names: str | None) -> No
 
 
 def _api_port(directory: Path) -> int:
-    """Return the port of the API as the settings say; bad settings are for `netdump serve` to report."""
+    """The port of the API: where a collector listens now, else as the settings say.
+
+    Bad settings are for `netdump serve` to report.
+    """
+    running = _listening(directory / STATUS_NAME)
+    if running is not None:
+        return running
     try:
         return load(directory / CONFIG_NAME).api.listen.port or PORT_API
     except ConfigError:
         return PORT_API
+
+
+def _listening(path: Path) -> int | None:
+    """The port that `netdump serve` wrote down; None if none runs. It may have another than that of the settings."""
+    try:
+        status = json.loads(path.read_bytes())
+        os.kill(status["pid"], 0)  # it leaves the file behind when it is killed
+        return parse_address(status["api"]).port
+    except (OSError, ValueError, KeyError, TypeError, AddressError):
+        return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -42,6 +45,20 @@ def test_the_hint_knows_the_port(shell: Shell, folder: Path) -> None:
     for text in ('[api]\nlisten = "*:0"\n', "nonsense"):
         (folder / "config.toml").write_text(text)
         assert "https://localhost:7462 " in shell.run("token", folder, "--host", "web1").err
+
+
+def test_the_hint_knows_where_a_collector_really_listens(shell: Shell, folder: Path) -> None:
+    """`netdump serve --api` and sockets of systemd win over the settings; a file that a kill left behind does not."""
+    (folder / "config.toml").write_text('[api]\nlisten = "*:8443"\n')
+    status = folder / "serve.json"
+    status.write_text(json.dumps({"pid": os.getpid(), "ingest": "[::]:7461", "api": "[::]:9443"}))
+    assert "https://localhost:9443 " in shell.run("token", folder, "--host", "web1").err
+    with subprocess.Popen(["/bin/true"]) as ended:
+        ended.wait()
+    dead = json.dumps({"pid": ended.pid, "ingest": "[::]:7461", "api": "[::]:9443"})
+    for left in (dead, "", "{}", "[]", '{"pid": 1}', json.dumps({"pid": os.getpid(), "api": "here"})):
+        status.write_text(left)
+        assert "https://localhost:8443 " in shell.run("token", folder, "--host", "web1").err
 
 
 @pytest.mark.parametrize("role", list(Role))
