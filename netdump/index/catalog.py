@@ -106,11 +106,13 @@ class LocalCatalog:
 
     def _list(self, query: Query) -> Sequence[DumpRecord]:
         present = self._add_missing()
+        unlisted = set(present)
         found: list[DumpRecord] = []
         before = query.before
         while True:
             also = _UNSETTLED if query.state is not None else frozenset[State]()
             page = self._index.list(replace(query, before=before, limit=_PAGE), also)
+            unlisted.difference_update(row.id for row in page)
             for row in page:
                 record = self._reconciled(row) if row.id in present else None
                 if record is not None and query.state in {None, record.state}:
@@ -118,6 +120,8 @@ class LocalCatalog:
                     if len(found) >= query.limit:
                         return found
             if len(page) < _PAGE:
+                if query == Query(limit=query.limit):
+                    self._index.assert_unknown(unlisted)
                 return found
             before = page[-1].id
 
@@ -252,7 +256,7 @@ class LocalCatalog:
         """Add the dumps that the index does not know. Returns all that are there."""
         present = set(self._store.ids())
         records = []
-        for dump_id in present - self._index.ids():
+        for dump_id in sorted(present - self._index.ids()):
             try:
                 records.append(gather_anyway(self._store, dump_id))
             except DumpNotFoundError:

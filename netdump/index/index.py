@@ -17,6 +17,7 @@ import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
 __all__ = ["BUSY_SECONDS", "LOCK_NAME", "NAME", "DumpRecord", "Index", "Query", "State", "dump_json"]
 
@@ -56,7 +57,8 @@ _PRAGMAS: Final = (
 )
 
 _FIELDS: Final = tuple(field.name for field in fields(DumpRecord))
-_ORDER: Final = (DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id)
+_KEY: Final = DUMPS.alias("key")
+_ORDER: Final = (_KEY.c.first_seen, _KEY.c.order_ns, _KEY.c.id)
 
 
 class Index:
@@ -207,7 +209,7 @@ class Index:
         with self._write() as connection:
             for number in connection.scalars(select(place).select_from(DUMPS)).all():
                 try:
-                    _record(connection.execute(select(DUMPS).where(place == number)).one())
+                    _record(connection.execute(select(DUMPS).where(place == number)).one()._mapping)
                 except (SQLAlchemyError, ValueError, TypeError):
                     bad.append(number)
             connection.execute(delete(DUMPS).where(place.in_(bad)))
@@ -244,25 +246,35 @@ class Index:
         with self._read() as connection:
             return set(connection.scalars(select(DUMPS.c.id)))
 
+    def assert_unknown(self, dump_ids: Iterable[str]) -> None:
+        """What follows from a list that lacks these dumps. Raises IndexFaultError (damaged) if one has a row."""
+        with self._read() as connection:
+            for dump_id in dump_ids:
+                if _find(connection, dump_id) is not None:
+                    raise ValueError(f"the row of dump {dump_id!r} was passed over")
+
     def list(self, query: Query | None = None, also: Collection[State] = ()) -> list[DumpRecord]:
         """The dumps that a query asks for, newest first. also: states to list besides the query's."""
         query = query or Query()
-        wanted = select(DUMPS).order_by(*(column.desc() for column in _ORDER)).limit(min(query.limit, LIST_LIMIT_MAX))
-        if query.host is not None:
-            wanted = wanted.where(DUMPS.c.host == query.host)
+        wanted = _in_order(query.host).limit(min(query.limit, LIST_LIMIT_MAX))
         if query.since is not None:
-            wanted = wanted.where(DUMPS.c.first_seen >= query.since)
+            wanted = wanted.where(_KEY.c.first_seen >= query.since)
         if query.drill is not None:
-            wanted = wanted.where(DUMPS.c.drill == query.drill)
+            wanted = wanted.where(or_(DUMPS.c.id.is_(None), DUMPS.c.drill == query.drill))
         if query.state is not None:
-            wanted = wanted.where(or_(DUMPS.c.state == query.state.value, DUMPS.c.state.in_([s.value for s in also])))
-        edge = select(*_ORDER).where(DUMPS.c.id == query.before)
+            states = {query.state, *also}
+            wanted = wanted.where(or_(DUMPS.c.id.is_(None), DUMPS.c.state.in_([state.value for state in states])))
+        edge = select(DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id).where(DUMPS.c.id == query.before)
         if query.before is not None:
             wanted = wanted.where(tuple_(*_ORDER) < edge.scalar_subquery())
         with self._read() as connection:
             if query.before is not None and connection.execute(edge).first() is None:
                 raise DumpNotFoundError(f"there is no dump {query.before} to go on from; list again from the start")
-            return [_record(row) for row in connection.execute(wanted)]
+            listed = [_listed(row) for row in connection.execute(wanted)]
+            for former, latter in pairwise(listed):
+                if _order(former) <= _order(latter):
+                    raise ValueError(f"dump {latter.id!r} stands out of order")
+            return listed
 
     def _change(self, dump_id: str, **values: Any) -> None:
         with self._write() as connection:
@@ -381,11 +393,15 @@ def _upgrade(connection: Connection) -> None:
     # Alembic takes 0.2 s to load, and hardly ever has anything to do.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "netdump.index:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ValueError(f"its schema is none of ours: {error}") from error
 
 
 @contextmanager
@@ -419,7 +435,31 @@ def _fault(path: Path, error: BaseException | None) -> StoreError:
 
 def _find(connection: Connection, dump_id: str) -> DumpRecord | None:
     row = connection.execute(select(DUMPS).where(DUMPS.c.id == dump_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _record(row._mapping)  # public in spite of its name
+
+
+def _in_order(host: str | None) -> Select[Any]:
+    """Rows, newest first, each beside the entry of SQLite's own index that leads to it. host: None is any.
+
+    SQLite believes that entry, whatever the row says: one wrong bit lists a dump twice and another not at all. The
+    entry is read from there alone (both indexes hold all of the key), and stays where it leads to no row.
+    """
+    place: ColumnElement[int] = literal_column("dumps.rowid")
+    rows = _KEY.outerjoin(DUMPS, literal_column("key.rowid") == place)
+    entry = (column.label(f"key_{column.name}") for column in _ORDER)
+    wanted = select(*entry, DUMPS).select_from(rows).order_by(*(column.desc() for column in _ORDER))
+    if host is None:
+        return wanted
+    return wanted.add_columns(_KEY.c.host.label("key_host")).where(_KEY.c.host == host)
+
+
+def _listed(row: Row[Any]) -> DumpRecord:
+    """Raises ValueError also for a row to which the entry of another one has led."""
+    values = dict(row._mapping)  # public in spite of its name
+    entry = {name: values.pop(name) for name in row._fields if name.startswith("key_")}
+    if any(value != values[name.removeprefix("key_")] for name, value in entry.items()):
+        raise ValueError(f"the entry for dump {entry['key_id']!r} leads to {values['id']!r}")
+    return _record(values)
 
 
 def _replace(connection: Connection, record: DumpRecord) -> None:
@@ -439,9 +479,13 @@ def _row(record: DumpRecord) -> dict[str, Any]:
     return {**row, "seal": _seal(row)}
 
 
-def _record(row: Row[Any]) -> DumpRecord:
+def _order(record: DumpRecord) -> tuple[int, int, str]:
+    return record.first_seen, record.order_ns, record.id
+
+
+def _record(row: Mapping[Any, Any]) -> DumpRecord:
     """Raises ValueError for a row that is not as it was written: SQLite has no checksums of its own."""
-    values = dict(row._mapping)  # public in spite of its name
+    values = dict(row)
     if values.pop("seal") != _seal(values):
         raise ValueError(f"the row of dump {values['id']!r} is not what was written")
     values["state"] = State(values["state"])

@@ -48,6 +48,6 @@ DUMPS: Final = Table(
     Column("order_ns", BigInteger, nullable=False),
     Column("seal", Text, nullable=False),
     Index("dumps_newest", "first_seen", "order_ns", "id"),
-    Index("dumps_host", "host", "first_seen"),
+    Index("dumps_host", "host", "first_seen", "order_ns", "id"),
 )
 """One row a dump, one column a field of DumpRecord; and seal, a digest of the others."""

@@ -1,6 +1,7 @@
 """One wrong bit: on the wire, in what is stored, in what fetch downloads, in the index.
 
-Places are every byte of headers, tables, trailers and documents, and one in each 512 bytes of payload. Whatever the
+Places are every byte of headers, tables, trailers and documents, one in each 512 bytes of payload, and one in each five
+bytes of the index that are in use. Whatever the
 bit, it is found with an error of the right class and nothing wrong is stored, shown or published; or it is one of the
 few that mean nothing, and then what comes out is byte for byte what it was.
 """
@@ -38,7 +39,7 @@ ID: Final = SAMPLE.origin.id
 ROOT: Final = Path("dumps")
 HEADER: Final = 160  # bytes of a frame that hold its headers, numbers, digest and short run tables
 PAYLOAD_STEP: Final = 512
-INDEX_STEP: Final = 96
+INDEX_STEP: Final = 5
 STRIDE: Final = 7919  # consecutive cases are far apart, so that a part of them has something of everything
 
 
@@ -65,8 +66,9 @@ def places() -> tuple[Place, ...]:
             found += [
                 Place("store", name, position) for position in range(0, len(content), 1 if whole else PAYLOAD_STEP)
             ]
-    size = len((collector_folder() / NAME).read_bytes())
-    found += [Place("index", NAME, position) for position in range(0, size, INDEX_STEP)]
+    index = (collector_folder() / NAME).read_bytes()
+    used = [position for position in range(len(index)) if any(index[max(0, position - 16) : position + 17])]
+    found += [Place("index", NAME, position) for position in used[::INDEX_STEP]]
     return tuple(found)
 
 

@@ -8,11 +8,13 @@ import os
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from netdump.errors import BusyError, IndexFaultError, StorageFaultError
 from netdump.index import index as index_module
@@ -263,6 +265,89 @@ def test_damage_inside_the_file_names_the_remedy(path: Path) -> None:
     path.write_bytes(data)
     with Index.open(path) as opened, pytest.raises(IndexFaultError, match="netdump reindex"):
         opened.list()
+
+
+def rot(path: Path, btree: str, old: bytes, new: bytes) -> None:
+    """Change bytes of a leaf page of one of SQLite's trees."""
+    with closing(sqlite3.connect(path)) as other:
+        (root,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (btree,)).fetchone()
+    content = bytearray(path.read_bytes())
+    page = slice((root - 1) * 4096, root * 4096)
+    assert content[page].count(old) == 1
+    content[page] = content[page].replace(old, new)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("query", [Query(), Query(host="web1"), Query(limit=1), Query(host="web1", limit=1)])
+def test_an_entry_that_leads_to_another_row(path: Path, query: Query) -> None:
+    ids = [record(number).id.encode() for number in range(4)]
+    with Index.open(path) as opened:
+        opened.add([record(0), record(1), record(2), record(3, host="web2" if query.host else "web1")])
+    last = 2 if query.host else 3
+    rot(path, "dumps_host" if query.host else "dumps_newest", ids[last] + bytes([last + 1]), ids[last] + b"\x02")
+    with Index.open(path) as opened, pytest.raises(IndexFaultError, match="leads to"):
+        opened.list(query)
+
+
+@pytest.mark.parametrize("query", [Query(), Query(state=State.ARRIVING), Query(drill=False)])
+def test_an_entry_that_leads_nowhere(path: Path, query: Query) -> None:
+    with Index.open(path) as opened:
+        opened.add(record(number) for number in range(3))
+    rot(path, "dumps_newest", record(2).id.encode() + b"\x03", record(2).id.encode() + b"\x13")
+    with Index.open(path) as opened, pytest.raises(IndexFaultError, match="netdump reindex"):
+        opened.list(query)
+
+
+def test_a_row_that_was_added_twice(path: Path) -> None:
+    dump_id = record(2).id.encode()
+    with Index.open(path) as opened:
+        opened.add(record(number) for number in range(3))
+    rot(path, "sqlite_autoindex_dumps_1", dump_id, b"f" * 32)
+    with Index.open(path) as opened:
+        opened.add([record(2)])
+        with pytest.raises(IndexFaultError, match="out of order"):
+            opened.list()
+
+
+def test_the_row_of_another_dump_is_not_taken_for_it(path: Path) -> None:
+    dump_id = record(2).id
+    with Index.open(path) as opened:
+        opened.add(record(number) for number in range(3))
+    rot(path, "sqlite_autoindex_dumps_1", dump_id.encode() + b"\x03", dump_id.encode() + b"\x02")
+    with Index.open(path) as opened, pytest.raises(IndexFaultError, match="not what was written"):
+        opened.get(dump_id)
+
+
+def test_a_row_that_is_passed_over(path: Path) -> None:
+    with Index.open(path) as opened:
+        opened.add(record(number) for number in range(3))
+    rot(path, "dumps_newest", b"\x0a\x00\x00\x00\x03", b"\x0a\x00\x00\x00\x02")
+    with Index.open(path) as opened:
+        missing = opened.ids() - {each.id for each in opened.list()}
+        assert len(missing) == 1
+        opened.assert_unknown({"f" * 32})
+        with pytest.raises(IndexFaultError, match="passed over"):
+            opened.assert_unknown(missing)
+
+
+def test_entries_are_read_without_the_rows_that_they_lead_to(index: Index) -> None:
+    for host in (None, "web1"):
+        asked = index_module._in_order(host).limit(200)
+        text = asked.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+        with index._read() as connection:
+            steps = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+        assert "USING COVERING INDEX" in steps[0]
+        assert len(steps) == 2, "rows are sorted"
+
+
+def test_a_schema_that_never_was(path: Path) -> None:
+    Index.open(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE alembic_version SET version_num = '0 01'")
+        other.commit()
+    with pytest.raises(IndexFaultError, match="netdump reindex") as caught:
+        Index.open(path)
+    assert caught.value.damaged
 
 
 def test_an_empty_file_becomes_an_index(path: Path) -> None:

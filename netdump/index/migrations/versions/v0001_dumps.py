@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("seal", sa.Text, nullable=False),
     )
     op.create_index("dumps_newest", "dumps", ["first_seen", "order_ns", "id"])
-    op.create_index("dumps_host", "dumps", ["host", "first_seen"])
+    op.create_index("dumps_host", "dumps", ["host", "first_seen", "order_ns", "id"])
 
 
 def downgrade() -> None:
