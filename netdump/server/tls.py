@@ -252,7 +252,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                     return count, ssl.SSLZeroReturnError()
                 count += got
         except ssl.SSLError as error:
-            return count, error
+            # Its traceback would hold on to the view, and itself, until the garbage collector comes round.
+            return count, error.with_traceback(None)
         return count, None
 
     def _flush(self) -> None:

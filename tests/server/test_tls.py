@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +176,28 @@ async def test_everything_arrives_in_the_protocols_own_buffer(folder: Path, web1
     line.tcp.bring(line.say(NOISE) + line.say(b"more"))
     assert protocol.data == NOISE + b"more"
     assert line.subject.is_reading()
+
+
+@pytest.mark.asyncio
+async def test_the_protocols_buffer_is_not_kept(folder: Path, web1: Papers) -> None:
+    """It may be a frame of many MiB: it is free at once, not when the garbage collector comes round."""
+
+    class Giving(Whole):
+        def get_buffer(self, sizehint: int) -> memoryview:
+            view = self.room[:]
+            given.append(weakref.ref(view))
+            return view
+
+    given: list[weakref.ref[memoryview]] = []
+    line = Line(folder, web1)
+    await line.shake(Giving(1 << 16))
+    gc.disable()
+    try:
+        line.tcp.bring(line.say(NOISE[:1000]))
+        assert given
+        assert not any(view() for view in given)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.asyncio
