@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
 from netdump.index.gather import gather
@@ -34,6 +34,14 @@ PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
 
 
+class _Progress(NamedTuple):
+    """Of a dump. when: seconds since 1970."""
+
+    durable: Durable
+    stored_bytes: int
+    when: int
+
+
 class Recorder:
     """The collector's hand on the index. Methods may be called from any thread unless they say otherwise."""
 
@@ -48,6 +56,7 @@ class Recorder:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._guard = threading.Lock()
         self._refreshes: dict[str, Future[None]] = {}  # that have not begun
+        self._progress: dict[str, _Progress] = {}  # that is not written yet
         self._until = math.inf
 
     def usage(self, host: str, now: int) -> Usage:
@@ -114,19 +123,26 @@ class Recorder:
         """All of a dump was read and checked. when: seconds since 1970."""
         return self._submit(lambda: self._index.set_checked(dump_id, when))
 
-    def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> Future[None]:
-        """More of a dump is durable. stored_bytes: of all its segments."""
-        now = int(time.time())
-        return self._submit(
-            lambda: self._index.advance(
-                dump_id,
-                durable_bytes=durable.offset,
-                stored_bytes=stored_bytes,
-                chunks=durable.chunks,
-                updated=now,
-            ),
-            settled_later=True,
-        )
+    def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> None:
+        """More of a dump is durable. stored_bytes: of all its segments. Only the latest is written."""
+
+        def work() -> None:
+            with self._guard:
+                latest = self._progress.pop(dump_id, None)
+            if latest is not None:  # not so when it was done, and is done again because the index was mended
+                self._index.advance(
+                    dump_id,
+                    durable_bytes=latest.durable.offset,
+                    stored_bytes=latest.stored_bytes,
+                    chunks=latest.durable.chunks,
+                    updated=latest.when,
+                )
+
+        with self._guard:
+            waits = dump_id in self._progress
+            self._progress[dump_id] = _Progress(durable, stored_bytes, int(time.time()))
+            if not waits:
+                self._submit(work, settled_later=True)
 
     def stored_bytes(self, dump_id: str) -> int:
         """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
@@ -160,11 +176,13 @@ class Recorder:
 
     def _asked(self, work: Callable[[], Result], otherwise: Result) -> Result:
         """What the index says, once everything noted before is in it; otherwise, if it does not say so soon."""
+        question = self._pool.submit(self._sound, work)
         try:
-            return self._pool.submit(self._sound, work).result(ANSWER_S)
+            return question.result(ANSWER_S)
         except StoreError as error:
             self._audit("index-failed", reason=str(error))
         except TimeoutError:
+            question.cancel()  # of an index that hangs more is asked than it answers, for as long as it does
             self._audit("index-failed", reason="the index does not answer: another process has it locked, or the disk")
         return otherwise
 

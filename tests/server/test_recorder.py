@@ -16,7 +16,7 @@ from netdump.index.record import DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage
 from netdump.server.recorder import Recorder
-from netdump.store import Store, verify_chunk
+from netdump.store import Durable, Store, verify_chunk
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 
@@ -192,6 +192,26 @@ def test_a_row_that_waits_to_be_written_is_written_once(recorder: Recorder, monk
     other.result(20)
     recorder.refresh("00" * 16).result(20)
     assert gathered == ["00" * 16, "11" * 16, "00" * 16]
+
+
+def test_the_queue_of_an_index_that_hangs_does_not_grow(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, hangs = list[object](), threading.Event()
+    monkeypatch.setattr(module, "ANSWER_S", 0.01)
+    monkeypatch.setattr(module, "gather", lambda _store, _id: done.append("row"))
+    monkeypatch.setattr(Index, "get", lambda *_: done.append("asked"))
+    monkeypatch.setattr(Index, "list", lambda *_: done.append("asked"))
+    monkeypatch.setattr(Index, "renew", lambda *_: None)
+    monkeypatch.setattr(Index, "advance", lambda _index, dump_id, **values: done.append((dump_id, values["chunks"])))
+    recorder._pool.submit(hangs.wait, 20)
+    for chunks in range(5):
+        assert recorder.usage("a", 1000) == Usage(0, 0)
+        assert not recorder.is_damaged("0" * 32)
+        for dump_id in ("0" * 32, "1" * 32):
+            recorder.refresh(dump_id)
+            recorder.advance(dump_id, Durable(chunks, bytes(32), chunks), 1)
+    hangs.set()
+    recorder.close()
+    assert done == ["row", ("0" * 32, 4), "row", ("1" * 32, 4)]
 
 
 def test_a_collector_that_stops_waits_for_verdicts_only(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
