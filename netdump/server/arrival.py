@@ -50,6 +50,9 @@ class Line(Protocol):
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         """These frames are stored, nobody looks at them any more."""
 
+    def introduced(self) -> None:
+        """The headline is stored, or never will be; nobody looks at it any more."""
+
     def conclude(self, message: wire.Receipt) -> None:
         """Send the last word."""
 
@@ -81,13 +84,15 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat.
+    """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat; headlines:
+    a few, each of which may hold a headline twice, unpacked.
 
     room: measures what space is left for dumps, after making some if it can; blocks, from any thread.
     """
 
     verifiers: Executor
     disks: Executor
+    headlines: Executor
     space: SpaceWatch
     ingest: Ingest
     storage: Storage
@@ -215,6 +220,7 @@ class Arrival:
         finally:
             self.end()
             self._abandon()
+            self._line.introduced()
             await self._on_disk(self._writer.close)
         return Ending(self._writer.manifest is not None, reason)
 
@@ -304,8 +310,11 @@ class Arrival:
             self._line.fail(wire.ErrorCode.STORAGE, "the dumps of this host take up all the space it is allowed")
 
     async def _store_headline(self, message: wire.Headline) -> None:
-        raw = await self._loop.run_in_executor(self._workshop.verifiers, verify_headline, message)
-        await self._in_room(lambda: self._writer.put_headline(raw))
+        """Verify and store in one visit to a thread, so that no more headlines are unpacked than there are threads."""
+        await self._in_room(
+            lambda: self._writer.put_headline(verify_headline(message)), threads=self._workshop.headlines
+        )
+        self._line.introduced()
         self._journal.headline_stored()
         self.introduced.set()
 
@@ -313,8 +322,8 @@ class Arrival:
         await self._in_room(lambda: self._writer.finish(message.root, message.remark))
         self._line.conclude(await self._on_disk(self._workshop.receipt, self._writer))
 
-    async def _in_room(self, work: Callable[[], Result]) -> Result:
-        """Run work in a thread, once there is room to write."""
+    async def _in_room(self, work: Callable[[], Result], threads: Executor | None = None) -> Result:
+        """Run work in a thread, one of the disks' if not told otherwise, once there is room to write."""
 
         def attempt() -> Result:
             if self._workshop.room() is Room.NONE:
@@ -323,7 +332,7 @@ class Arrival:
 
         while True:
             try:
-                return await self._on_disk(attempt)
+                return await self._loop.run_in_executor(threads or self._workshop.disks, attempt)
             except _NoRoomError:
                 await self._wait_for_room()
 

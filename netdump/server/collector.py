@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 CONFIG_NAME: Final = "config.toml"
 STATUS_NAME: Final = "serve.json"
 SPARE_DISK_THREADS: Final = 8  # for opening dumps while every seat is taken
+HEADLINE_THREADS: Final = 8  # each with 16 MiB at most
 DESK_THREADS: Final = 16  # for the API and small things
 
 
@@ -173,11 +174,13 @@ class Collector:
         config = self._config
         verifiers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify")
         disks = ThreadPoolExecutor(config.limits.active_dumps + SPARE_DISK_THREADS, thread_name_prefix="disk")
-        for pool in (verifiers, disks):
+        headlines = ThreadPoolExecutor(HEADLINE_THREADS, thread_name_prefix="headline")
+        for pool in (verifiers, disks, headlines):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)
         return Workshop(
             verifiers=verifiers,
             disks=disks,
+            headlines=headlines,
             space=space,
             ingest=config.ingest,
             storage=config.store,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final, Protocol
 
 from netdump import wire
@@ -19,6 +20,7 @@ from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, 
 from netdump.pki import Authority, Identity, Role
 from netdump.server.arrival import FULL_CHUNK_COST
 from netdump.server.audit import Rationed
+from netdump.server.headlines import LONG_BYTES, Headlines
 from netdump.server.pace import Pace
 from netdump.server.stock import Stock
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from netdump.server.admission import HostGate
     from netdump.server.audit import Audit
     from netdump.server.config import Ingest
+    from netdump.server.headlines import Bearer
     from netdump.server.listener import Visitor
 
 LINGER_S: Final = 2.0
@@ -56,6 +59,7 @@ class HostConnection(asyncio.BufferedProtocol):
         identity: Identity,
         settings: Ingest,
         stock: Stock,
+        headlines: Headlines,
         *,
         attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
         on_lost: Callable[[HostConnection], None],
@@ -68,7 +72,8 @@ class HostConnection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._stock = stock
-        self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time(), stock.take)
+        self._headlines = headlines
+        self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time(), self._take_buffer)
         self._pace = Pace(settings.rate_bytes, settings.rate_window_s)
         self._received_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -104,6 +109,10 @@ class HostConnection(asyncio.BufferedProtocol):
         """These frames are stored, and nobody looks at them any more: others may be received in their place."""
         for frame in frames:
             self._stock.give(frame)
+
+    def introduced(self) -> None:
+        """The headline is stored, or given up: nobody looks at it any more."""
+        self._headlines.stored(self)
 
     def conclude(self, message: wire.Defer | wire.Decline | wire.Receipt) -> None:
         """Say the last word and part. Does nothing once the connection is over."""
@@ -145,6 +154,16 @@ class HostConnection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Part at once."""
         self._transport.abort()
+
+    # What those who share out memory call
+
+    def go_on(self) -> None:
+        """See Bearer."""
+        self.release()
+
+    def give_way(self, reason: str) -> None:
+        """See Bearer."""
+        self.fail(wire.ErrorCode.STORAGE, f"{reason}; come back")
 
     # What asyncio calls
 
@@ -190,7 +209,29 @@ class HostConnection(asyncio.BufferedProtocol):
 
     # Inside
 
+    def _take_buffer(self, size: int) -> memoryview | None:
+        """Memory for a frame; None: not now, and until then this connection is not read."""
+        if size <= LONG_BYTES or self._is_granted:
+            return self._stock.take(size)
+        if not self._headlines.take(self, size):
+            self.hold()
+            return None
+        # This goes back to the system at once, and costs nothing before it is filled.
+        return memoryview(mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS))
+
+    @property
+    def _is_granted(self) -> bool:
+        """Whether chunks are due: then a seat stands for the memory that the next frame takes."""
+        core = self._wire
+        if core.state is not wire.State.STREAMING or core.hello is None:
+            return False
+        return core.credit > 0 and core.sent_offset < core.hello.image_bytes
+
     def _dispatch(self, message: wire.Message) -> None:
+        if isinstance(message, wire.Headline):
+            self._headlines.whole(self)
+        else:
+            self._headlines.leave(self)
         match message:
             case wire.Hello():
                 # Nothing is due from the client before the answer: reading on would only gather breaches of the rules.
@@ -288,6 +329,7 @@ class HostConnection(asyncio.BufferedProtocol):
             self._timer = None
         if self._taker is not None:
             self._taker.end()
+        self._headlines.leave(self)
 
     def _linger(self) -> None:
         """The last word is said: let the peer read it and go; do not wait for long."""
@@ -318,6 +360,7 @@ class IngestService:
         self._audit = audit
         self._refused = Rationed(audit)
         self._stock = Stock()
+        self._headlines = Headlines(self._gave_way)
         self._connections: set[HostConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_lost = asyncio.Event()
@@ -351,7 +394,13 @@ class IngestService:
 
     def _start(self, visitor: Visitor, identity: Identity) -> HostConnection:
         connection = HostConnection(
-            visitor, identity, self._settings, self._stock, attend=self._begin, on_lost=self._lost
+            visitor,
+            identity,
+            self._settings,
+            self._stock,
+            self._headlines,
+            attend=self._begin,
+            on_lost=self._lost,
         )
         self._connections.add(connection)
         self._all_lost.clear()
@@ -385,6 +434,9 @@ class IngestService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _gave_way(self, bearer: Bearer, reason: str) -> None:
+        self._audit("headline-gave-way", host=bearer.host, peer=bearer.peer, reason=reason)
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)

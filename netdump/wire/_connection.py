@@ -67,8 +67,11 @@ class Connection:
         "_timers",
     )
 
-    def __init__(self, role: Role, now: float, take_buffer: Callable[[int], memoryview] | None = None) -> None:
-        """take_buffer: gives memory for a frame, of that many bytes, FRAME_MAX at most."""
+    def __init__(self, role: Role, now: float, take_buffer: Callable[[int], memoryview | None] | None = None) -> None:
+        """take_buffer: gives memory for a frame, of that many bytes, FRAME_MAX at most.
+
+        None: there is none now. It is asked again by each next_event; until then no more should be fed.
+        """
         self._role = role
         self._take_buffer = take_buffer or _new_buffer
         self._state = State.OPENING
@@ -228,7 +231,6 @@ class Connection:
     def _next_frame(self) -> Buffer | None:
         """A whole frame; None: not there yet. Its header is checked as soon as it is there."""
         if self._state is State.CLOSED:
-            self._forget()
             return None
         if self._header is None:
             if len(self._buffer) < FRAME_HEADER_BYTES:
@@ -241,7 +243,10 @@ class Connection:
                     frame = bytes(view[:size])
                 del self._buffer[:size]
                 return frame
-            self._frame, self._filled = self._take_buffer(size), len(self._buffer)
+            frame_buffer = self._take_buffer(size)
+            if frame_buffer is None:
+                return None
+            self._frame, self._filled = frame_buffer, len(self._buffer)
             self._frame[: self._filled] = self._buffer
             self._buffer.clear()
         if self._missing:
@@ -295,7 +300,7 @@ class Connection:
         if self._state is State.CLOSED:
             return b""
         if self._failure and self._receiving == MessageType.ERROR:
-            self._state = State.CLOSED  # what failed is an ERROR itself: it is never answered
+            self._enter(State.CLOSED)  # what failed is an ERROR itself: it is never answered
             return b""
         code = ErrorCode.INTERNAL
         if isinstance(error, RemoteProtocolError):
@@ -358,7 +363,12 @@ class Connection:
                 raise RemoteProtocolError("bad-root", "the root of RECEIPT is not that of FINISH")  # [W-68]
             case _:
                 pass
+        self._enter(state)
+
+    def _enter(self, state: State) -> None:
         self._state = state
+        if state is State.CLOSED:
+            self._forget()
 
     def _start(self, resume: Resume) -> None:
         """RESUME went over."""

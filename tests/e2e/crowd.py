@@ -22,7 +22,7 @@ from netdump.pki import Role
 from tests.server.rig import issue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
     from tests.server.rig import Papers
@@ -82,14 +82,19 @@ class Line:
             self.core.receive_data(data, time.monotonic())
         return message
 
-    async def resumed(self, name: str) -> wire.Resume:
-        """Offer the dump of that name, which must be taken, and send its headline if it is wanted."""
+    async def offered(self, name: str) -> wire.Resume:
+        """Offer the dump of that name, which must be taken."""
         self.say(wire.Hello(hashlib.sha256(name.encode()).digest()[:16], IMAGE_BYTES, 4096, 0, "crowd"))
         answer = await self.hear()
         if not isinstance(answer, wire.Resume):
             raise ConnectionAbortedError(f"HELLO was answered with {answer}")
+        return answer
+
+    async def resumed(self, name: str, log: bytes | None = None) -> wire.Resume:
+        """Offer the dump of that name, which must be taken, and send its headline if it is wanted."""
+        answer = await self.offered(name)
         if not answer.headline:
-            raw = wire.pack_document(wire.HeadlineDocument(machine="x86_64"))
+            raw = wire.pack_document(wire.HeadlineDocument(log=log, machine="x86_64"))
             self.say(wire.Headline(wire.CodecId.STORED, len(raw), hashlib.sha256(raw).digest(), raw))
         return answer
 
@@ -140,7 +145,7 @@ class Crowd:
         await _end(others)
         return self.report
 
-    async def attack(self, kinds: dict[str, Visit], count: int, seconds: float) -> Report:
+    async def attack(self, kinds: Mapping[str, Visit], count: int, seconds: float) -> Report:
         """Let so many of the others come, of all kinds in turn, and go after so many seconds."""
         tasks = [
             asyncio.create_task(self._again(kind, kinds[kind], f"{kind}-{number}"))

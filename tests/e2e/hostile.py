@@ -120,6 +120,20 @@ async def bombs(crowd: Crowd, name: str) -> None:
             await line.gone()
 
 
+async def endless_headline(crowd: Crowd, name: str) -> None:
+    """A headline of the largest size, but for its last bytes, which take for ever."""
+    async with crowd.line(name) as line:
+        answer = await line.offered(name)
+        if answer.headline:
+            return
+        body = bytes(wire.HEADLINE_RAW_MAX)
+        frame = memoryview(wire.pack(wire.Headline(wire.CodecId.STORED, len(body), bytes(32), body)))
+        for at in range(0, len(frame) - 100, MIB):
+            line.writer.write(frame[at : min(at + MIB, len(frame) - 100)])
+            await _drain(line)
+        await _trickle(line, bytes(99))
+
+
 async def run_tables(crowd: Crowd, name: str) -> None:
     """Chunks of nothing but runs, which the collector looks through on its loop, as fast as credit allows."""
     async with crowd.line(name) as line:
@@ -185,7 +199,7 @@ KINDS: Final[dict[str, Visit]] = {
     visit.__name__.replace("_", "-"): visit
     for visit in (
         half_open, slow_handshake, slow_hello, garbage, forged_lengths, strange_names, keepalives, one_byte_records,
-        bombs, run_tables, deaf_flood, thief, long_chain, api_trickle, api_flood, guesses,
+        bombs, endless_headline, run_tables, deaf_flood, thief, long_chain, api_trickle, api_flood, guesses,
     )
 }  # fmt: skip
 

@@ -6,17 +6,21 @@ The campaign `crowd` has a thousand idle, 64 sending and 64 hostile ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump import wire
+from netdump.server.headlines import BUDGET_BYTES
 from tests.e2e import hostile
-from tests.e2e.crowd import Crowd
-from tests.e2e.rig import Collector
+from tests.e2e.crowd import ENDS, Crowd, data_chunks
+from tests.e2e.rig import Collector, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +69,7 @@ def run_crowd(folder: Path, idle: int, active: int, hostile_count: int, seconds:
 def memory_bound(idle: int, active: int, hostile_count: int) -> int:
     """What the settings of run_crowd allow: see SECURITY.md."""
     connections = idle + active + 3 * hostile_count
-    return 256 * MIB + (idle + active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
+    return 256 * MIB + BUDGET_BYTES + (idle + active + hostile_count) * (4 + 1 + 2) * MIB + connections * MIB // 2
 
 
 def check(report: Report, memory: int, counts: tuple[int, int, int], ack_max_s: float) -> None:
@@ -82,3 +86,44 @@ def test_a_small_crowd(tmp_path: Path) -> None:
     check(report, memory, counts, ACK_SOON_S)
     assert len(report.acks) > 100
     assert len(set(report.dropped) & set(hostile.KINDS)) > 3, report.dropped
+
+
+async def deliver(crowd: Crowd, log_bytes: int) -> None:
+    """A good host's headline and first chunk, to the acknowledgement; it comes again if it is sent away."""
+    while True:
+        with contextlib.suppress(*ENDS):
+            async with crowd.line("good-0") as line:
+                answer = await line.resumed("good 0", log=bytes(log_bytes))
+                line.say(next(data_chunks(answer.offset, Random(1))))
+                while not isinstance(await line.hear(), wire.Ack):
+                    pass
+                return
+
+
+def test_headlines_that_never_end_take_a_bounded_memory_and_keep_no_headline_out(tmp_path: Path) -> None:
+    """SECURITY.md: 64 MiB for all of them, whoever sends how many."""
+    besiegers = 24
+    collector = Collector(tmp_path / "collector")
+    (collector.folder / "config.toml").write_text("[limits]\nactive_dumps = 64\n")
+    collector.start()
+
+    async def siege() -> int:
+        before = collector.peak_memory()
+        crowd = Crowd(collector.folder, collector.ingest, collector.api)
+        kind = {"endless-headline": hostile.endless_headline}
+        for name in ["good-0", *(f"endless-headline-{number}" for number in range(besiegers))]:
+            crowd.papers(name)
+        attack = asyncio.create_task(crowd.attack(kind, besiegers, 3600))
+        await asyncio.to_thread(
+            wait_until, lambda: any('"headline-gave-way"' in line for line in collector.log_lines()), "a full budget"
+        )
+        async with asyncio.timeout(90):
+            await deliver(crowd, 7 * MIB)
+        attack.cancel()
+        return collector.peak_memory() - before
+
+    try:
+        grown = asyncio.run(asyncio.wait_for(siege(), 180))
+    finally:
+        collector.kill()
+    assert grown < BUDGET_BYTES + besiegers * MIB // 2 + 32 * MIB, f"{grown / MIB:.0f} MiB"

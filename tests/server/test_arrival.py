@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache
@@ -19,7 +20,7 @@ from netdump.pages import ExcludeClass, PageState, Run
 from netdump.server.arrival import Arrival, Ending, Workshop
 from netdump.server.config import Ingest, Space, Storage
 from netdump.server.space import Measure, SpaceWatch
-from netdump.store import DumpWriter, Durable, Store
+from netdump.store import DumpWriter, Durable, Store, verify_headline
 from netdump.store.files import LocalFiles
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump, received_chunk
@@ -42,6 +43,7 @@ class Line:
         self.said: list[object] = []
         self.forgotten: list[bytes] = []
         self.credits: list[int] = []
+        self.introductions = 0
         self.arrival: Arrival | None = None
         self.holding = False
         self.changed = asyncio.Event()
@@ -60,6 +62,9 @@ class Line:
 
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         self.forgotten += map(bytes, frames)
+
+    def introduced(self) -> None:
+        self.introductions += 1
 
     def conclude(self, message: wire.Receipt) -> None:
         self._say(message, last=True)
@@ -122,7 +127,7 @@ class Bench:
         self.credit = ingest.credit_bytes
         self.space = SpaceWatch(Space(check_s=300), lambda: self.room)
         self.writer = self.store.open_writer(dump.origin)
-        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
+        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2), ThreadPoolExecutor(1, "headlines")
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
         workshop = Workshop(
             *self.pools,
@@ -195,6 +200,33 @@ async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
         assert it.journal.headlines == 1
         assert restored(it) == DUMP.image
         assert it.store.dump(DUMP.origin.id).headline_bytes == DUMP.headline
+
+
+@pytest.mark.asyncio
+async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is unpacked to may be much more than what came."""
+    unpacked: list[str] = []
+
+    def verify(headline: wire.Headline) -> bytes:
+        unpacked.append(threading.current_thread().name)
+        return verify_headline(headline)
+
+    monkeypatch.setattr("netdump.server.arrival.verify_headline", verify)
+    async with bench(tmp_path) as it:
+        it.room = NONE
+        it.arrival.take(headline_of(DUMP))
+        running = asyncio.create_task(it.arrival.run())
+        await it.journal.waiting.wait()
+        assert (unpacked, it.line.introductions) == ([], 0)
+        it.room = PLENTY
+        it.space.poke()
+        await it.arrival.introduced.wait()
+        assert (len(unpacked), it.line.introductions) == (1, 1)
+        it.arrival.end()
+        await running
+        assert [name.rpartition("_")[0] for name in unpacked] == ["headlines"]
 
 
 @pytest.mark.asyncio

@@ -24,6 +24,7 @@ from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server import ingest
 from netdump.server.config import DAY_S, Ingest
+from netdump.server.headlines import Headlines
 from netdump.server.ingest import HostConnection
 from netdump.server.space import Measure
 from netdump.server.stock import Stock
@@ -389,12 +390,38 @@ class Stub:
     def leave(self) -> None: ...
 
 
-def connection(stub: Stub) -> HostConnection:
+def connection(stub: Stub, headlines: Headlines | None = None, host: str = "web1") -> HostConnection:
     def attend(_connection: HostConnection, _hello: wire.Hello) -> asyncio.Task[None]:
-        raise AssertionError
+        return asyncio.create_task(asyncio.sleep(3600))
 
-    nobody = Identity(Role.HOST, "web1", "")
-    return HostConnection(cast("Visitor", stub), nobody, Ingest(), Stock(), attend=attend, on_lost=lambda _: None)
+    return HostConnection(
+        cast("Visitor", stub),
+        Identity(Role.HOST, host, ""),
+        Ingest(),
+        Stock(),
+        headlines or Headlines(),
+        attend=attend,
+        on_lost=lambda _: None,
+    )
+
+
+def bring(subject: HostConnection, data: bytes) -> None:
+    """Bytes arrive, as long as the connection is read."""
+    view = memoryview(data)
+    while view and cast("Stub", subject._transport).reading:
+        room = subject.get_buffer(-1)
+        part = view[: len(room)]
+        room[: len(part)] = part
+        subject.buffer_updated(len(part))
+        view = view[len(part) :]
+
+
+def resumed(subject: HostConnection, **changes: Any) -> None:
+    """HELLO came, and was answered."""
+    subject.start()
+    bring(subject, wire.pack(wire.Hello(DUMP.dump_id, 60_000, 4096, 0)))
+    resume = wire.Resume(0, wire.chain_start(DUMP.dump_id, 60_000), 0, True, 2 << 20, 5, 30)
+    subject.begin(resume._replace(**changes), cast("Taker", Takes()))
 
 
 @pytest.mark.asyncio
@@ -420,35 +447,71 @@ class Takes:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("count", "rests"), [(100, False), (wire.CHUNK_RUNS_MAX, True)])
-async def test_who_gives_much_to_look_through_is_not_read_for_a_moment(
-    monkeypatch: pytest.MonkeyPatch, count: int, rests: bool
-) -> None:
-    stub, host = Stub(), wire.Connection(wire.Role.CLIENT, 0.0)
+async def test_who_gives_much_to_look_through_is_not_read_for_a_moment(count: int, rests: bool) -> None:
+    stub = Stub()
     subject = connection(stub)
-    monkeypatch.setattr(subject, "_attend", lambda *_: asyncio.create_task(asyncio.sleep(3600)))
-
-    def bring(frame: bytes) -> None:
-        while frame:
-            room = subject.get_buffer(-1)
-            part = frame[: len(room)]
-            room[: len(part)] = part
-            subject.buffer_updated(len(part))
-            frame = frame[len(part) :]
-
-    bring(host.send(wire.Hello(DUMP.dump_id, 60_000, 4096, 0), 0.0))
-    resume = wire.Resume(0, wire.chain_start(DUMP.dump_id, 60_000), 0, True, 2 << 20, 5, 30)
-    subject.begin(resume, cast("Taker", Takes()))
-    host.receive_data(bytes(stub.written), 0.0)
-    assert host.next_event() == resume
+    resumed(subject)
     table = wire.pack_runs([Run(PageState.ZERO, 1), Run(PageState.LOST, 1)] * (count // 2))
     chunk = wire.Chunk(0, count, table, wire.chunk_digest(0, count, table, b""), wire.CodecId.STORED, b"")
-    bring(host.send(chunk, 0.0))
+    bring(subject, wire.pack(chunk))
     assert stub.reading is not rests
     subject.hold()
     await asyncio.sleep(2 * len(table) * ingest.REST_S)
     assert not stub.reading, "a host that is held is not read because it has rested"
     subject.release()
     assert stub.reading
+
+
+LONG = wire.pack(wire.Headline(wire.CodecId.STORED, 1 << 20, bytes(32), bytes(1 << 20)))
+
+
+@pytest.mark.asyncio
+async def test_a_long_headline_waits_unread_until_there_is_memory_for_it() -> None:
+    headlines = Headlines(budget_bytes=len(LONG))
+    stubs = Stub(), Stub()
+    first, second = (connection(stub, headlines, f"web{number}") for number, stub in enumerate(stubs))
+    for each in (first, second):
+        resumed(each, headline=False)
+    bring(first, LONG[:100_000])
+    bring(second, LONG[:100_000])
+    assert [stub.reading for stub in stubs] == [True, False]
+    bring(first, LONG[100_000:])
+    assert headlines.held_bytes == len(LONG), "not stored yet"
+    assert [stub.reading for stub in stubs] == [True, False]
+    first.introduced()
+    assert [stub.reading for stub in stubs] == [True, True]
+    bring(second, LONG[4096:])
+    assert second.is_open
+    assert second._wire.state is wire.State.STREAMING
+
+
+@pytest.mark.asyncio
+async def test_memory_for_a_headline_is_free_when_its_connection_ends() -> None:
+    headlines = Headlines()
+    for end in (HostConnection.eof_received, lambda it: it.connection_lost(None), lambda it: it.give_way("x")):
+        subject = connection(stub := Stub(), headlines)
+        resumed(subject, headline=False)
+        bring(subject, LONG[:100_000])
+        assert headlines.held_bytes == len(LONG)
+        end(subject)
+        assert not headlines.held_bytes
+    assert wire.unpack(bytes(stub.written[-len(wire.pack(wire.Error(wire.ErrorCode.STORAGE, "x; come back"))) :])) == (
+        wire.Error(wire.ErrorCode.STORAGE, "x; come back")
+    )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("changes", [{"credit": 0}, {"offset": 60_000, "chunks": 2}])
+async def test_a_chunk_that_is_not_due_is_no_way_around_the_limit(changes: dict[str, int]) -> None:
+    headlines = Headlines()
+    seated, standing = connection(Stub(), headlines, "seated"), connection(Stub(), headlines, "standing")
+    header = b"\x80\x06\0\0" + (1 << 20).to_bytes(4, "big")
+    resumed(seated)
+    bring(seated, header)
+    assert not headlines.held_bytes
+    resumed(standing, **changes)
+    bring(standing, header)
+    assert headlines.held_bytes > 1 << 20
 
 
 @pytest.mark.asyncio
@@ -482,8 +545,8 @@ async def test_a_mistake_of_ours_is_told_and_logged() -> None:
     tasks: list[asyncio.Task[None]] = []
     stub, heard = Stub(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    nobody = Identity(Role.HOST, "web1", "")
-    subject = HostConnection(cast("Visitor", stub), nobody, Ingest(), Stock(), attend=attend, on_lost=lambda _: None)
+    subject = connection(stub)
+    subject._attend = attend
     hello = wire.pack(wire.Hello(bytes(16), 1, 4096, 0))
     subject.get_buffer(-1)[: len(hello)] = hello
     subject.buffer_updated(len(hello))

@@ -57,7 +57,7 @@ class SimulatedCollector:
         storage = Storage(publish_bytes=publish)
         space = SpaceWatch(Space(), lambda: Measure(0 if self.no_room else FREE, FREE))
         nowhere = cast("Any", None)  # run_in_executor of the simulated loop asks for no pool
-        workshop = Workshop(nowhere, nowhere, space, SETTINGS, storage, _receipt_of, space.look)
+        workshop = Workshop(nowhere, nowhere, nowhere, space, SETTINGS, storage, _receipt_of, space.look)
         reception = Reception(
             self.store,
             workshop,

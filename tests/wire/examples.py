@@ -94,7 +94,7 @@ def sender_of(message: Message) -> Role:
 
 
 def reached(
-    state: State, now: float = 0.0, take_buffer: Callable[[int], memoryview] | None = None
+    state: State, now: float = 0.0, take_buffer: Callable[[int], memoryview | None] | None = None
 ) -> dict[Role, Connection]:
     """Both ends of a connection in this state."""
     ends = {role: Connection(role, now, take_buffer) for role in Role}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -267,6 +268,51 @@ def test_fed_and_placed_bytes_may_alternate() -> None:
     end.receive_data(frames[30:], 0.0)
     both = [end.next_event(), end.next_event()]
     assert [bytes(chunk.frame) for chunk in both if isinstance(chunk, Chunk)] == [pack(FIRST), pack(SECOND)]
+
+
+def test_where_there_is_no_memory_for_a_frame_it_is_asked_for_again() -> None:
+    asked: list[int] = []
+    free: list[memoryview] = []
+
+    def take(size: int) -> memoryview | None:
+        asked.append(size)
+        return free.pop() if free else None
+
+    end, frame = reached(State.STREAMING, take_buffer=take)[Role.COLLECTOR], pack(FIRST)
+    end.receive_data(frame[:20], 0.0)
+    assert end.next_event() is None
+    end.receive_data(frame[20:30], 0.0)  # it does no harm
+    assert end.next_event() is None
+    free.append(memoryview(bytearray(len(frame))))
+    assert end.next_event() is None
+    room = end.receive_room()
+    assert len(room) == len(frame) - 30
+    room[:] = frame[30:]
+    end.receive_filled(len(room), 0.0)
+    message = end.next_event()
+    assert isinstance(message, Chunk)
+    assert bytes(message.frame) == frame
+    assert asked == [len(frame)] * 3
+
+
+@pytest.mark.parametrize("end_it", ["fail", "send"])
+def test_the_memory_of_a_frame_is_free_as_soon_as_the_last_word_is_said(end_it: str) -> None:
+    frames: list[weakref.ref[memoryview]] = []
+
+    def take(size: int) -> memoryview:
+        frame = memoryview(bytearray(size))
+        frames.append(weakref.ref(frame))
+        return frame
+
+    end = reached(State.STREAMING, take_buffer=take)[Role.COLLECTOR]
+    end.receive_data(pack(FIRST)[:50], 0.0)
+    assert end.next_event() is None
+    assert frames[-1]() is not None
+    if end_it == "fail":
+        end.fail(RemoteProtocolError("bad-frame", "x"), 0.0)
+    else:
+        end.send(Defer(1), 0.0)
+    assert frames[-1]() is None
 
 
 def test_a_failed_connection_keeps_nothing_and_takes_nothing() -> None:
