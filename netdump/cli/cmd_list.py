@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -95,7 +94,7 @@ def list_all(catalog: Catalog, query: Query, limit: int | None) -> list[DumpReco
     while limit is None or len(found) < limit:
         asked = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit - len(found))
         before = found[-1].id if found else None
-        page = catalog.list(replace(query, limit=asked, before=before))
+        page = catalog.list(query._replace(limit=asked, before=before))
         found += page
         if len(page) < asked:
             break

@@ -12,7 +12,7 @@ from netdump.errors import BusyError, DamagedError
 
 if TYPE_CHECKING:
     from netdump.cli.reading import Source
-    from netdump.store.verify import Report
+    from netdump.store.findings import Report
 
 
 @click.command(

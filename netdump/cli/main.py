@@ -6,7 +6,6 @@ may meet; what that looks like on the terminal, and the exit status, is decided 
 
 from __future__ import annotations
 
-import difflib
 import gc
 import json
 import os
@@ -89,9 +88,13 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that args begin with; of one that there is not, say which are like it."""
-        alike = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
-        if alike and args[0] not in alike:
-            ctx.fail(f"There is no command {args[0]!r}; did you mean {' or '.join(alike)}?")
+        names = self.list_commands(ctx)
+        if args[0] not in names:
+            from difflib import get_close_matches  # noqa: PLC0415 - commands that there are do without
+
+            alike = get_close_matches(args[0], names, n=3)
+            if alike:
+                ctx.fail(f"There is no command {args[0]!r}; did you mean {' or '.join(alike)}?")
         return super().resolve_command(ctx, args)
 
     def make_context(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from netdump.store.dump import Dump
     from netdump.store.files import LocalFile
+    from netdump.store.findings import Report
     from netdump.store.runtables import RunTable
-    from netdump.store.verify import Report
 
 STORE_NAME: Final = "dumps"
 
@@ -111,7 +111,7 @@ class LocalCatalog:
         before = query.before
         while True:
             also = _UNSETTLED if query.state is not None else frozenset[State]()
-            page = self._index.list(replace(query, before=before, limit=_PAGE), also)
+            page = self._index.list(query._replace(before=before, limit=_PAGE), also)
             unlisted.difference_update(row.id for row in page)
             for row in page:
                 record = self._reconciled(row) if row.id in present else None
@@ -232,7 +232,7 @@ class LocalCatalog:
     def _verified(self, whole: str, dump: Dump, report: Report) -> Report:
         """What comes of a report."""
         if report.view is not None and report.ok and report.complete:
-            report = replace(report, remade=_remake(dump))
+            report = report._replace(remade=_remake(dump))
         row = self._index.get(whole)
         if not report.ok:
             self._index.add([gather(self._store, whole)])

@@ -6,23 +6,21 @@ asks a collector over HTTPS. The reading commands and `netdump.remote.fetch` kno
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from netdump.store.findings import Report
     from netdump.store.runtables import RunTable
-    from netdump.store.verify import Report
 
 LIST_LIMIT_MAX: Final = 1000
 """The most dumps that one answer lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """Which dumps to list. None: all.
 
     since: first seen at this time or later, seconds since 1970. drill: only drills, or only what is none. before: only
@@ -37,8 +35,7 @@ class Query:
     limit: int = LIST_LIMIT_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSegment:
+class PlannedSegment(NamedTuple):
     """One segment to fetch.
 
     start, end: image offsets, end exclusive. bytes: of the file. sha256: the digest in its trailer, hexadecimal.
@@ -52,8 +49,7 @@ class PlannedSegment:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class FetchPlan:
+class FetchPlan(NamedTuple):
     """All that is needed to restore a dump: segments in image order that tile the image from 0 to offset.
 
     complete: offset is image_bytes and root is known. root: hexadecimal, None of an incomplete dump.
@@ -126,7 +122,7 @@ class Catalog(Protocol):
 
 def plan_json(plan: FetchPlan) -> JsonObject:
     """The public object of a plan."""
-    return {**asdict(plan), "segments": [asdict(segment) for segment in plan.segments]}
+    return {**plan._asdict(), "segments": [segment._asdict() for segment in plan.segments]}
 
 
 def list_json(records: Sequence[DumpRecord]) -> JsonObject:

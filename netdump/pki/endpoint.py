@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+from typing import NamedTuple
 
 from netdump.errors import BadNameError, ConfigError
 from netdump.pki.names import parse_collector_name, printable
@@ -18,8 +18,7 @@ _URL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A collector's API. host: domain name in lower case, or IP address without brackets. port: 1 to 65,535."""
 
     host: str

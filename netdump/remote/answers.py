@@ -13,9 +13,8 @@ from typing import Final
 from netdump.errors import RemoteError
 from netdump.index.reading import FetchPlan, PlannedSegment
 from netdump.index.record import DumpRecord, parse_record
-from netdump.store.findings import Damage, Finding
+from netdump.store.findings import Damage, Finding, Report
 from netdump.store.layout import is_dump_id, segment_name
-from netdump.store.verify import Report
 from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX
 
 SEGMENT_BYTES_MAX: Final = 1 << 40

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from netdump.pki.bundle import Bundle
     from netdump.pki.channel import Answer
     from netdump.pki.endpoint import Endpoint
+    from netdump.store.findings import Report
     from netdump.store.runtables import RunTable
-    from netdump.store.verify import Report
 
 VERIFY_SECONDS: Final = 6 * 3600.0
 """How long it may read a dump before it answers: 20 TB at 1 GB/s."""

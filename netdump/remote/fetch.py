@@ -16,10 +16,9 @@ import os
 import re
 import threading
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.errors import (
     DamagedError,
@@ -64,8 +63,7 @@ class Transfer(StrEnum):
     PACKED = "packed"
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """What was fetched. bytes: of the file. transferred: bytes that came now over the network, compressed or not."""
 
     path: Path

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.codec import shrink
 from netdump.remote.progress import Follower
@@ -51,8 +50,7 @@ class Compression(StrEnum):
 SUFFIXES: Final = {Format.ELF: ".elf", Format.KDUMP: ".kdump", Format.ZST: ".elf.zst"}
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """What to write. compression: of the pages of a KDUMP."""
 
     format: Format

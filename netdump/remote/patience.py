@@ -6,15 +6,13 @@ Owns the arithmetic. Must not sleep or know clocks: who waits is the caller's.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """tries: in all, 1 or more. first_s: the first pause at most; longest_s: any pause at most."""
 
     tries: int

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from netdump.server.config import Address, Config
     from netdump.server.ratelimit import RateLimit
     from netdump.server.space import SpaceWatch
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 PACKINGS_MAX: Final = max(1, (os.cpu_count() or 1) // 2)
 """Pieces that are compressed for analysts at a time: hosts that crash have the other CPUs."""

@@ -21,13 +21,15 @@ from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError, StoreError
 from netdump.server.seats import CREDIT_FIRST, VAST_BYTES
 from netdump.server.space import Room, SpaceWatch
-from netdump.store import DumpWriter, Durable, verify_chunk, verify_headline
+from netdump.store.intake import verify_chunk, verify_headline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from netdump.server.config import Ingest, Storage
+    from netdump.store.recovery import Durable
+    from netdump.store.writer import DumpWriter
 
 FULL_CHUNK_COST: Final = wire.CHUNK_DATA_MAX + wire.CHUNK_COST_FLOOR
 

@@ -37,9 +37,9 @@ from netdump.server.restorer import Restorer
 from netdump.server.scrub import Scrubber
 from netdump.server.space import Measure, SpaceWatch, measure_of
 from netdump.server.views import Views
-from netdump.store import DumpWriter, Store
 from netdump.store.durable import storage_faults
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 
 if TYPE_CHECKING:
     import socket
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from netdump.server.config import Config
     from netdump.server.notify import Notifier
     from netdump.store.files import Files
+    from netdump.store.writer import DumpWriter
 
 CONFIG_NAME: Final = "config.toml"
 STATUS_NAME: Final = "serve.json"

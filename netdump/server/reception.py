@@ -17,7 +17,7 @@ from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchE
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import Seat, Seats
-from netdump.store import Dump, DumpWriter, Origin, Store
+from netdump.store.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from netdump.server.ingest import HostConnection
     from netdump.server.recorder import Recorder
     from netdump.server.space import Room
+    from netdump.store.dump import Dump
+    from netdump.store.store import Store
+    from netdump.store.writer import DumpWriter
 
 ANSWER_S: Final = 8.0  # of the 10 seconds that a client waits for its answer [W-75]
 SOON_S: Final = 3  # when a dump that is busy now is expected to be free

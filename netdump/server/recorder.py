@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from netdump.index.index import Index
     from netdump.index.record import DumpRecord
     from netdump.server.audit import Audit
-    from netdump.store import Durable, Store
+    from netdump.store.recovery import Durable
+    from netdump.store.store import Store
 
 Result = TypeVar("Result")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.recorder import Recorder
     from netdump.server.views import Views
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 SEGMENT_SLACK_BYTES: Final = 1 << 20  # metadata of the file system for a sparse file
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from netdump.server.api import Desk
-    from netdump.store import RunTable
+    from netdump.store.runtables import RunTable
 
 
 async def read_runs(visit: Visit) -> Response:

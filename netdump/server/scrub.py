@@ -21,8 +21,8 @@ from netdump.errors import DamagedError, NetdumpError
 from netdump.index.gather import is_held
 from netdump.pki import durable
 from netdump.server.config import DAY_S
-from netdump.store import Store
 from netdump.store.sealed import seal, unseal
+from netdump.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.config import Scrub
     from netdump.server.recorder import Recorder
-    from netdump.store import Report
     from netdump.store.files import Files, ReadableFile
+    from netdump.store.findings import Report
 
 NAME: Final = "scrub.json"
 FORMAT: Final = "netdump-scrub/1"

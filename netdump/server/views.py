@@ -15,7 +15,7 @@ from netdump.server.space import Room, SpaceWatch
 if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.recorder import Recorder
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 
 class Views:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.store.files import Files
+    from netdump.store.findings import Report
     from netdump.store.manifest import Manifest
     from netdump.store.origin import Origin
     from netdump.store.recovery import Durable, Recovery
     from netdump.store.runtables import RunTable
     from netdump.store.segment import SegmentInfo, SegmentReader
-    from netdump.store.verify import Report
     from netdump.wire import HeadlineDocument
 
 

@@ -1,12 +1,12 @@
-"""What can be wrong with stored data: one finding, and the error that carries it.
+"""What can be wrong with stored data: one finding, the error that carries it, and the report of a check.
 
 Owns the words for damage. Must not read files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from netdump.errors import DamagedError
 
@@ -29,8 +29,7 @@ class Damage(StrEnum):
     VMCORE = "vmcore"  # the restored image differs from the segments; it can be made again, [S-40]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One piece of damage.
 
     file: name in the dump's folder. position: byte in that file, or None when it is the file as such.
@@ -41,9 +40,50 @@ class Finding:
     position: int | None
     text: str
 
+    def as_json(self) -> dict[str, object]:
+        """For JSON output."""
+        return {"damage": str(self.damage), "file": self.file, "position": self.position, "text": self.text}
+
     def __str__(self) -> str:
         place = self.file if self.position is None else f"{self.file}, byte {self.position}"
         return f"{place}: {self.text} ({self.damage})"
+
+
+class Report(NamedTuple):
+    """What a check found.
+
+    segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX. view: what is
+    wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was.
+    """
+
+    id: str
+    complete: bool
+    segments: int
+    chunks: int
+    image_bytes: int
+    findings: tuple[Finding, ...]
+    more: int = 0
+    view: Finding | None = None
+    remade: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged that could not be made again."""
+        return not self.findings
+
+    def as_json(self) -> dict[str, object]:
+        """For JSON output."""
+        return {
+            "id": self.id,
+            "ok": self.ok,
+            "complete": self.complete,
+            "segments": self.segments,
+            "chunks": self.chunks,
+            "image_bytes": self.image_bytes,
+            "findings": [found.as_json() for found in self.findings],
+            "more": self.more,
+            "vmcore": None if self.view is None else {**self.view.as_json(), "remade": self.remade},
+        }
 
 
 class DamageFoundError(DamagedError):

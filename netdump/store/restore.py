@@ -23,9 +23,8 @@ from __future__ import annotations
 
 from array import array
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from netdump.errors import BusyError
 from netdump.pages import PageState
@@ -49,8 +48,7 @@ _LOCK: Final = ".lock"
 _BLOCK_BYTES: Final = 65536  # of an alias copied at once; a block of zeros stays a hole
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(NamedTuple):
     """A restored image. bytes: its length, which is that of the image if it is complete."""
 
     path: Path
@@ -58,8 +56,7 @@ class Restored:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is to be restored. root: that of the manifest; None: the dump is not complete, take what there is."""
 
     dump_id: bytes

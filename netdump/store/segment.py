@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from netdump.errors import RemoteProtocolError
@@ -47,8 +46,7 @@ _PREFIX_BYTES: Final = 2048  # as much of a frame as holds most run tables
 assert (_HEADER.size, _ENTRY.size, _TRAILER.size) == (SEGMENT_HEADER_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_TRAILER_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
+class SegmentInfo(NamedTuple):
     """A segment as the manifest names it.
 
     start, end: image offsets. sha256: the digest in its trailer.
@@ -66,8 +64,7 @@ class SegmentInfo:
         return segment_name(self.start, self.end)
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A sound segment as a link between chain values. first: number of chunks of the dump before it."""
 
     info: SegmentInfo

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +25,7 @@ from netdump.store.documents import (
     read_origin,
     read_receipt,
 )
-from netdump.store.findings import Damage, DamageFoundError, Finding
+from netdump.store.findings import Damage, DamageFoundError, Finding, Report
 from netdump.store.layout import HEADLINE, MANIFEST, ORIGIN, RECEIPT, VMCORE
 from netdump.store.recovery import follow_manifest, open_segment, recover
 from netdump.store.restore import placed_runs
@@ -46,48 +45,6 @@ FINDINGS_MAX: Final = 1000
 """Findings that a report keeps; the others are only counted."""
 
 _BLOCK_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a check found.
-
-    segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX. view: what is
-    wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was.
-    """
-
-    id: str
-    complete: bool
-    segments: int
-    chunks: int
-    image_bytes: int
-    findings: tuple[Finding, ...]
-    more: int = 0
-    view: Finding | None = None
-    remade: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is damaged that could not be made again."""
-        return not self.findings
-
-    def as_json(self) -> dict[str, object]:
-        """For JSON output."""
-        return {
-            "id": self.id,
-            "ok": self.ok,
-            "complete": self.complete,
-            "segments": self.segments,
-            "chunks": self.chunks,
-            "image_bytes": self.image_bytes,
-            "findings": [_finding_json(found) for found in self.findings],
-            "more": self.more,
-            "vmcore": None if self.view is None else {**_finding_json(self.view), "remade": self.remade},
-        }
-
-
-def _finding_json(found: Finding) -> dict[str, object]:
-    return {"damage": str(found.damage), "file": found.file, "position": found.position, "text": found.text}
 
 
 def verify_dump(

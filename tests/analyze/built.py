@@ -7,14 +7,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from netdump.pages import ExcludeClass, PageState, Run
-from netdump.store import Origin, RunTable, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.origin import Origin
+from netdump.store.runtables import RunTable
 from netdump.testing.sample_dump import received_chunk
 from netdump.wire import HeadlineDocument, chain_link, chain_start, pack_document, pack_runs, root_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from netdump.store import DumpWriter, Store
+    from netdump.store.store import Store
+    from netdump.store.writer import DumpWriter
     from netdump.testing.elf_writer import Core
     from netdump.wire import Chunk
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from netdump.analyze import runspool
 from netdump.analyze.runspool import RunSpool
 from netdump.errors import StorageFaultError
-from netdump.store import RunTable
+from netdump.store.runtables import RunTable
 from netdump.testing.sample_dump import SampleDump
 from netdump.wire import unpack_runs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netdump.pki import sign_receipt
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.index.stored import Sample
 
 if TYPE_CHECKING:

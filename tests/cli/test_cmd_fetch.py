@@ -9,7 +9,7 @@ import pytest
 
 from netdump.codec import expand
 from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError, NotElfError
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.analyze.test_frames import DUMP
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import Sample

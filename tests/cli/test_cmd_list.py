@@ -12,7 +12,7 @@ from netdump.cli.cmd_list import command, list_all, parse_since
 from netdump.errors import ConfigMissingError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.reading import Query
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC, Sample
 

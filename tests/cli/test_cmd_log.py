@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.cli.collector import HALF, fill
 from tests.index.stored import LOG, Sample
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import BadHeadersError, DamagedError, DumpNotFoundError
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.store.totals import Totals
 from tests.analyze.test_frames import DUMP
 from tests.cli.collector import WHOLE, fill

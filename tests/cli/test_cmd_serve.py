@@ -17,7 +17,7 @@ import pytest
 from netdump import wire
 from netdump.errors import AddressError, BusyError, ConfigMissingError
 from netdump.server.config import Address
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.server.conftest import Template, folder, template, web1
 from tests.server.rig import PATIENCE_S, Host, Papers, Rig

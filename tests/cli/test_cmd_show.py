@@ -10,7 +10,7 @@ import pytest
 from netdump.cli.cmd_show import LEAD_LINES, TAIL_LINES, tail
 from netdump.errors import AmbiguousIdError, DumpNotFoundError
 from netdump.pki import init_authority
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC, Sample
 

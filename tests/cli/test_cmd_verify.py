@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from netdump.cli.cmd_verify import show
 from netdump.errors import DamagedError
-from netdump.store import Damage, Finding, Report
+from netdump.store.findings import Damage, Finding, Report
 from tests.cli.collector import HALF, WHOLE, fill
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import StorageFaultError
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump

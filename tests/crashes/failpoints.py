@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.elf_writer import Core, Load, counter_pages
 from tests.e2e.rig import Collector, start, wait_until
 

@@ -18,8 +18,8 @@ from netdump.errors import StorageFaultError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME, Index
 from netdump.index.reading import Query
-from netdump.store import Store
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.store.delivery import Delivery
 

@@ -23,7 +23,8 @@ from netdump.index.index import NAME, Index
 from netdump.index.reading import Query
 from netdump.remote.fetch import fetch
 from netdump.server.collector import _open_catalog
-from netdump.store import Store, verify_chunk, verify_headline
+from netdump.store.intake import verify_chunk, verify_headline
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import ByChance, MemoryFiles
 from netdump.testing.sample_dump import SampleDump

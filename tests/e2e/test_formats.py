@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.pages import ExcludeClass, PageState, Run
-from netdump.store import Origin, Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.origin import Origin
+from netdump.store.store import Store
 from netdump.testing.sample_dump import received_chunk
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filesource import FileSource

@@ -30,7 +30,7 @@ from netdump.server.https import ApiService
 from netdump.server.ranges import UnsatisfiableRangeError, parse_range
 from netdump.server.ratelimit import RateLimit
 from netdump.server.space import SpaceWatch, measure_of
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver
 from tests.fuzz.target import MIB, Target

@@ -12,13 +12,13 @@ from typing import Final
 from netdump.errors import DamagedError, RemoteError, StoreError, UnreachableError
 from netdump.index.runstream import pack_stream, unpack_stream
 from netdump.pki.faults import answered_error
-from netdump.store import RunTable, Store
 from netdump.store.layout import segment_name
 from netdump.store.manifest import Manifest
 from netdump.store.origin import Origin
-from netdump.store.runtables import read_run_tables
+from netdump.store.runtables import RunTable, read_run_tables
 from netdump.store.sealed import canonical, seal
 from netdump.store.segment import SegmentReader
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import CLOCK, deliver

@@ -10,7 +10,7 @@ from netdump import wire
 from netdump.codec import Compressor, decompress
 from netdump.errors import CodecError, RemoteProtocolError
 from netdump.pages import ExcludeClass, PageState, Run
-from netdump.store import verify_chunk, verify_headline
+from netdump.store.intake import verify_chunk, verify_headline
 from netdump.testing.sample_dump import SampleDump
 from tests.fuzz.target import MIB, Target
 from tests.protocol import vector_file

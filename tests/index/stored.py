@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from netdump.pages import ExcludeClass, PageState, Run
-from netdump.store import Origin, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.origin import Origin
 from netdump.testing.sample_dump import received_chunk
 from netdump.wire import (
     Chunk,
@@ -19,7 +20,8 @@ from netdump.wire import (
 )
 
 if TYPE_CHECKING:
-    from netdump.store import DumpWriter, Store
+    from netdump.store.store import Store
+    from netdump.store.writer import DumpWriter
 
 PAGE = 4096
 LOG = b"[    1.0] Linux version 6.1.0\n[   14.6] Kernel panic - not syncing: sysrq triggered crash\n"

@@ -24,9 +24,9 @@ from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME
 from netdump.index.reading import Query
 from netdump.index.record import State
-from netdump.store import Restoration, Store, Wanted
 from netdump.store.files import LocalFiles
-from netdump.store.restore import read_segment
+from netdump.store.restore import Restoration, Wanted, read_segment
+from netdump.store.store import Store
 from tests.index.stored import LOG, PANIC, Sample
 
 if TYPE_CHECKING:

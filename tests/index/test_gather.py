@@ -10,7 +10,7 @@ import pytest
 from netdump.errors import DumpNotFoundError
 from netdump.index.gather import gather, is_held
 from netdump.index.record import DumpRecord, State
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import append_all
 from netdump.wire import HeadlineDocument, pack_document

@@ -21,7 +21,7 @@ from netdump.index.index import NAME, Index
 from netdump.index.reading import Query
 from netdump.index.rebuild import SERVE_LOCK_NAME, reindex, set_aside
 from netdump.index.record import State, was_unreadable
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.index.stored import Sample
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from netdump.errors import BusyError, DamagedError, NetdumpError, RemoteError, UnreachableError
 from netdump.index import runstream
 from netdump.index.runstream import pack_stream, unpack_stream
-from netdump.store import RunTable
+from netdump.store.runtables import RunTable
 from netdump.testing.sample_dump import SampleDump
 
 if TYPE_CHECKING:

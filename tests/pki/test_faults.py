@@ -20,7 +20,7 @@ from netdump.errors import (
     UnreachableError,
 )
 from netdump.pki.faults import MESSAGE_CHARS_MAX, answered_error, connection_error
-from netdump.store import DamageFoundError
+from netdump.store.findings import DamageFoundError
 
 URL = "https://localhost:7462"
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.store import Damage, Store
+from netdump.store.findings import Damage
 from netdump.store.recovery import follow_manifest, recover
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from tests.protocol.generate_store import FOLDER, SUFFIX, generate
 from tests.protocol.vector_file import Vector, parse

@@ -11,7 +11,7 @@ import pytest
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME, Index
 from netdump.pki import Authority, Role, init_authority
-from netdump.store import Store
+from netdump.store.store import Store
 from tests.pki.papers import enrolled
 from tests.remote.fake_api import FakeApi
 

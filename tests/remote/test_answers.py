@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from netdump.errors import RemoteError
 from netdump.index.reading import FetchPlan, PlannedSegment, plan_json
 from netdump.remote.answers import parse_list, parse_plan, parse_report
-from netdump.store import Damage, Finding, Report
+from netdump.store.findings import Damage, Finding, Report
 from netdump.store.layout import segment_name
 
 SEGMENTS = tuple(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from netdump.index.catalog import LocalCatalog
     from netdump.pki import Bundle
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 
 def client_of(bundle: Bundle, waits: list[float] | None = None) -> ApiClient:

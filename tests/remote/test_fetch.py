@@ -34,7 +34,7 @@ from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Fetched, Transfer, default_name, fetch
 from netdump.remote.patience import Patience
 from netdump.remote.staging import SUFFIX
-from netdump.store import Restoration
+from netdump.store.restore import Restoration
 from netdump.testing.fault_proxy import FaultProxy, Faults
 from tests.index.stored import Sample
 from tests.index.test_record import FULL
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from netdump.index.catalog import LocalCatalog
     from netdump.index.reading import Catalog, FetchPlan
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 QUICK = Patience(tries=4, first_s=0.001, longest_s=0.001)
 
@@ -225,11 +225,11 @@ def test_damage_that_stays_is_told_and_leaves_no_file(
 
 def test_a_sound_segment_must_be_the_one_of_the_plan(store: Store, catalog: LocalCatalog, target: Path) -> None:
     plan = catalog.plan(Sample().store(store))
-    wrong = replace(plan.segments[1], sha256="0" * 64)
+    wrong = plan.segments[1]._replace(sha256="0" * 64)
 
     class Confused(Flaky):
         def plan(self, dump_id: str) -> FetchPlan:
-            return replace(plan, segments=(plan.segments[0], wrong, *plan.segments[2:]))
+            return plan._replace(segments=(plan.segments[0], wrong, *plan.segments[2:]))
 
     with pytest.raises(DamagedError, match="not the segment of the plan"):
         get(Confused(catalog, lambda pieces, name, offset: pieces), plan.id, target)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.index.catalog import LocalCatalog
-    from netdump.store import Store
+    from netdump.store.store import Store
 
 KDUMP = Output(Format.KDUMP)
 ZST = Output(Format.ZST)

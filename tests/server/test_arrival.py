@@ -20,8 +20,9 @@ from netdump.pages import ExcludeClass, PageState, Run
 from netdump.server.arrival import Arrival, Ending, Workshop
 from netdump.server.config import Ingest, Space, Storage
 from netdump.server.space import Measure, SpaceWatch
-from netdump.store import DumpWriter, Durable, Store, verify_headline
 from netdump.store.files import LocalFiles
+from netdump.store.intake import verify_headline
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump, received_chunk
 from tests.server.rig import headline_of
@@ -29,6 +30,9 @@ from tests.server.rig import headline_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
+
+    from netdump.store.recovery import Durable
+    from netdump.store.writer import DumpWriter
 
 MIB = 1 << 20
 PLENTY = Measure(1 << 40, 1 << 41)

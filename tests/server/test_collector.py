@@ -27,7 +27,8 @@ from netdump.index.index import NAME, Index
 from netdump.index.record import State
 from netdump.server.collector import STATUS_NAME, Collector, Surroundings
 from netdump.server.config import build
-from netdump.store import Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 

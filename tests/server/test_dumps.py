@@ -17,7 +17,8 @@ from netdump.errors import BusyError
 from netdump.index.catalog import LocalCatalog
 from netdump.pki import check_receipt
 from netdump.server.https import ApiService
-from netdump.store import Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import PATIENCE_S, Desk, Host, Papers, Rig
 

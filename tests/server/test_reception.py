@@ -16,8 +16,8 @@ from netdump.server.config import DAY_S
 from netdump.server.reception import ANSWER_S, QUEUE_S
 from netdump.server.seats import CREDIT_FIRST
 from netdump.server.space import Measure
-from netdump.store import DumpWriter, Origin, Store
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import MIB, PATIENCE_S, Desk, Host, Papers, Rig
@@ -25,6 +25,9 @@ from tests.server.rig import MIB, PATIENCE_S, Desk, Host, Papers, Rig
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from netdump.store.origin import Origin
+    from netdump.store.writer import DumpWriter
 
 DUMP = SampleDump(seed=41, image_bytes=400_000, chunk_bytes=16_384)
 OTHER = SampleDump(seed=42, image_bytes=50_000)

@@ -16,7 +16,9 @@ from netdump.index.record import DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage
 from netdump.server.recorder import Recorder
-from netdump.store import Durable, Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.recovery import Durable
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 

@@ -14,8 +14,10 @@ from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.space import Measure, SpaceWatch
 from netdump.server.views import Views
-from netdump.store import Dump, Store, verify_chunk
+from netdump.store.dump import Dump
 from netdump.store.files import LocalFiles
+from netdump.store.intake import verify_chunk
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import MIB, PATIENCE_S, Desk, Events, Host, Papers, Rig

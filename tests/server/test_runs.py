@@ -9,7 +9,7 @@ import pytest
 from netdump.errors import BusyError, NetdumpError
 from netdump.index import runstream
 from netdump.index.runstream import unpack_stream
-from netdump.store import RunTable
+from netdump.store.runtables import RunTable
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Papers, Rig
 from tests.server.test_dumps import store

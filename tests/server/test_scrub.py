@@ -10,8 +10,8 @@ import pytest
 
 from netdump.server.config import DAY_S, Scrub
 from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
-from netdump.store import Store
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver

@@ -13,7 +13,8 @@ from netdump.server.config import Space
 from netdump.server.recorder import Recorder
 from netdump.server.space import Measure, Room, SpaceWatch
 from netdump.server.views import Views
-from netdump.store import Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import MIB, Events, Host, Papers, Rig
 

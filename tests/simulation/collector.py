@@ -16,8 +16,8 @@ from netdump.server.ingest import IngestService
 from netdump.server.reception import Reception
 from netdump.server.space import Measure, SpaceWatch
 from netdump.server.stock import Stock
-from netdump.store import DumpWriter, Durable, Store
 from netdump.store.sealed import seal
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from tests.simulation.loop import SimulatedLoop
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netdump.server.arrival import Arrival
+    from netdump.store.recovery import Durable
+    from netdump.store.writer import DumpWriter
     from netdump.testing.memory_files import MemoryFiles
     from tests.simulation.network import Cable
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Final
 from netdump import wire
 from netdump.errors import NetdumpError
 from netdump.pages import PageState
-from netdump.store import Store
 from netdump.store.layout import SEGMENTS, segment_range
 from netdump.store.restore import placed_runs
 from netdump.store.segment import SegmentReader
+from netdump.store.store import Store
 from netdump.testing.faulty_files import Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.wire import CREDIT_MIN

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.store import Dump, DumpWriter, Durable, Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.recovery import Durable
+from netdump.store.store import Store
 from netdump.wire import chain_link, chain_start, root_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.store.dump import Dump
     from netdump.store.files import Files
+    from netdump.store.writer import DumpWriter
     from netdump.testing.sample_dump import SampleDump
     from netdump.wire import Chunk
 

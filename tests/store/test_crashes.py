@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from netdump.errors import BusyError, StorageFaultError
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
@@ -137,7 +137,8 @@ def test_no_space_from_any_operation_on() -> None:
 DELIVER = """
 import sys
 from pathlib import Path
-from netdump.store import Store, verify_chunk
+from netdump.store.intake import verify_chunk
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 sample = SampleDump(seed=5, image_bytes=400_000, chunk_bytes=9_000)
 with Store(Path(sys.argv[1])).open_writer(sample.origin) as writer:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.errors import DumpNotFoundError
-from netdump.store import Damage, DamageFoundError, Manifest, Store
 from netdump.store.documents import (
     check_receipt,
     find_origin,
@@ -18,11 +18,16 @@ from netdump.store.documents import (
     read_origin,
     read_receipt,
 )
+from netdump.store.findings import Damage, DamageFoundError
 from netdump.store.sealed import seal
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver
 from netdump.wire import HEADLINE_RAW_MAX, RECEIPT_MAX
+
+if TYPE_CHECKING:
+    from netdump.store.manifest import Manifest
 
 SAMPLE = SampleDump()
 ORIGIN = SAMPLE.origin

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StorageFaultError
-from netdump.store import Dump, Store
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
@@ -17,6 +17,8 @@ from netdump.testing.store_contract import append_all, deliver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from netdump.store.dump import Dump
 
 SAMPLE = SampleDump()
 ID = SAMPLE.origin.id

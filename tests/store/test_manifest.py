@@ -11,9 +11,10 @@ import pytest
 
 from netdump.errors import StoreError
 from netdump.pages import ExcludeClass
-from netdump.store import Manifest, Store
 from netdump.store.findings import Damage, DamageFoundError
+from netdump.store.manifest import Manifest
 from netdump.store.sealed import seal
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import CLOCK, deliver

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.store import Damage, DamageFoundError, Durable, SegmentInfo, Store
-from netdump.store.recovery import follow_manifest, longest_run, open_segment, recover
-from netdump.store.segment import Link
+from netdump.store.findings import Damage, DamageFoundError
+from netdump.store.recovery import Durable, follow_manifest, longest_run, open_segment, recover
+from netdump.store.segment import Link, SegmentInfo
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump

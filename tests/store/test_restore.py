@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from netdump.errors import BusyError, StorageFaultError
 from netdump.pages import PageState, Run
-from netdump.store import DamageFoundError, Restoration, Restored, SegmentReader, Store, Wanted, read_segment, restore
-from netdump.store.restore import placed_runs
+from netdump.store.findings import DamageFoundError
+from netdump.store.restore import Restoration, Restored, Wanted, placed_runs, read_segment, restore
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump, received_chunk
 from netdump.testing.store_contract import append_all, deliver
@@ -25,6 +26,8 @@ from netdump.wire import Chunk, chain_link, chain_start, root_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from netdump.store.segment import SegmentReader
 
 SAMPLE = SampleDump(seed=6, image_bytes=300_000)
 WANTED = Wanted(SAMPLE.dump_id, len(SAMPLE.image), SAMPLE.root)
@@ -156,7 +159,7 @@ def test_an_alias_of_an_alias_of_everything(tmp_path: Path) -> None:
 
 
 def test_what_is_not_complete(tmp_path: Path, paths: list[Path]) -> None:
-    wanted = replace(WANTED, root=None)
+    wanted = WANTED._replace(root=None)
     restored = restore(opened(paths[:3]), tmp_path / "image", wanted)
     assert restored == Restored(tmp_path / "image.incomplete", int(paths[2].name[17:33], 16), complete=False)
     assert restored.path.read_bytes() == SAMPLE.image[: restored.bytes]
@@ -186,11 +189,11 @@ def test_a_missing_segment(tmp_path: Path, paths: list[Path]) -> None:
 
 
 def test_another_root(tmp_path: Path, paths: list[Path]) -> None:
-    assert "root" in str(failing(tmp_path, opened(paths), replace(WANTED, root=bytes(32))))
+    assert "root" in str(failing(tmp_path, opened(paths), WANTED._replace(root=bytes(32))))
 
 
 def test_segments_beyond_the_image(tmp_path: Path, paths: list[Path]) -> None:
-    assert "beyond the image" in str(failing(tmp_path, opened(paths), replace(WANTED, image_bytes=1000)))
+    assert "beyond the image" in str(failing(tmp_path, opened(paths), WANTED._replace(image_bytes=1000)))
 
 
 def test_a_damaged_chunk(tmp_path: Path, paths: list[Path]) -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from netdump.errors import DamagedError
 from netdump.pages import PageState, Run
-from netdump.store import Damage, DamageFoundError, RunTable, Store, verify_chunk
+from netdump.store.findings import Damage, DamageFoundError
+from netdump.store.intake import verify_chunk
+from netdump.store.runtables import RunTable
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump, received_chunk
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -272,4 +271,4 @@ def test_a_file_that_is_not_sound_is_closed() -> None:
 
 def test_an_info_is_plain_data() -> None:
     info = read(NAME, DATA).info
-    assert replace(info, end=info.end) == info
+    assert info._replace(end=info.end) == info

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from netdump.errors import BusyError, DamagedError, StorageFaultError
-from netdump.store import Store
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump

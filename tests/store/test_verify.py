@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.pages import PageState, Run
-from netdump.store import Damage, Finding, Report, Store
+from netdump.store.findings import Damage, Finding, Report
+from netdump.store.store import Store
 from netdump.store.verify import FINDINGS_MAX
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles

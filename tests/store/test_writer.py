@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import DamagedError, StorageFaultError
-from netdump.store import Store
+from netdump.store.store import Store
 from netdump.store.writer import RESTED_S
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.memory_files import MemoryFiles
@@ -20,7 +20,7 @@ from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import append_all, deliver
 
 if TYPE_CHECKING:
-    from netdump.store import DumpWriter
+    from netdump.store.writer import DumpWriter
 
 SAMPLE = SampleDump()
 ID = SAMPLE.origin.id

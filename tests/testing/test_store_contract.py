@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import BusyError, OwnerError, RemoteProtocolError, StoreError
-from netdump.store import DumpWriter, Store
+from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.store_contract import CLOCK, StoreContract
 from netdump.wire import root_digest
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from netdump.store import Durable, Manifest, Origin
+    from netdump.store.manifest import Manifest
+    from netdump.store.origin import Origin
+    from netdump.store.recovery import Durable
+    from netdump.store.writer import DumpWriter
 
 
 class Defective(StoreContract):
