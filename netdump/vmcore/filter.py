@@ -40,13 +40,25 @@ if TYPE_CHECKING:
 LEVEL_ALL: Final = 31
 """The dump level at which all that can be left out is."""
 
-_RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,))) + b"+" for exclude in ExcludeClass))
+# A byte that must be there in front lets re pass over an alternative without trying it, and runs are never given back.
+_RUNS: Final = re.compile(b"|".join(re.escape(bytes((exclude,)) * 2) + b"*+" for exclude in ExcludeClass))
 _CLASSES: Final = tuple(ExcludeClass)
 _FEW_RUNS: Final = 48  # up to here adding them up is faster than counting all pages of a slab
-# Made once: on a large machine most runs are a few pages long, and there are millions.
-_SHORT_RUNS: Final = {bytes((exclude,)) * pages: (exclude, pages) for exclude in ExcludeClass for pages in range(1, 17)}
 _LONG_RUN: Final = 32  # mean pages of the runs of a slab
 _LOOKS: Final = 256
+
+
+class _Answers(dict[bytes, tuple[ExcludeClass, int]]):
+    """(class, pages) of a run of classes."""
+
+    def __missing__(self, run: bytes) -> tuple[ExcludeClass, int]:
+        return _CLASSES[run[0]], len(run)
+
+
+# Made once: on a large machine most runs are a few pages long, and there are millions.
+_ANSWERS: Final = _Answers(
+    {bytes((exclude,)) * pages: (exclude, pages) for exclude in ExcludeClass for pages in range(1, 17)}
+)
 
 
 def open_filter(
@@ -134,7 +146,7 @@ class PageFilter:
             self._add_range(pfn, pfn + pages)
         if len(runs) * _LONG_RUN < pages:  # looking one up hashes all its bytes
             return [(_CLASSES[run[0]], len(run)) for run in runs]
-        return [_SHORT_RUNS.get(run) or (_CLASSES[run[0]], len(run)) for run in runs]
+        return list(map(_ANSWERS.__getitem__, runs))
 
     def _believed(
         self, walk: FrameWalk, pfn: int, pages: int, new: list[tuple[int, int]]
