@@ -130,6 +130,10 @@ class AddressSpace:
 
     def translate(self, vaddr: int, wanted: int = 1) -> tuple[int, int] | None:
         """Physical address, and for how many bytes on it holds (wanted at most). None: not mapped."""
+        part = vaddr >> self._large_shift
+        shift = self._large.get(part)
+        if shift is not None and vaddr + wanted <= part + 1 << self._large_shift:
+            return vaddr + shift, wanted
         found = self._walk(vaddr)
         if found is None:
             return None

@@ -145,9 +145,10 @@ def _mapping(vaddr: int, paddr: int) -> tuple[int, int]:
 
 def _iter_witnesses(classes: bytearray, start: int, end: int) -> Iterator[int]:
     """Pages of a stretch to be asked, some of each class; not at powers of 2 alone, where blocks begin."""
+    present = [exclude for exclude in _CLASSES if classes.find(exclude, start, end) >= 0]
     asked = set()
     for part in range(_LOOKS):
-        for exclude in _CLASSES:
+        for exclude in present:
             page = classes.find(exclude, start + (end - start) * part // _LOOKS + part, end)
             if page >= 0 and page not in asked:
                 asked.add(page)
