@@ -62,11 +62,12 @@ class Access(Enum):
 class Desk:
     """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it.
 
-    strangers: the audit for what fails before it is known who asks. packers: those that are idle.
+    opened: the catalog; raises BusyError while it is not there yet. strangers: the audit for what fails before it is
+    known who asks. packers: those that are idle.
     """
 
     authority: Authority
-    catalog: LocalCatalog
+    opened: Callable[[], LocalCatalog]
     store: Store
     config: Config
     space: SpaceWatch
@@ -78,6 +79,11 @@ class Desk:
     packings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PACKINGS_MAX))
     packers: list[Packer] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def catalog(self) -> LocalCatalog:
+        """What dumps are read through. Raises BusyError while it is not there yet."""
+        return self.opened()
 
     def keep_on(self, offset: int) -> None:  # noqa: ARG002  # a progress callback
         """Called by long work in threads: raises BusyError once the collector stops."""

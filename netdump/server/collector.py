@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -16,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
-from netdump.errors import BusyError, IndexFaultError, NotACollectorError, ServeError, StorageFaultError
-from netdump.index.catalog import STORE_NAME, LocalCatalog
+from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
+from netdump.index.catalog import STORE_NAME
 from netdump.index.reading import LIST_LIMIT_MAX, Query
-from netdump.index.rebuild import SERVE_LOCK_NAME, set_aside
+from netdump.index.rebuild import SERVE_LOCK_NAME
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
@@ -29,6 +30,7 @@ from netdump.server.arrival import Workshop
 from netdump.server.audit import Rationed
 from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
+from netdump.server.latecatalog import LateCatalog
 from netdump.server.listener import Gate, GateLimits, Listener, address_of, bind
 from netdump.server.ratelimit import RateLimit
 from netdump.server.reception import Reception
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from netdump.index.catalog import LocalCatalog
     from netdump.server.audit import Audit
     from netdump.server.config import Config
     from netdump.server.notify import Notifier
@@ -114,8 +117,9 @@ class Collector:
         authority = Authority.load(directory)
         store = Store(directory / STORE_NAME, self._around.files)
         await asyncio.to_thread(store.empty_trash)
-        catalog = await asyncio.to_thread(_open_catalog, directory, audit)
-        self._closing.callback(catalog.close)
+        catalog = LateCatalog(directory, audit)
+        self._closing.push_async_callback(catalog.close)
+        await asyncio.to_thread(catalog.open)
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
         recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit, catalog.mend)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
@@ -126,9 +130,22 @@ class Collector:
         self._closing.push_async_callback(scrubber.close)
         workshop = self._workshop(space, views)
         ingest = self._ingest_service(authority, store, workshop, recorder, restorer)
-        desk = Desk(
+        desk = self._desk(authority, store, space, catalog.get)
+        endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
+        api = ApiService(build_app(desk, endpoints), config.api)
+        self._closing.push_async_callback(api.close)
+        self._closing.callback(desk.stopping.set)
+        self._closing.push_async_callback(ingest.close)
+        await self._listen(ingest, api)
+        await catalog.begin(functools.partial(self._begin, catalog, restorer, scrubber))
+        self._closing.push_async_callback(catalog.stop_trying)
+        self._write_status()
+
+    def _desk(self, authority: Authority, store: Store, space: SpaceWatch, opened: Callable[[], LocalCatalog]) -> Desk:
+        config, audit = self._config, self._around.audit
+        return Desk(
             authority=authority,
-            catalog=catalog,
+            opened=opened,
             store=store,
             config=config,
             space=space,
@@ -142,18 +159,14 @@ class Collector:
             ),
             verifications=asyncio.Semaphore(config.api.verifications),
         )
-        endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
-        api = ApiService(build_app(desk, endpoints), config.api)
-        self._closing.push_async_callback(api.close)
-        self._closing.callback(desk.stopping.set)
-        self._closing.push_async_callback(ingest.close)
-        await self._listen(ingest, api)
-        if config.store.keep_vmcore:
-            for dump_id in await asyncio.to_thread(_without_vmcore, catalog):
+
+    async def _begin(self, catalog: LateCatalog, restorer: Restorer, scrubber: Scrubber) -> None:
+        """Do what needs the index."""
+        if self._config.store.keep_vmcore:
+            for dump_id in await asyncio.to_thread(_without_vmcore, catalog.get()):
                 restorer.add(dump_id)
-        if config.scrub.enabled:
+        if self._config.scrub.enabled:
             scrubber.start()
-        self._write_status()
 
     def _scrubber(self, recorder: Recorder, restorer: Restorer) -> Scrubber:
         config, loop = self._config, asyncio.get_running_loop()
@@ -277,31 +290,6 @@ class Collector:
         except OSError as error:
             raise StorageFaultError(f"{path} cannot be written: {error.strerror}") from error
         self._closing.callback(path.unlink, missing_ok=True)
-
-
-def _open_catalog(directory: Path, audit: Audit) -> LocalCatalog:
-    """The catalog, its index brought up to date. A damaged index is set aside: it is a view [S-05].
-
-    Raises StoreError.
-    """
-    try:
-        return _fresh_catalog(directory, audit)
-    except IndexFaultError as error:
-        if not error.damaged:
-            raise
-        aside = set_aside(directory)
-        audit("index-rebuilt", reason=str(error), damaged=aside.name)
-    return _fresh_catalog(directory, audit)
-
-
-def _fresh_catalog(directory: Path, audit: Audit) -> LocalCatalog:
-    catalog = LocalCatalog(directory, lambda reason, done: audit("index-mended", reason=reason, done=done))
-    try:
-        catalog.refresh()
-    except BaseException:
-        catalog.close()
-        raise
-    return catalog
 
 
 def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:

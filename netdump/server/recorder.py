@@ -47,10 +47,17 @@ class Recorder:
     """The collector's hand on the index. Methods may be called from any thread unless they say otherwise."""
 
     def __init__(
-        self, index: Index, store: Store, audit: Audit, mend: Callable[[str], None] = lambda _reason: None
+        self,
+        opened: Callable[[], Index],
+        store: Store,
+        audit: Audit,
+        mend: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """mend: called, in the thread that found it, with what is wrong with a damaged index, to be used again then."""
-        self._index = index
+        """opened: the index; raises BusyError while it is not there.
+
+        mend: called, in the thread that found it, with what is wrong with a damaged index, to be used again then.
+        """
+        self._opened = opened
         self._store = store
         self._audit = audit
         self._mend = mend
@@ -59,6 +66,10 @@ class Recorder:
         self._refreshes: dict[str, Future[None]] = {}  # that have not begun
         self._progress: dict[str, _Progress] = {}  # that is not written yet
         self._until = math.inf
+
+    @property
+    def _index(self) -> Index:
+        return self._opened()
 
     def usage(self, host: str, now: int) -> Usage:
         """What a host has here. Blocks. now: seconds since 1970.
@@ -79,23 +90,22 @@ class Recorder:
             before = page[-1].id
 
     def restored(self) -> list[str]:
-        """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks."""
+        """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks. Raises StoreError."""
+        return self._sound(self._restored)
+
+    def _restored(self) -> list[str]:
         found: list[str] = []
         before: str | None = None
-        try:
-            while True:
-                page = self._sound(self._index.list, Query(state=State.COMPLETE, before=before))
-                found += [record.id for record in page if record.vmcore]
-                if len(page) < LIST_LIMIT_MAX:
-                    return found[::-1]
-                before = page[-1].id
-        except StoreError as error:
-            self._audit("index-failed", reason=str(error))
-            return found[::-1]
+        while True:
+            page = self._index.list(Query(state=State.COMPLETE, before=before))
+            found += [record.id for record in page if record.vmcore]
+            if len(page) < LIST_LIMIT_MAX:
+                return found[::-1]
+            before = page[-1].id
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
-        record = self._sound(self._index.get, dump_id)
+        record = self._sound(lambda: self._index.get(dump_id))
         return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
@@ -187,15 +197,15 @@ class Recorder:
             self._audit("index-failed", reason="the index does not answer: another process has it locked, or the disk")
         return otherwise
 
-    def _sound(self, work: Callable[..., Result], *arguments: object) -> Result:
+    def _sound(self, work: Callable[[], Result]) -> Result:
         """Do something with the index; if it is found damaged, have that mended and do it again. Raises StoreError."""
         try:
-            return work(*arguments)
+            return work()
         except IndexFaultError as error:
             if not error.damaged:
                 raise
             self._mend(str(error))
-        return work(*arguments)
+        return work()
 
     def _submit(self, work: Callable[[], None], *, settled_later: bool = False) -> Future[None]:
         """settled_later: the store says the same at the next start, so a collector that stops need not wait for it."""

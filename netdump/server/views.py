@@ -6,8 +6,9 @@ Owns which of them goes next. Makes none: restorer.py does.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import DumpNotFoundError, StoreError
 from netdump.server.space import Room, SpaceWatch
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.recorder import Recorder
     from netdump.store.store import Store
+
+AGAIN_S: Final = 30.0  # before an index that could not say which there are is asked again
 
 
 class Views:
@@ -28,6 +31,7 @@ class Views:
         self._audit = audit
         self._guard = threading.Lock()
         self._oldest_first: deque[str] | None = None  # None: nobody was ever short of space
+        self._again = 0.0  # when the index may be asked, of time.monotonic
 
     def made(self, dump_id: str) -> None:
         """There is one more."""
@@ -44,16 +48,30 @@ class Views:
         if room is Room.PLENTY:
             return room
         with self._guard:  # one at a time, so that nobody gives up more than is needed
+            while (room := self._space.look()) is not Room.PLENTY and (dump_id := self._next()) is not None:
+                self._give_up(dump_id)
+        return room
+
+    def _next(self) -> str | None:
+        """The oldest one that may go; None: there is none, or the index cannot say now."""
+        if time.monotonic() < self._again:
+            return None
+        try:
             if self._oldest_first is None:
                 self._oldest_first = deque(self._recorder.restored())
-            while (room := self._space.look()) is not Room.PLENTY and self._oldest_first:
-                self._give_up(self._oldest_first.popleft())
-        return room
+            while self._oldest_first:
+                is_complete = self._recorder.is_complete(self._oldest_first[0])
+                dump_id = self._oldest_first.popleft()
+                if is_complete:  # of a dump that is damaged since, its view may be the best there is
+                    return dump_id
+        except StoreError as error:
+            # Whoever waits for room meanwhile is not to wait for an index that is locked, too.
+            self._again = time.monotonic() + AGAIN_S
+            self._audit("index-failed", reason=str(error))
+        return None
 
     def _give_up(self, dump_id: str) -> None:
         try:
-            if not self._recorder.is_complete(dump_id):
-                return  # of a dump that is damaged since, its view may be the best there is
             dump = self._store.dump(dump_id)
             if dump.vmcore_path is None:
                 return

@@ -22,7 +22,7 @@ from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME, Index
 from netdump.index.reading import Query
 from netdump.remote.fetch import fetch
-from netdump.server.collector import _open_catalog
+from netdump.server.latecatalog import open_catalog
 from netdump.store.intake import verify_chunk, verify_headline
 from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
@@ -287,7 +287,7 @@ def look_at_index(place: Place, bit: int) -> bool:
         found = _index_complains(folder, expected)
         events: list[str] = []
         try:
-            with _open_catalog(folder, lambda event, **fields: events.append(event)) as catalog:
+            with open_catalog(folder, lambda event, **fields: events.append(event)) as catalog:
                 _assert_lists(catalog, expected)
         except IndexFaultError as error:
             assert "reindex" in str(error)  # noqa: PT017  # taken for another program's, or of a newer version

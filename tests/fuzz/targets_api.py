@@ -111,7 +111,7 @@ class _Office:
         config, folder = Config(), office().folder
         desk = Desk(
             authority=Authority.load(folder),
-            catalog=catalog,
+            opened=lambda: catalog,
             store=store,
             config=config,
             space=SpaceWatch(config.space, measure_of(folder)),

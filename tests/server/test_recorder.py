@@ -39,7 +39,7 @@ def row(folder: Path, dump: SampleDump = DUMP) -> DumpRecord:
 @pytest.fixture
 def recorder(folder: Path) -> Iterator[Recorder]:
     with Index.open(folder / NAME) as index:
-        recorder = Recorder(index, Store(folder / "dumps"), Events())
+        recorder = Recorder(lambda: index, Store(folder / "dumps"), Events())
         yield recorder
         recorder.close()
 

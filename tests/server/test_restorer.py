@@ -140,7 +140,7 @@ async def test_a_dump_that_was_deleted_meanwhile_is_no_trouble(folder: Path) -> 
     events = Events()
     store = Store(folder / "dumps")
     with Index.open(folder / NAME) as index:
-        recorder = Recorder(index, store, events)
+        recorder = Recorder(lambda: index, store, events)
         restorer = restorer_of(store, recorder, events)
         await restorer.idle()
         restorer.add("0" * 32)
@@ -157,7 +157,7 @@ async def test_a_fault_of_the_disk_is_told_and_not_repeated(folder: Path) -> Non
     store = Store(folder / "dumps", files)
     deliver(store)
     with Index.open(folder / NAME) as index:
-        recorder = Recorder(index, Store(folder / "dumps"), events)
+        recorder = Recorder(lambda: index, Store(folder / "dumps"), events)
         restorer = restorer_of(store, recorder, events)
         files.fill_up()
         restorer.add(DUMP.origin.id)
@@ -190,7 +190,7 @@ async def test_a_mistake_with_one_dump_is_not_for_the_others_to_pay(
     told: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     with Index.open(folder / NAME) as index:
-        recorder = Recorder(index, store, events)
+        recorder = Recorder(lambda: index, store, events)
         restorer = restorer_of(store, recorder, events)
         for dump in (DUMP, other):
             restorer.add(dump.origin.id)
@@ -220,7 +220,7 @@ async def test_one_that_is_half_done_gives_way_to_dumps(folder: Path) -> None:
 
     space = SpaceWatch(Space(admit_free_bytes=64 * MIB, check_s=300), measure)
     with Index.open(folder / NAME) as index:
-        recorder = Recorder(index, store, events)
+        recorder = Recorder(lambda: index, store, events)
         restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
         restorer.add(DUMP.origin.id)
         assert "ran short" in str(await asyncio.to_thread(events.wait, "restore-waits"))

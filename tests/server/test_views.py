@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump import wire
+from netdump.errors import BusyError
 from netdump.index.index import NAME, Index
 from netdump.index.record import State
 from netdump.server.config import Space
@@ -50,7 +51,7 @@ class Bench:
         self.store = Store(folder / "dumps")
         self.disk = Disk(folder, 1 << 40)
         self.space = SpaceWatch(Space(**SPACE), self.disk)
-        self.recorder = Recorder(index, self.store, self.events)
+        self.recorder = Recorder(lambda: index, self.store, self.events)
         self.views = Views(self.store, self.space, self.recorder, self.events)
 
     def make(self, dump: SampleDump) -> None:
@@ -119,6 +120,25 @@ def test_one_that_is_gone_already(bench: Bench) -> None:
     bench.disk.free_bytes = 0
     bench.views.room()
     assert [event["dump"] for event in bench.events.all("vmcore-dropped")] == [DUMPS[2].origin.id]
+
+
+def test_an_index_that_is_locked_for_a_while_costs_no_view_its_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise BusyError("the index is locked")
+
+    bench.disk.free_bytes = 350 * MIB  # 50 with all three
+    for method in ("list", "get"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, method, locked)
+            assert bench.views.room() is Room.LOW
+            assert bench.views.room() is Room.LOW
+        assert bench.views.room() is Room.LOW, "it is not asked again at once"
+        bench.views._again = 0.0
+    assert len(bench.events.all("index-failed")) == 2
+    assert bench.views.room() is Room.PLENTY
+    assert bench.left() == DUMPS[1:]
 
 
 def test_a_view_never_costs_another_hosts_dump(folder: Path, web1: Papers, web2: Papers) -> None:

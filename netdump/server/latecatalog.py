@@ -1,0 +1,129 @@
+"""The catalog of a collector, which may not be there yet when the collector starts.
+
+Owns when the index is opened and what is said of that. A dump must not be lost because some other process has the index
+locked: hosts are served without it, as when it is locked later, and whoever needs it is told to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from netdump.errors import BusyError, IndexFaultError, StoreError
+from netdump.index.catalog import LocalCatalog
+from netdump.index.rebuild import set_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from netdump.index.index import Index
+    from netdump.server.audit import Audit
+
+RETRY_S: Final = 5.0
+
+
+class LateCatalog:
+    """Over a collector's folder. Methods may be called from any thread, unless they say otherwise."""
+
+    def __init__(self, directory: Path, audit: Audit) -> None:
+        self._directory = directory
+        self._audit = audit
+        self._catalog: LocalCatalog | None = None
+        self._told = False
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def get(self) -> LocalCatalog:
+        """The catalog. Raises BusyError while it is not open."""
+        if self._catalog is None:
+            raise BusyError("the index is not open yet, for another process has it locked; try again in a moment")
+        return self._catalog
+
+    def index(self) -> Index:
+        """The index behind it. Raises BusyError while it is not open."""
+        return self.get().index
+
+    def mend(self, reason: str) -> None:
+        """See LocalCatalog.mend."""
+        self.get().mend(reason)
+
+    def open(self) -> bool:
+        """Open it. Returns whether it is open: not so if another process has the index locked. Blocks.
+
+        Raises StoreError.
+        """
+        try:
+            self._catalog = open_catalog(self._directory, self._audit)
+        except BusyError as error:
+            if not self._told:
+                self._audit("index-locked", reason=f"{error}; dumps are received without it")
+            self._told = True
+            return False
+        return True
+
+    async def begin(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Await then(), which needs the index: now if it is open, else as soon as it is. On the event loop.
+
+        A StoreError of then() is logged, and it is awaited again.
+        """
+        if self._catalog is None or not await self._attempt(then):
+            self._task = asyncio.create_task(self._begin_later(then))
+
+    async def close(self) -> None:
+        """Try no more, and give it back."""
+        await self.stop_trying()
+        if self._catalog is not None:
+            self._catalog.close()
+
+    async def stop_trying(self) -> None:
+        """Do not open it any more."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def _begin_later(self, then: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), RETRY_S)
+            if self._stop.is_set() or await self._attempt(then):
+                return
+
+    async def _attempt(self, then: Callable[[], Awaitable[None]]) -> bool:
+        """Returns whether it is open, and then() is done."""
+        try:
+            if self._catalog is None:
+                if not await asyncio.to_thread(self.open):
+                    return False
+                self._audit("index-opened")
+            await then()
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return False
+        return True
+
+
+def open_catalog(directory: Path, audit: Audit) -> LocalCatalog:
+    """The catalog, its index brought up to date. A damaged index is set aside: it is a view [S-05].
+
+    Raises StoreError; BusyError if another process has the index locked, or damaged and in use.
+    """
+    try:
+        return _fresh(directory, audit)
+    except IndexFaultError as error:
+        if not error.damaged:
+            raise
+        aside = set_aside(directory)
+        audit("index-rebuilt", reason=str(error), damaged=aside.name)
+    return _fresh(directory, audit)
+
+
+def _fresh(directory: Path, audit: Audit) -> LocalCatalog:
+    catalog = LocalCatalog(directory, lambda reason, done: audit("index-mended", reason=reason, done=done))
+    try:
+        catalog.refresh()
+    except BaseException:
+        catalog.close()
+        raise
+    return catalog

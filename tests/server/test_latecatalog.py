@@ -1,0 +1,136 @@
+"""A collector that starts while another process has the index locked, or damaged and open."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump import wire
+from netdump.errors import BusyError, StorageFaultError, StoreError
+from netdump.index.index import NAME, Index
+from netdump.server import latecatalog, recorder
+from netdump.server.latecatalog import RETRY_S, LateCatalog, open_catalog
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import Desk, Events, Host, Papers, Rig
+from tests.server.test_dumps import store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netdump.index.catalog import LocalCatalog
+
+DUMP = SampleDump(seed=171, image_bytes=100_000)
+LATER = SampleDump(seed=172, image_bytes=100_000)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a lock."""
+    monkeypatch.setattr("netdump.index.index._PRAGMAS", ("busy_timeout=50",))
+    monkeypatch.setattr(recorder, "ANSWER_S", 0.3)
+
+
+@contextmanager
+def locked(folder: Path, how: str = "EXCLUSIVE") -> Iterator[None]:
+    """As by a shell of sqlite3, or a list that hangs."""
+    database = sqlite3.connect(folder / NAME, isolation_level=None)
+    database.execute(f"BEGIN {how}")
+    database.execute("SELECT count(*) FROM dumps").fetchone()
+    try:
+        yield
+    finally:
+        database.execute("ROLLBACK")
+        database.close()
+
+
+@pytest.mark.parametrize("how", ["EXCLUSIVE", "DEFERRED"])
+def test_dumps_are_received_while_the_index_cannot_be_opened(folder: Path, web1: Papers, ann: Papers, how: str) -> None:
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.send_all(DUMP)
+    with Index.open(folder / NAME) as index:
+        index.remove(DUMP.origin.id)  # so that there is something to write, which a reader keeps from being written
+    with ExitStack() as lock:
+        lock.enter_context(locked(folder, how))
+        with Rig(folder) as rig, Desk(rig, ann) as desk:
+            assert "locked" in str(rig.events.wait("index-locked")["reason"])
+            with Host(rig, web1) as host:
+                assert isinstance(host.send_all(LATER), wire.Receipt)
+            with Host(rig, web1) as host:
+                assert isinstance(host.hello(DUMP), wire.Receipt)
+            assert desk.error("GET", "/v1/dumps") == (409, "busy")
+            assert not rig.events.all("index-opened")
+            lock.close()
+            rig.skip(RETRY_S)
+            rig.events.wait("index-opened")
+            states = {each["id"]: each["state"] for each in desk.get("/v1/dumps")["dumps"]}
+            assert states == {DUMP.origin.id: "complete", LATER.origin.id: "complete"}
+            rig.events.wait("dump-restored")  # what else waits for the index goes on
+    assert not rig.events.all("index-rebuilt")
+
+
+def test_a_collector_that_could_not_open_its_index_stops_all_the_same(folder: Path) -> None:
+    store(folder, DUMP)
+    with locked(folder), Rig(folder) as rig:
+        rig.events.wait("index-locked")
+    assert not rig.events.all("index-opened")
+
+
+def test_a_damaged_index_that_somebody_has_open_is_set_aside_once_it_is_not(folder: Path, ann: Papers) -> None:
+    store(folder, DUMP)
+    with Rig(folder):
+        pass
+    content = bytearray((folder / NAME).read_bytes())
+    with ExitStack() as reader:
+        reader.enter_context(Index.open(folder / NAME))
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        (folder / NAME).write_bytes(content)
+        with Rig(folder) as rig, Desk(rig, ann) as desk:
+            rig.events.wait("index-locked")
+            reader.close()
+            rig.skip(RETRY_S)
+            rig.events.wait("index-opened")
+            assert rig.events.all("index-rebuilt")
+            assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["complete"]
+
+
+@pytest.mark.asyncio
+async def test_what_goes_wrong_later_is_logged_and_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, then, done = Events(), asyncio.Event(), asyncio.Event()
+    subject = LateCatalog(folder, events)
+    with pytest.raises(BusyError, match="not open yet"):
+        subject.index()
+    results: list[StoreError | LocalCatalog] = [
+        StorageFaultError("the disk is full"),
+        BusyError("locked"),
+        open_catalog(folder, events),
+    ]
+
+    def opened(*_: object) -> LocalCatalog:
+        result = results.pop(0)
+        if isinstance(result, StoreError):
+            raise result
+        return result
+
+    async def begin() -> None:
+        if not then.is_set():
+            then.set()
+            raise BusyError("locked again")
+        done.set()
+
+    monkeypatch.setattr(latecatalog, "open_catalog", opened)
+    monkeypatch.setattr(latecatalog, "RETRY_S", 0.01)
+    await subject.begin(begin)
+    async with asyncio.timeout(20):
+        await done.wait()
+    assert [event["reason"] for event in events.all("index-failed") + events.all("index-locked")] == [
+        "the disk is full",
+        "locked again",
+        "locked; dumps are received without it",
+    ]
+    assert not subject.index().ids()
+    await subject.close()
