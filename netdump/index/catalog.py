@@ -83,7 +83,7 @@ class LocalCatalog:
     def mend(self, reason: str) -> None:
         """The index was found damaged: take out what is, and fill that in from the store. Raises what Index.mend does.
 
-        Lost are only times of checks, and verdicts of damage, both of which the next check makes again.
+        Lost are only times of checks, and verdicts of damage. The collector's scrub sees that, and checks again.
         """
         with self._mending:
             done = self._index.mend()

@@ -91,17 +91,22 @@ class Recorder:
 
     def restored(self) -> list[str]:
         """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks. Raises StoreError."""
-        return self._sound(self._restored)
+        complete = self._sound(lambda: self._all(State.COMPLETE))
+        return [record.id for record in reversed(complete) if record.vmcore]
 
-    def _restored(self) -> list[str]:
-        found: list[str] = []
-        before: str | None = None
+    def found_damaged(self) -> set[str]:
+        """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
+        damaged = self._sound(lambda: self._all(State.DAMAGED))
+        return {record.id for record in damaged if not was_unreadable(record.remark)}
+
+    def _all(self, state: State) -> list[DumpRecord]:
+        """Newest first. Raises StoreError."""
+        found: list[DumpRecord] = []
         while True:
-            page = self._index.list(Query(state=State.COMPLETE, before=before))
-            found += [record.id for record in page if record.vmcore]
+            page = self._index.list(Query(state=state, before=found[-1].id if found else None))
+            found += page
             if len(page) < LIST_LIMIT_MAX:
-                return found[::-1]
-            before = page[-1].id
+                return found
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""

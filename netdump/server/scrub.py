@@ -4,8 +4,11 @@ Each dump is checked as `netdump verify` does, at a pace at which all of them ar
 whose last check is longest ago comes next, once that is half of `pass_days` ago. So none goes unchecked for longer than
 `pass_days`, unless `rate_bytes` is too little for what is stored, which the log says.
 
-`scrub.json` beside the index remembers when each dump was checked, and how far the one at hand: a restart loses some
-seconds of reading. It is a view: without it everything is checked anew.
+That something was found bad is known to the index only, whose rows, or all of it, may be lost and made anew. So dumps
+that the index called damaged, and does not any more, are read again before all others, as fast as `rate_bytes` allows.
+
+`scrub.json` beside the index remembers when each dump was checked, how far the one at hand, and which were damaged: a
+restart loses some seconds of reading. It is a view: without it everything is checked anew.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import DamagedError, NetdumpError
+from netdump.errors import DamagedError, NetdumpError, StoreError
 from netdump.index.gather import is_held
 from netdump.pki import durable
 from netdump.server.config import DAY_S
@@ -42,6 +45,7 @@ SAVE_S: Final = 30.0
 REST_S: Final = 300.0  # before looking again when nothing is due, or something went wrong
 MEASURE_S: Final = 3600.0  # between two looks at how much is stored, which asks for the size of every file
 FINDINGS_LOGGED: Final = 10
+_VERDICTS: Final = ("damaged", "lost")
 
 
 class _StoppedError(Exception):
@@ -78,16 +82,24 @@ class _PacedFile:
 
 @dataclass(slots=True)
 class Memory:
-    """What is remembered. checked: when each dump was, seconds since 1970. dump, offset: the one at hand ("": none)."""
+    """What is remembered.
+
+    checked: when each dump was, seconds since 1970. dump, offset: the one at hand ("": none). damaged: those that the
+    index called damaged when it was last asked. lost: those that it does not call so any more, though nobody may have
+    found them sound: to be read again.
+    """
 
     checked: dict[str, int] = field(default_factory=dict)
     dump: str = ""
     offset: int = 0
+    damaged: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
 
     def pack(self) -> bytes:
         """The sealed file."""
         checked = [{"id": dump_id, "time": when} for dump_id, when in sorted(self.checked.items())]
-        return seal({"format": FORMAT, "checked": checked, "dump": self.dump, "offset": self.offset})
+        verdicts = {name: [{"id": dump_id} for dump_id in sorted(getattr(self, name))] for name in _VERDICTS}
+        return seal({"format": FORMAT, "checked": checked, "dump": self.dump, "offset": self.offset, **verdicts})
 
     @classmethod
     def load(cls, path: Path) -> Memory:
@@ -95,7 +107,8 @@ class Memory:
         try:
             members = unseal(durable.read(path, STATE_BYTES_MAX), FORMAT, path.name)
             checked = {item.text("id"): item.number("time") for item in members.children("checked")}
-            return cls(checked, members.text("dump"), members.number("offset"))
+            verdicts = {name: {item.text("id") for item in members.children(name)} for name in _VERDICTS}
+            return cls(checked, members.text("dump"), members.number("offset"), **verdicts)
         except (OSError, NetdumpError):
             return cls()
 
@@ -149,7 +162,7 @@ class Scrubber:
     def _run(self) -> None:
         for known, when in self._memory.checked.items():
             self._recorder.checked(known, when)
-        while not self._stop.is_set():
+        while True:
             try:
                 dump_id = self.next_due()
                 if dump_id is None:
@@ -161,6 +174,8 @@ class Scrubber:
             except Exception as error:  # a mistake, or a disk that fails: the collector is not to pay for it
                 self._audit("scrub-failed", reason=f"{type(error).__name__}: {error}")
                 self._stop.wait(REST_S)
+            if self._stop.is_set():
+                break
         self._save()
 
     def next_due(self) -> str | None:
@@ -169,6 +184,8 @@ class Scrubber:
         for known in (memory.checked, self._new):
             for gone in known.keys() - ids:
                 del known[gone]
+        self._look_for_lost()
+        memory.lost.intersection_update(ids)
         if memory.dump not in ids:
             memory.dump, memory.offset = "", 0
         if time.monotonic() >= self._next_measure:
@@ -181,9 +198,20 @@ class Scrubber:
             if since is None:
                 since = self._since(dump_id)
             # A check in the future is none: the clock was wrong then, or is now.
-            if (since > now or since + self._settings.pass_days * DAY_S / 2 <= now) and not self._is_busy(dump_id):
-                due.append((dump_id != memory.dump, since, dump_id))
-        return min(due)[2] if due else None
+            is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
+            if is_due and not self._is_busy(dump_id):
+                due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
+        return min(due)[3] if due else None
+
+    def _look_for_lost(self) -> None:
+        """A row that rotted is made anew from the store, and a whole index is; neither knows what was found damaged."""
+        try:
+            damaged = self._recorder.found_damaged()
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
+            return  # it is asked again soon
+        self._memory.lost |= self._memory.damaged - damaged
+        self._memory.damaged = damaged
 
     def check(self, dump_id: str) -> Report:
         """Check a dump, from where the last check of it was cut short. Raises StoreError. Blocks for long."""
@@ -194,6 +222,7 @@ class Scrubber:
         def note(offset: int) -> None:
             memory.offset = max(memory.offset, offset)
             if time.monotonic() >= self._next_save:
+                self._look_for_lost()
                 self._save()
 
         report = self._paced.dump(dump_id).verify(note, since)
@@ -201,6 +230,8 @@ class Scrubber:
             return report  # its host has come back meanwhile, and may have removed what was to be read
         memory.dump, memory.offset = "", 0
         memory.checked[dump_id] = int(self._clock())
+        if not since:
+            memory.lost.discard(dump_id)
         self._new.pop(dump_id, None)
         self._save()
         self._tell(report)
@@ -242,7 +273,8 @@ class Scrubber:
     def _take(self, size: int) -> None:
         """So many bytes were read: wait until more may be. Raises _StoppedError."""
         now = time.monotonic()
-        self._next_read = max(self._next_read, now) + size / self._rate
+        rate = self._settings.rate_bytes if self._memory.lost else self._rate
+        self._next_read = max(self._next_read, now) + size / rate
         if self._stop.wait(self._next_read - now):
             raise _StoppedError
 

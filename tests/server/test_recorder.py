@@ -12,7 +12,7 @@ import pytest
 from netdump import wire
 from netdump.index.gather import gather
 from netdump.index.index import NAME, Index
-from netdump.index.record import DumpRecord, State
+from netdump.index.record import UNREADABLE, DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage
 from netdump.server.recorder import Recorder
@@ -125,6 +125,22 @@ def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPa
             DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1000 + number, 1000, stored_bytes=1)
         )
     assert recorder.usage("a", 1000) == Usage(5, 5)
+
+
+def test_who_was_found_damaged(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIST_LIMIT_MAX", 1)
+    listed = Index.list
+    monkeypatch.setattr(Index, "list", lambda index, query: listed(index, query)[:1])
+    for number, (state, remark) in enumerate(
+        [
+            (State.DAMAGED, "x"),
+            (State.COMPLETE, ""),
+            (State.DAMAGED, f"{UNREADABLE}: input/output error"),
+            (State.DAMAGED, "y"),
+        ]
+    ):
+        recorder._index.put(DumpRecord(f"{number:032x}", "a", state, 1, 4096, 0, 1000 + number, 1000, remark=remark))
+    assert recorder.found_damaged() == {f"{0:032x}", f"{3:032x}"}
 
 
 def _break(folder: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netdump.errors import BusyError
+from netdump.index.catalog import LocalCatalog
+from netdump.index.index import NAME as INDEX_NAME
 from netdump.server.config import DAY_S, Scrub
 from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
 from netdump.store.files import LocalFiles
@@ -31,6 +35,12 @@ class Told:
     def __init__(self) -> None:
         self.bad: dict[str, str] = {}
         self.times: dict[str, int] = {}
+        self.verdicts: set[str] | None = set()
+
+    def found_damaged(self) -> set[str]:
+        if self.verdicts is None:
+            raise BusyError("the index is locked")
+        return set(self.verdicts)
 
     def damaged(self, dump_id: str, remark: str) -> None:
         self.bad[dump_id] = remark
@@ -155,6 +165,75 @@ def test_what_is_gone_is_forgotten(directory: Path) -> None:
     desk.store.delete(OLD.origin.id)
     assert desk.scrubber.next_due() == NEW.origin.id
     assert desk.scrubber._memory == Memory()
+
+
+def test_a_verdict_that_the_index_has_lost_is_found_again_before_all_else(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    for sample in (OLD, NEW):
+        desk.scrubber.check(sample.origin.id)
+    assert desk.scrubber.next_due() is None
+    desk.told.verdicts = {NEW.origin.id}  # by `netdump verify`
+    assert desk.scrubber.next_due() is None
+    desk.told.verdicts = None
+    assert desk.scrubber.next_due() is None, "locked is not lost"
+    assert desk.events.all("index-failed")
+    desk.scrubber._save()
+    desk = Desktop(directory, desk.now + 20 * DAY_S)  # a restart, after which the index is another one
+    assert desk.scrubber.next_due() == NEW.origin.id, "though the other one is due too"
+    desk.scrubber.check(NEW.origin.id)
+    assert desk.scrubber.next_due() == OLD.origin.id
+    desk.scrubber.check(OLD.origin.id)
+    assert desk.scrubber.next_due() is None
+
+
+def test_what_was_lost_is_read_from_its_beginning(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    memory = desk.scrubber._memory
+    memory.dump, memory.offset = OLD.origin.id, OLD.chunks[5].offset
+    memory.damaged = {OLD.origin.id}
+    flip(segment_of(directory, OLD, 0), 400)  # before that place
+    assert desk.scrubber.next_due() == OLD.origin.id
+    desk.scrubber.check(OLD.origin.id)
+    assert not desk.told.bad
+    assert desk.scrubber.next_due() == OLD.origin.id
+    desk.scrubber.check(OLD.origin.id)
+    assert desk.told.bad
+    assert not memory.lost
+
+
+def test_what_was_lost_is_read_at_full_speed(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S, rate_bytes=1 << 30)
+    desk.scrubber._rate = RATE_MIN
+    desk.scrubber._memory.lost = {OLD.origin.id}
+    begun = time.monotonic()
+    desk.scrubber._take(RATE_MIN)
+    assert desk.scrubber._next_read < begun + 0.5
+
+
+def test_a_verdict_that_went_with_its_row_comes_back(folder: Path, web1: Papers, ann: Papers) -> None:
+    """What `netdump verify` has found, when the row that says so rots."""
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(OLD)
+        rig.events.wait("dump-complete")
+    victim = segment_of(folder, OLD)
+    flip(victim, victim.stat().st_size // 2)
+    with LocalCatalog(folder) as catalog:
+        assert not catalog.verify(OLD.origin.id).ok
+    with Rig(folder, {"store": {"keep_vmcore": False}}):
+        pass  # its scrub remembers that when it stops
+    assert Memory.load(folder / NAME).damaged == {OLD.origin.id}
+    database = sqlite3.connect(folder / INDEX_NAME)
+    database.execute("UPDATE dumps SET state = 'complete'")
+    database.commit()
+    database.close()
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
+        rig.events.wait("index-rebuilt")
+        assert rig.events.wait("dump-damaged")["dump"] == OLD.origin.id
+        rig.events.wait("dump-checked")
+        while (shown := desk.get(f"/v1/dumps/{OLD.origin.id}"))["state"] != "damaged":
+            time.sleep(0.05)
+        assert victim.name in shown["remark"]
 
 
 def test_a_dump_in_use_waits(directory: Path) -> None:
