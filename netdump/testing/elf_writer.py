@@ -9,10 +9,11 @@ given in pieces; what lies between them is zeros, and a hole on disk, so that a 
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +57,7 @@ class NoteSegment:
     offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A segment at its place in the file."""
 
     type: int
@@ -89,9 +89,11 @@ class Core:
 
     def headers(self) -> bytes:
         """ELF header and program header table, and section header 0 if there is one."""
-        segments = self.segments()
+        return self._headers(self.segments())
+
+    def _headers(self, segments: Sequence[Placed]) -> bytes:
         sign = "<" if self.byteorder == "little" else ">"
-        ehdr_bytes, phdr_bytes, section_bytes = (64, 56, 64) if self.bits == 64 else (52, 32, 40)
+        ehdr_bytes, phdr_bytes, section_bytes = self._entry_bytes
         count = PN_XNUM if self.extended_count else len(segments)
         fields = {
             "type": ET_CORE,
@@ -110,7 +112,7 @@ class Core:
         } | dict(self.overrides)
         ident = b"\x7fELF" + bytes((self.bits // 32, 1 if self.byteorder == "little" else 2, 1)) + bytes(9)
         head = ident + struct.pack(sign + ("HHIQQQIHHHHHH" if self.bits == 64 else "HHIIIIIHHHHHH"), *fields.values())
-        table = b"".join(self._phdr(sign, segment) for segment in segments)
+        table = b"".join([self._phdr(sign, segment) for segment in segments])
         if not self.extended_count:
             return head + table
         section = struct.pack(sign + ("IIQQQQIIQQ" if self.bits == 64 else "IIIIIIIIII"), *[0] * 7, len(segments), 0, 0)
@@ -126,9 +128,7 @@ class Core:
 
     def segments(self) -> list[Placed]:
         """The segments at their places: notes, then loads, in order."""
-        count = len(self.notes) + len(self.loads)
-        sizes = (64, 56, 64) if self.bits == 64 else (52, 32, 40)
-        position = sizes[0] + sizes[1] * count + sizes[2] * self.extended_count
+        position = self._headers_bytes
         placed = []
         for note_segment in self.notes:
             size = len(note_segment.data) if note_segment.size is None else note_segment.size
@@ -146,25 +146,49 @@ class Core:
         return -(-position // self.alignment) * self.alignment
 
     @property
+    def _entry_bytes(self) -> tuple[int, int, int]:
+        """Sizes of the ELF header, a program header, a section header."""
+        return (64, 56, 64) if self.bits == 64 else (52, 32, 40)
+
+    @property
+    def _headers_bytes(self) -> int:
+        header, program, section = self._entry_bytes
+        return header + program * (len(self.notes) + len(self.loads)) + section * self.extended_count
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
-        ends = [segment.offset + segment.filesz for segment in self.segments() if segment.filesz]
-        return max([len(self.headers()), *ends]) + len(self.trailer)
+        return self._end(self.segments()) + len(self.trailer)
+
+    def _end(self, segments: Sequence[Placed]) -> int:
+        """Where the trailer begins."""
+        ends = (segment.offset + segment.filesz for segment in segments if segment.filesz)
+        return max(self._headers_bytes, max(ends, default=0))
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """What is to be written: (file offset, bytes). Later pieces lie over earlier ones."""
-        yield 0, self.headers()
-        for segment in self.segments():
+        segments = self.segments()
+        yield 0, self._headers(segments)
+        for segment in segments:
             for position, data in segment.pieces.items():
                 yield segment.offset + position, data
-        yield self.size - len(self.trailer), self.trailer
+        yield self._end(segments), self.trailer
 
     def build(self) -> bytes:
         """The file in memory."""
         image = bytearray(self.size)
+        self._fill(image)
+        return bytes(image)
+
+    def map(self) -> mmap.mmap:
+        """The file in memory, to be changed; what lies between its pieces takes neither memory nor time."""
+        image = mmap.mmap(-1, self.size, mmap.MAP_PRIVATE)
+        self._fill(image)
+        return image
+
+    def _fill(self, image: bytearray | mmap.mmap) -> None:
         for offset, data in self.pieces():
             image[offset : offset + len(data)] = data
-        return bytes(image)
 
     def write(self, path: Path) -> None:
         """The file on disk, with holes for what is not in a piece."""

@@ -137,9 +137,7 @@ class Machine:
         end = -(-frames.address(first + count) // step) * step
         base = self.ram_start + _MAP
         self.tables.map_range(start, base, end - start, self.map_shift)
-        shift = base - start
-        for pfn in range(first, first + count):
-            self.ram.write(frames.address(pfn) + shift, frames.page(pfn))
+        self.ram.write(frames.address(first) + base - start, frames.array(first, count))
         if self.sparse:
             self._put_sections(first + count)
         else:
@@ -184,7 +182,7 @@ class Machine:
         def put(at: int, value: int, size: int = word) -> None:
             node[at : at + size] = kernel.uint(value, size)
 
-        blocks = frames.free_blocks()
+        blocks, blocks_held = frames.free_blocks(), self.blocks_held()
         for zone in range(_ZONES):
             for order in range(frames.orders):
                 for kind in range(_LISTS):
@@ -194,7 +192,7 @@ class Machine:
                     after, before = self._chain(address + at, chain)
                     put(at, after)
                     put(at + word, before)
-                held = self.blocks_held()[order] if zone == _ZONES - 1 else 0
+                held = blocks_held[order] if zone == _ZONES - 1 else 0
                 put(zone * _ZONE_BYTES + free_area + order * area_bytes + _LISTS * 2 * word, held)
         counted = frames.free_pages() if self.free_pages is None else self.free_pages
         put(zone_at + stat, counted)

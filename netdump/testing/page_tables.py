@@ -23,13 +23,16 @@ class Ram:
 
     def write(self, paddr: int, data: bytes) -> None:
         """Put data at a physical address."""
-        while data:
+        rest = memoryview(data)
+        while rest:
             pfn, offset = divmod(paddr, self.page_bytes)
-            part = data[: self.page_bytes - offset]
-            page = self.pages.setdefault(pfn, bytearray(self.page_bytes))
+            part = rest[: self.page_bytes - offset]
+            page = self.pages.get(pfn)
+            if page is None:
+                page = self.pages[pfn] = bytearray(self.page_bytes)
             page[offset : offset + len(part)] = part
             paddr += len(part)
-            data = data[len(part) :]
+            rest = rest[len(part) :]
 
     def read(self, paddr: int, length: int) -> bytes:
         """What is there."""

@@ -137,6 +137,10 @@ class Frames:
         self.poisoned: set[int] = set()
         self.orders = 11
         self.page_bytes = 4096
+        self._blank = [self._new(refcount=0), self._new(refcount=1)]  # by reference count
+        reserved = self._new(refcount=1)
+        self._or_flags(reserved, 1 << 12)
+        self._reserved = bytes(reserved)
 
     def describe(self, lines: dict[str, str]) -> None:
         """Add the keys of VMCOREINFO."""
@@ -176,11 +180,12 @@ class Frames:
 
     def page(self, pfn: int) -> bytes:
         """The struct page of a frame."""
-        if pfn in self.pages:
-            return bytes(self.pages[pfn])
-        page = self._new(refcount=1)
-        self._or_flags(page, 1 << 12)  # reserved
-        return bytes(page)
+        return bytes(self.pages.get(pfn, self._reserved))
+
+    def array(self, first: int, count: int) -> bytes:
+        """The struct pages of frames that follow each other."""
+        page, reserved = self.pages.get, self._reserved
+        return b"".join([page(pfn, reserved) for pfn in range(first, first + count)])
 
     def address(self, pfn: int) -> int:
         """Virtual address of a struct page."""
@@ -309,8 +314,9 @@ class Frames:
         self._put(pfn, self.layout.lru + self.word, before)
 
     def _plain(self, pfn: int, count: int, kind: str, *, refcount: int = 1, private: bool = False) -> None:
+        blank = self._blank[refcount]
         for number in range(pfn, pfn + count):
-            self.pages[number] = self._new(refcount)
+            self.pages[number] = blank.copy()
             self.kinds[number] = kind, private
 
     def _compound(self, pfn: int, order: int, *, hugetlb: bool = False) -> None:

@@ -76,10 +76,10 @@ class VastMachine(Machine):
     def _put_memory_map(self) -> None:
         """The first section's struct pages, one copy of each pattern, and tables that lead to them."""
         base, step, size = _STRUCT_PAGES, 1 << self.map_shift, self.frames.layout.size
-        self.ram.write(base, b"".join(self.frames.page(pfn) for pfn in range(SECTION_PAGES)))
+        self.ram.write(base, self.frames.array(0, SECTION_PAGES))
         self.tables.map(self.frames.vmemmap, base, self.map_shift)
         for number, pattern in enumerate(self.patterns, 1):
-            array = b"".join(pattern.page(pfn) for pfn in range(_PATTERN_PAGES))
+            array = pattern.array(0, _PATTERN_PAGES)
             self.ram.write(base + number * step, array * (step // len(array)))
         sections = self.ram_bytes // (SECTION_PAGES * 4096)
         for section in range(1, sections):

@@ -44,13 +44,14 @@ def test_every_page_is_counted_once_by_its_class() -> None:
     assert abs(found.memory_bytes - memory_bytes(core.headers)) < 4096
 
 
-@pytest.mark.parametrize("level", [0, 1, 2, 4, 6, 8, 16, 24, 31])
-def test_levels(level: int) -> None:
+def test_levels() -> None:
     machine = populate(x86_64(ERAS["6.12"]))
-    forecast = estimated(Opened.of(machine)).forecast(level)
-    excluded = len(machine.frames.expected(level)) if level > 1 else 0
-    assert excluded - 3 <= forecast.excluded // 4096 <= excluded  # poisoned cache counts as cache
-    assert forecast.level == level
+    found = estimated(Opened.of(machine))
+    for level in (0, 1, 2, 4, 6, 8, 16, 24, 31):
+        forecast = found.forecast(level)
+        excluded = len(machine.frames.expected(level)) if level > 1 else 0
+        assert excluded - 3 <= forecast.excluded // 4096 <= excluded, level  # poisoned cache counts as cache
+        assert forecast.level == level
 
 
 def test_a_file_is_forecast_as_it_is_sent(sample: Path) -> None:
@@ -121,6 +122,6 @@ def test_poisoned_pages_are_never_read() -> None:
 
 
 def test_a_core_whose_pages_cannot_be_told_apart() -> None:
-    core = Opened(Opened.of(x86_64(ERAS["6.12"])).source.image.replace(b"VMCOREINFO", b"VMCOREINF0", 1))
+    core = Opened(x86_64(ERAS["6.12"]).core().build().replace(b"VMCOREINFO", b"VMCOREINF0", 1))
     with pytest.raises(KernelDataError, match="no VMCOREINFO"):
         estimated(core)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from netdump.errors import SourceUnreadableError
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from netdump.vmcore.plan import PlannedChunk
 
 
+Image = bytes | bytearray | mmap
+
+
 class BytesSource:
     """An image in memory. bad: ranges that cannot be read. reads: every (offset, length) that was asked for."""
 
-    def __init__(self, image: bytes, bad: Sequence[tuple[int, int]] = (), name: str = "memory") -> None:
+    def __init__(self, image: Image, bad: Sequence[tuple[int, int]] = (), name: str = "memory") -> None:
         self.image = image
         self.bad = list(bad)
         self.name = name
@@ -26,11 +30,13 @@ class BytesSource:
         self.reads: list[tuple[int, int]] = []
 
     def _lost(self, offset: int, length: int) -> list[tuple[int, int]]:
+        if not self.bad:
+            return []
         clipped = [(max(start, offset), min(end, offset + length)) for start, end in self.bad]
         return [(start - offset, end - start) for start, end in clipped if start < end]
 
     def read(self, offset: int, length: int) -> bytes:
-        data = self.image[offset : offset + length]
+        data = bytes(self.image[offset : offset + length])
         if len(data) < length or self._lost(offset, length):
             raise SourceUnreadableError(f"{self.name} cannot be read at {offset}")
         return data
@@ -54,9 +60,9 @@ class BytesSource:
         pass
 
 
-def headers_of(image: bytes) -> ElfHeaders:
+def headers_of(image: Image) -> ElfHeaders:
     """The headers of an image in memory."""
-    return parse_headers(lambda offset, length: image[offset : offset + length], len(image))
+    return parse_headers(lambda offset, length: bytes(image[offset : offset + length]), len(image))
 
 
 def restore(chunks: Iterable[PlannedChunk], before: bytes = b"") -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdump.testing.memmap_writer import Machine
     from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.kernel import KernelFacts
+    from tests.vmcore.doubles import Image
 
 
 def ground(machine: Machine) -> int:
@@ -66,7 +67,7 @@ def populate(machine: Machine) -> Machine:
 class Opened:
     """A core in memory, and all that a filter is made of."""
 
-    def __init__(self, image: bytes) -> None:
+    def __init__(self, image: Image) -> None:
         self.source = BytesSource(image)
         self.headers: ElfHeaders = headers_of(image)
         self.image_map = ImageMap(self.headers)
@@ -75,7 +76,16 @@ class Opened:
 
     @classmethod
     def of(cls, machine: Machine) -> Opened:
-        return cls(machine.core().build())
+        return cls(machine.core().map())
+
+    def patch(self, paddr: int, data: bytes) -> bytes:
+        """Change memory, for what is opened afterwards. Returns what was there."""
+        offset = self.image_map.image_offset(paddr)
+        assert offset is not None
+        image = cast("bytearray", self.source.image)
+        before = bytes(image[offset : offset + len(data)])
+        image[offset : offset + len(data)] = data
+        return before
 
     def pages(self) -> PageArray:
         """The array of struct pages."""
@@ -101,7 +111,7 @@ class Opened:
                 for exclude, length in page_filter.classify(pfn * size, pages):
                     assert 1 <= length <= pages
                     if exclude != ExcludeClass.NONE:
-                        found.update((page, exclude.name.lower()) for page in range(pfn, pfn + length))
+                        found |= dict.fromkeys(range(pfn, pfn + length), exclude.name.lower())
                     pfn += length
                     pages -= length
                 assert pages == 0

@@ -13,7 +13,7 @@ import lzma
 import sys
 from bisect import bisect_right
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from netdump.pages import ExcludeClass
 from netdump.testing.struct_page_writer import ERAS, Frames
@@ -26,9 +26,6 @@ from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 from tests.vmcore.doubles import BytesSource
 from tests.vmcore.made_up import Opened
 from tests.vmcore.scan import scan
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOLDER = Path(__file__).parent / "data" / "real"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.xz"))
@@ -82,7 +79,7 @@ class RealCore(NamedTuple):
 
     def classify(self, page_filter: PageFilter) -> dict[int, str]:
         """What a filter leaves out."""
-        return dict(_iter_excluded(self.image_map, page_filter, self.facts.page_bytes))
+        return _excluded(self.image_map, page_filter, self.facts.page_bytes)
 
 
 def load(name: str) -> RealCore:
@@ -98,18 +95,22 @@ def load(name: str) -> RealCore:
     source = PiecesSource(about["size"], pieces, name)
     headers = parse_headers(source.read, source.size, name)
     image_map = ImageMap(headers)
-    expected = {pfn: kind for first, kind, count in about["runs"] for pfn in range(first, first + count)}
+    expected: dict[int, str] = {}
+    for first, kind, count in about["runs"]:
+        expected |= dict.fromkeys(range(first, first + count), kind)
     return RealCore(source, headers, image_map, read_facts(source, headers, image_map), expected)
 
 
-def _iter_excluded(image_map: ImageMap, page_filter: PageFilter, page_bytes: int) -> Iterator[tuple[int, str]]:
+def _excluded(image_map: ImageMap, page_filter: PageFilter, page_bytes: int) -> dict[int, str]:
+    found: dict[int, str] = {}
     for start, end, _ in image_map.memory():
         pfn, last = start // page_bytes, -(-end // page_bytes)
         while pfn < last:
             for exclude, pages in page_filter.classify(pfn * page_bytes, min(last - pfn, 4096 - pfn % 4096)):
                 if exclude != ExcludeClass.NONE:
-                    yield from ((page, exclude.name.lower()) for page in range(pfn, pfn + pages))
+                    found |= dict.fromkeys(range(pfn, pfn + pages), exclude.name.lower())
                 pfn += pages
+    return found
 
 
 class _Recorder:
@@ -169,7 +170,7 @@ def record(path: Path, era: str) -> Path:
     image_map = ImageMap(headers)
     facts = read_facts(recorder, headers, image_map)
     page_filter = open_filter(recorder, headers, facts, 31, image_map)
-    excluded = dict(_iter_excluded(image_map, page_filter, facts.page_bytes))
+    excluded = _excluded(image_map, page_filter, facts.page_bytes)
     assert page_filter.remark is None
     places = sorted(recorder.pieces)
     assert excluded == _scanned(recorder, headers, facts, era)

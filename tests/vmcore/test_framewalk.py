@@ -68,7 +68,8 @@ def test_struct_pages_that_cannot_be_read_are_kept() -> None:
     core.source.bad.append((offset + 4096, offset + 8192))  # of 64 pages, within a free block
     walk, distrust = walk_of(core)
     found = names(walk.classes(PLAYGROUND, 4096))
-    expected = [machine.frames.expected(31).get(PLAYGROUND + page, "none") for page in range(4096)]
+    classes = machine.frames.expected(31)
+    expected = [classes.get(PLAYGROUND + page, "none") for page in range(4096)]
     assert expected[:1024] == ["free"] * 1024
     assert found == ["none"] * 1024 + expected[1024:]  # what is missing is of no zone, so the block is not what it says
     core.source.bad.append((offset, offset + 4096))
@@ -113,10 +114,7 @@ def test_struct_pages_in_memory_that_is_not_the_kernels() -> None:
     for level in range(2):
         entry = machine.ram.read(tables._place(table, vaddr, level), 8)
         table = tables.target(int.from_bytes(entry, "little"))
-    at = core.image_map.image_offset(tables._place(table, vaddr, 2))
-    assert at is not None
-    image = bytearray(core.source.image)
-    image[at : at + 8] = ((0x8000 << 12) | 0x1E3).to_bytes(8, "little")
-    walk, distrust = walk_of(Opened(bytes(image)))
+    core.patch(tables._place(table, vaddr, 2), ((0x8000 << 12) | 0x1E3).to_bytes(8, "little"))
+    walk, distrust = walk_of(core)
     assert not any(walk.classes(0x8000, 0x1000))  # their struct pages are the ones that were moved
     assert distrust.remark is None

@@ -104,13 +104,9 @@ def test_free_lists_whose_struct_pages_are_of_other_frames(frame: int) -> None:
     other = bytearray(pages.space.read(machine.frames.address(frame), size))
     found = pages.space.translate(machine.frames.address(PLAYGROUND))
     assert found is not None
-    at = core.image_map.place(found[0])
-    assert at is not None
-    assert at.start is not None
-    image = bytearray(core.source.image)
-    other[lru : lru + 16] = image[at.start + lru : at.start + lru + 16]  # the list goes on as it did
-    image[at.start : at.start + size] = other
-    core.source.image = bytes(image)
+    list_head = core.patch(found[0], bytes(size))[lru : lru + 16]
+    other[lru : lru + 16] = list_head  # the list goes on as it did
+    core.patch(found[0], bytes(other))
     distrust = trusting()
     check_free_lists(distrust, pages, core.info, 2, core_frames(core.headers, 4096))
     assert distrust.wanted.nothing

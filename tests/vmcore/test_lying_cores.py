@@ -28,7 +28,6 @@ def made(maker: str, era: str) -> tuple[Machine, Opened]:
     if (maker, era) not in _KNOWN:
         machine = populate(MAKERS[maker](ERAS[era]))  # type: ignore[operator]
         core = Opened.of(machine)
-        core.source.image = cast("bytes", bytearray(core.source.image))
         _KNOWN[maker, era] = machine, core
     return _KNOWN[maker, era]
 

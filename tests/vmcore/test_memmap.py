@@ -66,12 +66,10 @@ def test_the_symbol_is_a_pointer_to_the_table() -> None:
 def test_a_section_that_is_not_like_the_others() -> None:
     """With vmemmap all are encoded alike."""
     machine = x86_64(ERA, ram_bytes=640 << 20)
-    _, _, core = opened(machine)
-    image = bytearray(core.source.image)
+    core = Opened.of(machine)
     sections = machine.kernel.uint(machine.frames.vmemmap | 0b111) + bytes(8)
-    at = image.index(sections * 5)
-    image[at + 16 * 3 : at + 16 * 3 + 8] = machine.kernel.uint((machine.frames.vmemmap + 0x20_0000) | 0b111)
-    core = Opened(bytes(image))
+    at = machine.kernel.paddr + machine.kernel.memory.index(sections * 5)
+    core.patch(at + 16 * 3, machine.kernel.uint((machine.frames.vmemmap + 0x20_0000) | 0b111))
     memory_map = core.pages().memory_map
     assert memory_map.uniform
     assert memory_map.locate(3 << 15) == (None, 1 << 15)
@@ -132,17 +130,14 @@ def test_garbage_instead_of_sections() -> None:
     """Whatever stands in the table: an answer or a refusal, and soon."""
     generator = random.Random(5)
     machine = x86_64(ERA)
-    sound = machine.core().build()
+    core = Opened.of(machine)
     table = int(machine.kernel.lines["SYMBOL(mem_section)"], 16) - machine.kernel.vaddr + machine.kernel.paddr
-    offset = Opened(sound).image_map.image_offset(table)
-    assert offset is not None
+    sound = core.patch(table - 4096, bytes(8192))
     for _ in range(60):
-        image = bytearray(sound)
-        at = offset - generator.randrange(2) * 4096  # the table, or the root before it
+        core.patch(table - 4096, sound)
+        at = table - generator.randrange(2) * 4096  # the table, or the root before it
         for _ in range(generator.choice((1, 3, 512))):
-            place = at + generator.randrange(512) * 8 * generator.randrange(2)
-            image[place : place + 8] = generator.randbytes(8)
-        core = Opened(bytes(image))
+            core.patch(at + generator.randrange(512) * 8 * generator.randrange(2), generator.randbytes(8))
         space = open_address_space(PhysicalMemory(core.source, core.image_map), core.headers, core.info, 4096)
         try:
             memory_map = open_memory_map(space, core.headers, core.info, 4096, 64)

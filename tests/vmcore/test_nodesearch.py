@@ -72,13 +72,10 @@ def test_a_list_that_never_ends() -> None:
     machine.frames.free(PLAYGROUND + 2, 0)
     first, second = (machine.frames.address(PLAYGROUND + page) + 8 for page in (0, 2))
     shift = 0x80_0000 - machine.frames.address(0)
-    core = Opened(machine.core().build())
-    image = bytearray(core.source.image)
+    core = Opened.of(machine)
     for page, other in ((first, second), (second, first)):
-        offset = core.image_map.image_offset(page + shift)
-        assert offset is not None
-        image[offset : offset + 16] = other.to_bytes(8, "little") * 2
-    assert found(Opened(bytes(image))) == []
+        core.patch(page + shift, other.to_bytes(8, "little") * 2)
+    assert found(core) == []
 
 
 def test_frames_of_a_core_whose_memory_starts_high() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from netdump.errors import KernelDataError
@@ -48,12 +50,12 @@ def test_entries_for_several_pages_at_once() -> None:
     core = Opened.of(machine)
     space = open_riscv64(PhysicalMemory(core.source, core.image_map), core.headers, core.info)
     assert space.translate(vaddr + 5) == (0x8100_8005, 1)
-    image = bytearray(core.source.image)
-    entry = (0x8100_8000 >> 12 << 10).to_bytes(8, "little")
-    places = [at for at in range(0, len(image) - 8, 8) if image[at + 1 : at + 8] == entry[1:]]
-    assert len(places) == 1
-    image[places[0] + 7] |= 0x80
-    core.source.image = bytes(image)
+    entry = machine.tables.entry(0x8100_8000, 2, table=False).to_bytes(8, "little")
+    image = core.source.image[:]
+    assert image.count(entry) == 1
+    at = image.index(entry)
+    assert at % 8 == 0
+    cast("bytearray", core.source.image)[at + 7] |= 0x80
     assert open_riscv64(PhysicalMemory(core.source, core.image_map), core.headers, core.info).translate(vaddr) is None
 
 

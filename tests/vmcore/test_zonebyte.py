@@ -120,11 +120,7 @@ def test_what_is_no_struct_page_teaches_nothing() -> None:
     machine = populate(x86_64(ERAS["6.12"]))
     core = Opened.of(machine)
     pages = core.pages()
-    image = bytearray(core.source.image)
-    at = core.image_map.image_offset(0x80_0000 + PLAYGROUND * SIZE)
-    assert at is not None
-    image[at : at + 4096 * SIZE] = random.Random(5).randbytes(4096 * SIZE)
-    core.source.image = bytes(image)
+    core.patch(0x80_0000 + PLAYGROUND * SIZE, random.Random(5).randbytes(4096 * SIZE))
     byte = ZoneByte(pages.rules)
     byte.learn(pages, core_frames(core.headers, 4096))
     assert byte.constant == 0xFFFF_FFFF

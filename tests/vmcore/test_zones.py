@@ -51,12 +51,11 @@ def test_a_count_below_zero_is_none_at_all() -> None:
 def test_lists_that_lead_nowhere() -> None:
     machine = x86_64(ERA)
     machine.frames.free(PLAYGROUND, 0)
-    core = machine.core()
-    image = bytearray(core.build())
+    core = Opened.of(machine)
     address = machine.frames.address(PLAYGROUND) + 8
-    at = image.index(address.to_bytes(8, "little"))
-    image[at : at + 8] = (0x1234).to_bytes(8, "little")
-    assert len(zones_in(Opened(bytes(image)), 8).blocks) == 1
+    at = machine.kernel.memory.index(address.to_bytes(8, "little"))
+    core.patch(machine.kernel.paddr + at, (0x1234).to_bytes(8, "little"))
+    assert len(zones_in(core, 8).blocks) == 1
 
 
 @pytest.mark.parametrize(
