@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VMCORES = Path(os.environ.get("NETDUMP_VMCORES", Path(__file__).parents[2] / "shared" / "vmcores"))
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector looks through all that lives, again and again; modules and tests stay to the end anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

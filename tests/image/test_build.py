@@ -48,6 +48,7 @@ def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
     assert replace(image, plan=plan._replace(ways=plan.ways * 2)).interfaces == "eth0"
 
 
+@pytest.mark.e2e
 def test_byte_for_byte_the_same(image: CaptureImage, bundle: Path, machine: Path) -> None:
     assert build_image(wishes(bundle), machine).data == image.data
 

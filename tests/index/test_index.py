@@ -184,7 +184,8 @@ def _open_and_put(path: str, number: int) -> None:
 
 
 def test_processes_make_and_fill_one_index(path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     processes = [context.Process(target=_open_and_put, args=(str(path), number)) for number in range(3)]
     for process in processes:
         process.start()

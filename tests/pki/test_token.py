@@ -224,7 +224,8 @@ def test_one_of_many_processes_wins(tmp_path: Path) -> None:
     folder.mkdir()
     book = TokenBook(folder)
     secrets = [shown(book.make(Role.HOST, f"web{i}", 60, NOW)) for i in range(25)]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     start = context.Barrier(3)
     reports = [tmp_path / f"won.{i}" for i in range(3)]
     processes = [context.Process(target=redeem_all, args=(folder, secrets, start, report)) for report in reports]

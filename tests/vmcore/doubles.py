@@ -30,10 +30,9 @@ class BytesSource:
         self.reads: list[tuple[int, int]] = []
 
     def _lost(self, offset: int, length: int) -> list[tuple[int, int]]:
-        if not self.bad:
-            return []
-        clipped = [(max(start, offset), min(end, offset + length)) for start, end in self.bad]
-        return [(start - offset, end - start) for start, end in clipped if start < end]
+        stop = offset + length
+        hit = [(max(start, offset), min(end, stop)) for start, end in self.bad if start < stop and end > offset]
+        return [(start - offset, end - start) for start, end in hit if start < end]
 
     def read(self, offset: int, length: int) -> bytes:
         data = bytes(self.image[offset : offset + length])
