@@ -74,27 +74,29 @@ def test_what_is_not_certain_is_left(others: int) -> None:
         assert classes[3000:3008] == bytes((FREE,)) * 8
 
 
-def test_counts_that_look_like_the_type_in_one_byte() -> None:
+@pytest.mark.parametrize("count", [60, 500])
+def test_counts_that_look_like_the_type_in_one_byte(count: int) -> None:
     """126 on a page in use is 0x7e; 127 is 0x7f, the lowest byte of a free page's up to v6.11."""
     frames = frames_of("6.1")
-    for pfn in range(PFN, PFN + 200):
+    for pfn in range(PFN, PFN + count):
         frames.kernel(pfn)
         frames._put(pfn, 48, 0x7F, 4)
-    assert mark(frames, 256) == (bytearray(256), [])
-    frames.free(PFN + 200, 0)
-    classes, left = mark(frames, 256)
+    assert mark(frames, 512) == (bytearray(512), [])
+    frames.free(PFN + count, 0)
+    classes, left = mark(frames, 512)
     assert left == []
-    assert [page for page, value in enumerate(classes) if value] == [200]
+    assert [page for page, value in enumerate(classes) if value] == [count]
 
 
-def test_what_stands_in_classes_already_stays() -> None:
+@pytest.mark.parametrize("blocks", [64, 512])
+def test_what_stands_in_classes_already_stays(blocks: int) -> None:
     frames = frames_of("6.12")
-    for page in range(0, 128, 2):
+    for page in range(0, 2 * blocks, 2):
         frames.free(PFN + page, 0)
         frames.cache(PFN + page + 1)
     rules = classifier(frames, 31)._rules
     codes = PageCodes(rules, ZoneByte(rules))
-    data = array(frames, 128)
-    classes = bytearray(b"\0\2" * 64)
-    assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 128, PFN), classes) == []
-    assert classes == b"\5\2" * 64
+    data = array(frames, 2 * blocks)
+    classes = bytearray(b"\0\2" * blocks)
+    assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 2 * blocks, PFN), classes) == []
+    assert classes == b"\5\2" * blocks
