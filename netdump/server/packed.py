@@ -66,11 +66,17 @@ async def _records(file: AsyncBufferedReader, visit: Visit, *, always: bool) -> 
 
 async def _packed(piece: bytes, desk: Desk) -> bytes:
     """The record of a piece. There are no more packers, of some MiB each, than work at a time."""
-    async with desk.packings:
-        packer = desk.packers.pop() if desk.packers else Packer()
-        record = await asyncio.to_thread(packer.pack, piece)
+    await desk.packings.acquire()
+    packer = desk.packers.pop() if desk.packers else Packer()
+
+    def done(_work: asyncio.Future[bytes]) -> None:
         desk.packers.append(packer)
-    return record
+        desk.packings.release()
+
+    work = asyncio.get_running_loop().run_in_executor(None, packer.pack, piece)
+    work.add_done_callback(done)
+    # Who goes away meanwhile does not end the work: a thread cannot be stopped, and its place is not free before.
+    return await asyncio.shield(work)
 
 
 ENDPOINTS = (Endpoint("GET", "/v1/dumps/{id}/segments/{name}/packed", Access.READER, read_packed),)

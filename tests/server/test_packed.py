@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from netdump.client.tcpinfo import DeliveryRate
-from netdump.index.packing import unpack_pieces
+from netdump.index.packing import Packer, unpack_pieces
+from netdump.server import packed
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Desk, Papers, Rig
 from tests.server.test_dumps import store
+
+if TYPE_CHECKING:
+    from netdump.server import api
 
 DUMP = SampleDump(seed=93, image_bytes=900_000)
 ID = DUMP.origin.id
@@ -114,3 +122,29 @@ def test_who_goes_away_leaves_nothing_open(stored: Path, ann: Papers) -> None:
                 time.sleep(0.01)
         with Desk(rig, ann) as desk:
             assert len(unpacked(desk.ask("GET", f"/v1/dumps/{ID}/segments/{name}/packed").data)) == 8 << 20
+
+
+@pytest.mark.asyncio
+async def test_who_goes_away_frees_no_place_that_is_still_worked_at() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Packer):
+        def pack(self, piece: bytes) -> bytes:
+            begun.set()
+            assert go_on.wait(20)
+            return super().pack(piece)
+
+    slow = Slow()
+    desk = cast("api.Desk", SimpleNamespace(packings=asyncio.Semaphore(1), packers=[slow]))
+    first = asyncio.create_task(packed._packed(b"piece" * 1000, desk))
+    await asyncio.to_thread(begun.wait, 20)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.create_task(packed._packed(b"other" * 1000, desk))
+    await asyncio.sleep(0)
+    assert (desk.packings.locked(), desk.packers) == (True, [])
+    go_on.set()
+    assert unpacked(await second) == b"other" * 1000
+    assert desk.packers == [slow]
+    assert not desk.packings.locked()
