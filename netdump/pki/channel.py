@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from http.client import HTTPException, HTTPSConnection
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 """How long a collector may be silent."""
+
+END_SECONDS: Final = 2.0
+"""For the end of an answer of which nothing more is wanted: a new connection costs less."""
 
 FAULTS: Final = (OSError, HTTPException)
 """What every method here raises when the connection cannot be made, or breaks; for faults.connection_error."""
@@ -131,16 +135,31 @@ class Answer:
 
     def read(self, bytes_max: int) -> bytes:
         """The body, or so much of it."""
-        body = self._response.read(bytes_max)
+        body = self._read(bytes_max)
         if len(body) < bytes_max:
             self._check_end()
         return body
 
     def pieces(self, piece_bytes: int) -> Iterator[bytes]:
         """The body in pieces of that many bytes."""
-        while piece := self._response.read(piece_bytes):
+        while piece := self._read(piece_bytes):
             yield piece
         self._check_end()
+
+    def finish(self) -> None:
+        """Read the end of a body of which all that is wanted was read, so that the connection can serve again.
+
+        Never raises, and takes END_SECONDS at most, whatever comes: the collector may let us wait for the end, or send
+        trailers without one.
+        """
+        if self._connection is None or self._connection.sock is None or self._response.isclosed():
+            return
+        watch = threading.Timer(END_SECONDS, _cut, [self._connection.sock])
+        watch.start()
+        with suppress(*FAULTS, ValueError):  # the connection is of no use then
+            self._read(1)
+        watch.cancel()
+        watch.join()
 
     def close(self) -> None:
         """Give the connection back, if nothing of the answer is left in it; may be called again."""
@@ -153,10 +172,27 @@ class Answer:
             self._response.close()
             connection.close()
 
+    def _read(self, count: int) -> bytes:
+        try:
+            return self._response.read(count)
+        except BaseException:
+            # http.client calls an answer read to its end, too, when it makes no sense.
+            connection, self._connection = self._connection, None
+            self._response.close()
+            if connection is not None:
+                connection.close()
+            raise
+
     def _check_end(self) -> None:
         """Of a body of known length http.client gives what there is of it, and does not say that it was cut."""
         if self._response.length:
             raise ConnectionResetError(f"the answer was cut off, {self._response.length} bytes are missing")
+
+
+def _cut(sock: socket.socket) -> None:
+    """Wake who reads from it. As of TCP: TLS belongs to that thread."""
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _is_quiet(connection: HTTPSConnection) -> bool:

@@ -142,6 +142,9 @@ class ApiClient:
         response = self._request("GET", _path(dump_id, f"/segments/{name}/packed?from={offset}&always={int(always)}"))
         try:
             yield from unpack_pieces(response.read)
+        except GeneratorExit:
+            response.finish()  # nothing more is wanted
+            raise
         except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:
@@ -163,6 +166,9 @@ class ApiClient:
                 if skip < len(piece):
                     yield piece[skip:]
                 skip = max(0, skip - len(piece))
+        except GeneratorExit:
+            response.finish()  # nothing more is wanted
+            raise
         except FAULTS as error:
             raise connection_error(self._url, error, proven=self._proven) from error
         finally:

@@ -16,6 +16,7 @@ import os
 import re
 import threading
 import time
+from contextlib import closing
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -34,7 +35,7 @@ from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.restore import Restoration, Wanted, read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from netdump.index.reading import Catalog, FetchPlan, PlannedSegment
@@ -307,22 +308,20 @@ class _Crew:
         )
 
     def _pieces(self, segment: PlannedSegment, have: int) -> Iterator[bytes]:
-        """What comes of a segment from that position, counted, and never more than the plan says.
+        """What comes of a segment from that position, counted, and never more than the plan says."""
+        with closing(self._stream(segment, have)) as stream:
+            for piece, came in stream:
+                self._check_stop()
+                wanted = piece[: segment.bytes - have]
+                have += len(wanted)
+                yield wanted
+                with self._guard:
+                    self.transferred += came
+                self._progress.advance(len(wanted))
+                if have == segment.bytes:
+                    return
 
-        The end of an answer is read too: only then can its connection serve for the next one.
-        """
-        for piece, came in self._stream(segment, have):
-            self._check_stop()
-            wanted = piece[: segment.bytes - have]
-            if not wanted:
-                return
-            have += len(wanted)
-            yield wanted
-            with self._guard:
-                self.transferred += came
-            self._progress.advance(len(wanted))
-
-    def _stream(self, segment: PlannedSegment, have: int) -> Iterator[tuple[bytes, int]]:
+    def _stream(self, segment: PlannedSegment, have: int) -> Generator[tuple[bytes, int], None, None]:
         """(piece, bytes that came for it)."""
         if self._transfer is Transfer.PLAIN:
             for piece in self._catalog.read_segment(self._plan.id, segment.name, have):

@@ -30,6 +30,7 @@ class Far:
         self.answers: deque[bytes] = deque()
         self.requests: list[bytes] = []
         self.connections = 0
+        self.flood = b""
         self.closed = threading.Event()
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,6 +52,8 @@ class Far:
             while request := peer.recv(65536):
                 self.requests.append(request)
                 peer.sendall(self.answers.popleft())
+                while self.flood:
+                    peer.sendall(self.flood)
                 if self.answers and not self.answers[0]:
                     self.answers.popleft()
                     break
@@ -150,3 +153,49 @@ def test_what_is_no_answer_is_an_error(far: Far, channel: Channel, answer: bytes
     far.answers.extend([answer, b""])
     with pytest.raises(FAULTS):
         channel.ask("GET", "/x")
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+def first_five(channel: Channel) -> bytes:
+    """An answer of which no more is wanted."""
+    answer = channel.ask("GET", "/x")
+    try:
+        piece = next(answer.pieces(5))
+        answer.finish()
+        return piece
+    finally:
+        answer.close()
+
+
+def test_a_connection_serves_again_when_the_end_of_an_answer_is_read(far: Far, channel: Channel) -> None:
+    far.answers.extend([CHUNKED + b"0\r\nA: b\r\n\r\n", OK, OK])
+    assert [first_five(channel) for _ in range(3)] == [b"hello"] * 3
+    assert far.connections == 1
+
+
+@pytest.mark.parametrize("more", [b"", b"0\r\n", b"3\r\nall\r\n0\r\n\r\n", b"nonsense\r\n"])
+def test_who_does_not_end_an_answer_is_not_asked_again(
+    far: Far, channel: Channel, more: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netdump.pki.channel.END_SECONDS", 0.2)
+    far.answers.extend([CHUNKED + more, OK])
+    assert [first_five(channel), first_five(channel)] == [b"hello"] * 2
+    assert far.connections == 2
+
+
+def test_no_connection_is_used_after_an_answer_that_makes_no_sense(far: Far, channel: Channel) -> None:
+    far.answers.extend([CHUNKED + b"nonsense\r\n", OK])
+    with pytest.raises(FAULTS):
+        get(channel)
+    assert get(channel) == b"hello"
+    assert far.connections == 2
+
+
+def test_trailers_without_end_are_not_waited_for(far: Far, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.pki.channel.END_SECONDS", 0.2)
+    far.flood = b"X: y\r\n" * 1000
+    far.answers.extend([CHUNKED + b"0\r\n", OK])
+    assert first_five(channel) == b"hello"
+    assert far.closed.wait(10)
