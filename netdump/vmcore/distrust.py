@@ -60,6 +60,7 @@ class Distrust:
         "_headless",
         "_heads",
         "_misplaced",
+        "_overwritten",
         "_seen",
         "_strays",
         "frame",
@@ -78,6 +79,7 @@ class Distrust:
         self.zone_mask = 0
         self.zones: frozenset[int] = frozenset()
         self._strays = self._misplaced = 0
+        self._overwritten = False
         self._heads = self._headless = 0
         self._doubts = dict.fromkeys(_NAMES, 0)
         self._seen = dict.fromkeys(_NAMES, 0)
@@ -179,6 +181,12 @@ class Distrust:
         self._misplaced += 1
         if self._misplaced > _STRAYS_MAX:
             self.stop_all(f"the struct pages of frame {pfn:#x} and others are those of other frames")
+
+    def note_overwritten(self, pfn: int) -> None:
+        """So many struct pages were overwritten, up to that of frame pfn, that somebody should know. Said once."""
+        if not self._overwritten:
+            self._overwritten = True
+            self.note(f"pages around frame {pfn:#x} and others are sent too: their struct pages were overwritten")
 
     def allow_free(self, pages: int) -> bool:
         """Whether so many free pages in all can be. Stops the class if not."""

@@ -85,10 +85,11 @@ def open_filter(
     for remark in (*unknown_compounds(rules, wanted), *_unmapped(memory_map, core_frames(headers, facts.page_bytes))):
         distrust.note(remark)
     frames = core_frames(headers, facts.page_bytes)
-    zone_byte = ZoneByte(rules)
+    zone_byte = ZoneByte(rules, pages.is_in_place)
     zone_byte.learn(pages, frames)
     distrust.zone_mask = zone_byte.constant
     check_free_lists(distrust, pages, info, facts.cpus, frames)
+    zone_byte.trust(distrust.zones)
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
     return PageFilter(FrameWalk(pages, distrust, zone_byte), distrust, facts.page_bytes)
 

@@ -102,6 +102,8 @@ class FrameWalk:
                 else:
                     continue
                 return Tally(bytearray(span), None, [], 0, 0)
+            if self._zone_byte.often_odd:
+                self._distrust.note_overwritten(pfn)
             believed = self._distrust.watch(tally, self._pages, data)
             if believed is not None:
                 return believed

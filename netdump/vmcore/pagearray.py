@@ -5,14 +5,17 @@ Owns reading them out of the dead kernel's memory. Must not decide on more than 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from netdump.errors import LostMemoryError
 from netdump.vmcore.structpage import KEEP, Verdict
 
 if TYPE_CHECKING:
     from netdump.vmcore.memmap import MemoryMap
     from netdump.vmcore.paging import AddressSpace
     from netdump.vmcore.structpage import PageRules, Wanted
+
+_NEAR_PAGES: Final = 1024  # from the head of a compound page: beyond, a wrong head may seem right
 
 
 class PageArray:
@@ -57,6 +60,42 @@ class PageArray:
         """What the struct page of a frame says by itself; KEEP if there is none."""
         data = self.read(pfn)
         return KEEP if data is None else self.rules.judge(data, 0, pfn, wanted)
+
+    def is_in_place(self, pfn: int, data: bytearray, at: int) -> bool | None:
+        """Whether the struct page at a position of data is that of a frame; None if it does not say."""
+        vaddr, _ = self.memory_map.locate(pfn)
+        return None if vaddr is None else self.stands_at(vaddr, data, at)
+
+    def stands_at(self, vaddr: int, data: bytearray, at: int) -> bool | None:
+        """The same by the virtual address that it ought to have.
+
+        The list neighbours of a page on a list point back at it, the rest of a compound page points at the head in
+        front of it, and a page that was never on a list points at itself.
+        """
+        rules = self.rules
+        word = rules.word
+        head = rules.uint(data, at + rules.tail, word)
+        if head & 1:
+            pages, rest = divmod(vaddr - head + 1, rules.size)
+            if not rules.tail_is_pointer or pages >= _NEAR_PAGES:
+                return None
+            return pages > 0 and not rest
+        own = vaddr + rules.lru
+        if all(rules.uint(data, at + rules.lru + side, word) == own for side in (0, word)):
+            return True
+        kind = rules.uint(data, at + rules.mapcount, 4)
+        if not rules.uint(data, at + rules.flags, word) & rules.lru_mask and kind != rules.types.buddy:
+            return None
+        for mine, others in ((0, word), (word, 0)):  # the page behind points back, and the one before points here
+            neighbour = rules.uint(data, at + rules.lru + mine, word)
+            if not self.space.has(neighbour):
+                return None  # some pages are on no list
+            try:
+                if self.space.read_uint(neighbour + others, word) == own:
+                    return True
+            except LostMemoryError:
+                return None
+        return False
 
     def confirm(self, pfn: int, verdict: Verdict, wanted: Wanted) -> bool:
         """Whether a block is what its first page says, by the pages at powers of 2 in it and its last one.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from netdump.errors import LostMemoryError
 from netdump.pages import ExcludeClass
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 _UNIT_SHIFT: Final = 21  # 2 MiB of struct pages are mapped as one where the tables allow it
 _KNOWN_KEPT: Final = 256
 _LOOKS: Final = 8  # for a witness in each class of a stretch
-_NEAR_PAGES: Final = 1024  # from the head of a compound page: beyond, a wrong head may seem right
-
 _ELSEWHERE_MAX: Final = 3  # pages that are elsewhere: then all is. A crash may catch a list half way
 _HERE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not: regular lists may seem to fit elsewhere too
 _RIGHT: Final = -1
@@ -98,7 +95,7 @@ class Places:
         size = self._pages.rules.size
         here = 0
         for page in _iter_witnesses(classes, stretch.start // size, min(len(classes), -(-stretch.end // size))):
-            there = self._is_in_place(vaddr + page * size, data, page * size)
+            there = self._pages.stands_at(vaddr + page * size, data, page * size)
             here += there is True
             elsewhere += there is False
             if here >= _HERE_ENOUGH and not elsewhere:
@@ -111,31 +108,6 @@ class Places:
         if len(self._elsewhere) >= _KNOWN_KEPT:
             del self._elsewhere[next(iter(self._elsewhere))]
         self._elsewhere[mapping] = elsewhere
-
-    def _is_in_place(self, vaddr: int, data: bytearray, at: int) -> bool | None:
-        """Whether a struct page is where it says; None if it does not say."""
-        rules = self._pages.rules
-        word = rules.word
-        head = rules.uint(data, at + rules.tail, word)
-        if head & 1:
-            pages, rest = divmod(vaddr - head + 1, rules.size)
-            if not rules.tail_is_pointer or pages >= _NEAR_PAGES:
-                return None
-            return pages > 0 and not rest
-        kind = rules.uint(data, at + rules.mapcount, 4)
-        if not rules.uint(data, at + rules.flags, word) & rules.lru_mask and kind != rules.types.buddy:
-            return None
-        own = vaddr + rules.lru
-        for mine, others in ((0, word), (word, 0)):  # the page behind points back, and the one before points here
-            neighbour = rules.uint(data, at + rules.lru + mine, word)
-            if not self._pages.space.has(neighbour):
-                return None  # some pages are on no list
-            try:
-                if self._pages.space.read_uint(neighbour + others, word) == own:
-                    return True
-            except LostMemoryError:
-                return None
-        return False
 
 
 def _mapping(vaddr: int, paddr: int) -> tuple[int, int]:

@@ -146,6 +146,14 @@ def test_struct_pages_of_other_frames() -> None:
     assert "those of other frames" in str(distrust.remark)
 
 
+def test_struct_pages_that_were_overwritten() -> None:
+    distrust = trusting()
+    for pfn in (0x1234, 0x5678):
+        distrust.note_overwritten(pfn)
+    assert not nothing(distrust)
+    assert distrust.remark == "pages around frame 0x1234 and others are sent too: their struct pages were overwritten"
+
+
 @pytest.mark.parametrize(("at", "value"), [(24, 0x1234), (7, 0x55), (4, 0xFFFF_FFFF)])
 def test_poisoned_pages_that_make_no_sense(at: int, value: int) -> None:
     """Each is looked at: whether its mapping is a pointer, and its node and zone are some."""

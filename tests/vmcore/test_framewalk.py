@@ -11,15 +11,14 @@ from netdump.vmcore.distrust import Distrust
 from netdump.vmcore.framewalk import FrameWalk
 from netdump.vmcore.pagerules import Refusals
 from netdump.vmcore.structpage import Wanted
-from netdump.vmcore.zonebyte import ZoneByte
 from tests.vmcore.made_up import Opened, populate
-from tests.vmcore.test_pageclasses import fill
+from tests.vmcore.test_pageclasses import fill, zone_byte
 
 
 def walk_of(core: Opened, level: int = 31) -> tuple[FrameWalk, Distrust]:
     distrust = Distrust(Wanted.of_level(level), Refusals())
     pages = core.pages()
-    return FrameWalk(pages, distrust, ZoneByte(pages.rules)), distrust
+    return FrameWalk(pages, distrust, zone_byte(pages.rules)), distrust
 
 
 def names(classes: bytearray) -> list[str]:

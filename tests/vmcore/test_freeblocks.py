@@ -8,8 +8,7 @@ import pytest
 from netdump.pages import ExcludeClass
 from netdump.vmcore.freeblocks import FreeBlocks
 from netdump.vmcore.pagecodes import PageCodes
-from netdump.vmcore.zonebyte import ZoneByte
-from tests.vmcore.test_pageclasses import PFN, array, classifier, frames_of
+from tests.vmcore.test_pageclasses import PFN, array, classifier, frames_of, zone_byte
 
 if TYPE_CHECKING:
     from netdump.testing.struct_page_writer import Frames
@@ -19,7 +18,7 @@ FREE = ExcludeClass.FREE
 
 def mark(frames: Frames, pages: int, data: bytearray | None = None, first: int = PFN) -> tuple[bytearray, list[int]]:
     rules = classifier(frames, 31)._rules
-    codes = PageCodes(rules, ZoneByte(rules))
+    codes = PageCodes(rules, zone_byte(rules))
     data = array(frames, pages, first) if data is None else data
     classes = bytearray(pages)
     left = FreeBlocks(rules, codes).mark(data, first, codes.read(data, pages, first), classes)
@@ -95,7 +94,7 @@ def test_what_stands_in_classes_already_stays(blocks: int) -> None:
         frames.free(PFN + page, 0)
         frames.cache(PFN + page + 1)
     rules = classifier(frames, 31)._rules
-    codes = PageCodes(rules, ZoneByte(rules))
+    codes = PageCodes(rules, zone_byte(rules))
     data = array(frames, 2 * blocks)
     classes = bytearray(b"\0\2" * blocks)
     assert FreeBlocks(rules, codes).mark(data, PFN, codes.read(data, 2 * blocks, PFN), classes) == []

@@ -125,6 +125,36 @@ def test_many_keys_that_lie(era: str, seed: int, level: int) -> None:
     assert found.keys() <= machine.frames.expected(level).keys()
 
 
+@pytest.mark.parametrize(("maker", "era"), [("x86_64", "6.1"), ("i386", "6.1"), ("arm64", "6.16")])
+def test_garbage_instead_of_struct_pages(maker: str, era: str) -> None:
+    """Whole pages of memory of it, on machines with words of 4 bytes too."""
+    machine, core = made(maker, era)
+    allowed = machine.frames.expected(31)
+    image = cast("bytearray", core.source.image)
+    first = ground(machine)
+    offset = core.image_map.image_offset(
+        machine.ram_start + 0x80_0000 + (first - machine.ram_start // machine.page_bytes) * machine.frames.layout.size
+    )
+    assert offset is not None
+    assert bytes(image[offset : offset + 32]) == machine.frames.page(first)[:32]
+    generator = random.Random(maker)
+    for number in range(12):
+        length = 4096 << number % 4
+        start = offset + generator.randrange(4096 * machine.frames.layout.size - length) // 4096 * 4096
+        data = generator.randbytes(length)
+        if number % 3 == 1:
+            data = bytes(generator.choices(b"kernel text", k=length))
+        elif number % 3 == 2:
+            data = b"".join(generator.randrange(1 << 29).to_bytes(8, "little") for _ in range(length // 8))
+        before = bytes(image[start : start + length])
+        image[start : start + length] = data
+        try:
+            found, _ = excluded(core, core.facts.vmcoreinfo or b"", 31)
+        finally:
+            image[start : start + length] = before
+        assert found.keys() <= allowed.keys(), (number, start)
+
+
 def damage(core: Opened, generator: random.Random, start: int, end: int, count: int) -> list[tuple[int, bytes]]:
     """Overwrite some words between two physical addresses. Returns what to put back, in order."""
     image = cast("bytearray", core.source.image)

@@ -18,11 +18,30 @@ from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 from tests.vmcore.real_cores import RealCore, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netdump.vmcore.memmap import MemoryMap
 
 NAMES = ("x86_64-6.12-512M", "x86_64-7.2-cloud-512M", "arm64-6.1-cloud-512M")
 LIES = 12
 DAMAGES = 8
+
+
+def words(make: Callable[[random.Random], int]) -> Callable[[random.Random], bytes]:
+    """What makes a page of memory out of 8-byte words."""
+    return lambda generator: b"".join(make(generator).to_bytes(8, "little") for _ in range(512))
+
+
+GARBAGE: dict[str, Callable[[random.Random], bytes]] = {
+    "kernel pointers": words(lambda generator: 0xFFFF_8880_0000_0000 + generator.randrange(1 << 29) // 8 * 8),
+    "pointers to struct pages": words(lambda generator: 0xFFFF_EA00_0000_0000 + generator.randrange(1 << 17) * 64),
+    "a process's pointers": words(lambda generator: 0x7F00_0000_0000 + generator.randrange(1 << 32)),
+    "page table entries": words(lambda generator: 1 << 63 | generator.randrange(1 << 17) << 12 | 0x867),
+    "numbers": words(lambda generator: generator.randrange(1 << 16)),
+    "large numbers": words(lambda generator: generator.randrange(1 << 32)),
+    "UTF-16": lambda generator: "".join(generator.choices("netdump carries kernels", k=2048)).encode("utf-16-le"),
+    "poison": lambda _generator: b"\xaa" * 4096,
+}
 
 
 class Patched:
@@ -156,3 +175,17 @@ def test_struct_pages_that_were_overwritten(opened: Opened) -> None:
             data = opened.core.source._pieces[generator.randrange(len(opened.core.source._pieces))][:4096]
         opened.patch(found[0], data)
         assert opened.wrong() == [], hex(found[0])
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_struct_pages_that_were_overwritten_with_what_memory_holds(opened: Opened, kind: str) -> None:
+    """Pages of pointers, numbers, text or one byte are much alike: by their flags they may seem to be of one zone."""
+    vaddrs, generator = opened.vaddrs(), random.Random(f"{opened.source.name} {kind}")
+    for pages in (1, 4, 4, 16):
+        opened.source.patches.clear()
+        first = generator.choice(vaddrs) // 4096 * 4096
+        for vaddr in range(first, first + pages * 4096, 4096):
+            found = opened.space.translate(vaddr)
+            if found is not None and opened.core.image_map.image_offset(found[0]) is not None:
+                opened.patch(found[0], GARBAGE[kind](generator))
+        assert opened.wrong() == [], (hex(first), pages)

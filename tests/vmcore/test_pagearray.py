@@ -87,3 +87,29 @@ def test_confirming(machine: Machine) -> None:
     machine.frames.free(PLAYGROUND, 5)
     machine.frames.cache(PLAYGROUND + 31)
     assert not array_of(machine).confirm(PLAYGROUND, free, ALL)
+
+
+def test_pages_that_know_their_place(machine: Machine) -> None:
+    """By a list, by the head of a compound page, or because they were never on a list; most do not say."""
+    frames = machine.frames
+    frames.cache(PLAYGROUND + 200)
+    frames.cache(PLAYGROUND + 201)
+    frames.cache(PLAYGROUND + 202)
+    frames.cache(PLAYGROUND + 203)
+    for pfn, before, after in ((200, 203, 201), (201, 200, 203), (203, 201, 200), (202, 200, 201)):
+        frames.link(*(PLAYGROUND + pfn, *(frames.address(PLAYGROUND + other) + 8 for other in (after, before))))
+    frames.kernel(PLAYGROUND + 210)
+    frames.link(PLAYGROUND + 210, *[frames.address(PLAYGROUND + 210) + 8] * 2)
+    frames.kernel(PLAYGROUND + 211)
+    pages = array_of(machine)
+
+    def says(pfn: int, of: int = 0) -> bool | None:
+        data = pages.read(PLAYGROUND + (of or pfn))
+        assert data is not None
+        return pages.is_in_place(PLAYGROUND + pfn, data, 0)
+
+    assert [says(pfn) for pfn in (200, 201, 202, 210, 211, 70)] == [True, True, False, True, None, True]
+    assert [says(pfn + 1, pfn) for pfn in (200, 210, 211)] == [False, None, None]
+    assert says(70, 71)  # any page of a compound one
+    assert says(60, 71) is False
+    assert pages.is_in_place(1 << 40, bytearray(64), 0) is None

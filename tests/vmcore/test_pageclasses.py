@@ -19,6 +19,7 @@ from tests.vmcore.scan import scan
 
 if TYPE_CHECKING:
     from netdump.testing.elf_writer import ByteOrder
+    from netdump.vmcore.structpage import PageRules
 
 PFN = 0x8000
 LEVELS = (1, 2, 4, 6, 8, 16, 24, 31)
@@ -26,6 +27,13 @@ LEVELS = (1, 2, 4, 6, 8, 16, 24, 31)
 
 def frames_of(era: str, word: int = 8, byteorder: ByteOrder = "little") -> Frames:
     return Frames(ERAS[era], word, byteorder, (1 << 8 * word) - (1 << 28))
+
+
+def zone_byte(rules: PageRules) -> ZoneByte:
+    """One that knows the only zone of made-up machines."""
+    byte = ZoneByte(rules, lambda _pfn, _data, _at: None)
+    byte.trust([0x0400_0000])
+    return byte
 
 
 def classifier(frames: Frames, level: int, confirmed: bool = True) -> Classifier:
@@ -39,7 +47,7 @@ def classifier(frames: Frames, level: int, confirmed: bool = True) -> Classifier
     def confirm(pfn: int, verdict: Verdict) -> bool:
         return confirmed
 
-    return Classifier(rules, ZoneByte(rules), wanted, 4096, confirm)
+    return Classifier(rules, zone_byte(rules), wanted, 4096, confirm)
 
 
 def array(frames: Frames, pages: int, first: int = PFN) -> bytearray:

@@ -19,13 +19,12 @@ from netdump.vmcore.pagecodes import (
     table,
 )
 from netdump.vmcore.structpage import byte_place
-from netdump.vmcore.zonebyte import ZoneByte
-from tests.vmcore.test_pageclasses import PFN, array, classifier, fill, frames_of
+from tests.vmcore.test_pageclasses import PFN, array, classifier, fill, frames_of, zone_byte
 
 
 def maker_for(frames: Frames) -> PageCodes:
     rules = classifier(frames, 31)._rules
-    return PageCodes(rules, ZoneByte(rules))
+    return PageCodes(rules, zone_byte(rules))
 
 
 def test_parts() -> None:
