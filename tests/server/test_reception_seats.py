@@ -1,0 +1,223 @@
+"""Whether there is a seat, credit, room on the disk and a dump left for today; who waits, and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from netdump import wire
+from netdump.server.config import DAY_S
+from netdump.server.reception import QUEUE_S
+from netdump.server.seats import CREDIT_FIRST
+from netdump.server.space import Measure
+from netdump.store.files import LocalFiles
+from netdump.store.store import Store
+from netdump.testing.faulty_files import FaultyFiles
+from netdump.testing.sample_dump import SampleDump
+from tests.server.offers import DUMP, ENDS, OTHER, code_of, vmcore
+from tests.server.rig import MIB, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def queued(host: Host, dump: SampleDump) -> None:
+    """Offer a dump for which there is no seat, and deliver its headline."""
+    answer = host.resume(dump)
+    assert not answer.credit
+    if not answer.headline:
+        host.headline(dump)
+
+
+def test_a_headline_never_waits_and_chunks_do(folder: Path, web1: Papers, web2: Papers) -> None:
+    """[W-37]: who finds no seat delivers its headline, waits, and is called when another one is through."""
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        assert first.resume(DUMP).credit
+        queued(second, OTHER)
+        rig.events.wait("dump-queues")
+        assert (folder / "dumps" / OTHER.origin.id / "headline").exists()
+        second.say(wire.Keepalive())
+        first.headline(DUMP)
+        first.chunks(DUMP.chunks)
+        assert isinstance(first.finish(DUMP), wire.Receipt)
+        assert second.hear() == wire.Ack(0, CREDIT_FIRST)
+        second.chunks(OTHER.chunks)
+        assert isinstance(second.finish(OTHER), wire.Receipt)
+
+
+def test_chunks_without_credit_are_a_breach(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        first.resume(DUMP)
+        queued(second, OTHER)
+        second.say_raw(bytes(OTHER.chunks[0].frame))
+        answer = second.hear()
+        assert isinstance(answer, wire.Error)
+        assert answer.code is wire.ErrorCode.CREDIT_EXCEEDED
+
+
+def test_who_waits_longest_is_first_and_too_many_come_back(folder: Path, web1: Papers, web2: Papers) -> None:
+    """Also who came back in between: what counts is when the dump was first seen."""
+    limits = {"active_dumps": 1, "active_dumps_per_host": 1, "waiting_dumps": 1, "defer_s": 33}
+    early, late = OTHER, SampleDump(seed=44, image_bytes=5_000)
+    with Rig(folder, {"limits": limits}) as rig, Host(rig, web1) as first:
+        first.resume(DUMP)
+        with Host(rig, web2) as host:
+            queued(host, early)
+            rig.events.wait("dump-queues")
+        rig.events.wait("dump-interrupted")
+        age(folder, early)
+        with Host(rig, web2) as younger, Host(rig, web2) as older:
+            queued(younger, late)
+            rig.events.wait("dump-queues", 2)
+            queued(older, early)
+            answer = younger.hear()
+            assert isinstance(answer, wire.Defer), "the one that was seen last gives way"
+            assert answer.seconds == 33
+            assert "the headline is here" in answer.text
+            first.socket.close()
+            assert older.hear() == wire.Ack(0, CREDIT_FIRST)
+            older.chunks(early.chunks)
+            assert isinstance(older.finish(early), wire.Receipt)
+
+
+def age(folder: Path, dump: SampleDump) -> None:
+    """Let a dump have been seen a day earlier."""
+    origin = Store(folder / "dumps").dump(dump.origin.id).origin
+    path = folder / "dumps" / origin.id / "origin.json"
+    path.write_bytes(dataclasses.replace(origin, created=origin.created - DAY_S).pack())
+
+
+def test_nobody_waits_for_ever(folder: Path, web1: Papers, web2: Papers) -> None:
+    """A host may have another collector to go to."""
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        first.resume(DUMP)
+        queued(second, OTHER)
+        rig.events.wait("dump-queues")
+        heard: wire.Message | None = wire.Keepalive()
+        skipped = 0
+        while isinstance(heard, wire.Keepalive):
+            for host in (first, second):
+                host.say(wire.Keepalive())
+            rig.skip(6)
+            skipped += 6
+            heard = second.hear_any()
+        assert isinstance(heard, wire.Defer)
+        assert skipped >= QUEUE_S
+
+
+def test_a_dump_of_which_all_is_here_needs_no_seat(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig:
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks)
+            host.await_ack(DUMP.origin.image_bytes)
+        rig.events.wait("dump-interrupted")
+        with Host(rig, web2) as busy, Host(rig, web1) as host:
+            busy.resume(OTHER)
+            answer = host.resume(DUMP)
+            assert answer.offset == DUMP.origin.image_bytes
+            assert answer.credit
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+
+
+def test_credit_is_shared(folder: Path, web1: Papers, web2: Papers) -> None:
+    """The more dumps arrive, the less each may have on its way; what one leaves, the others get."""
+    settings = {"ingest": {"credit_total_bytes": 8 << 20, "credit_bytes": 8 << 20}}
+    with Rig(folder, settings) as rig, Host(rig, web1) as first:
+        assert first.resume(DUMP).credit == 8 << 20
+        first.headline(DUMP)
+        with Host(rig, web2) as second:
+            assert second.resume(OTHER).credit == 4 << 20
+            first.say(DUMP.chunks[0])
+            first.await_ack(DUMP.chunks[0].length)
+            assert first.wire.credit == 4 << 20
+        rig.events.wait("dump-interrupted")
+        first.say(DUMP.chunks[1])
+        first.await_ack(DUMP.chunks[1].offset + DUMP.chunks[1].length)
+        assert first.wire.credit == 8 << 20
+
+
+def test_dumps_a_day(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"dumps_per_host_per_day": 2}}) as rig:
+        for number in range(3):
+            with Host(rig, web1) as host:
+                answer = host.hello(SampleDump(seed=50 + number, image_bytes=5_000))
+                if number < 2:
+                    assert isinstance(answer, wire.Resume)
+                else:
+                    assert code_of(answer) is wire.DeclineCode.QUOTA
+            if number < 2:
+                rig.events.wait("dump-interrupted", number + 1)
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(SampleDump(seed=50, image_bytes=5_000)), wire.Resume), "known already"
+        with Host(rig, web2) as host:
+            assert isinstance(host.hello(OTHER), wire.Resume), "another host"
+
+
+def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: Papers, web2: Papers) -> None:
+    room = [Measure(1 << 40, 1 << 41)]
+    with (
+        Rig(folder, {"space": SPACE, "store": {"publish_s": 1}}, measure=lambda: room[0]) as rig,
+        Host(rig, web1) as host,
+    ):
+        host.resume(DUMP)
+        host.headline(DUMP)
+        host.chunks(DUMP.chunks[:4])
+        host.await_ack(ENDS[4])
+        room[0] = Measure(40 * MIB, 1 << 41)  # low: new ones wait, this one goes on
+        with Host(rig, web2) as newcomer:
+            assert isinstance(newcomer.hello(OTHER), wire.Defer)
+        host.chunks(DUMP.chunks[4:8])
+        host.await_ack(ENDS[8])
+        room[0] = Measure(0, 1 << 41)  # none: it waits, alive
+        host.chunks(DUMP.chunks[8:])
+        host.say(wire.Finish(400_000, len(DUMP.chunks), DUMP.root))
+        rig.events.wait("dump-waits")
+        for _ in range(4):
+            rig.skip(5.1)
+            assert isinstance(host.hear_any(), wire.Keepalive)
+            host.say(wire.Keepalive())
+        with Host(rig, web2) as newcomer:
+            assert isinstance(newcomer.hello(OTHER), wire.Defer)
+        room[0] = Measure(1 << 40, 1 << 41)
+        rig.skip(SPACE["check_s"])
+        answer = host.hear()
+        while isinstance(answer, wire.Ack):
+            answer = host.hear()
+        assert isinstance(answer, wire.Receipt)
+        rig.events.wait("dump-restored")
+    assert vmcore(folder, DUMP) == DUMP.image
+
+
+SPACE = {
+    "min_free_bytes": 16 * MIB,
+    "min_free_percent": 0,
+    "admit_free_bytes": 64 * MIB,
+    "admit_free_percent": 0,
+    "check_s": 20,
+}
+
+
+def test_a_full_disk_that_nobody_saw_coming(folder: Path, web1: Papers) -> None:
+    files = FaultyFiles(LocalFiles(folder / "dumps"))
+    with Rig(folder, {"store": {"keep_vmcore": False, "publish_s": 1}}, files=files) as rig:
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks[:4])
+            host.await_ack(ENDS[4])
+            files.fill_up()
+            host.chunks(DUMP.chunks[4:])
+            assert code_of(host.hear()) is wire.ErrorCode.STORAGE
+        rig.events.wait("dump-interrupted")
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Defer)
+        files.make_room()
+        with Host(rig, web1) as host:
+            assert host.resume(DUMP).offset == ENDS[4]
+            host.chunks(DUMP.chunks[4:])
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+        rig.events.wait("dump-complete")
+    store = Store(folder / "dumps")
+    assert store.dump(DUMP.origin.id).verify().ok
