@@ -1,15 +1,12 @@
+"""What a plan says of each page: data, zeros, an alias, left out, lost; and that an image comes back from it."""
+
 from __future__ import annotations
 
-import random
-import zlib
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from netdump.pages import ExcludeClass, PageState, Run
+from netdump.pages import ExcludeClass, Run
 from netdump.testing.elf_writer import Core, Load, NoteSegment, counter_pages, prstatus_note
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import ElfHeaders, parse_headers
@@ -19,7 +16,6 @@ from netdump.vmcore.plan import (
     CHUNK_DATA_MAX,
     CHUNK_LENGTH_MAX,
     CLASSIFY_PAGES_MAX,
-    LIMITS,
     Limits,
     PlannedChunk,
     catch_up,
@@ -27,14 +23,11 @@ from netdump.vmcore.plan import (
 )
 from netdump.vmcore.procvmcore import VmcoreSource
 from tests.vmcore.doubles import BytesSource, headers_of, restore
+from tests.vmcore.plans import ALIAS, DATA, EXCLUDED, LOST, PAGE, SMALL, ZERO, excluded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
-
-DATA, ZERO, ALIAS, EXCLUDED, LOST = PageState
-PAGE = 4096
-SMALL = 16  # a page size for small cores of odd shapes
 
 
 def runs_of(core: Core, bad: list[tuple[int, int]] | None = None, start: int = 0) -> list[Run]:
@@ -174,146 +167,6 @@ def test_what_an_earlier_walk_sent_is_no_source() -> None:
     assert list(chunk.runs) == [Run(DATA, 2 * PAGE)]
 
 
-def planned(core: Core, limits: Limits = LIMITS) -> list[PlannedChunk]:
-    image = core.build()
-    pool = BufferPool(max(limits.data, PAGE), 1000)
-    return list(iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, pool=pool, limits=limits))
-
-
-def test_limits_of_a_chunk() -> None:
-    pages = b"".join(counter_pages(page, 1) + bytes(PAGE) for page in range(1, 200))
-    core = Core([Load(0, len(pages), {0: pages}), Load(1 << 30, 1000 * PAGE)])
-    for limits in (
-        Limits(data=PAGE),
-        Limits(data=10 * PAGE),
-        Limits(runs=1),
-        Limits(runs=2),
-        Limits(runs=7),
-        Limits(length=PAGE),
-        Limits(length=5 * PAGE),
-        Limits(read=1),
-        Limits(length=7 * PAGE, data=3 * PAGE, runs=3, read=100 * PAGE),
-    ):
-        chunks = planned(core, limits)
-        assert restore(chunks) == core.build()
-        assert all(chunk.length <= limits.length for chunk in chunks)
-        assert all(len(chunk.data) <= limits.data for chunk in chunks)
-        assert all(1 <= len(chunk.runs) <= limits.runs for chunk in chunks)
-
-
-def test_pure_data_fills_its_chunks() -> None:
-    chunks = planned(Core([Load(0, 4 << 20, {0: counter_pages(1, 1024)})]))
-    assert [len(chunk.data) for chunk in chunks] == [1 << 20] * 4 + [PAGE]
-
-
-def test_zeros_do_not_keep_a_client_silent() -> None:
-    """What is read for one chunk is bounded, even if nothing comes of it."""
-    chunks = planned(Core([Load(0, 64 << 20)]), Limits(read=16 << 20))
-    assert [chunk.length for chunk in chunks] == [(16 << 20) + PAGE] + [16 << 20] * 3
-
-
-class SlowSource(BytesSource):
-    """Takes its time for each byte, and much more for each bad page, by a clock of its own."""
-
-    def __init__(self, image: bytes, rate: float, bad: Sequence[tuple[int, int]] = (), page_seconds: float = 0) -> None:
-        super().__init__(image, bad)
-        self.now = 0.0
-        self._rate, self._page_seconds = rate, page_seconds
-
-    def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
-        lost = super().read_into(offset, buffer)
-        self.now += len(buffer) / self._rate + self._page_seconds * sum(length for _, length in lost) / PAGE
-        return lost
-
-
-def silences(source: SlowSource, core: Core) -> list[float]:
-    """How long each chunk is in the making; they must be the image."""
-    chunks, waits, before = [], [], 0.0
-    pool = BufferPool(CHUNK_DATA_MAX, 1000)
-    for chunk in iter_chunks(source, ImageMap(headers_of(source.image)), PAGE, pool=pool, clock=lambda: source.now):
-        waits.append(source.now - before)
-        before = source.now
-        chunks.append(chunk)
-    restored = restore(chunks)
-    assert len(restored) == len(core.build())
-    return waits
-
-
-@pytest.mark.parametrize("rate", [12 << 20, 1 << 20, 100 << 10])
-@pytest.mark.parametrize("kind", ["zeros", "aliases"])
-def test_a_slow_source_does_not_keep_a_client_silent(rate: int, kind: str) -> None:
-    """[W-60]: a chunk is finished after a second, whatever comes of it, and a block is the least that is read."""
-    text = counter_pages(1, 2048) if kind == "aliases" else b""
-    loads = [Load(0, 8 << 20, {0: text})] * 2 if text else [Load(0, 16 << 20)]
-    source = SlowSource(Core(loads).build(), rate)
-    waits = silences(source, Core(loads))
-    block = (256 << 10) / rate
-    assert waits[0] < 1 + 4 * block  # the first may begin with a whole block, and another to compare it with
-    assert max(waits[1:]) < 2  # a block and its source, each twice as large as one that took a quarter of a second
-    assert len(waits) >= source.now / 2
-
-
-def test_pages_that_fail_slowly_are_tried_one_by_one() -> None:
-    core = Core([Load(0, 4 << 20, {0: counter_pages(1, 1024)})])
-    source = SlowSource(core.build(), 1 << 30, [(1 << 20, 2 << 20)], page_seconds=2)
-    waits = silences(source, core)
-    assert sorted(waits)[-2] <= 2.1, "but for the block in which the first of them is"
-    assert max(waits) <= 2 * 64 + 1
-    assert sum(length for _, length in source.reads) == source.size, "nothing is read twice"
-
-
-def test_data_is_handed_out_as_it_was_read() -> None:
-    """No copy where a chunk is all data: the source fills the pool's buffer, and that is what the chunk shows."""
-    core = Core([Load(0, 1 << 20, {0: counter_pages(1, 256)})])
-    image = core.build()
-    pool = BufferPool(CHUNK_DATA_MAX, 3)
-    buffer = pool.take()
-    pool.release(memoryview(buffer))
-    chunk = next(iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, pool=pool))
-    assert chunk.data.obj is buffer
-    assert chunk.data.contiguous
-
-
-def test_without_a_pool_data_is_valid_until_the_next_chunk() -> None:
-    image = Core([Load(0, 3 << 20, {0: counter_pages(1, 768)})]).build()
-    chunks = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE)
-    first = next(chunks)
-    assert first.data[:PAGE] == image[:PAGE]
-    next(chunks)
-    with pytest.raises(ValueError, match="released"):
-        first.data[0]
-
-
-def test_with_a_pool_chunks_may_be_held_and_released_in_any_order() -> None:
-    core = Core([Load(0, 8 << 20, {0: counter_pages(1, 2048)}), Load(1 << 30, 64 * PAGE)])
-    image = core.build()
-    pool = BufferPool(CHUNK_DATA_MAX, 5)
-    held: list[PlannedChunk] = []
-    kept: dict[int, bytes] = {}
-    generator = random.Random(7)
-    for chunk in iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, pool=pool):
-        held.append(chunk)
-        if len(held) == 4:
-            out = held.pop(generator.randrange(4))
-            kept[out.offset] = bytes(out.data)
-            pool.release(out.data)
-    for chunk in held:
-        kept[chunk.offset] = bytes(chunk.data)
-    assert b"".join(kept[offset] for offset in sorted(kept)) == image[: PAGE + (8 << 20)]
-
-
-def test_every_buffer_comes_back_to_the_pool() -> None:
-    """However a walk ends: a client makes a new one after each cut of the connection."""
-    image = Core([Load(0, 3 << 20, {0: counter_pages(1, 256), 2 << 20: b"x"})]).build()
-    pool = BufferPool(CHUNK_DATA_MAX, 2)
-    for wanted in (0, 1, 2, 99) * 3:
-        chunks = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, pool=pool)
-        for _, chunk in zip(range(wanted), chunks, strict=False):
-            pool.release(chunk.data)
-        chunks.close()
-    assert {id(pool.take()), id(pool.take())}, "both are there"
-
-
 def test_holes_are_not_read(tmp_path: Path) -> None:
     """64 GiB with three pages in them, planned at once."""
     size = 64 << 30
@@ -339,16 +192,6 @@ def headers_of_file(source: FileSource | VmcoreSource) -> ElfHeaders:
     return parse_headers(source.read, source.size)
 
 
-def test_a_thousand_segments_in_few_chunks() -> None:
-    loads = [Load(number << 20, 100, {0: bytes([number % 255 + 1]) * 100}) for number in range(1000)]
-    core = Core(loads, alignment=1)
-    chunks = planned(core)
-    assert len(chunks) == 1
-    assert restore(chunks) == core.build()
-    chunks = planned(Core(loads))  # each followed by a gap of zeros up to the next page
-    assert restore(chunks) == Core(loads).build()
-
-
 def fake_filter(paddr: int, pages: int) -> Iterator[tuple[ExcludeClass, int]]:
     """Classes by page number, in runs of random length; the same page always gets the same."""
     assert paddr % PAGE == 0
@@ -357,10 +200,6 @@ def fake_filter(paddr: int, pages: int) -> Iterator[tuple[ExcludeClass, int]]:
     assert first // CLASSIFY_PAGES_MAX == (first + pages - 1) // CLASSIFY_PAGES_MAX
     for page in range(first, first + pages):
         yield excluded(page), 1
-
-
-def excluded(page: int) -> ExcludeClass:
-    return ExcludeClass(zlib.crc32(b"%d" % (page // 3)) % 4 and zlib.crc32(b"%d" % (page // 3)) % 9)
 
 
 def test_excluded_pages_are_said_and_not_read() -> None:
@@ -461,134 +300,6 @@ def test_the_real_sample_comes_back(sample: Path, kind: type[FileSource | Vmcore
     cut = image_map.image_bytes // 3
     assert restore(iter_chunks(source, image_map, PAGE, cut), image[:cut]) == image
     source.close()
-
-
-# Odd shapes, in small: memory of 64 pages, segments anywhere in memory and file.
-
-MEMORY = 64 * SMALL
-
-
-@st.composite
-def cores(draw: st.DrawFn) -> Core:
-    memory = bytearray(b"".join(counter_pages(page, 1, SMALL) for page in range(1, 65)))
-    for page in draw(st.sets(st.integers(0, 63))):
-        memory[page * SMALL : page * SMALL + SMALL] = bytes(SMALL)
-    loads = []
-    for _ in range(draw(st.integers(1, 7))):
-        paddr = draw(st.integers(0, MEMORY - 1))
-        size = draw(st.integers(0, MEMORY - paddr))
-        view = bytearray(memory[paddr : paddr + size])
-        if size and draw(st.booleans()):
-            view[draw(st.integers(0, size - 1))] ^= draw(st.integers(0, 255))
-        offset = draw(st.none() | st.integers(0, 2 * MEMORY))
-        loads.append(Load(paddr, size, {0: bytes(view)}, memsz=size + draw(st.integers(0, 99)), offset=offset))
-    notes = [NoteSegment(prstatus_note(1, bytes(16)))] * draw(st.integers(0, 2))
-    alignment = draw(st.sampled_from([1, 4, SMALL, 256]))
-    return Core(
-        loads, notes, bits=draw(st.sampled_from([32, 64])), alignment=alignment, trailer=draw(st.binary(max_size=40))
-    )
-
-
-LIMIT_SETS = st.builds(
-    Limits,
-    length=st.integers(SMALL, 3000),
-    data=st.integers(SMALL, 1000),
-    runs=st.integers(1, 40),
-    read=st.integers(1, 5000),
-)
-
-
-def readable(core: Core) -> bytes | None:
-    """The image, unless a segment lies over the headers so that they cannot be read back."""
-    image = core.build()
-    return image if image[: len(core.headers())] == core.headers() else None
-
-
-@settings(derandomize=True, deadline=None, max_examples=200)
-@given(cores(), LIMIT_SETS, st.booleans())
-def test_any_core_comes_back_from_any_chunk_on(core: Core, limits: Limits, filtered: bool) -> None:
-    image = readable(core)
-    if image is None:
-        return
-    image_map = ImageMap(headers_of(image))
-
-    def classify(paddr: int, pages: int) -> Iterator[tuple[ExcludeClass, int]]:
-        for page in range(paddr // SMALL, paddr // SMALL + pages):
-            yield excluded(page), 1
-
-    def plan(start: int) -> list[PlannedChunk]:
-        source = BytesSource(image)
-        pool = BufferPool(limits.data, 10_000)
-        hook = classify if filtered else None
-        return list(iter_chunks(source, image_map, SMALL, start, classify=hook, pool=pool, limits=limits))
-
-    whole = plan(0)
-    restored = restore(whole)
-    if not filtered:
-        assert restored == image
-    for chunk in whole:
-        assert chunk.length <= limits.length
-        assert len(chunk.data) <= limits.data
-        assert len(chunk.runs) <= limits.runs
-        check_page_boundaries(chunk, image_map)
-    for chunk in whole[:: max(1, len(whole) // 4)]:
-        assert restore(plan(chunk.offset), restored[: chunk.offset]) == restored
-
-
-def check_page_boundaries(chunk: PlannedChunk, image_map: ImageMap) -> None:
-    """Within a segment runs change at page boundaries of the memory it shows (wire.md 4.6)."""
-    position = chunk.offset
-    for run, _ in pairwise(chunk.runs):
-        position += run.length
-        before, after = image_map.paddr_at(position - 1), image_map.paddr_at(position)
-        if before is not None and after == before + 1:
-            assert after % SMALL == 0
-
-
-@settings(derandomize=True, deadline=None, max_examples=120)
-@given(cores(), LIMIT_SETS, st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 100)), max_size=5))
-def test_what_cannot_be_read_is_lost_and_the_rest_comes_back(
-    core: Core, limits: Limits, bad: list[tuple[int, int]]
-) -> None:
-    image = readable(core)
-    if image is None:
-        return
-    merged: list[tuple[int, int]] = []
-    for start, length in sorted(bad):
-        if not merged or start > merged[-1][1]:
-            merged.append((start, min(start + length, len(image))))
-    source = BytesSource(image, [(start, end) for start, end in merged if start < end])
-    pool = BufferPool(limits.data, 10_000)
-    chunks = list(iter_chunks(source, ImageMap(headers_of(image)), SMALL, pool=pool, limits=limits))
-    restored = restore(chunks)
-    position = 0
-    lost: set[int] = set()
-    for run in (run for chunk in chunks for run in chunk.runs):
-        if run.state == LOST:
-            lost.update(range(position, position + run.length))
-        position += run.length
-    assert all(offset in lost for start, end in source.bad for offset in range(start, end))
-    assert all(restored[offset] == image[offset] for offset in range(len(image)) if offset not in lost)
-    assert all(restored[offset] == 0 for offset in lost)
-    near = {near for start, end in source.bad for near in range(start - SMALL, end + SMALL)}
-    assert lost <= near, "no page is lost that could be read"
-
-
-@settings(derandomize=True, deadline=None, max_examples=120)
-@given(cores(), LIMIT_SETS, st.lists(st.integers(0, 3000), max_size=5), st.integers(0, 100))
-def test_what_a_cut_walk_has_lost_does_not_spread(core: Core, limits: Limits, bad: list[int], cut: int) -> None:
-    """The pages that were lost before a cut can be read after it: everything from the cut on must come back whole."""
-    image = readable(core)
-    if image is None:
-        return
-    image_map = ImageMap(headers_of(image))
-    pool = BufferPool(limits.data, 10_000)
-    failing = BytesSource(image, [(start, start + 1) for start in sorted(set(bad)) if start < len(image)])
-    before = list(iter_chunks(failing, image_map, SMALL, pool=pool, limits=limits))
-    before = before[: cut * len(before) // 100]
-    start = sum(chunk.length for chunk in before)
-    after = iter_chunks(BytesSource(image), image_map, SMALL, start, pool=pool, limits=limits)
-    assert restore([*before, *after])[start:] == image[start:]
 
 
 @pytest.mark.parametrize("pages", [1, 100, CLASSIFY_PAGES_MAX, 3 * CLASSIFY_PAGES_MAX + 7])
