@@ -161,6 +161,34 @@ def test_folders(files: LocalFiles) -> None:
     assert files.free_bytes() > 0
 
 
+def test_what_is_synced_is_given_to_the_disk(
+    files: LocalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is shown of power cuts is shown with files in memory: here is that the real ones ask the kernel."""
+    synced: list[int] = []
+
+    def watch(call: str) -> None:
+        real = getattr(os, call)
+
+        def noting(descriptor: int) -> None:
+            real(descriptor)
+            synced.append(os.fstat(descriptor).st_ino)
+
+        monkeypatch.setattr(os, call, noting)
+
+    watch("fsync")
+    watch("fdatasync")
+    files.make_folder("d")
+    file = files.create("d/a")
+    file.write(b"abc")
+    assert not synced
+    file.sync()
+    files.sync_folder("d")
+    files.sync_folder("")
+    file.close()
+    assert synced == [(tmp_path / name).stat().st_ino for name in ("d/a", "d", "")]
+
+
 def test_locks(files: LocalFiles, tmp_path: Path) -> None:
     lock = files.lock("l")
     with pytest.raises(BlockingIOError):
