@@ -59,30 +59,38 @@ def answered(sock: ssl.SSLSocket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "more"),
     [
-        b"",
-        b"G",
-        b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nX: ",
-        b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{",
-        b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+        (b"", b"G"),
+        (b"G", b"E"),
+        (b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nX: ", b"y"),
+        (b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{", b"}"),
+        (b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}", b"\r"),
     ],
 )
 @pytest.mark.parametrize("again", [False, True])
-def test_a_request_must_be_there_in_time(folder: Path, sent: bytes, again: bool) -> None:
-    sent = sent or (b"GET" if again else b"")  # silence between requests is another matter
-    with Rig(folder) as rig, connected(rig) as sock:
+def test_a_request_must_be_there_in_time(folder: Path, sent: bytes, more: bytes, again: bool) -> None:
+    """All of it: a byte every now and then does not put that off."""
+    if again and not sent:
+        sent, more = b"GET", b" "  # silence between requests is another matter
+    with Rig(folder, {"api": {"request_s": 120}}) as rig, connected(rig) as sock:  # longer than a test waits
         if again:
             answered(sock)
         else:
-            # One answer from elsewhere: then this connection, made before, has been taken over.
-            with connected(rig) as other:
-                answered(other)
+            see_what_came(rig)
         sock.sendall(sent)
-        with connected(rig) as other:
-            answered(other)
-        rig.skip(rig.config.api.request_s + 0.1)
+        see_what_came(rig)
+        rig.skip(119)
+        sock.sendall(more)
+        see_what_came(rig)
+        rig.skip(1.1)
         assert rest(sock) == b""
+
+
+def see_what_came(rig: Rig) -> None:
+    """One answer from elsewhere: then the collector has taken what had come before."""
+    with connected(rig) as other:
+        answered(other)
 
 
 def test_silence_between_requests_ends_the_connection(folder: Path) -> None:

@@ -180,21 +180,29 @@ def test_one_too_many_is_reset_before_anything_is_read(folder: Path) -> None:
     run(body)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"])
-def test_a_handshake_that_does_not_go_on_is_dropped(folder: Path, sent: bytes) -> None:
+@pytest.mark.parametrize("count", [0, 3, 6])
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_handshake_that_does_not_go_on_is_dropped(folder: Path, count: int, trickles: bool) -> None:
+    """However many bytes of it have come, and also if another one comes every now and then."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
     async def body(loop: SkippingLoop) -> None:
         async with opened(folder, handshake_s=10.0) as door:
             sock = door.connect()
-            sock.send(sent)
+            sock.send(hello[:count])
             await until(lambda: door.gate._handshakes)
             await turns()
             loop.skipped += 9.0
             await turns()
+            if trickles:
+                sock.send(hello[count : count + 1])
+                await turns()
             assert door.gate._handshakes
-            loop.skipped += 2.5
+            loop.skipped += 1.1
+            await turns(50)
+            assert not door.gate._handshakes, "its time does not begin anew"
             assert await is_dropped(sock)
             await until(lambda: not door.gate._connections)
-            assert not door.gate._handshakes
             assert door.events.all("handshake-failed")
 
     run(body)
