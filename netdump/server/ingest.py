@@ -62,6 +62,7 @@ class HostConnection(asyncio.BufferedProtocol):
         headlines: Headlines,
         *,
         attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
+        on_breach: Callable[[HostConnection, RemoteProtocolError], None],
         on_lost: Callable[[HostConnection], None],
     ) -> None:
         self.identity: Final = identity
@@ -69,6 +70,7 @@ class HostConnection(asyncio.BufferedProtocol):
         self._visitor = visitor
         self._transport = visitor.transport
         self._attend = attend
+        self._on_breach = on_breach
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._stock = stock
@@ -129,6 +131,7 @@ class HostConnection(asyncio.BufferedProtocol):
     def breach(self, error: RemoteProtocolError) -> None:
         """Fail the connection because the peer broke the protocol, or was silent. Does nothing once it is over."""
         if not self._over:
+            self._on_breach(self, error)
             self._write(self._wire.fail(error, self._loop.time()))
             self._linger()
 
@@ -317,7 +320,8 @@ class HostConnection(asyncio.BufferedProtocol):
             self.breach(error)
             return
         if self._pace.is_slow(self._progress(), now):
-            self.fail(wire.ErrorCode.IDLE_TIMEOUT, "too slow: see rate_bytes in the settings of the collector")
+            text = "too slow: see rate_bytes in the settings of the collector"
+            self.breach(RemoteProtocolError(wire.ErrorCode.IDLE_TIMEOUT.slug, text))
             return
         self._arm()
 
@@ -400,6 +404,7 @@ class IngestService:
             self._stock,
             self._headlines,
             attend=self._begin,
+            on_breach=self._broken,
             on_lost=self._lost,
         )
         self._connections.add(connection)
@@ -437,6 +442,10 @@ class IngestService:
 
     def _gave_way(self, bearer: Bearer, reason: str) -> None:
         self._audit("headline-gave-way", host=bearer.host, peer=bearer.peer, reason=reason)
+
+    def _broken(self, connection: HostConnection, error: RemoteProtocolError) -> None:
+        reason = f"{error.reason}: {error}"
+        self._audit("host-dropped", host=connection.host, peer=connection.peer, reason=reason)
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)

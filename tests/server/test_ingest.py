@@ -140,6 +140,9 @@ def test_garbage_instead_of_hello(folder: Path, web1: Papers, data: bytes, code:
         assert error_of(answer) in {code, wire.ErrorCode.UNKNOWN_CRITICAL, wire.ErrorCode.TOO_LARGE}
         assert error_of(answer) is code or data.startswith(b"GET")
         assert host.ended()
+        dropped = rig.events.wait("host-dropped")
+        assert dropped["host"] == "web1"
+        assert str(dropped["reason"]).startswith(f"{error_of(answer).slug}: ")
 
 
 def test_nothing_may_follow_hello_before_its_answer(folder: Path, web1: Papers) -> None:
@@ -284,6 +287,7 @@ def test_a_host_that_may_send_and_does_not_is_dropped(folder: Path, web1: Papers
         answer = host.hear()
         assert error_of(answer) is wire.ErrorCode.IDLE_TIMEOUT
         assert "too slow" in cast("wire.Error", answer).text
+        assert "too slow" in str(rig.events.wait("host-dropped")["reason"])
 
 
 def test_a_host_that_only_keeps_alive_is_dropped(folder: Path, web1: Papers) -> None:  # [W-63]
@@ -401,6 +405,7 @@ def connection(stub: Stub, headlines: Headlines | None = None, host: str = "web1
         Stock(),
         headlines or Headlines(),
         attend=attend,
+        on_breach=lambda connection, error: None,
         on_lost=lambda _: None,
     )
 
