@@ -242,9 +242,12 @@ class Crowd:
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Stop them. What one of them has raised is a mistake of its own, and an attack that was none."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _idle(crowd: Crowd, name: str) -> None:
@@ -267,11 +270,11 @@ async def _idle(crowd: Crowd, name: str) -> None:
             crowd.report.idle -= 1
 
 
-def data_chunks(offset: int, random: Random) -> Iterator[wire.Chunk]:
-    """Chunks of data without end."""
-    raw = random.randbytes(CHUNK_BYTES)
-    table = wire.pack_runs([Run(PageState.DATA, CHUNK_BYTES)])
+def data_chunks(offset: int, random: Random, size: int = CHUNK_BYTES) -> Iterator[wire.Chunk]:
+    """Chunks of data without end. size: of each, bytes."""
+    raw = random.randbytes(size)
+    table = wire.pack_runs([Run(PageState.DATA, size)])
     while True:
-        digest = wire.chunk_digest(offset, CHUNK_BYTES, table, raw)
-        yield wire.Chunk(offset, CHUNK_BYTES, table, digest, wire.CodecId.STORED, raw)
-        offset += CHUNK_BYTES
+        digest = wire.chunk_digest(offset, size, table, raw)
+        yield wire.Chunk(offset, size, table, digest, wire.CodecId.STORED, raw)
+        offset += size

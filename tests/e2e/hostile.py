@@ -6,6 +6,7 @@ python -m tests.e2e.hostile FOLDER INGEST API COUNT SECONDS    so many of them a
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import ssl
@@ -75,16 +76,15 @@ async def forged_lengths(crowd: Crowd, name: str) -> None:
 
 
 async def strange_names(crowd: Crowd, name: str) -> None:
-    """Control characters, NUL and ../ in a text, then one of 64 KiB."""
+    """Control characters and NUL in a text, one of 64 KiB, and ../, which is a text like others."""
     good = wire.pack(wire.Hello(bytes(16), IMAGE_BYTES, 4096, 0, "A" * 24))
-    for text in (b"\x1b]0;owned\x07" * 3, b"../" * 8, b"\0" * 24):
-        async with crowd.line(name) as line:
-            line.writer.write(good.replace(b"A" * 24, (text + b"A" * 24)[:24]))
-            await line.gone()
+    named = [good.replace(b"A" * 24, text) for text in (b"\x1b]0;owned\x07xxxxxxxxxxxxxx", b"\0" * 24, b"../" * 8)]
     long = b"\x05" + (65_530).to_bytes(4, "big") + b"A" * 65_530
-    async with crowd.line(name) as line:
-        line.writer.write(b"\x80\x01\0\0" + (len(long) + 1).to_bytes(4, "big") + b"\0" + long)
-        await line.gone()
+    named.insert(0, b"\x80\x01\0\0" + (len(long) + 1).to_bytes(4, "big") + b"\0" + long)
+    for frame in named:
+        async with crowd.line(name) as line:
+            line.writer.write(frame)
+            await line.gone()
 
 
 async def keepalives(crowd: Crowd, name: str) -> None:
@@ -100,8 +100,8 @@ async def one_byte_records(crowd: Crowd, name: str) -> None:
     """Chunks, every byte in a TLS record of its own."""
     async with crowd.line(name) as line:
         answer = await line.resumed(name)
-        for chunk in data_chunks(answer.offset, Random(name)):
-            for byte in wire.pack(chunk)[:4000]:
+        for chunk in data_chunks(answer.offset, Random(name), 2000):
+            for byte in wire.pack(chunk):
                 line.writer.write(bytes([byte]))
                 if line.writer.transport.is_closing():
                     return
@@ -111,7 +111,8 @@ async def one_byte_records(crowd: Crowd, name: str) -> None:
 async def bombs(crowd: Crowd, name: str) -> None:
     """Frames that claim 64 GiB, a window of 2 GiB, a dictionary, and a MiB of zeros that is really there."""
     zeros = Compressor(19).compress(bytes(MIB))
-    claims = ["e0" + (64 << 30).to_bytes(8, "little").hex() + "010000", "40a8010000", "630100000000000000010000"]
+    size = MIB.to_bytes(4, "little").hex()  # that which is due, so that it is the claim which is refused
+    claims = ["e0" + (64 << 30).to_bytes(8, "little").hex() + "010000", f"80a8{size}010000", f"a301000000{size}010000"]
     for frame in [*(ZSTD_MAGIC + bytes.fromhex(claim) for claim in claims), zeros, zeros + zeros]:
         async with crowd.line(name) as line:
             answer = await line.resumed(name)
@@ -189,7 +190,8 @@ async def guesses(crowd: Crowd, name: str) -> None:
     """Tokens, by luck."""
     async with crowd.line(None, api=True) as line:
         for number in itertools.count():
-            body = json.dumps({"token": f"{number:022d}", "csr": "x"}).encode()
+            secret = base64.urlsafe_b64encode(number.to_bytes(16, "big")).decode().rstrip("=")
+            body = json.dumps({"token": secret, "csr": "x"}).encode()
             line.writer.write(b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             await line.writer.drain()
             await line.reader.readuntil(b"}}")
@@ -211,7 +213,7 @@ async def _trickle(line: Line, data: bytes) -> None:
         line.writer.write(bytes([byte]))
         await asyncio.wait({gone}, timeout=TRICKLE_S)
         if gone.done():
-            return
+            break
     await gone
 
 
