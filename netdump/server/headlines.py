@@ -133,7 +133,8 @@ class Headlines:
         self._timer = None
         now = _now()
         for bearer, stay in tuple(self._waiting.items()):
-            if now >= stay.since + WAIT_S:
+            # Who goes may let the next one in, which waits no longer then.
+            if bearer in self._waiting and now >= stay.since + WAIT_S:
                 self._dismiss(bearer, f"no memory for a headline within {WAIT_S:g} s: too many come at a time")
         slow = next((bearer for bearer, stay in self._held.items() if not stay.whole), None)
         if self._waiting and slow is not None and now >= self._held[slow].since + LEAST_S:

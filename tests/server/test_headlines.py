@@ -157,6 +157,20 @@ def test_who_waits_for_long_may_try_another_collector() -> None:
     run(test())
 
 
+def test_who_gets_in_because_another_gave_up_is_in() -> None:
+    async def test() -> None:
+        subject = Headlines(budget_bytes=20)
+        one, long, short = (Connection(subject, str(number)) for number in range(3))
+        one.take()
+        subject.whole(one)
+        assert [long.take(20), short.take(10)] == [False, False]
+        await skip(WAIT_S + 1)
+        assert long.reasons
+        assert (short.goes_on, short.reasons) == (1, [])
+
+    run(test())
+
+
 def test_of_one_host_the_newest_counts() -> None:
     async def test() -> None:
         subject = Headlines(budget_bytes=10)
