@@ -2,8 +2,9 @@
 
 Owns the order of what the sender says and the limits on waiting. A connection ends in one of four ways: the
 collector's last word (RECEIPT, DEFER, DECLINE, ERROR) is returned; a breach of the protocol is answered with ERROR
-and raised; a cut or a stall is an UnreachableError; and when its keys have served long enough, it is ended on purpose,
-with all that was sent acknowledged, and None is returned. What to do then is netdump.client.delivery's.
+and raised; a cut or a stall is an UnreachableError; and it is ended on purpose, with all that was sent acknowledged,
+and None is returned, when its keys have served long enough, or when there is so much to catch up with before chunks
+can begin that the collector would find us slow. What to do then is netdump.client.delivery's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LastWord = Receipt | Defer | Decline | Error
 FAREWELL_TIMEOUT = 1.0  # seconds for an ERROR frame to leave
+CATCH_UP_SECONDS = 3.0  # while connected; a collector's window for slow hosts has 5 at least (rate_window_s)
 QUEUE_TIMEOUT_MIN = 120.0  # seconds for a turn to come; netdump's collector says DEFER after half of that
 
 
@@ -56,7 +58,8 @@ class Limits(NamedTuple):
 class Session:
     """Delivers one dump over one link; used once.
 
-    catch_up: exhausted before chunks begin at an image offset, the connection being kept alive meanwhile.
+    catch_up: exhausted before chunks begin at an image offset, the connection being kept alive meanwhile; if it takes
+    longer than CATCH_UP_SECONDS, the connection is ended, and the rest of it is the caller's: behind tells.
     open_stream: begins the chunks at an image offset. headline: made when asked for. afterword: the remark of FINISH,
     asked for when all is sent. on_turn: called often, with the acknowledged image offset. on_queue: called once if
     chunks have to wait.
@@ -83,6 +86,7 @@ class Session:
     ) -> None:
         self.resume: Resume | None = None
         self.advanced = False
+        self.behind = False
         self._link = link
         self._ledger = ledger
         self._tally = tally
@@ -120,7 +124,7 @@ class Session:
             if isinstance(error, RemoteProtocolError) and error.reason == "idle-timeout":
                 raise UnreachableError(f"{self._link.address}: connected, but the collector is silent") from error
             raise
-        assert self._end is not None or self._keys_used_up
+        assert self._end is not None or self._keys_used_up or self.behind
         self._link.close()
         return self._end
 
@@ -134,10 +138,9 @@ class Session:
         if not resume.headline:
             self._send(self._headline())
         self._queue()
-        for _ in self._catch_up(resume.offset):
-            if self._end is not None:
-                break
-            self._turn(wait=False)
+        self._look_at_what_was_sent(resume.offset)
+        if self.behind:
+            return
         if self._end is None:
             stream = self._open_stream(resume.offset)
             try:
@@ -163,6 +166,17 @@ class Session:
         while self._end is None and not self._core.credit:
             self._turn()
         self._queues, self._moved = False, self._clock()
+
+    def _look_at_what_was_sent(self, offset: int) -> None:
+        """Exhaust catch_up, as far as there is time."""
+        until = self._clock() + CATCH_UP_SECONDS
+        for _ in self._catch_up(offset):
+            self._turn(wait=False)
+            if self._end is not None:
+                return
+            if self._clock() >= until:
+                self.behind = True
+                return
 
     @property
     def _keys_used_up(self) -> bool:

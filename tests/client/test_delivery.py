@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -40,6 +41,7 @@ from tests.client.pretend import PretendImage, content
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterator
 
     from netdump.client.session import LastWord
     from tests.client.conftest import StartCollector
@@ -54,15 +56,17 @@ class Step(NamedTuple):
 
     advanced: it acknowledged something. seconds: how long it took. durable: how far the collector is then.
     resumes: the offset that RESUME names. queues: seconds for which chunks had to wait before that, shown every second.
+    behind: it ended because of all that there is to catch up with.
     """
 
-    result: LastWord | BaseException
+    result: LastWord | BaseException | None
     dialled: bool = True
     advanced: bool = False
     seconds: float = 0.0
     durable: int = 0
     resumes: int | None = None
     queues: int = 0
+    behind: bool = False
 
 
 class Play:
@@ -139,12 +143,13 @@ class PlayedSession:
         on_turn: Callable[[int], None],
     ) -> None:
         self._open_stream, self._on_queue, self._on_turn = open_stream, on_queue, on_turn
-        self.resume = object() if step.advanced or step.durable else None
+        self.resume = SimpleNamespace(offset=step.durable) if step.advanced or step.durable else None
         self.advanced = step.advanced
+        self.behind = step.behind
         self.acked_offset = step.durable
         self._play, self._step = play, step
 
-    def run(self, hello: Hello) -> LastWord:
+    def run(self, hello: Hello) -> LastWord | None:
         self._play.hellos.append(hello)
         self._play.now += self._step.seconds
         if self._step.queues:
@@ -191,6 +196,41 @@ def test_who_has_to_wait_for_a_turn_sees_that(play: Play) -> None:
 def test_a_deadline_that_passes_in_the_queue(play: Play) -> None:
     with pytest.raises(DeadlineError, match="the deadline passed while other dumps came first at a:1"):
         play.run(a=[Step(DeadlineError("late"), queues=60)])
+
+
+BEHIND = Step(None, durable=5000, behind=True, seconds=3)
+
+
+def looking(play: Play, monkeypatch: pytest.MonkeyPatch, seconds: int) -> list[int]:
+    """Catching up takes so many seconds, once. Returns the offsets up to which it is asked for."""
+    asked: list[int] = []
+
+    def catch_up(offset: int) -> Iterator[int]:
+        asked.append(offset)
+        for second in range(seconds if len(asked) == 1 else 0):
+            play.now += 1
+            yield second << 20
+
+    monkeypatch.setattr(IMAGE, "catch_up", catch_up)
+    return asked
+
+
+def test_much_to_catch_up_with_is_looked_at_without_a_collector(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's fault: no failure of the collector, no patience lost, and the same one is asked at once."""
+    asked = looking(play, monkeypatch, 600)
+    outcome = play.run(a=[BEHIND, Step(DONE)], b=[away()], patience=100)
+    assert outcome.address == A
+    assert (play.order, asked, play.now) == ("aa", [5000], 1603)
+    said = play.said
+    assert "looked at 5.0 MiB of" in said
+    assert "trying again" not in said
+
+
+def test_a_deadline_that_passes_while_catching_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking(play, monkeypatch, 600)
+    with pytest.raises(DeadlineError, match=r"while looking at what was sent before\. a:1 keeps"):
+        play.run(a=[BEHIND], deadline=100)
+    assert play.now == 1100
 
 
 def test_the_first_collector_that_takes_it(play: Play) -> None:

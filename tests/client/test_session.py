@@ -136,6 +136,31 @@ def test_catching_up_keeps_the_connection_alive(start_collector: StartCollector,
     whole(collector, image)
 
 
+def test_much_to_catch_up_with_is_the_callers(
+    start_collector: StartCollector, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector would find us slow: it is left, and asked again when all is looked at."""
+    collector, image = start_collector(), PretendImage(IMAGE.data, name="far behind")
+    left = iter(range(10))
+
+    def catch_up(offset: int) -> Iterator[int]:
+        assert offset == 0
+        yield from left
+
+    image.catch_up = catch_up  # type: ignore[method-assign]
+    monkeypatch.setattr(session, "CATCH_UP_SECONDS", 0)
+    run = Run(context, image)
+    assert run(collector.address) is None
+    first = run.last
+    assert first is not None
+    assert first.behind
+    assert list(left) == list(range(1, 10)), "there was time for one look"
+    assert isinstance(run(collector.address), Receipt)
+    assert run.last is not None
+    assert not run.last.behind
+    whole(collector, image)
+
+
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 16384])
 def test_images_of_any_size(start_collector: StartCollector, context: ssl.SSLContext, size: int) -> None:
     image = PretendImage((content(12))[:size])
