@@ -45,6 +45,10 @@ def test_commands_can_be_typed(page: Path) -> None:
             assert "does not exist" in error.message, f"{page.name}: netdump {name} {arguments}: {error.message}"  # noqa: PT017
 
 
+def test_there_are_commands_to_type() -> None:
+    assert len([line for page in PAGES for line in commands(page)]) > 20
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

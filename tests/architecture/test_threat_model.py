@@ -17,7 +17,9 @@ NO_LIMITS = {"listen", "advertise", "keep_vmcore", "enabled"}
 def rows(heading: str) -> list[list[str]]:
     """The cells of the table that begins with this line."""
     table = TEXT[TEXT.index(heading) :].split("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert found, heading
+    return found
 
 
 def test_every_limit_has_its_default_and_a_reason() -> None:

@@ -19,7 +19,7 @@ from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver
-from tests.server.rig import Desk, Events, Host, Papers, Rig
+from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,7 +231,9 @@ def test_a_verdict_that_went_with_its_row_comes_back(folder: Path, web1: Papers,
         rig.events.wait("index-rebuilt")
         assert rig.events.wait("dump-damaged")["dump"] == OLD.origin.id
         rig.events.wait("dump-checked")
+        deadline = time.monotonic() + PATIENCE_S
         while (shown := desk.get(f"/v1/dumps/{OLD.origin.id}"))["state"] != "damaged":
+            assert time.monotonic() < deadline, shown
             time.sleep(0.05)
         assert victim.name in shown["remark"]
 
