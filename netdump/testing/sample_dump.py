@@ -8,6 +8,8 @@ seed: a client may cut differently after a RESUME (wire.md 6).
 from __future__ import annotations
 
 import hashlib
+import struct
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +44,7 @@ _COMPRESSOR: Final = Compressor(1)
 
 
 class SampleDump:
-    """One dump. image: what must come back; chunks: all of it, cut once; root: of those chunks."""
+    """One dump. image: what must come back."""
 
     def __init__(
         self, seed: int = 1, image_bytes: int = 200_000, chunk_bytes: int = 16_384, host: str = "web1"
@@ -64,8 +66,17 @@ class SampleDump:
             created=1_700_000_000,
         )
         self.headline: Final = pack_document(HeadlineDocument(log=b"[    0.000000] Kernel panic\n", machine="x86_64"))
-        self.chunks: Final = list(self.cut(0, seed))
-        self.root: Final = self.root_of(self.chunks)
+        self._seed = seed
+
+    @cached_property
+    def chunks(self) -> list[Chunk]:
+        """All of it, cut once."""
+        return list(self.cut(0, self._seed))
+
+    @cached_property
+    def root(self) -> bytes:
+        """The root of those chunks."""
+        return self.root_of(self.chunks)
 
     @property
     def dump_id(self) -> bytes:
@@ -158,11 +169,8 @@ def _fill(runs: list[Run], seed: int) -> bytes:
     image = bytearray()
     for run in runs:
         if run.state is PageState.DATA:
-            first = len(image) // 8
-            words = b"".join(
-                (seed << 32 | number).to_bytes(8, "big") for number in range(first, first + run.length // 8 + 1)
-            )
-            image += words[: run.length]
+            first, count = (seed << 32) + len(image) // 8, run.length // 8 + 1
+            image += struct.pack(f">{count}Q", *range(first, first + count))[: run.length]
         elif run.state is PageState.ALIAS:
             image += image[run.source : run.source + run.length]
         else:
@@ -174,6 +182,8 @@ def slice_runs(runs: list[Run], offset: int, length: int) -> Iterator[Run]:
     """The runs of a range of the image, neighbours that are one joined ([W-47]). runs: of the whole image."""
     start, before = 0, None
     for run in runs:
+        if start >= offset + length:
+            break
         begin, end = max(offset, start), min(offset + length, start + run.length)
         if begin < end:
             source = run.source + begin - start if run.state is PageState.ALIAS else 0

@@ -29,7 +29,7 @@ class Target(NamedTuple):
     seeds: Callable[[], list[bytes]]
     bytes_max: int = 4096
     memory_max: int = 8 * MIB
-    rounds: int = 600
+    rounds: int = 300
 
 
 def corpus(target: Target) -> list[bytes]:

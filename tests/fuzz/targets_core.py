@@ -176,7 +176,7 @@ def _logs() -> list[bytes]:
 
 
 TARGETS = (
-    Target("core", _core, (CoreError,), _cores, bytes_max=1 << 16, memory_max=48 * MIB, rounds=250),
+    Target("core", _core, (CoreError,), _cores, bytes_max=1 << 16, memory_max=48 * MIB, rounds=125),
     Target("notes", _notes, (), _note_areas, bytes_max=1 << 14),
     Target("filter", _filter, (CoreError,), _patches, memory_max=96 * MIB, rounds=25),
     Target("panic", _panic, (), _logs, bytes_max=1 << 14),

@@ -143,8 +143,8 @@ def _streams() -> list[bytes]:
 _ERRORS: Final = (DamagedError,)
 
 TARGETS = (
-    Target("segment", _segment, _ERRORS, _segments, bytes_max=1 << 16, memory_max=16 * MIB, rounds=250),
-    Target("documents", _documents, (), _sealed_files, bytes_max=1 << 14, rounds=400),
+    Target("segment", _segment, _ERRORS, _segments, bytes_max=1 << 16, memory_max=16 * MIB, rounds=125),
+    Target("documents", _documents, (), _sealed_files, bytes_max=1 << 14, rounds=200),
     Target("folder", _folder, (StoreError,), _folders, bytes_max=1 << 16, memory_max=24 * MIB, rounds=120),
     Target("runstream", _runstream, (RemoteError, UnreachableError, StoreError), _streams, bytes_max=1 << 14),
 )

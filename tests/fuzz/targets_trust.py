@@ -171,7 +171,7 @@ _ANSWER_ERRORS: Final = (CertificateError, ImpostorError)
 
 TARGETS = (
     Target("token", _token, (), _tokens, bytes_max=512),
-    Target("request", _request, (SigningRequestError, NameMismatchError), _requests, rounds=400),
+    Target("request", _request, (SigningRequestError, NameMismatchError), _requests, rounds=200),
     Target("certificate", _certificate, (CertificateError,), _certificates),
     Target("receipt", _receipt, (DamagedError, CertificateError), lambda: [office().receipt()], bytes_max=1 << 14),
     Target("answer", _answer, _ANSWER_ERRORS, _answers, bytes_max=8192, rounds=300),

@@ -138,7 +138,7 @@ def _zstd_frames() -> list[bytes]:
 
 
 TARGETS = (
-    Target("connection", _connection, (RemoteProtocolError,), _streams, bytes_max=1 << 16, rounds=400),
+    Target("connection", _connection, (RemoteProtocolError,), _streams, bytes_max=1 << 16, rounds=200),
     Target("message", _message, (RemoteProtocolError,), _frames, bytes_max=1 << 16, memory_max=12 * MIB),
     Target("runs", _runs, (RemoteProtocolError,), _run_tables, bytes_max=1 << 14),
     Target("document", _document, (RemoteProtocolError,), lambda: [_DUMP.headline, b""], bytes_max=1 << 14),
