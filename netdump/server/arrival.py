@@ -87,7 +87,7 @@ class Journal(Protocol):
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat; headlines:
-    a few, each of which may hold a headline twice, unpacked.
+    a few, each of which may hold one of the largest twice, unpacked.
 
     room: measures what space is left for dumps, after making some if it can; blocks, from any thread.
     """
@@ -313,8 +313,11 @@ class Arrival:
 
     async def _store_headline(self, message: wire.Headline) -> None:
         """Verify and store in one visit to a thread, so that no more headlines are unpacked than there are threads."""
+        workshop = self._workshop
         await self._in_room(
-            lambda: self._writer.put_headline(verify_headline(message)), threads=self._workshop.headlines
+            lambda: self._writer.put_headline(verify_headline(message)),
+            # One that unpacks to no more than a chunk does costs no more.
+            threads=workshop.headlines if message.raw_bytes > wire.CHUNK_DATA_MAX else workshop.disks,
         )
         self._line.introduced()
         self._journal.headline_stored()

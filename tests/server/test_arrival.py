@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netdump import wire
+from netdump.codec import Compressor
 from netdump.errors import PkiError, RemoteProtocolError
 from netdump.pages import ExcludeClass, PageState, Run
 from netdump.server.arrival import Arrival, Ending, Workshop
@@ -131,7 +133,7 @@ class Bench:
         self.credit = ingest.credit_bytes
         self.space = SpaceWatch(Space(check_s=300), lambda: self.room)
         self.writer = self.store.open_writer(dump.origin)
-        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2), ThreadPoolExecutor(1, "headlines")
+        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2, "disks"), ThreadPoolExecutor(1, "headlines")
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
         workshop = Workshop(
             *self.pools,
@@ -207,8 +209,9 @@ async def test_a_dump_from_headline_to_receipt(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("log_bytes", "threads"), [(1000, "disks"), (MIB, "headlines")])
 async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_bytes: int, threads: str
 ) -> None:
     """What it is unpacked to may be much more than what came."""
     unpacked: list[str] = []
@@ -218,9 +221,11 @@ async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
         return verify_headline(headline)
 
     monkeypatch.setattr("netdump.server.arrival.verify_headline", verify)
+    raw = wire.pack_document(wire.HeadlineDocument(log=bytes(log_bytes)))
+    body = Compressor(1).compress(raw)
     async with bench(tmp_path) as it:
         it.room = NONE
-        it.arrival.take(headline_of(DUMP))
+        it.arrival.take(wire.Headline(wire.CodecId.ZSTD, len(raw), hashlib.sha256(raw).digest(), body))
         running = asyncio.create_task(it.arrival.run())
         await it.journal.waiting.wait()
         assert (unpacked, it.line.introductions) == ([], 0)
@@ -230,7 +235,7 @@ async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
         assert (len(unpacked), it.line.introductions) == (1, 1)
         it.arrival.end()
         await running
-        assert [name.rpartition("_")[0] for name in unpacked] == ["headlines"]
+        assert unpacked[0].startswith(f"{threads}_")
 
 
 @pytest.mark.asyncio
