@@ -7,37 +7,32 @@ from typing import TYPE_CHECKING
 from netdump.codec import decode
 from netdump.errors import CodecError
 from netdump.index import index
-from netdump.index.index import NAME
 from netdump.store import segment
 from netdump.store.totals import data_bytes
 from tests.campaign.frame import Tally, look_at
 from tests.crashes import rot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import pytest
 
     from netdump.wire import Chunk
 
 
-def place(case: int) -> rot.Place:
-    return rot.places()[case * rot.STRIDE % len(rot.places())]
-
-
-def looked_at(cases: Iterable[int], medium: str = "") -> Tally:
+def looked_at(cases: int, medium: str = "") -> Tally:
     """What comes of them, until a medium that is named has a finding."""
     tally = Tally()
-    for case in cases:
+    for case in range(cases):
         if medium and tally.findings:
             break
-        if medium in {"", place(case).medium}:
+        if medium in {"", rot.places()[case * rot.STRIDE % len(rot.places())].medium}:
             look_at(case, rot.look, tally)
     return tally
 
 
 def test_some_bits() -> None:
-    tally = looked_at(range(300))
+    tally = looked_at(300)
     assert not tally.findings, tally.findings
     assert tally.counts["bits found"] > 250
 
@@ -50,7 +45,7 @@ def test_segments_that_are_not_verified_are_found_out(monkeypatch: pytest.Monkey
             return bytes(data_bytes(chunk.table))
 
     monkeypatch.setattr(segment, "verify_chunk", trusting)
-    assert looked_at(range(300), "fetch").findings or looked_at(range(300), "store").findings
+    assert looked_at(300, "fetch").findings or looked_at(300, "store").findings
 
 
 def test_an_index_without_seal_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +64,4 @@ def test_an_index_without_seal_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert len(rot._records()) == 2
     monkeypatch.setattr(index, "_seal", lambda row: Anything(real(row)))
-    content = bytes(16) + (rot.collector_folder() / NAME).read_bytes()
-    written = [case for case in range(9000) if any(content[place(case).position :][:32])]
-    assert looked_at(written, "index").findings
+    assert looked_at(9000, "index").findings
