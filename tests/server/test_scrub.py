@@ -278,10 +278,18 @@ def test_reading_takes_its_time() -> None:
 def test_a_slow_scrub_stops_at_once(directory: Path) -> None:
     desk = Desktop(directory, CREATED + 40 * DAY_S)
     desk.scrubber._rate = 1000
+    rests, stop = threading.Event(), desk.scrubber._stop
+    rest = stop.wait
+
+    def noted(timeout: float | None = None) -> bool:
+        rests.set()
+        return rest(timeout)
+
+    stop.wait = noted  # type: ignore[method-assign]
     thread = threading.Thread(target=desk.scrubber._run)
     thread.start()
-    time.sleep(0.05)  # well within the first reads, but anywhere will do
-    desk.scrubber._stop.set()
+    assert rests.wait(20)
+    stop.set()
     thread.join(20)
     assert not thread.is_alive()
 
