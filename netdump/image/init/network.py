@@ -66,13 +66,13 @@ def reach(plan: Plan) -> str:
         except OSError:
             continue
         for family, kind, _, _, address in found:
-            with socket.socket(family, kind | socket.SOCK_CLOEXEC) as attempt:
-                attempt.settimeout(REACH_SECONDS)
-                try:
+            try:
+                with socket.socket(family, kind | socket.SOCK_CLOEXEC) as attempt:
+                    attempt.settimeout(REACH_SECONDS)
                     attempt.connect(address)
-                except OSError:
-                    continue
-                return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            except OSError:  # also if this kernel does not speak IPv6
+                continue
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return ""
 
 

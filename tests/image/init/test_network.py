@@ -275,6 +275,17 @@ def test_reaching_by_ipv6() -> None:
         assert network.reach(Plan(collectors=(("::1", port),))) == f"[::1]:{port}"
 
 
+def test_reaching_on_a_kernel_that_does_not_speak_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/etc/hosts of the image has the address all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        unknown = (socket.AF_ASH, socket.SOCK_STREAM, 0, "", ("2001:db8::1", port))
+        known = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
+        for found, reached in (([unknown], ""), ([unknown, known], f"collector:{port}")):
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
+            assert network.reach(Plan(collectors=(("collector", port),))) == reached
+
+
 def test_on_a_real_cable() -> None:
     """DHCP over a real link, from a server that is as simple as one can be."""
     out = run_in_namespace("""
