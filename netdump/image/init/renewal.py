@@ -56,12 +56,11 @@ def renew(plan: Plan) -> int:
 
 
 def _give_up(lease: HeldLease) -> None:
-    netlink = Netlink()
     try:
+        netlink = Netlink()
         for address in netlink.addresses():
             if address.address == lease.address:
                 netlink.remove_address(address)
-    except OSError as error:
-        warn(f"cannot take {lease.address} away: {error.strerror}")
-    finally:
         netlink.close()
+    except OSError as error:  # the kernel answers nobody, or it is gone already: another one may still be had
+        warn(f"cannot take {lease.address} away: {error.strerror}")

@@ -5,9 +5,20 @@ Owns which function a stage is.
 
 from __future__ import annotations
 
+from netdump.image.init.console import warn
+
 
 def main(argv: list[str]) -> int:
-    """Run one stage and return its exit status. Imports are inside, so that a stage loads only what it needs."""
+    """Run one stage and return its exit status; 1 if it fails by a fault of its own, which the collector learns too."""
+    try:
+        return _run(argv)
+    except Exception as error:  # whatever it is
+        warn(f"{argv[0]} failed: {type(error).__name__}: {error}")
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    """Imports are inside, so that a stage loads only what it needs."""
     if argv[0] == "finish":
         from netdump.image.init.finish import finish  # noqa: PLC0415
 

@@ -42,6 +42,7 @@ FINISH_SECONDS = 30.0
 TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again after SIGKILL
 TICK = 0.2
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
+FAULTS_MAX = 3  # of the init itself, before the failure action
 DEATHS_MAX = 20  # of the client in a row, without PROGRESS_BYTES sent between them
 PROGRESS_BYTES = 1 << 20  # in one life of the client: more than handshake and kernel log, which each life may send anew
 MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
@@ -102,21 +103,30 @@ class Supervisor:
 
     def run(self) -> None:
         """Deliver the dump and end the machine, delivered or not."""
-        delivered = False
-        try:
-            self._prepare()
-            self._watchdog = self._system.open_watchdog(self._plan.watchdog)
-            delivered = self._deliver()
-        except Exception as error:  # whatever it is, the machine must come back
-            say(f"the init itself failed: {type(error).__name__}: {error}")
+        self._attempt(self._start)
+        delivered = None
+        for _ in range(FAULTS_MAX):
+            delivered = self._attempt(self._deliver)
+            if delivered is not None:
+                break
         if delivered:
             self._end(self._plan.final)
             return
-        try:
-            self._save()
-        except Exception as error:  # as above
-            say(f"the init itself failed: {type(error).__name__}: {error}")
+        self._attempt(self._save)
         self.give_up()
+
+    def _attempt(self, step: Callable[[], bool]) -> bool | None:
+        """What a step returns; None if it failed by a fault of the init itself: the machine must come back."""
+        try:
+            return step()
+        except Exception as error:  # whatever it is
+            say(f"the init itself failed: {type(error).__name__}: {error}")
+            return None
+
+    def _start(self) -> bool:
+        self._prepare()
+        self._watchdog = self._system.open_watchdog(self._plan.watchdog)
+        return True
 
     def give_up(self) -> None:
         """The failure action."""
@@ -129,10 +139,11 @@ class Supervisor:
             if status is not None and status >= 0:
                 break
 
-    def _save(self) -> None:
-        if self._plan.save:
-            say("the dump is not delivered: saving it on this machine")
-            self._stage("save", self._plan.save_deadline)
+    def _save(self) -> bool:
+        if not self._plan.save:
+            return False
+        say("the dump is not delivered: saving it on this machine")
+        return self._stage("save", self._plan.save_deadline).status == 0
 
     # Delivery
 
@@ -238,6 +249,13 @@ class Supervisor:
         except OSError as error:
             say(f"cannot start {name}: {error.strerror}")
             return Ended(1, 0)
+        try:
+            return self._wait_for(child, name, seconds, tick)
+        except BaseException:
+            self._system.kill(child, SIGKILL)  # or it would go on beside whatever comes next
+            raise
+
+    def _wait_for(self, child: int, name: str, seconds: float, tick: Callable[[], None] | None) -> Ended:
         limits = ((seconds, 0), (TERM_SECONDS, SIGTERM), (TERM_SECONDS, SIGKILL))
         for limit, number in limits:
             if number:
@@ -274,25 +292,23 @@ class Supervisor:
 
     def _end(self, action: str) -> None:
         if action == "shell":
-            self._shell()
+            self._attempt(self._shell)
             action = "reboot"
         say(f"{action}")
         if action != "reboot":
             self._watchdog.release()
-        try:
-            self._stage("finish", FINISH_SECONDS, action)
-        except Exception as error:  # whatever it is, there are other ways
-            say(f"cannot {action}: {type(error).__name__}: {error}")
+        self._attempt(lambda: self._stage("finish", FINISH_SECONDS, action).status == 0)
         say(f"{action} has no effect: asking the kernel in another way")
         self._system.sysrq(SYSRQ_KEYS[action])
         self._system.sleep(TERM_SECONDS)  # process 1 ends now, which the kernel answers with panic=
 
-    def _shell(self) -> None:
+    def _shell(self) -> bool:
         self._watchdog.release()
         command = self._system.shell_command()
         say(f"a shell as asked for: {' '.join(command)}; the machine reboots when it ends")
         if command:
             self._run("the shell", command, float("inf"))
+        return bool(command)
 
 
 class System:

@@ -101,6 +101,22 @@ def test_an_address_that_is_taken_back(slate: Slate, monkeypatch: pytest.MonkeyP
     assert "the server takes 192.0.2.7 back" in said[0]
 
 
+def test_an_address_that_cannot_be_given_up(slate: Slate, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    """Another one is asked for all the same."""
+
+    def lose() -> None:
+        raise LeaseLostError
+
+    def refuse() -> None:
+        raise OSError(105, "No buffer space available")
+
+    answers(monkeypatch, lose)
+    monkeypatch.setattr(renewal, "Netlink", refuse)
+    monkeypatch.setattr(renewal, "bring_up", slate.bring_up)
+    assert renewal.renew(PLAN) == 7
+    assert said[1] == "cannot take 192.0.2.7 away: No buffer space available"
+
+
 def test_nothing_to_renew(slate: Slate, said: list[str]) -> None:
     slate.lease = None
     assert renewal.renew(PLAN) == 0

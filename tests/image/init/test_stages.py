@@ -31,3 +31,16 @@ def test_every_stage_gets_the_plan(stage: str, function: str, monkeypatch: pytes
 def test_finish_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netdump.image.init.finish.finish", len)
     assert stages.main(["finish", "halt"]) == 4
+
+
+def test_a_stage_that_fails_says_so_to_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(stages, "warn", noted.append)
+    monkeypatch.setattr(supervisor, "read_plan", lambda: Plan(deadline=77))
+
+    def fail(*_: object) -> int:
+        raise OSError(105, "No buffer space available")
+
+    monkeypatch.setattr("netdump.image.init.network.bring_up", fail)
+    assert stages.main(["network", "0"]) == 1
+    assert noted == ["network failed: OSError: [Errno 105] No buffer space available"]

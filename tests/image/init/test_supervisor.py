@@ -24,6 +24,7 @@ from netdump.image.init.plan import Plan, Save, Way, parse_plan
 from netdump.image.init.supervisor import (
     CLIENT,
     DEATHS_MAX,
+    FAULTS_MAX,
     HOPELESS,
     NETWORK_SECONDS,
     PREPARATIONS_MAX,
@@ -296,10 +297,17 @@ def test_a_child_that_cannot_be_started(said: list[str], monkeypatch: pytest.Mon
 
 def test_even_a_bug_brings_the_machine_back(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
-    monkeypatch.setattr(machine, "open_watchdog", lambda _: 1 / 0)
+    monkeypatch.setattr(Supervisor, "_network_seconds", lambda _: 1 / 0)
     run(machine, failure="poweroff", save=Save("ext4", "0" * 32, "/crash"))
     assert machine.started[-2:] == ["save", "finish poweroff"]  # nor does it cost the dump
-    assert "the init itself failed: ZeroDivisionError: division by zero" in said
+    assert said.count("the init itself failed: ZeroDivisionError: division by zero") == FAULTS_MAX
+
+
+def test_a_bug_about_the_watchdog_does_not_cost_the_delivery(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr(machine, "open_watchdog", lambda _: 1 / 0)
+    run(machine)
+    assert machine.started[-2:] == ["client", "finish reboot"]
 
 
 def test_a_bug_while_saving(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,3 +376,44 @@ def wait(system: System, child: int) -> Ended:
         assert time.monotonic() < limit
         system.sleep(0.01)
     return ended
+
+
+CALLS = ("spawn", "reap", "kill", "sleep", "free_kib", "sent_bytes", "renewal_time", "open_watchdog", "shell_command")
+
+
+@pytest.mark.parametrize("failure", ["reboot", "shell"])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("first", [0, 1, 3, 60])
+def test_whatever_fails_the_machine_comes_back(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, failure: str, call: str, first: int
+) -> None:
+    """From its first, second ... use on, a call of the system fails, with an error that nobody thought of."""
+    machine = Machine(client=[Child(20, 30)], network=[Child(0, 1)])
+    real, used = getattr(machine, call), [0]
+
+    def fail(*words: object) -> object:
+        used[0] += 1
+        if used[0] > first and (call, machine.keys) != ("sleep", [b"b"]):  # nothing is left to be done then
+            raise MemoryError
+        return real(*words)
+
+    monkeypatch.setattr(machine, call, fail)
+    run(machine, failure=failure, deadline=100.0, save=Save("ext4", "0" * 32, "/crash"))
+    assert machine.keys == [b"b"]
+
+
+def test_a_fault_of_the_init_costs_one_client(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed, not left beside the next one."""
+    machine = Machine(client=[Child(None), Child(0, 30)])
+    faults = iter([ValueError("once")])
+
+    def free_kib() -> int:
+        if machine.now > 5 and (fault := next(faults, None)):
+            raise fault
+        return 40 << 10
+
+    monkeypatch.setattr(machine, "free_kib", free_kib)
+    run(machine)
+    assert machine.started == ["prepare", "network", "client", "network", "client", "finish reboot"]
+    assert machine.children[2].signals == [supervisor.SIGKILL]
+    assert "the init itself failed: ValueError: once" in said
