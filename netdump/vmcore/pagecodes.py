@@ -52,8 +52,8 @@ def table(value: Callable[[int], int]) -> bytes:
 _HEADS: Final = repeat(HEAD, SLAB_PAGES)
 _SLABS: Final = repeat(SLAB, SLAB_PAGES)
 _IS_FF: Final = table(lambda byte: 0xFF if byte == 0xFF else 0)
-_IS_SPEAKER: Final = table(lambda code: code & (LRU | TAIL))
-_IS_ANY: Final = table(lambda byte: min(byte, 1))
+_IS_SPEAKER: Final = table(lambda code: 1 if code & (LRU | TAIL) else 0)
+_ONES: Final = repeat(1, SLAB_PAGES)
 _EQUALS: Final = tuple(bytes(wanted) + b"\xff" + bytes(255 - wanted) for wanted in range(256))
 
 
@@ -144,22 +144,27 @@ class PageCodes:
                 kinds = column
             number |= self._hits(kind.coded, column, kind, data)
             offline |= self._hits(kind.offline, column, kind, data)
-        strange = self._zone_byte.strange(data, pages, pfn, lambda: self._speakers(coded, kinds, pages))
-        if not number and len(coded) <= 1 and not strange:
-            return Codes(coded[0] if coded else None, None, offline, kinds)
-        for column in coded:
-            number |= int.from_bytes(column, "little")
-        if strange:  # what is slab and nothing else is kept, whatever it is within
-            number = number & ~strange | strange & _SLABS
-            offline &= ~strange
-        return Codes(bytearray(number.to_bytes(pages, "little")), number, offline, kinds)
+        codes = coded[0] if coded else None
+        if number or len(coded) > 1:
+            for column in coded:
+                number |= int.from_bytes(column, "little")
+            codes = bytearray(number.to_bytes(pages, "little"))
+        said = Codes(codes, number or None, offline, kinds)
+        strange = self._zone_byte.strange(data, pages, pfn, lambda: self._speakers(said, pages))
+        if not strange:
+            return said
+        # What is slab and nothing else is kept, whatever it is within.
+        number = said.number & ~strange | strange & _SLABS
+        return Codes(bytearray(number.to_bytes(pages, "little")), number, offline & ~strange, kinds)
 
-    def _speakers(self, coded: list[bytearray], kinds: bytearray | None, pages: int) -> bytearray:
+    def _speakers(self, said: Codes, pages: int) -> bytearray:
         """1 for pages on lists, of compound pages and of free blocks: they may say where they are."""
-        number = 0 if kinds is None else int.from_bytes(kinds.translate(_EQUALS[self.free_byte[0]]), "little")
-        for column in coded:
-            number |= int.from_bytes(column.translate(_IS_SPEAKER), "little")
-        return bytearray(number.to_bytes(pages, "little").translate(_IS_ANY))
+        speakers = bytearray(pages) if said.codes is None else said.codes.translate(_IS_SPEAKER)
+        if said.kinds is None:
+            return speakers
+        free = int.from_bytes(said.kinds.translate(_EQUALS[self.free_byte[0]]), "little")
+        either = int.from_bytes(speakers, "little") | free & _ONES
+        return bytearray(either.to_bytes(pages, "little"))
 
     def _hits(self, table: tuple[bytes, bytes], column: bytearray, kind: _TypeColumn, data: bytearray) -> int:
         """A column through a table, as an integer; only pages whose top byte allows it."""

@@ -177,7 +177,7 @@ class ZoneByte:
             table = (start + page * size + self._place) // _TABLE_BYTES * _TABLE_BYTES - start
             first = max(0, -(-(table - self._place) // size))  # of those whose byte is in this page of memory
             end = min(len(seen), -(-(table + _TABLE_BYTES - self._place) // size))
-            if _is_edge(seen, first, end):
+            if self._is_edge(slab.column, seen, first, end):
                 page = seen.find(0xFF, end)
             elif looks <= _LOOKS and self._in_place(slab.pfn + page, slab.data, page * size):
                 page = seen.find(0xFF, page + 1)
@@ -185,6 +185,21 @@ class ZoneByte:
                 first, last = max(0, table // size), min(len(seen), -(-(table + _TABLE_BYTES) // size))
                 marks[first:last] = b"\xff" * (last - first)
                 page = seen.find(0xFF, end)
+
+    def _is_edge(self, column: bytearray, marks: bytes, first: int, end: int) -> bool:
+        """Whether all begin or end with some pages that are marked, less than half of those from first to end.
+
+        Or more of them that have a value that is known: memory seldom ends with a page of struct pages, and what is
+        behind its end has the zone of what comes next.
+        """
+        part = marks[first:end]
+        odd = part.count(0xFF)
+        at_end = end == len(marks) and part.endswith(b"\xff" * odd)
+        if not at_end and not (first == 0 and part.startswith(b"\xff" * odd)):
+            return False
+        value = column[end - 1 if at_end else 0]
+        is_known = value in self._known and column.count(value, first, end) == odd
+        return odd * 2 < len(part) or (odd < len(part) and is_known)
 
     def _values(self, slab: _Slab) -> set[int]:
         """The values of the byte that pages of a slab may have."""
@@ -251,24 +266,25 @@ class _Slab:
         return self._speakers
 
 
-def _is_edge(marks: bytes, first: int, end: int) -> bool:
-    """Whether all begin or end with some pages that are marked, less than half of those from first to end."""
-    part = marks[first:end]
-    odd = part.count(0xFF)
-    at_edge = (end == len(marks) and part.endswith(b"\xff" * odd)) or (first == 0 and part.startswith(b"\xff" * odd))
-    return odd * 2 < len(part) and at_edge
-
-
 def _iter_runs(column: bytearray) -> Iterator[tuple[int, int]]:
     """(start, end) of the runs of one value that are long enough. Each has a multiple of that length in it."""
     end = 0
     for at in range(0, len(column), _RUN_PAGES):
         if at >= end:
             value = column[at : at + 1]
-            start = len(column[:at].rstrip(value))
-            end = len(column) - len(column[at:].lstrip(value))
+            start = at - _run_pages(column[max(0, at - _RUN_PAGES) : at][::-1], value)
+            end = at + _run_pages(column, value, at)
             if end - start >= _RUN_PAGES:
                 yield start, end
+
+
+def _run_pages(column: bytearray, value: bytearray, start: int = 0) -> int:
+    """How many pages from start on have a value. Comparing many at a time takes a hundredth of stripping them."""
+    end, many = start, value * _RUN_PAGES
+    while column.startswith(many, end):
+        end += _RUN_PAGES
+    rest = column[end : end + _RUN_PAGES]
+    return end - start + len(rest) - len(rest.lstrip(value))
 
 
 def _power(value: int, bits: int) -> tuple[int, int]:

@@ -117,13 +117,21 @@ def test_what_ends_with_a_slab() -> None:
 
 
 def test_a_zone_that_ends_with_a_slab() -> None:
-    """A few pages at the edge say nothing of those beside them, if these have the right byte; many do."""
+    """A few pages at the edge say nothing of those beside them, if these have the right byte; many do if unknown."""
     data = plain(512)
     data[7] ^= 0x40
     data[510 * SIZE + 7 :: SIZE] = b"\x15\x15"
     assert marked(strange(zone_byte(), data, 512)) == [0, 510, 511]
     data[470 * SIZE + 7 :: SIZE] = b"\x15" * 42
     assert marked(strange(zone_byte(), data, 512)) == [0, *range(448, 512)]
+    known = zone_byte()
+    known.trust([0x1500_0000])
+    assert marked(strange(known, data, 512)) == [0, *range(470, 512)]  # as behind the end of memory
+    data[469 * SIZE + 7] = 0x16
+    assert marked(strange(known, data, 512)) == [0, *range(448, 512)]
+    data[448 * SIZE + 7 :: SIZE] = b"\x15" * 64
+    data[7] ^= 0x40
+    assert marked(strange(known, data, 512)) == [*range(448, 512)]
     cut = bytearray(300 * 80)  # of the last page of memory but 6 struct pages are here, all but one overwritten
     cut[7::80] = b"\4" * 300
     cut[295 * 80 + 7 :: 80] = b"\x15" * 5
