@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import create_engine
 
 from netdump import wire
 from netdump.errors import BusyError, StorageFaultError, StoreError
@@ -31,6 +33,10 @@ LATER = SampleDump(seed=172, image_bytes=100_000)
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a lock."""
+    # Before SQLite is told how long to wait, Python has it wait for 5 s.
+    monkeypatch.setattr(
+        "netdump.index.index.create_engine", functools.partial(create_engine, connect_args={"timeout": 0.05})
+    )
     monkeypatch.setattr("netdump.index.index._PRAGMAS", ("busy_timeout=50",))
     monkeypatch.setattr(recorder, "ANSWER_S", 0.3)
 
