@@ -149,14 +149,14 @@ class ZoneByte:
         pages = len(slab.column)
         while True:
             values = self._values(slab)
-            odd = len(slab.column.translate(None, bytes(values)))
+            odd = slab.column.translate(None, bytes(values))
             if not odd:
                 return 0
-            if not self._drop_bits(slab, values):
+            if not self._drop_bits(slab, values, odd):
                 break
             slab.column = slab.column.translate(self._mask)
         self._odd += 1
-        if odd * _ALL_PART > pages:
+        if len(odd) * _ALL_PART > pages:
             return int.from_bytes(b"\xff" * pages, "little")
         marks = slab.column.translate(bytes(0 if byte in values else 0xFF for byte in range(256)))
         self._mark_neighbours(slab, marks)
@@ -211,20 +211,19 @@ class ZoneByte:
                 self._known.add(value)
         return values
 
-    def _drop_bits(self, slab: _Slab, values: set[int]) -> bool:
+    def _drop_bits(self, slab: _Slab, values: set[int], odd: bytearray) -> bool:
         """Whether odd pages are in place, so that bits in which they differ from the others tell neither node nor zone.
 
-        Then these are not believed any longer. values: of pages that are not odd.
+        Then these are not believed any longer. values: of pages that are not odd. odd: the values of those that are.
         """
         if not values:
             return False
-        count = slab.column.count
-        odd = max(set(slab.column) - values, key=count)
-        has_it = int.from_bytes(slab.column.translate(bytes(value == odd for value in range(256))), "little")
+        often = max(set(odd), key=odd.count)
+        has_it = int.from_bytes(slab.column.translate(bytes(often) + b"\1" + bytes(255 - often)), "little")
         candidates = bytearray((has_it & int.from_bytes(slab.speakers, "little")).to_bytes(len(slab.column), "little"))
         if self._in_place_of(slab, candidates, 0, len(candidates)) < _IN_PLACE_ENOUGH:
             return False
-        self._believe(self.bits & ~(odd ^ max(values, key=count)))
+        self._believe(self.bits & ~(often ^ max(values, key=slab.column.count)))
         return True
 
     def _in_place_of(self, slab: _Slab, candidates: bytearray, start: int, end: int) -> int:
