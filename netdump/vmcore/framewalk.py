@@ -94,6 +94,8 @@ class FrameWalk:
         self._view[length : length + size] = bytes(size)
         while True:
             tally = self._classifier.classify(data, span, pfn)
+            if tally.doubts and self._places.blank_others(vaddr, data, tally.classes):
+                tally = self._classifier.classify(data, span, pfn)
             for stretch in self._places.unproven(vaddr, span * size):
                 if self._places.is_stray(stretch, self._distrust.wanted):
                     self._distrust.note_stray(pfn)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.pages import ExcludeClass
+from netdump.vmcore.structpage import byte_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _UNIT_SHIFT: Final = 21  # 2 MiB of struct pages are mapped as one where the tables allow it
 _KNOWN_KEPT: Final = 256
+_TABLE_BYTES: Final = 4096  # of a page of memory, on any machine; what is moved is a multiple of it or less
+_TABLE_LOOKS: Final = 16
 _LOOKS: Final = 8  # for a witness in each class of a stretch
 _ELSEWHERE_MAX: Final = 3  # pages that are elsewhere: then all is. A crash may catch a list half way
 _HERE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not: regular lists may seem to fit elsewhere too
@@ -103,6 +106,42 @@ class Places:
         right = here > elsewhere * _HERE_ENOUGH
         self._remember(mapping, _RIGHT if right else elsewhere)
         return right or not elsewhere
+
+    def blank_others(self, vaddr: int, data: bytearray, classes: bytearray) -> bool:
+        """Let the pages of memory whose struct pages are those of other frames say nothing but their node and zone.
+
+        For slabs of which something makes no sense: parts of what is mapped as one may have been copied or moved. Each
+        page of memory is looked at by itself. Tells whether there was one. vaddr, data, classes: of the whole slab.
+        """
+        size, found = self._pages.rules.size, False
+        done, length = 0, len(classes) * size
+        while done < length:
+            end = min(length, done + _TABLE_BYTES - (vaddr + done) % _TABLE_BYTES)
+            first, last = done // size, -(-end // size)
+            if self._are_elsewhere(vaddr, data, classes, range(first, last)):
+                self._blank(data, first * size, last * size)
+                found = True
+            done = end
+        return found
+
+    def _blank(self, data: bytearray, start: int, end: int) -> None:
+        """Between two bytes of a slab that struct pages begin with."""
+        rules = self._pages.rules
+        kept = [byte_place(rules, rules.flags, rules.word, part) for part in range(max(3, rules.word // 2), rules.word)]
+        columns = [data[start + place : end : rules.size] for place in kept]
+        data[start:end] = bytes(end - start)
+        for place, column in zip(kept, columns, strict=True):
+            data[start + place : end : rules.size] = column
+
+    def _are_elsewhere(self, vaddr: int, data: bytearray, classes: bytearray, pages: range) -> bool:
+        """Whether more of some pages say that they are elsewhere than that they are not."""
+        size = self._pages.rules.size
+        wanted = [page for page in pages if classes[page]]
+        votes = 0
+        for page in wanted[:: max(1, len(wanted) // _TABLE_LOOKS)]:
+            there = self._pages.stands_at(vaddr + page * size, data, page * size)
+            votes += (there is False) - (there is True)
+        return votes > 0
 
     def _remember(self, mapping: tuple[int, int], elsewhere: int) -> None:
         if len(self._elsewhere) >= _KNOWN_KEPT:

@@ -13,6 +13,7 @@ from netdump.vmcore.pagerules import Refusals
 from netdump.vmcore.structpage import Wanted
 from tests.vmcore.made_up import Opened, populate
 from tests.vmcore.test_pageclasses import fill, zone_byte
+from tests.vmcore.test_places import listed
 
 
 def walk_of(core: Opened, level: int = 31) -> tuple[FrameWalk, Distrust]:
@@ -50,6 +51,28 @@ def test_beginning_anywhere() -> None:
         assert names(walk.classes(PLAYGROUND + start, 1)) == whole[start : start + 1]
         pages = generator.randrange(1, 4097 - start)
         assert names(walk.classes(PLAYGROUND + start, pages)) == whole[start : start + pages]
+
+
+@pytest.mark.parametrize("shift", [1, -1, 70])
+def test_struct_pages_that_were_moved(shift: int) -> None:
+    """Blocks among them no longer fit, so each page of memory of them is looked at: lists lead elsewhere."""
+    machine = x86_64(ERAS["6.12"])
+    frames, pages = machine.frames, []
+    for pfn in range(PLAYGROUND, PLAYGROUND + 4096, 16):
+        frames.anon(pfn, 2)
+        frames.cache(pfn + 5)
+        frames.cache(pfn + 9)
+        pages += [pfn, pfn + 5, pfn + 9]
+    random.Random(3).shuffle(pages)
+    listed(machine, pages)
+    core = Opened.of(machine)
+    first, last = PLAYGROUND + 1024, PLAYGROUND + 2048
+    core.patch(0x80_0000 + first * 64, b"".join(frames.page(pfn - shift) for pfn in range(first, last)))
+    expected = machine.frames.expected(31)
+    found = names(walk_of(core)[0].classes(PLAYGROUND, 4096))
+    truth = [expected.get(PLAYGROUND + page, "none") for page in range(4096)]
+    assert found[1024:2048] == ["none"] * 1024
+    assert found[:1024] + found[2048:] == truth[:1024] + truth[2048:]
 
 
 def test_frames_without_struct_pages_are_kept() -> None:
