@@ -26,6 +26,7 @@ from netdump.errors import (
     DumpNotFoundError,
     IncompleteDumpError,
     NetdumpError,
+    RemoteError,
     StorageFaultError,
 )
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
@@ -104,6 +105,8 @@ def fetch(
     """
     started = time.monotonic()
     plan = catalog.plan(record.id)
+    if plan.id != record.id:
+        raise RemoteError(f"the collector was asked for dump {record.id} and names the segments of {plan.id}")
     if not plan.segments:
         raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)

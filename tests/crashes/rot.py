@@ -9,19 +9,24 @@ few that mean nothing, and then what comes out is byte for byte what it was.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from netdump import wire
-from netdump.errors import DamagedError, IndexFaultError, RemoteProtocolError
+from netdump.errors import DamagedError, IndexFaultError, RemoteError, RemoteProtocolError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import NAME, Index
-from netdump.index.reading import Query
+from netdump.index.packing import Packer, unpack_pieces
+from netdump.index.reading import Query, plan_json
+from netdump.remote.answers import parse_plan
 from netdump.remote.fetch import fetch
+from netdump.remote.patience import Patience
 from netdump.server.latecatalog import open_catalog
 from netdump.store.intake import verify_chunk, verify_headline
 from netdump.store.store import Store
@@ -32,6 +37,7 @@ from netdump.testing.store_contract import deliver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from netdump.index.reading import FetchPlan
     from netdump.index.record import DumpRecord
     from tests.campaign.frame import Tally
 
@@ -41,6 +47,7 @@ ROOT: Final = Path("dumps")
 HEADER: Final = 160  # bytes of a frame that hold its headers, numbers, digest and short run tables
 PAYLOAD_STEP: Final = 512
 INDEX_STEP: Final = 5
+ONE_TRY: Final = Patience(1, 0.0, 0.0)
 STRIDE: Final = 7919  # consecutive cases are far apart, so that a part of them has something of everything
 
 
@@ -62,11 +69,13 @@ def places() -> tuple[Place, ...]:
         if name.endswith(".seg"):
             marked = _marked(content, [0, len(content) - 600, *_frames_in(content)])
             found += [Place(medium, name, position) for medium in ("store", "fetch") for position in marked]
+            found += [Place("packed", name, position) for position in _marked(_packed(bytes(content)), [0])]
         elif not name.endswith("lock"):
             whole = name.endswith((".json", "headline"))
             found += [
                 Place("store", name, position) for position in range(0, len(content), 1 if whole else PAYLOAD_STEP)
             ]
+    found += [Place("plan", "", position) for position in range(len(_plan()))]
     index = (collector_folder() / NAME).read_bytes()
     used = [position for position in range(len(index)) if any(index[max(0, position - 16) : position + 17])]
     found += [Place("index", NAME, position) for position in used[::INDEX_STEP]]
@@ -204,12 +213,12 @@ def look_at_store(place: Place, bit: int) -> bool:
 
 
 def _published(make: Callable[[Path], object]) -> bytes | None:
-    """What making a file comes to: None if it is refused, for damage, and no file is there."""
+    """What making a file comes to: None if it is refused, as damaged or as no answer, and no file is there."""
     with tempfile.TemporaryDirectory(prefix="netdump-rot-") as folder:
         target = Path(folder) / "image"
         try:
             make(target)
-        except DamagedError:
+        except (DamagedError, RemoteError):
             assert not target.exists(), "a file was published"
             return None
         content = target.read_bytes()
@@ -236,19 +245,46 @@ def collector_folder() -> Path:
     return folder
 
 
+@cache
+def _plan() -> bytes:
+    """The answer that names the segments."""
+    with LocalCatalog(collector_folder()) as catalog:
+        return json.dumps(plan_json(catalog.plan(ID))).encode()
+
+
+def _packed(content: bytes) -> bytes:
+    return Packer().pack(content)
+
+
 class _Rotten(LocalCatalog):
-    """Hands out one segment with one wrong bit."""
+    """A collector one of whose answers has one wrong bit: the plan, or a segment, plain or packed."""
 
     def __init__(self, place: Place, bit: int) -> None:
         super().__init__(collector_folder())
-        self.place = place
-        self.bit = bit
+        self._place = place
+        self._bit = bit
+
+    def _spoilt(self, content: bytes, medium: str, name: str = "") -> bytes:
+        spoilt = bytearray(content)
+        if self._place.medium == medium and self._place.file.endswith(name) and self._place.position < len(spoilt):
+            spoilt[self._place.position] ^= self._bit
+        return bytes(spoilt)
+
+    def plan(self, dump_id: str) -> FetchPlan:
+        assert dump_id == ID
+        return parse_plan(self._spoilt(_plan(), "plan"))
 
     def read_segment(self, dump_id: str, name: str, offset: int) -> Iterator[bytes]:
-        content = bytearray(b"".join(super().read_segment(dump_id, name, 0)))
-        if self.place.file.endswith(name):
-            content[self.place.position] ^= self.bit
-        yield bytes(content[offset:])
+        content = b"".join(super().read_segment(dump_id, name, 0))
+        yield self._spoilt(content, "fetch", name)[offset:]
+
+    def read_packed(self, dump_id: str, name: str, offset: int, *, always: bool) -> Iterator[tuple[bytes, int]]:
+        if self._place.medium != "packed":
+            yield from super().read_packed(dump_id, name, offset, always=always)
+            return
+        content = b"".join(self.read_segment(dump_id, name, offset))
+        if content:
+            yield from unpack_pieces(BytesIO(self._spoilt(_packed(content), "packed", name)).read)
 
 
 class _Silence:
@@ -264,7 +300,7 @@ class _Silence:
 def look_at_fetch(place: Place, bit: int) -> bool:
     with _Rotten(place, bit) as catalog:
         record = catalog.show(ID)
-        return _published(lambda target: fetch(catalog, record, target, _Silence(), jobs=1)) is None
+        return _published(lambda target: fetch(catalog, record, target, _Silence(), jobs=1, patience=ONE_TRY)) is None
 
 
 # In the index
@@ -344,5 +380,7 @@ _LOOKS: Final = {
     "wire": look_at_wire,
     "store": look_at_store,
     "fetch": look_at_fetch,
+    "packed": look_at_fetch,
+    "plan": look_at_fetch,
     "index": look_at_index,
 }

@@ -247,6 +247,19 @@ def test_segments_of_another_dump_are_not_taken(store: Store, catalog: LocalCata
     assert not target.exists()
 
 
+def test_the_plan_must_be_of_the_dump_that_was_asked_for(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    """Sound as it may be, another dump must not get this one's name."""
+    one, two = Sample(number=1).store(store), Sample(number=2).store(store)
+
+    class Confused(Flaky):
+        def plan(self, dump_id: str) -> FetchPlan:
+            return catalog.plan(two)
+
+    with pytest.raises(RemoteError, match=f"asked for dump {one} and names the segments of {two}"):
+        get(Confused(catalog, lambda pieces, name, offset: pieces), one, target)
+    assert not target.exists()
+
+
 def test_another_run_goes_on_with_what_is_there(store: Store, catalog: LocalCatalog, target: Path) -> None:
     sample = Sample(pages=205)
     dump_id = sample.store(store)
