@@ -24,10 +24,11 @@ DUMP = SampleDump(seed=81, image_bytes=20_000)
 ID = DUMP.origin.id
 FORBIDDEN = (403, "forbidden")
 NO_CERTIFICATE = (403, "certificate")
+REVOKED = (403, "revoked")
 
 
 class Row(NamedTuple):
-    """What each of nobody, host, analyst and operator gets from a route: allowed or not."""
+    """What each of nobody, host, analyst and operator gets from a route: allowed or not. Who is revoked is nobody."""
 
     method: str
     path: str
@@ -82,6 +83,12 @@ def test_every_route_with_every_role(folder: Path, template: Template) -> None:
                     assert got in {(200, None), (400, "bad-request")}, (row, role, got)
                 else:
                     assert got == (NO_CERTIFICATE if papers is None else FORBIDDEN), (row, role, got)
+        Authority.load(folder).revoke(template.olga.fingerprint)
+        for row in MATRIX:
+            path = row.path.replace("{id}", ID).replace("{name}", segment["name"])
+            with Desk(rig, template.olga) as desk:
+                answer = desk.ask(row.method, path, body=b"{}" if row.method == "POST" else None)
+            assert row.nobody or (answer.status, json.loads(answer.data)["error"]["code"]) == REVOKED, row
         refused = rig.events.all("request-failed")
         assert {each.get("role") for each in refused} <= {None, "host", "analyst", "operator"}
         assert len(refused) >= 20
