@@ -21,7 +21,7 @@ import pytest
 from netdump import errors
 from netdump.testing.elf_writer import Core, Load, counter_pages
 from netdump.testing.lossy_line import FAR, LineUnavailableError, LossyLine
-from netdump.wire import Ack, pack
+from netdump.wire import Ack, Defer, Error, ErrorCode, Resume, pack
 from tests.client.certificates import Authority, server_context
 from tests.client.collector import FakeCollector, Manners
 from tests.e2e.cuts import write_core
@@ -114,6 +114,10 @@ HANGS: dict[str, Manners | None] = {
     "nobody": None,
     **{f"hangs-at-{place.replace(':', '-')}": Manners(hang=place) for place in PLACES},
     **{f"mute-at-{place.replace(':', '-')}": Manners(mute=place) for place in ("resume", "chunk:1", "finish")},
+    "half-an-answer": Manners(answer=pack(Resume(0, bytes(32), 0, False, 4 * MIB, 1, 3))[:-1]),
+    "always-defers": Manners(answer=Defer(1)),
+    "defers-for-long": Manners(answer=Defer(3600)),
+    "always-lets-go": Manners(answer=Error(ErrorCode.STORAGE)),
     "acknowledges-nothing": Manners(ack=False),
     "acknowledges-late": Manners(slow=60),
 }
