@@ -41,6 +41,8 @@ class Cable:
         self.transport = SimulatedTransport(self, watch)
         self.client: SimulatedClient | None = None
         self.tamper: Callable[[bytearray], None] | None = None  # with what is on its way up, once, after RESUME
+        self.tamper_down: Callable[[bytearray], None] | None = None  # the same on the way down, RESUME included
+        self.deceived = False  # the client has heard what the collector has not said
         self.resumed = False  # the collector has answered RESUME
         self._delivered = 0
         self._ends: list[int] | None = [0]  # where the client's messages end, of all it ever sent; None: not known
@@ -111,6 +113,10 @@ class Cable:
             link.broken = "connection reset"
             return 0
         if self.downward:
+            if self.tamper_down is not None:
+                self.tamper_down(self.downward)
+                self.tamper_down = None
+                self.deceived = True
             data = bytes(self.downward[:size])
             del self.downward[: len(data)]
             link.inbox += data

@@ -150,6 +150,13 @@ class _Scenario:
             cable.tamper = self._tamper
         return cable is not None
 
+    def corrupt_answers(self) -> bool:
+        """The same on the way back: the host may be wrong about how far it is, and never about whether it is done."""
+        cable = self._cable()
+        if cable is not None:
+            cable.tamper_down = self._tamper
+        return cable is not None
+
     def _tamper(self, data: bytearray) -> None:
         random = self._random
         place = random.randrange(len(data))
@@ -263,6 +270,7 @@ FAULTS: Final[dict[str, Callable[[_Scenario], bool]]] = {
         _Scenario.half_open,
         _Scenario.stall,
         _Scenario.corrupt,
+        _Scenario.corrupt_answers,
         _Scenario.rearrange,
         _Scenario.kill_client,
         _Scenario.second_client,
