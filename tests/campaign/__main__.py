@@ -125,6 +125,8 @@ def run(campaign: Campaign, options: argparse.Namespace, seconds: float) -> int:
     if result.skipped is not None:
         print(f"  skipped: {result.skipped}")
         return 0
+    if options.quick:
+        campaign.check_quick(result.tally)
     tell(result)
     if before is not None:
         result = result.after(before)

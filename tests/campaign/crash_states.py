@@ -18,5 +18,6 @@ CAMPAIGN = Campaign(
     "crash-states",
     "the store recovers from every state that a power cut may leave: lost, torn, reordered, long without content",
     run,
-    quick=1900,
+    quick=3000,
+    least={"different states": 10_000},
 )

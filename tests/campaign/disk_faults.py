@@ -15,4 +15,5 @@ CAMPAIGN = Campaign(
     "ENOSPC, EDQUOT and EIO, once and lasting, at every operation of a dump of 64 chunks",
     run,
     quick=1_250,
+    least={"faults": 1_000, "deliveries interrupted": 1_000},
 )

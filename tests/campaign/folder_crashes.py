@@ -15,4 +15,5 @@ CAMPAIGN = Campaign(
     "init, tokens, enrolment and revocation recovered from every state that a power cut may leave",
     run,
     quick=1000,
+    least={"states": 300},
 )

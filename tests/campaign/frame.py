@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tests.campaign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 FINDINGS_KEPT = 20
@@ -114,7 +114,8 @@ class Campaign:
     """One campaign. summary: what it does, for the table. run: looks at cases until the budget is spent.
 
     missing: says what it lacks on this machine, None if nothing; it is skipped then. quick: how many cases every
-    landing looks at (`--quick`); 0: none.
+    landing looks at (`--quick`); 0: none. least: what these come to at least, by what is counted: a harness that looks
+    at nothing finds nothing.
     """
 
     name: str
@@ -122,6 +123,13 @@ class Campaign:
     run: Callable[[Budget], Tally]
     quick: int = 0
     missing: Callable[[], str | None] = lambda: None
+    least: Mapping[str, int] = field(default_factory=dict)
+
+    def check_quick(self, tally: Tally) -> None:
+        """Add a finding if its quick part has looked at less than that."""
+        for what, number in self.least.items():
+            if (seen := tally.counts.get(what, 0)) < number:
+                tally.find("campaign", f"only {seen:,} {what}, where every landing looks at {number:,}")
 
 
 @dataclass(frozen=True)

@@ -15,4 +15,5 @@ CAMPAIGN = Campaign(
     "one wrong bit on the wire, in what is stored, in what fetch downloads, in the index: found, or without any effect",
     run,
     quick=4_000,
+    least={"bits found": 3_500},
 )

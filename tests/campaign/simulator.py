@@ -28,4 +28,5 @@ CAMPAIGN = Campaign(
     "client, collector, disk, network and clocks in one process; every promise looked at after every step",
     run,
     quick=20_000,
+    least={"scenarios": 20_000, "acknowledgements proved on the disk": 20_000},
 )

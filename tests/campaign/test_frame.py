@@ -50,6 +50,16 @@ def test_a_campaign_that_breaks_is_a_finding() -> None:
     assert "oops" in result.tally.findings[0].symptom
 
 
+def test_a_campaign_that_looks_at_less_than_it_should_is_a_finding() -> None:
+    campaign = Campaign("lazy", "looks at little", lambda _: Tally(), least={"cases": 3})
+    tally = Tally(counts={"cases": 3})
+    campaign.check_quick(tally)
+    assert not tally.findings
+    tally.counts["cases"] = 2
+    campaign.check_quick(tally)
+    assert "only 2 cases" in tally.findings[0].symptom
+
+
 def test_results_survive_and_stand_in_the_page(tmp_path: Path) -> None:
     def run(budget: Budget) -> Tally:
         return numbered(budget, look, range(20))
