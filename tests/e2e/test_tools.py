@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from netdump.errors import IncompleteDumpError
+from netdump.vmcore.elf import parse_headers
 from tests.e2e.rig import Collector, netdump
 
 pytestmark = pytest.mark.e2e
@@ -42,15 +44,52 @@ def tool(name: str) -> str:
     return path
 
 
+def drgn(core: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    """Run these lines with the core as program."""
+    script = "\n".join(("import drgn, sys", "program = drgn.Program()", "program.set_core_dump(sys.argv[1])", *lines))
+    return subprocess.run([SYSTEM_PYTHON, "-c", script, core], capture_output=True, text=True, timeout=120)
+
+
+WHICH = "print(program['UTS_RELEASE'].string_().decode(), program.platform.arch.name)"
+
+
 def test_drgn_reads_the_kernel_release_out_of_memory(fetched: Path) -> None:
-    script = (
-        "import drgn, sys\n"
-        "program = drgn.Program()\n"
-        "program.set_core_dump(sys.argv[1])\n"
-        "print(program['UTS_RELEASE'].string_().decode(), program.platform.arch.name)\n"
-    )
-    done = subprocess.run([SYSTEM_PYTHON, "-c", script, fetched], capture_output=True, text=True, timeout=120)
+    done = drgn(fetched, WHICH)
     assert done.stdout.split() == [RELEASE, "X86_64"], done.stderr
+
+
+def test_drgn_opens_what_has_come_of_a_dump(collector: Collector, sample: Path, tmp_path: Path) -> None:
+    """What has not come is an error there, and never zeros."""
+    (collector.folder / "config.toml").write_text("[store]\npublish_bytes = 1048576\n")
+    collector.stop()
+    collector.start()
+    netdump("send", sample, "--config", collector.enroll("host", "crashy"))
+    (dump,) = collector.dumps()
+    collector.stop()
+    folder = collector.folder / "dumps" / dump["id"]
+    for end in (folder / "manifest.json", folder / "receipt.json", folder / "vmcore"):
+        end.unlink(missing_ok=True)
+    _, *later = sorted((folder / "segments").iterdir())
+    for segment in later[len(later) // 2 :]:
+        segment.unlink()
+    netdump("reindex", collector.folder)
+    done = netdump("fetch", dump["id"], "-o", tmp_path / "vmcore", "--root", collector.folder, check=False)
+    assert done.returncode == IncompleteDumpError.exit_status, done.stderr
+    came = tmp_path / "vmcore.incomplete"
+    assert 0 < came.stat().st_size < sample.stat().st_size
+    with came.open("rb") as some, sample.open("rb") as all_:
+        assert all_.read(came.stat().st_size) == some.read()
+    done = drgn(came, WHICH)
+    assert done.stdout.split() == [RELEASE, "X86_64"], done.stderr
+    done = drgn(came, f"program.read({last_address(sample)}, 8)")
+    assert "FaultError: short read" in done.stderr
+
+
+def last_address(core: Path) -> int:
+    """The virtual address of the last stretch of memory that has content."""
+    with core.open("rb") as file:
+        headers = parse_headers(lambda offset, length: os.pread(file.fileno(), length, offset), core.stat().st_size)
+    return max((each for each in headers.segments if each.filesz), key=lambda each: each.offset).vaddr
 
 
 def test_gdb_sees_a_thread_per_cpu(fetched: Path) -> None:
