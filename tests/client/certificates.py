@@ -43,13 +43,16 @@ class Authority:
         )
         self.certificate = _pem(builder.sign(self._key, hashes.SHA256()))
 
-    def collector(self, name: str = "127.0.0.1", valid: dt.timedelta = DAY) -> Pair:
-        """A collector's certificate for a name or address; valid: negative makes one that has expired."""
+    def collector(self, name: str = "127.0.0.1", valid: dt.timedelta = DAY, since: dt.timedelta = -2 * DAY) -> Pair:
+        """A collector's certificate for a name or address; valid: negative makes one that has expired.
+
+        since: positive makes one of the future.
+        """
         try:
             identity: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             identity = x509.DNSName(name)
-        return self._issue(name, identity, ExtendedKeyUsageOID.SERVER_AUTH, valid)
+        return self._issue(name, identity, ExtendedKeyUsageOID.SERVER_AUTH, valid, since)
 
     def host(self, name: str = "web1", valid: dt.timedelta = DAY) -> Pair:
         """A host's certificate."""
@@ -62,9 +65,16 @@ class Authority:
         pair = host or self.host()
         return Credentials(self.certificate, pair.certificate, pair.key)
 
-    def _issue(self, name: str, identity: x509.GeneralName, usage: x509.ObjectIdentifier, valid: dt.timedelta) -> Pair:
+    def _issue(
+        self,
+        name: str,
+        identity: x509.GeneralName,
+        usage: x509.ObjectIdentifier,
+        valid: dt.timedelta,
+        since: dt.timedelta = -2 * DAY,
+    ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, valid)
+        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, valid, since)
         builder = builder.add_extension(x509.SubjectAlternativeName([identity]), critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         key_pem = key.private_bytes(
@@ -73,7 +83,7 @@ class Authority:
         return Pair(_pem(builder.sign(self._key, hashes.SHA256())), key_pem)
 
     def _builder(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, valid: dt.timedelta
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, valid: dt.timedelta, since: dt.timedelta = -2 * DAY
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
@@ -81,7 +91,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - 2 * DAY)
+            .not_valid_before(NOW + since)
             .not_valid_after(NOW + valid)
         )
 
