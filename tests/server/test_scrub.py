@@ -264,6 +264,25 @@ def test_the_pace(directory: Path) -> None:
     assert len(desk.events.all("scrub-late")) == 1
 
 
+def test_it_waits_for_as_long_as_what_it_has_read_may_take(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 100.0, list[float]()
+
+    class Stop:
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return False
+
+    desk = Desktop(directory, CREATED, rate_bytes=1 << 20)
+    monkeypatch.setattr("netdump.server.scrub.time.monotonic", lambda: now)
+    monkeypatch.setattr(desk.scrubber, "_stop", Stop())
+    desk.scrubber._rate = 1000
+    desk.scrubber._take(500)
+    desk.scrubber._take(1500)
+    now += 10  # nothing was read meanwhile: that is not made up for
+    desk.scrubber._take(250)
+    assert waits == [0.5, 2.0, 0.25]
+
+
 def test_reading_takes_its_time() -> None:
     memory, taken = MemoryFiles(), list[int]()
     file = memory.create("a")
