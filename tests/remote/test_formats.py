@@ -12,7 +12,7 @@ from netdump.codec import expand
 from netdump.errors import BusyError, NetdumpError, StorageFaultError
 from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
-from netdump.remote.formats import Compression, Format, Output
+from netdump.remote.formats import ELF, Compression, Format, Output
 from netdump.remote.staging import SUFFIX, Staging
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
@@ -82,6 +82,30 @@ def test_an_incomplete_dump(store: Store, catalog: LocalCatalog, target: Path) -
     assert kdump.status & 8
     assert len(kdump.frames) == len(frames(DUMP))
     assert os.listdir(target.parent) == ["core.incomplete"]
+
+
+@pytest.mark.parametrize("output", [ELF, KDUMP, ZST])
+def test_a_file_has_its_final_name_when_it_is_durable(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, output: Output
+) -> None:
+    """Power that is cut leaves no file of that name, or all of it."""
+    DUMP.store(store)
+    synced: list[tuple[int, bool]] = []
+
+    def watch(call: str) -> None:
+        real = getattr(os, call)
+
+        def noting(descriptor: int) -> None:
+            real(descriptor)
+            synced.append((os.fstat(descriptor).st_ino, target.exists()))
+
+        monkeypatch.setattr(os, call, noting)
+
+    watch("fsync")
+    watch("fdatasync")
+    get(catalog, target, output)
+    assert (target.stat().st_ino, False) in synced
+    assert synced[-1] == (target.parent.stat().st_ino, True)
 
 
 @pytest.mark.parametrize("output", [KDUMP, ZST])

@@ -68,7 +68,7 @@ NONSENSE = [
     (b'{"token": "", "csr": ""}', (403, "token")),
     (b'{"token": "AAAAAAAAAAAAAAAAAAAAAA", "csr": "x"}', (403, "token")),
     (b'{"token": "' + b"a" * (BODY_MAX - 40) + b'", "csr": ""}', (403, "token")),
-    (b" " * BODY_MAX + b"{}", (400, "bad-request")),
+    (b" " * BODY_MAX + b'{"token": "a", "csr": ""}', (400, "bad-request")),  # else it were a wrong token
     (b"x" * (4 << 20), (400, "bad-request")),
 ]
 
