@@ -23,13 +23,14 @@ from netdump.pki.identity import fingerprint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server import ingest
+from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import DAY_S, Ingest
 from netdump.server.headlines import Headlines
-from netdump.server.ingest import HostConnection
+from netdump.server.ingest import HostConnection, IngestService
 from netdump.server.space import Measure
 from netdump.server.stock import Stock
 from netdump.testing.sample_dump import SampleDump
-from tests.server.rig import Host, Papers, Rig, headline_of
+from tests.server.rig import Events, Host, Papers, Rig, headline_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -432,6 +433,27 @@ def resumed(subject: HostConnection, **changes: Any) -> None:
 @pytest.mark.asyncio
 async def test_a_stranger_gets_little_memory() -> None:
     assert len(connection(Stub()).get_buffer(-1)) == 4096
+
+
+@pytest.mark.asyncio
+async def test_who_is_refused_cannot_fill_the_log() -> None:
+    class Stranger(Stub):
+        """Speaks another protocol."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tls = self
+
+        def selected_alpn_protocol(self) -> str:
+            return "h2"
+
+    events, nowhere = Events(), cast("Any", None)
+    service = IngestService(nowhere, Ingest(), nowhere, nowhere, events)
+    begun = time.monotonic()
+    for _ in range(3 * STRANGERS_PER_MINUTE):
+        service.serve(cast("Visitor", Stranger()))
+    refilled = (time.monotonic() - begun) / 60 * STRANGERS_PER_MINUTE
+    assert 0 <= len(events.all("host-refused")) - STRANGERS_PER_MINUTE <= refilled
 
 
 @pytest.mark.asyncio
