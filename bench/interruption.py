@@ -99,7 +99,7 @@ def _until_half(argv: list[str], target: Path, wanted: float) -> float:
 
 def _staged(target: Path) -> int:
     folder = target.with_name(target.name + ".netdump-partial")
-    return sum(path.stat().st_size for path in folder.glob("*.seg"))
+    return sum(path.stat().st_size for path in folder.glob("*.seg*"))
 
 
 def _object(output: str) -> str:

@@ -97,9 +97,9 @@ def command(
 
     A dump that its host sent uncompressed, over a fast network, is compressed on the way over a slow one.
 
-    Until then everything lies in FILE.netdump-partial. After any interruption (Ctrl-C, a lost network, a restart of the
-    collector, a full disk, a power cut) the same command goes on with what is there. Nothing in that folder is
-    believed: what is not sound is fetched again. To give up, remove the folder.
+    Until then everything lies in FILE.netdump-partial. After any interruption (Ctrl-C, a lost network, a full disk, a
+    power cut) the same command goes on with what is there, all but the last second's (at most 16 MiB of each segment
+    under way), and believes nothing of it: what is not sound is fetched again. To give up, remove the folder.
 
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
     exit status is then 44. The memory of a machine is secret: files are made for you alone to read (0600).

@@ -1,8 +1,9 @@
 """Fetching a dump: compressed segments in parallel, each verified and put into the image as soon as it is there.
 
 Owns the order of work and what an interruption may leave behind: segments and an unnamed image in FILE.netdump-partial,
-never a file with its final name that is not whole. Running it again goes on with the segments that are there; they are
-verified like those that have just come, and fetched again if they are not sound.
+never a file with its final name that is not whole. What comes quickly is written once, into the image; of such a
+segment only the skeleton is kept. Running it again goes on with what is there: it is verified like what has just come,
+the data of a skeleton where they stand in the image, and fetched again if it is not sound.
 
 Another format than ELF is written from the image when it is whole, and gets the final name in its place.
 
@@ -29,11 +30,13 @@ from netdump.errors import (
     RemoteError,
     StorageFaultError,
 )
+from netdump.remote.coming import Coming
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.restore import Restoration, Wanted, read_segment
+from netdump.store.segment import SegmentReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -114,8 +117,7 @@ def fetch(
         refuse_existing(final)
     staging = Staging(target)
     staging.make()
-    root = bytes.fromhex(plan.root) if plan.root is not None else None
-    restoration = Restoration.to(staging.image, Wanted(bytes.fromhex(plan.id), plan.image_bytes, root))
+    restoration = _begin(staging, plan)
     jobs = min(jobs, len(plan.segments))
     crew = _Crew(
         catalog,
@@ -135,11 +137,26 @@ def fetch(
     finally:
         # A thread that still writes must not find its file closed and the number given to another.
         if crew.stop():
-            restoration.close()
-            staging.remove_if_empty()
+            _end(staging, restoration)
     staging.place(path, final, replace=force or not plan.complete)
     staging.remove()
     return Fetched(final, plan, size, crew.transferred, time.monotonic() - started)
+
+
+def _begin(staging: Staging, plan: FetchPlan) -> Restoration:
+    """The image of an earlier run is taken up if data of any segment should stand in it."""
+    root = bytes.fromhex(plan.root) if plan.root is not None else None
+    wanted = Wanted(bytes.fromhex(plan.id), plan.image_bytes, root)
+    return Restoration.to(staging.image, wanted, again=staging.has_skeletons())
+
+
+def _end(staging: Staging, restoration: Restoration) -> None:
+    """Let others in. What the next run can go on with stays."""
+    if staging.has_skeletons():
+        restoration.leave()
+    else:
+        restoration.close()
+    staging.remove_if_empty()
 
 
 def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: Output) -> None:
@@ -148,10 +165,11 @@ def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: 
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
     image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
     written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
+    needed = missing + image + written - min(image, staging.image_disk_bytes())
     free = staging.free_bytes()
-    if missing + image + written > free:
+    if needed > free:
         raise StorageFaultError(
-            f"dump {plan.id} needs {missing + image + written:,} bytes more, and {free:,} are free on the file system "
+            f"dump {plan.id} needs {needed:,} bytes more, and {free:,} are free on the file system "
             f"of {staging.image.parent.parent}: make room, or fetch to another place with -o"
         )
 
@@ -159,9 +177,15 @@ def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: 
 def _finish(restoration: Restoration, plan: FetchPlan, staging: Staging) -> Restored:
     """Everything that needs all data to be there: alias runs, in image order, and the root."""
     for segment in plan.segments:
-        with read_segment(staging.segment(segment.name), segment.name, bytes.fromhex(plan.id)) as reader:
+        with staging.reader(segment.name, bytes.fromhex(plan.id)) as reader:
             restoration.write_aliases(reader)
     return restoration.finish()
+
+
+def _check_planned(reader: SegmentReader, segment: PlannedSegment) -> None:
+    if (reader.info.chunks, reader.info.sha256.hex()) != (segment.chunks, segment.sha256):
+        text = "it is sound, but not the segment of the plan"
+        raise DamageFoundError(Finding(Damage.OTHER_SEGMENT, segment.name, None, text))
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: somebody else had one
@@ -242,14 +266,19 @@ class _Crew:
 
     def _fetch(self, segment: PlannedSegment) -> None:
         """Get one segment and put its data into the image."""
+        if self._is_in_image(segment):
+            return
         found: DamageFoundError | None = None
         for _ in range(SEGMENT_TRIES):
-            self._download(segment)
+            coming = self._download(segment)
             try:
-                self._restore(segment)
+                self._restore(segment, coming)
             except DamageFoundError as error:
                 found = error
-                self._forget(segment)
+                self._forget(segment, coming.size())
+            except BaseException:
+                coming.spill()
+                raise
             else:
                 return
         assert found is not None
@@ -258,42 +287,61 @@ class _Crew:
             f"`netdump verify {self._plan.id[:12]}` tells whether it lies damaged at the collector"
         )
 
-    def _restore(self, segment: PlannedSegment) -> None:
-        path = self._staging.segment(segment.name)
-        with read_segment(path, segment.name, bytes.fromhex(self._plan.id)) as reader:
-            if (reader.info.chunks, reader.info.sha256.hex()) != (segment.chunks, segment.sha256):
-                text = "it is sound, but not the segment of the plan"
-                raise DamageFoundError(Finding(Damage.OTHER_SEGMENT, segment.name, None, text))
-            self._restoration.write_data(reader)
+    def _is_in_image(self, segment: PlannedSegment) -> bool:
+        """Whether an earlier run has put the data of a segment into the image, and they are still there."""
+        if not self._staging.has_skeleton(segment.name):
+            return False
+        try:
+            with self._staging.reader(segment.name, bytes.fromhex(self._plan.id)) as skeleton:
+                _check_planned(skeleton, segment)
+                self._restoration.check_data(skeleton)
+        except DamageFoundError:
+            self._forget(segment, self._staging.size(segment.name))
+            return False
+        return True
 
-    def _forget(self, segment: PlannedSegment) -> None:
-        self._progress.advance(-min(segment.bytes, self._staging.size(segment.name)))
+    def _restore(self, segment: PlannedSegment, coming: Coming) -> None:
+        dump_id = bytes.fromhex(self._plan.id)
+        if not coming.is_held:
+            with read_segment(self._staging.segment(segment.name), segment.name, dump_id) as reader:
+                _check_planned(reader, segment)
+                self._restoration.write_data(reader)
+            return
+        with SegmentReader(coming, segment.name, dump_id) as reader:
+            _check_planned(reader, segment)
+            self._restoration.write_data(reader)
+            self._staging.keep_skeleton(reader)
+
+    def _forget(self, segment: PlannedSegment, have: int) -> None:
+        self._progress.advance(-min(segment.bytes, have))
         self._staging.discard(segment.name)
 
-    def _download(self, segment: PlannedSegment) -> None:
+    def _download(self, segment: PlannedSegment) -> Coming:
         """Get what is missing of a segment's bytes, going on after each cut."""
-        if self._staging.size(segment.name) > segment.bytes:
-            self._forget(segment)
+        if (have := self._staging.size(segment.name)) > segment.bytes:
+            self._forget(segment, have)
+        coming = Coming(self._staging, segment.name)
         pauses = self._patience.pauses()
-        while (have := self._staging.size(segment.name)) < segment.bytes:
+        while (have := coming.size()) < segment.bytes:
             try:
-                self._staging.append(segment.name, self._pieces(segment, have))
-                if self._staging.size(segment.name) == have:
+                coming.take(self._pieces(segment, have))
+                if coming.size() == have:
                     raise self._short(segment, have)  # it was no cut: that would have raised
             except NetdumpError as error:
-                if self._staging.size(segment.name) >= segment.bytes:
-                    return  # what went wrong behind the last byte
+                if coming.size() >= segment.bytes:
+                    break  # what went wrong behind the last byte
                 if isinstance(error, DumpNotFoundError):
                     raise self._missing(segment, error) from error
                 if not error.retryable or isinstance(error, StorageFaultError):
                     raise
-                if self._staging.size(segment.name) > have:
+                if coming.size() > have:
                     pauses = self._patience.pauses()
                 pause = next(pauses, None)
                 if pause is None:
                     raise
                 self._stopping.wait(pause)
                 self._check_stop()
+        return coming
 
     def _missing(self, segment: PlannedSegment, error: DumpNotFoundError) -> NetdumpError:
         """What it means that the collector does not have a segment that it has named."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from netdump.codec import shrink
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
-from netdump.store.restore import read_segment
 from netdump.store.runtables import read_run_tables
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def _write_zst(path: Path, restored: Restored, follow: Callable[[int, int], None
 def _run_tables(staging: Staging, plan: FetchPlan) -> Generator[RunTable, None, None]:
     """Those of the segments in the staging folder, which were verified."""
     for segment in plan.segments:
-        with read_segment(staging.segment(segment.name), segment.name, bytes.fromhex(plan.id)) as reader:
+        with staging.reader(segment.name, bytes.fromhex(plan.id)) as reader:
             yield from read_run_tables(reader)
 
 

@@ -1,6 +1,7 @@
 """The folder beside a file that is being fetched, FILE.netdump-partial: what has come so far, and the image being made.
 
 Owns these files, from the first byte to the final name. Must not believe them: an interruption may have left anything.
+A segment is there as it came, whole or in part; or as its skeleton, when its data stand in the image and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import AlreadyExistsError, StorageFaultError
+from netdump.store.durable import discard
+from netdump.store.files import LocalFiles
+from netdump.store.layout import PARTIAL
+from netdump.store.restore import read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from netdump.store.segment import SegmentReader
+
 SUFFIX: Final = ".netdump-partial"
+
+_SKELETON: Final = ".skeleton"
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -55,23 +64,60 @@ class Staging:
             return shutil.disk_usage(self._target.parent).free
 
     def segment(self, name: str) -> Path:
-        """Where a segment is kept. name: one that was checked."""
+        """Where a segment is kept as it came. name: one that was checked."""
         return self._folder / name
+
+    def has_skeleton(self, name: str) -> bool:
+        """Whether the data of that segment should stand in the image."""
+        with disk_faults(self._folder):
+            return os.path.lexists(self._skeleton(name))
+
+    def has_skeletons(self) -> bool:
+        """Whether data of any segment should."""
+        with disk_faults(self._folder):
+            return any(name.endswith(_SKELETON) for name in os.listdir(self._folder))
+
+    def image_disk_bytes(self) -> int:
+        """What the image occupies, as far as it has come."""
+        with disk_faults(self._folder):
+            return sum(path.lstat().st_blocks * 512 for path in self._folder.glob(f"{self.image.name}*"))
 
     def size(self, name: str) -> int:
         """Bytes of a segment that have come."""
         with disk_faults(self._folder):
+            for path in (self._skeleton(name), self.segment(name)):
+                with suppress(FileNotFoundError):
+                    return path.lstat().st_size
+        return 0
+
+    def reader(self, name: str, dump_id: bytes) -> SegmentReader:
+        """A segment, or its skeleton, for its table and its run tables. Raises DamageFoundError too."""
+        path = self._skeleton(name) if self.has_skeleton(name) else self.segment(name)
+        return read_segment(path, name, dump_id)
+
+    def keep_skeleton(self, segment: SegmentReader) -> None:
+        """Note that the data of a segment stand in the image."""
+        with disk_faults(self._folder):
+            files = LocalFiles(self._folder)
+            name = self._skeleton(segment.name).name
+            discard(files, name + PARTIAL)
+            file = files.create(name + PARTIAL)
             try:
-                return self.segment(name).lstat().st_size
-            except FileNotFoundError:
-                return 0
+                segment.write_skeleton(file)
+            finally:
+                file.close()
+            files.rename(name + PARTIAL, name)
 
     def discard(self, name: str) -> None:
         """Forget what has come of a segment."""
         with disk_faults(self._folder):
+            self._skeleton(name).unlink(missing_ok=True)
             self.segment(name).unlink(missing_ok=True)
 
-    def append(self, name: str, pieces: Iterator[bytes]) -> None:
+    def _skeleton(self, name: str) -> Path:
+        return self._folder / (name + _SKELETON)
+
+    def append(self, name: str, pieces: Iterator[bytes | bytearray]) -> None:
         """Add pieces to what has come of a segment; each is on its way to the disk before the next one is asked for."""
         with disk_faults(self._folder):
             descriptor = os.open(
@@ -124,7 +170,7 @@ def refuse_existing(path: Path) -> None:
         raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
     done = os.write(descriptor, data)
     while done < len(data):
         # A short write is the last one before the reason shows.

@@ -25,6 +25,7 @@ Buffer = bytes | bytearray | memoryview
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UPDATE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -213,9 +214,16 @@ class LocalFiles:
 
     def open(self, name: str) -> LocalFile:
         """open(2) for reading."""
+        return self._open(name, _READ)
+
+    def update(self, name: str) -> LocalFile:
+        """open(2) for reading and writing. FileNotFoundError as open()."""
+        return self._open(name, _UPDATE)
+
+    def _open(self, name: str, flags: int) -> LocalFile:
         with self._place(name) as (folder, last):
             try:
-                descriptor = os.open(last, _READ, dir_fd=folder)
+                descriptor = os.open(last, flags, dir_fd=folder)
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     raise FileNotFoundError(errno.ENOENT, "a symbolic link", name) from None

@@ -2,7 +2,7 @@
 
 Owns how an image is put together: raw data at its place, holes for zeros, alias runs by reading back what stands at
 their source. Every chunk is verified as it is written. The image gets its name only when all of it is there; until
-then it is ``NAME.partial``. Memory: one chunk and one segment table, whatever the size of the image, and four bytes
+then it is ``NAME.partial``. Memory: one chunk and one segment table, whatever the size of the image, and twelve bytes
 for each chunk with aliases. Must not know dumps' folders: it takes segments from anywhere, so it serves the collector
 and the analyst alike.
 
@@ -12,15 +12,17 @@ Two ways:
     takes segments in image order, from a list or while they arrive, and does everything;
 ``Restoration``
     takes them in any order, from several threads: ``write_data(segment)`` for each, then ``write_aliases(segment)``
-    for each in image order (cheap where there are none; the segment must still be at hand), then ``finish()``. An
-    alias says "the bytes of the image at source", and those may be an alias themselves, so aliases come last and in
-    order ([W-49]).
+    for each in image order (cheap where there are none; the segment's skeleton must still be at hand), then
+    ``finish()``. An alias says "the bytes of the image at source", and those may be an alias themselves, so aliases
+    come last and in order ([W-49]). One that was left() can be taken up again: of segments whose data it has got,
+    ``check_data(skeleton)`` does the work of ``write_data(segment)``.
 
 What is not complete is restored up to where its segments reach, and is named ``NAME.incomplete`` ([S-41]).
 """
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from contextlib import contextmanager, suppress
 from threading import Lock as ThreadLock
@@ -32,20 +34,22 @@ from netdump.store.durable import discard, drop, publish, storage_faults
 from netdump.store.files import LocalFiles
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.layout import PARTIAL
+from netdump.store.runtables import read_run_tables
 from netdump.store.segment import SegmentReader
-from netdump.wire import chain_start, root_digest, unpack_runs
+from netdump.wire import chain_start, chunk_digest, root_digest, unpack_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from netdump.pages import Run
-    from netdump.store.files import Buffer, Files, Lock
-    from netdump.store.segment import Link, StoredChunk
+    from netdump.store.files import Buffer, File, Files, Lock
+    from netdump.store.segment import Entry, Link, StoredChunk
 
 INCOMPLETE: Final = ".incomplete"
 _LOCK: Final = ".lock"
 _BLOCK_BYTES: Final = 65536  # of an alias copied at once; a block of zeros stays a hole
+_ZEROS: Final = bytes(_BLOCK_BYTES)
 
 
 class Restored(NamedTuple):
@@ -92,14 +96,17 @@ def restore(
 class Restoration:
     """An image that is being restored. Leaving a with block without finish() removes what was written.
 
-    write_data() is safe for several threads with different segments; everything else is for one thread, with no other
-    at work.
+    write_data() and check_data() are safe for several threads with different segments; everything else is for one
+    thread, with no other at work.
     """
 
-    def __init__(self, files: Files, folder: Path, name: str, wanted: Wanted, lock: Lock) -> None:
+    def __init__(
+        self, files: Files, folder: Path, name: str, wanted: Wanted, lock: Lock, *, begun: File | None = None
+    ) -> None:
         """files, name: where the image goes; folder: what files is rooted in, for Restored.path. Raises OSError.
 
-        lock: what keeps others from restoring to the same name; released by close(), and if this raises.
+        lock: what keeps others from restoring to the same name; released by close(), and if this raises. begun: the
+        image that an earlier restoration has left, which nobody vouches for.
         """
         self._files: Final = files
         self._wanted: Final = wanted
@@ -107,19 +114,23 @@ class Restoration:
         self._path: Final = folder / self._name
         self._lock: Final = lock
         self._links: Final[dict[int, Link]] = {}
-        self._aliased: Final[dict[int, array[int]]] = {}  # by segment: which of its chunks have aliases
+        # By segment: which of its chunks have aliases, and a tag of the run table that was verified.
+        self._aliased: Final[dict[int, tuple[array[int], array[int]]]] = {}
         self._guard: Final = ThreadLock()
         self._filled_to = 0  # aliases before this offset are written
+        self._begun: Final = begun is not None
         try:
-            discard(files, self._name + PARTIAL)
-            self._file: Final = files.create(self._name + PARTIAL)
+            if begun is None:
+                discard(files, self._name + PARTIAL)
+                begun = files.create(self._name + PARTIAL)
+            self._file: Final = begun
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def to(cls, target: Path, wanted: Wanted) -> Restoration:
-        """A restoration to a file anywhere.
+    def to(cls, target: Path, wanted: Wanted, *, again: bool = False) -> Restoration:
+        """A restoration to a file anywhere. again: take up what an earlier one has left, finished or not, if it has.
 
         Raises BusyError while another one has the same target, StorageFaultError.
         """
@@ -129,7 +140,13 @@ class Restoration:
                 lock = files.lock(name + _LOCK)
             except BlockingIOError:
                 raise BusyError(f"{target} is being restored by another process") from None
-            return cls(files, target.parent, name, wanted, _LockFile(files, name + _LOCK, lock))
+            held = _LockFile(files, name + _LOCK, lock)
+            try:
+                begun = _take_up(files, name if wanted.root is not None else name + INCOMPLETE) if again else None
+            except BaseException:
+                held.release()
+                raise
+            return cls(files, target.parent, name, wanted, held, begun=begun)
 
     def __enter__(self) -> Self:
         return self
@@ -142,26 +159,38 @@ class Restoration:
         assert segment.info.start == self._filled_to, "segments are written in image order"
         with self._working(segment):
             for stored in segment.chunks():
-                self._write_runs(stored, {PageState.DATA, PageState.ALIAS})
+                self._write_runs(stored, aliases=True)
                 if progress is not None:
                     progress(stored.chunk.offset + stored.chunk.length)
         self._filled_to = segment.info.end
-        self._remember(segment)
+        self._links[segment.info.start] = segment.link
 
     def write_data(self, segment: SegmentReader) -> None:
         """Write the raw data of a segment, in any order.
 
         Again is harmless. Raises DamageFoundError, StorageFaultError.
         """
-        aliased = array("I")
+        aliased, tags = array("I"), array("Q")
         with self._working(segment):
             for number, stored in enumerate(segment.chunks()):
-                if self._write_runs(stored, {PageState.DATA}):
+                if self._write_runs(stored, aliases=False):
                     aliased.append(number)
-        if aliased:
-            with self._guard:
-                self._aliased[segment.info.start] = aliased
-        self._remember(segment)
+                    tags.append(_tag(stored.chunk.table))
+        self._remember(segment, aliased, tags)
+
+    def check_data(self, segment: SegmentReader) -> None:
+        """As write_data(), of a segment whose data the image has got already: they are verified where they are.
+
+        segment: its skeleton will do. Raises DamageFoundError, StorageFaultError.
+        """
+        aliased, tags = array("I"), array("Q")
+        with self._working(segment):
+            tables = (each.table for each in read_run_tables(segment))
+            for number, (entry, table) in enumerate(zip(segment.entries(), tables, strict=True)):
+                if self._check_runs(segment, entry, table):
+                    aliased.append(number)
+                    tags.append(_tag(table))
+        self._remember(segment, aliased, tags)
 
     def write_aliases(self, segment: SegmentReader) -> None:
         """Write the alias runs of a segment: once all data is written, segment by segment in image order.
@@ -174,9 +203,20 @@ class Restoration:
         if info.start in self._aliased:
             with self._working(segment):
                 entries = list(segment.entries())
-                for number in self._aliased[info.start]:
-                    self._write_runs(segment.chunk(entries[number]), {PageState.ALIAS})
+                for number, tag in zip(*self._aliased[info.start], strict=True):
+                    self._write_chunk_aliases(segment, entries[number], tag)
         self._filled_to = info.end
+
+    def _write_chunk_aliases(self, segment: SegmentReader, entry: Entry, tag: int) -> None:
+        table = segment.run_table(entry)
+        if _tag(table) != tag:
+            text = f"the run table of the chunk at image offset {entry.offset} has changed since it was verified"
+            raise DamageFoundError(Finding(Damage.BAD_DIGEST, segment.name, entry.position, text))
+        place = entry.offset
+        for run in unpack_runs(table, entry.offset, entry.length):
+            if run.state is PageState.ALIAS:
+                self._copy(run.source, place, run.length)
+            place += run.length
 
     def finish(self) -> Restored:
         """Check that the segments are the dump, make the image durable and give it its name.
@@ -198,6 +238,13 @@ class Restoration:
         with suppress(OSError):
             self._lock.release()
 
+    def leave(self) -> None:
+        """As close(), but what is not finished stays, to be taken up again."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._lock.release()
+
     @contextmanager
     def _working(self, segment: SegmentReader) -> Iterator[None]:
         """Let faults and damage of the block say where. What lies beyond the image is refused unwritten."""
@@ -211,28 +258,59 @@ class Restoration:
         except DamageFoundError as error:
             raise DamageFoundError(error.finding, wanted.dump_id.hex()) from None
 
-    def _remember(self, segment: SegmentReader) -> None:
+    def _remember(self, segment: SegmentReader, aliased: array[int], tags: array[int]) -> None:
         with self._guard:
             self._links[segment.info.start] = segment.link
+            if aliased:
+                self._aliased[segment.info.start] = aliased, tags
 
-    def _write_runs(self, stored: StoredChunk, states: set[PageState]) -> bool:
-        """Write the runs of a chunk that are in these states. Returns whether it has aliases."""
-        aliases = False
+    def _write_runs(self, stored: StoredChunk, *, aliases: bool) -> bool:
+        """Write a chunk, with or without its aliases. Returns whether it has any."""
+        found = False
         for run, place, raw in placed_runs(stored):
-            aliases = aliases or run.state is PageState.ALIAS
-            if run.state not in states:
-                continue
             if run.state is PageState.DATA:
                 self._file.write_at(place, raw)
+                continue
+            self._clear(place, run.length)
+            if run.state is PageState.ALIAS:
+                found = True
+                if aliases:
+                    self._copy(run.source, place, run.length)
+        return found
+
+    def _check_runs(self, segment: SegmentReader, entry: Entry, table: bytes) -> bool:
+        """Verify a chunk whose data are in the image. Returns whether it has aliases."""
+        aliases, place, data = False, entry.offset, []
+        for run in unpack_runs(table, entry.offset, entry.length):
+            aliases = aliases or run.state is PageState.ALIAS
+            if run.state is PageState.DATA:
+                data.append(self._file.read(place, run.length))
             else:
-                self._copy(run.source, place, run.length)
+                self._clear(place, run.length)
+            place += run.length
+        if chunk_digest(entry.offset, entry.length, table, data) != entry.digest:
+            text = f"the image does not hold the data of the chunk at image offset {entry.offset}"
+            raise DamageFoundError(Finding(Damage.BAD_DIGEST, segment.name, entry.position, text))
         return aliases
+
+    def _clear(self, place: int, length: int) -> None:
+        """Let a stretch read as zeros, whatever an earlier restoration has left there."""
+        if not self._begun:
+            return
+        end = place + length
+        while (place := self._file.next_data(place)) < end:
+            block = self._file.read(place, min(_BLOCK_BYTES, end - place))
+            if block != _ZEROS[: len(block)]:
+                self._file.write_at(place, _ZEROS[: len(block)])
+            if not block:
+                return  # the file ends before
+            place += len(block)
 
     def _copy(self, source: int, place: int, length: int) -> None:
         """Copy within the image. source + length <= place. What lies beyond the end of the file so far is zeros."""
         for done in range(0, length, _BLOCK_BYTES):
             block = self._file.read(source + done, min(_BLOCK_BYTES, length - done))
-            if block != bytes(len(block)):
+            if block != _ZEROS[: len(block)]:
                 self._file.write_at(place + done, block)
 
     def _check_run(self) -> int:
@@ -255,6 +333,16 @@ class Restoration:
         return end
 
 
+def _take_up(files: LocalFiles, name: str) -> File | None:
+    """The image that is there, under the name that one has which is not finished; None if there is none."""
+    with suppress(FileNotFoundError):
+        files.rename(name, name + PARTIAL)
+    try:
+        return files.update(name + PARTIAL)
+    except FileNotFoundError:
+        return None
+
+
 class _LockFile:
     """A lock whose file is of no use to anybody once the lock is given back."""
 
@@ -272,6 +360,11 @@ class _LockFile:
             with suppress(OSError):
                 self._files.unlink(self._name)
             lock.release()
+
+
+def _tag(table: bytes) -> int:
+    """Eight bytes by which a run table that was verified is known again."""
+    return int.from_bytes(hashlib.sha256(table).digest()[:8], "big")
 
 
 def placed_runs(stored: StoredChunk) -> Iterator[tuple[Run, int, Buffer]]:

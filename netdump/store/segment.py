@@ -239,10 +239,28 @@ class SegmentReader:
 
         Raises DamageFoundError (bad-chunk), OSError.
         """
+        prefix, start = self._prefix(entry)
+        return prefix[start:]
+
+    def write_skeleton(self, file: File) -> None:
+        """Write all but what stands behind the run tables, each part at its place: a sparse file, as long as this one.
+
+        A SegmentReader of that has entries and run tables, but no chunks. Raises DamageFoundError, OSError.
+        """
+        file.write_at(0, self._file.read(0, SEGMENT_HEADER_BYTES))
+        for entry in self.entries():
+            prefix, _ = self._prefix(entry)
+            file.write_at(entry.position, prefix)
+        tail = entry.position + entry.frame_bytes
+        file.write_at(tail, self._file.read(tail, self.info.file_bytes - tail))
+
+    def _prefix(self, entry: Entry) -> tuple[bytes, int]:
+        """A frame up to the end of its run table, and where in it that begins."""
         for length in (min(entry.frame_bytes, _PREFIX_BYTES), entry.frame_bytes):
-            table = _find_run_table(self._read_frame(entry, length))
-            if table is not None:
-                return table
+            frame = self._read_frame(entry, length)
+            place = _find_run_table(frame)
+            if place is not None:
+                return frame[: place.stop], place.start
         raise self._bad(entry, Damage.BAD_CHUNK, "the frame has no run table")
 
     def _read_frame(self, entry: Entry, length: int) -> bytes:
@@ -256,8 +274,8 @@ class SegmentReader:
         )
 
 
-def _find_run_table(frame: bytes) -> bytes | None:
-    """The run table in the beginning of a CHUNK frame, or None if that much of the frame does not hold all of it."""
+def _find_run_table(frame: bytes) -> slice | None:
+    """Where the run table is in the beginning of a CHUNK frame, or None if that much does not hold all of it."""
     position = FRAME_HEADER_BYTES
     while position + FIELD_HEADER_BYTES <= len(frame):
         number, length = _FIELD.unpack_from(frame, position)
@@ -265,7 +283,7 @@ def _find_run_table(frame: bytes) -> bytes | None:
         if position + length > len(frame):
             return None
         if number & 0x7FFF == _RUNS_FIELD:
-            return frame[position : position + length]
+            return slice(position, position + length)
         position += length
     return None
 

@@ -318,6 +318,79 @@ def test_corrupted_staging_is_noticed_and_fetched_again(
     assert left(target) == ["core"]
 
 
+def cut_at_the_last(store: Store, catalog: LocalCatalog, target: Path, sample: Sample) -> FetchPlan:
+    """A fetch that ends with all but the last segment in the image."""
+    plan = catalog.plan(sample.store(store))
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if name == plan.segments[-1].name:
+            raise UnreachableError("cut")
+        return pieces
+
+    with pytest.raises(UnreachableError):
+        get(Flaky(catalog, read), plan.id, target, jobs=1)
+    return plan
+
+
+def test_what_is_in_the_image_lies_nowhere_else(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=205)
+    plan = cut_at_the_last(store, catalog, target, sample)
+    folder = target.with_name(f"core{SUFFIX}")
+    assert {path.name for path in folder.iterdir() if path.stat().st_size} == {
+        "image.partial",
+        *(f"{segment.name}.skeleton" for segment in plan.segments[:-1]),
+    }
+    again = Flaky(catalog, lambda pieces, name, offset: pieces)
+    progress = Counting()
+    fetched = get(again, plan.id, target, progress)
+    assert target.read_bytes() == sample.image
+    assert set(again.read) == {plan.segments[-1].name}
+    assert fetched.transferred == plan.segments[-1].bytes
+    assert progress.done == progress.total
+    assert left(target) == ["core"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "no-image", "rubbish", "cut", "empty", "other", "table"])
+def test_what_was_left_is_not_believed(store: Store, catalog: LocalCatalog, target: Path, damage: str) -> None:
+    sample = Sample(pages=205)
+    plan = cut_at_the_last(store, catalog, target, sample)
+    folder = target.with_name(f"core{SUFFIX}")
+    image, victim = folder / "image.partial", plan.segments[3]
+    skeleton = folder / f"{victim.name}.skeleton"
+    table = next(each for each in catalog.run_tables(plan.id) if each.offset >= victim.start)
+    wrong = {victim.name}
+    match damage:
+        case "flip":
+            data = bytearray(image.read_bytes())
+            at = next(at for at in range(victim.start, victim.end) if data[at])
+            data[at] ^= 1
+            image.write_bytes(data)
+        case "no-image":
+            image.unlink()
+            wrong = {segment.name for segment in plan.segments}
+        case "rubbish":
+            image.write_bytes(b"rubbish!" * (len(sample.image) // 8 + 1000))
+            wrong = {segment.name for segment in plan.segments}
+        case "cut":
+            skeleton.write_bytes(skeleton.read_bytes()[:-1])
+        case "empty":
+            skeleton.write_bytes(b"")
+        case "other":
+            skeleton.write_bytes((folder / f"{plan.segments[4].name}.skeleton").read_bytes())
+        case "table":
+            raw = skeleton.read_bytes()
+            at = raw.index(table.table)
+            skeleton.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    again = Flaky(catalog, lambda pieces, name, offset: pieces)
+    progress = Counting()
+    get(again, plan.id, target, progress, jobs=3)
+    assert target.read_bytes() == sample.image
+    assert {*again.read} - {plan.segments[-1].name} <= wrong
+    assert victim.name in again.read
+    assert progress.done == progress.total
+    assert left(target) == ["core"]
+
+
 def test_staging_of_another_dump_is_no_hindrance(store: Store, catalog: LocalCatalog, target: Path) -> None:
     other, sample = Sample(number=1), Sample(number=2)
     other_id, dump_id = other.store(store), sample.store(store)
@@ -548,7 +621,7 @@ def test_killed_and_started_again(api: FakeApi, store: Store, target: Path, numb
     process.send_signal(number)
     assert process.wait(120) != 0
     assert left(target) == [f"core{SUFFIX}"]
-    staged = sum(path.stat().st_size for path in target.with_name(f"core{SUFFIX}").glob("*.seg"))
+    staged = sum(path.stat().st_size for path in target.with_name(f"core{SUFFIX}").glob("*.seg*"))
     assert staged > 0
     api.faults.clear()
     before = api.sent

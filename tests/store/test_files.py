@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import stat
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,16 @@ def test_holes_are_found(files: LocalFiles) -> None:
     file.close()
 
 
+def test_what_is_there_is_written_on(files: LocalFiles, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abcdef")
+    with closing(files.update("a")) as file:
+        file.write_at(2, b"XY")
+        assert file.read(0, 9) == b"abXYef"
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(FileNotFoundError):
+        files.update("link")
+
+
 def test_modes_do_not_depend_on_the_umask(files: LocalFiles, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -123,11 +134,10 @@ def test_no_link_is_followed(files: LocalFiles, tmp_path: Path) -> None:
 def test_only_regular_files_are_opened(files: LocalFiles, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
-    for name in ("fifo", "folder"):
-        with pytest.raises(FileNotFoundError):
-            files.open(name)
-    with pytest.raises(FileNotFoundError):
-        files.open("absent")
+    for name in ("fifo", "folder", "absent"):
+        for opening in (files.open, files.update):
+            with pytest.raises((FileNotFoundError, IsADirectoryError)):
+                opening(name)
     with pytest.raises(FileNotFoundError):
         files.open("absent/file")
 

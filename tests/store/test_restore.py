@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from netdump.errors import BusyError, StorageFaultError
 from netdump.pages import PageState, Run
+from netdump.store.files import LocalFiles
 from netdump.store.findings import DamageFoundError
 from netdump.store.restore import Restoration, Restored, Wanted, placed_runs, read_segment, restore
 from netdump.store.store import Store
@@ -258,6 +260,120 @@ def test_aliases_come_last_and_in_order(tmp_path: Path, paths: list[Path]) -> No
         for segment in opened(paths[1:2]):
             with pytest.raises(AssertionError, match="order"):
                 restoration.write_aliases(segment)
+
+
+def skeletons(folder: Path, paths: list[Path]) -> Iterator[SegmentReader]:
+    files = LocalFiles(folder)
+    for segment in opened(paths):
+        with closing(files.create("skeleton")) as file:
+            segment.write_skeleton(file)
+        with read_segment(folder / "skeleton", segment.name, SAMPLE.dump_id) as skeleton:
+            files.unlink("skeleton")
+            yield skeleton
+
+
+def left(tmp_path: Path, paths: list[Path], number: int) -> None:
+    """An image with the data of so many segments, and nothing else yet."""
+    restoration = Restoration.to(tmp_path / "image", WANTED)
+    for segment in opened(paths[:number]):
+        restoration.write_data(segment)
+    restoration.leave()
+    restoration.leave()
+    assert leftovers(tmp_path) == ["image.partial"]
+
+
+def taken_up(tmp_path: Path, paths: list[Path], number: int) -> bytes:
+    with Restoration.to(tmp_path / "image", WANTED, again=True) as restoration:
+        for skeleton in skeletons(tmp_path, paths[:number]):
+            restoration.check_data(skeleton)
+        for segment in opened(paths[number:]):
+            restoration.write_data(segment)
+        for skeleton in skeletons(tmp_path, paths):
+            restoration.write_aliases(skeleton)
+        restoration.finish()
+    return (tmp_path / "image").read_bytes()
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_what_was_left_is_taken_up_again(tmp_path: Path, paths: list[Path], number: int) -> None:
+    left(tmp_path, paths, number)
+    assert taken_up(tmp_path, paths, number) == SAMPLE.image
+    assert taken_up(tmp_path, paths, len(paths)) == SAMPLE.image, "a finished one can be taken up too"
+    assert leftovers(tmp_path) == ["image"]
+
+
+def test_what_stands_where_zeros_should_is_cleared(tmp_path: Path, paths: list[Path]) -> None:
+    left(tmp_path, paths, 3)
+    with (tmp_path / "image.partial").open("r+b") as image:
+        end = 0
+        for segment in opened(paths):
+            for stored in segment.chunks():
+                for run, place, _ in placed_runs(stored):
+                    if run.state is not PageState.DATA or segment.name not in {path.name for path in paths[:3]}:
+                        image.seek(place)
+                        image.write(b"rubbish!" * (run.length // 8))
+                    end = place + run.length
+        image.seek(end + 100_000)
+        image.write(b"behind the end")
+    assert taken_up(tmp_path, paths, 3) == SAMPLE.image
+
+
+def test_data_that_are_not_in_the_image_are_found(tmp_path: Path, paths: list[Path]) -> None:
+    places = [
+        (number, place)
+        for number, segment in enumerate(opened(paths))
+        for stored in segment.chunks()
+        for _, place, raw in placed_runs(stored)
+        if raw
+    ]
+    left(tmp_path, paths, len(paths))
+    wrong, place = places[-1]
+    with (tmp_path / "image.partial").open("r+b") as image:
+        image.seek(place)
+        byte = image.read(1)[0]
+        image.seek(place)
+        image.write(bytes([byte ^ 1]))
+    with Restoration.to(tmp_path / "image", WANTED, again=True) as restoration:
+        for number, skeleton in enumerate(skeletons(tmp_path, paths)):
+            if number != wrong:
+                restoration.check_data(skeleton)
+                continue
+            with pytest.raises(DamageFoundError, match="does not hold the data"):
+                restoration.check_data(skeleton)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_run_table_that_changes_before_its_aliases_are_written(tmp_path: Path, paths: list[Path]) -> None:
+    aliased = next(
+        number
+        for number, segment in enumerate(opened(paths))
+        if any(run.state is PageState.ALIAS for stored in segment.chunks() for run, _, _ in placed_runs(stored))
+    )
+    with Restoration.to(tmp_path / "image", WANTED) as restoration:
+        for segment in opened(paths):
+            restoration.write_data(segment)
+        for segment in opened(paths[:aliased]):
+            restoration.write_aliases(segment)
+        data = bytearray(paths[aliased].read_bytes())
+        for segment in opened(paths[aliased : aliased + 1]):
+            for entry in segment.entries():
+                table = segment.run_table(entry)
+                at = data.index(table, entry.position)
+                data[at + len(table) - 1] ^= 1
+        paths[aliased].write_bytes(data)
+        segments = opened(paths[aliased : aliased + 1])
+        changed = next(segments)
+        with pytest.raises(DamageFoundError, match="has changed"):
+            restoration.write_aliases(changed)
+
+
+def test_nobody_else_takes_up_what_is_under_way(tmp_path: Path) -> None:
+    with Restoration.to(tmp_path / "image", WANTED), pytest.raises(BusyError):
+        Restoration.to(tmp_path / "image", WANTED, again=True)
+    (tmp_path / "image.partial").mkdir()
+    with pytest.raises(StorageFaultError):
+        Restoration.to(tmp_path / "image", WANTED, again=True)
+    assert leftovers(tmp_path) == ["image.partial"]
 
 
 def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -257,6 +258,25 @@ def test_a_frame_without_run_table_is_damage() -> None:
 
 def replace_frame(frame: bytes) -> Chunk:
     return SAMPLE.chunks[0]._replace(frame=frame)
+
+
+def test_a_skeleton_has_entries_and_run_tables_and_no_data() -> None:
+    files = MemoryFiles()
+    name, content = build(SAMPLE.chunks)
+    whole = read(name, content)
+    file = files.create("skeleton")
+    whole.write_skeleton(file)
+    assert file.size() == len(content)
+    skeleton = SegmentReader(file, name, ID)
+    assert skeleton.link == whole.link
+    assert [*skeleton.entries()] == [*whole.entries()]
+    chunks = [*whole.chunks()]
+    assert [skeleton.run_table(entry) for entry in skeleton.entries()] == [stored.chunk.table for stored in chunks]
+    data = [stored.chunk.data for stored in chunks if stored.chunk.data]
+    assert data
+    assert not any(bytes(each) in bytes(files.content("skeleton")) for each in data)
+    with pytest.raises(DamageFoundError):
+        deque(skeleton.chunks(), maxlen=0)
 
 
 def test_a_file_that_is_not_sound_is_closed() -> None:
