@@ -53,7 +53,7 @@ def draw(seed: int, number: int) -> Cut:
     random = Random(f"cuts/{seed}/{number}")
     kind = random.choice(KINDS)
     at = random.randrange(random.choice((HANDSHAKE_BYTES, *[CUT_SPAN] * 18, LONG_SPAN)))
-    down = random.randrange(6000)  # RESUME and ACKs are small
+    down = random.randrange(6000)  # RESUME and ACKs are small; so many may not come before all is there
     line = Faults(
         slice_max=random.choice((None, None, 100_000, 1500)),
         rate=random.choice((None, None, 20e6, 4e6)),
@@ -67,7 +67,7 @@ def _faults(kind: str, at: int, down: int, line: Faults) -> Faults:
         case "reset":
             return replace(line, cut_up=at)
         case "reset-by-collector":
-            return replace(line, cut_down=down)
+            return replace(line, cut_down=down, cut_up=LONG_SPAN)
         case "refused":
             return replace(line, refuse=True)
         case "end":
@@ -75,7 +75,7 @@ def _faults(kind: str, at: int, down: int, line: Faults) -> Faults:
         case "stall":
             return replace(line, stall_up=at)
         case "stall-of-collector":
-            return replace(line, stall_down=down)
+            return replace(line, stall_down=down, cut_up=LONG_SPAN)
         case "half-open":
             return replace(line, stall_up=at, stall_down=down)
         case "flip":
