@@ -93,7 +93,7 @@ def test_the_oldest_go_first_and_no_more_than_needed(bench: Bench) -> None:
     assert bench.views.room() is Room.LOW
     for dump in DUMPS:
         assert bench.store.dump(dump.origin.id).verify().ok
-    bench.recorder.refresh(DUMPS[0].origin.id).result()
+        bench.recorder.refresh(dump.origin.id).result()
     assert not any(record.vmcore for record in bench.index.list())
 
 
