@@ -100,8 +100,9 @@ class Line:
 
     async def gone(self) -> None:
         """Read until the collector has had enough."""
-        while await self.reader.read(65536):
-            pass
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
 
 
 class Crowd:
