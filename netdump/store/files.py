@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -168,6 +168,15 @@ class LocalFile:
             # A short write is the last one before the reason shows: a full disk, a quota, a file size limit.
             done += os.pwrite(self._descriptor, memoryview(data)[done:], position + done)
 
+    def is_own(self) -> bool:
+        """Whether it belongs to who runs this and has one name only. If so nobody else may open it from now on."""
+        found = os.fstat(self._descriptor)
+        if found.st_nlink > 1 or found.st_uid != os.geteuid():
+            return False
+        with suppress(OSError):  # some file systems have no modes
+            os.fchmod(self._descriptor, 0o600)
+        return True
+
     def resize(self, size: int) -> None:
         """ftruncate(2)."""
         os.ftruncate(self._descriptor, size)
@@ -217,8 +226,12 @@ class LocalFiles:
         return self._open(name, _READ)
 
     def update(self, name: str) -> LocalFile:
-        """open(2) for reading and writing. FileNotFoundError as open()."""
-        return self._open(name, _UPDATE)
+        """open(2) for reading and writing. FileNotFoundError as open(), and if it is somebody else's too."""
+        file = self._open(name, _UPDATE)
+        if not file.is_own():
+            file.close()
+            raise FileNotFoundError(errno.ENOENT, "not a file of one's own", name)
+        return file
 
     def _open(self, name: str, flags: int) -> LocalFile:
         with self._place(name) as (folder, last):

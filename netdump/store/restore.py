@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from netdump.store.segment import Entry, Link, StoredChunk
 
 INCOMPLETE: Final = ".incomplete"
-_LOCK: Final = ".lock"
+LOCK: Final = ".lock"
+"""What is held behind the name of an image while it is restored."""
 _BLOCK_BYTES: Final = 65536  # of an alias copied at once; a block of zeros stays a hole
 _ZEROS: Final = bytes(_BLOCK_BYTES)
 
@@ -111,6 +112,8 @@ class Restoration:
         self._files: Final = files
         self._wanted: Final = wanted
         self._name: Final = name if wanted.root is not None else name + INCOMPLETE
+        # The same whether the dump is complete or not, which it may become before this is taken up again.
+        self._partial: Final = name + PARTIAL
         self._path: Final = folder / self._name
         self._lock: Final = lock
         self._links: Final[dict[int, Link]] = {}
@@ -121,8 +124,8 @@ class Restoration:
         self._begun: Final = begun is not None
         try:
             if begun is None:
-                discard(files, self._name + PARTIAL)
-                begun = files.create(self._name + PARTIAL)
+                discard(files, self._partial)
+                begun = files.create(self._partial)
             self._file: Final = begun
         except BaseException:
             lock.release()
@@ -137,12 +140,12 @@ class Restoration:
         files, name = LocalFiles(target.parent), target.name
         with storage_faults(f"restoring to {target}"):
             try:
-                lock = files.lock(name + _LOCK)
+                lock = files.lock(name + LOCK)
             except BlockingIOError:
                 raise BusyError(f"{target} is being restored by another process") from None
-            held = _LockFile(files, name + _LOCK, lock)
+            held = _LockFile(files, name + LOCK, lock)
             try:
-                begun = _take_up(files, name if wanted.root is not None else name + INCOMPLETE) if again else None
+                begun = _take_up(files, name) if again else None
             except BaseException:
                 held.release()
                 raise
@@ -221,12 +224,17 @@ class Restoration:
     def finish(self) -> Restored:
         """Check that the segments are the dump, make the image durable and give it its name.
 
-        Raises DamageFoundError (missing, bad-root), StorageFaultError.
+        Raises DamageFoundError (missing, bad-root), StorageFaultError: then nothing can be taken up again.
         """
         end = self._check_run()
         with storage_faults(f"restoring to {self._path}"):
             self._file.resize(end)
-            publish(self._files, self._file, self._name + PARTIAL, self._name)
+            try:
+                publish(self._files, self._file, self._partial, self._name)
+            except OSError:
+                # What a failed sync has left in doubt reads back well until the machine needs the memory, [S-04].
+                drop(self._files, self._file, self._partial)
+                raise
         return Restored(self._path, end, self._wanted.root is not None)
 
     def close(self) -> None:
@@ -234,7 +242,7 @@ class Restoration:
 
         Never raises for a fault; may be called again.
         """
-        drop(self._files, self._file, self._name + PARTIAL)
+        drop(self._files, self._file, self._partial)
         with suppress(OSError):
             self._lock.release()
 
@@ -335,8 +343,10 @@ class Restoration:
 
 def _take_up(files: LocalFiles, name: str) -> File | None:
     """The image that is there, under the name that one has which is not finished; None if there is none."""
-    with suppress(FileNotFoundError):
-        files.rename(name, name + PARTIAL)
+    for finished in (name, name + INCOMPLETE):
+        if files.status(name + PARTIAL) is None:
+            with suppress(FileNotFoundError):
+                files.rename(finished, name + PARTIAL)
     try:
         return files.update(name + PARTIAL)
     except FileNotFoundError:

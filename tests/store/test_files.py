@@ -10,6 +10,7 @@ import signal
 import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -83,6 +84,20 @@ def test_what_is_there_is_written_on(files: LocalFiles, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("a")
     with pytest.raises(FileNotFoundError):
         files.update("link")
+
+
+def test_only_a_file_of_ones_own_is_written_on(files: LocalFiles, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    path.chmod(0o666)
+    files.update("a").close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    os.link(path, tmp_path / "b")
+    with pytest.raises(FileNotFoundError):
+        files.update("a")
+    (tmp_path / "b").unlink()
+    with patch("os.geteuid", return_value=os.geteuid() + 1), pytest.raises(FileNotFoundError):
+        files.update("a")
 
 
 def test_modes_do_not_depend_on_the_umask(files: LocalFiles, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import tracemalloc
@@ -300,6 +301,33 @@ def test_what_was_left_is_taken_up_again(tmp_path: Path, paths: list[Path], numb
     assert taken_up(tmp_path, paths, number) == SAMPLE.image
     assert taken_up(tmp_path, paths, len(paths)) == SAMPLE.image, "a finished one can be taken up too"
     assert leftovers(tmp_path) == ["image"]
+
+
+def test_what_a_failed_sync_leaves_is_not_taken_up(
+    tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk did not take it")
+
+    restoration = Restoration.to(tmp_path / "image", WANTED)
+    for segment in opened(paths):
+        restoration.write_data(segment)
+    for segment in opened(paths):
+        restoration.write_aliases(segment)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StorageFaultError, match="did not take it"):
+        restoration.finish()
+    restoration.leave()
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("finished", ["image", "image.incomplete"])
+def test_what_was_left_last_is_taken_up(tmp_path: Path, paths: list[Path], finished: str) -> None:
+    left(tmp_path, paths, 3)
+    (tmp_path / finished).write_bytes(b"older")
+    assert taken_up(tmp_path, paths, 3) == SAMPLE.image
+    (tmp_path / "image").rename(tmp_path / finished)
+    assert taken_up(tmp_path, paths, len(paths)) == SAMPLE.image
 
 
 def test_what_stands_where_zeros_should_is_cleared(tmp_path: Path, paths: list[Path]) -> None:
