@@ -129,17 +129,18 @@ def fetch(
         transfer=transfer,
     )
     try:
+        # While the restoration is open nobody else works in this folder, nor takes up what gets its final name.
+        staging.discard_finished()
         _check_space(staging, plan, record, output)
         crew.work(jobs)
         restored = _finish(restoration, plan, staging)
-        # While the restoration is open nobody else works in this folder.
         path, size = output.write(staging, restored, plan, record, progress)
+        staging.place(path, final, replace=force or not plan.complete)
+        staging.clear()
     finally:
         # A thread that still writes must not find its file closed and the number given to another.
         if crew.stop():
             _end(staging, restoration)
-    staging.place(path, final, replace=force or not plan.complete)
-    staging.remove()
     return Fetched(final, plan, size, crew.transferred, time.monotonic() - started)
 
 

@@ -16,7 +16,7 @@ from netdump.errors import AlreadyExistsError, StorageFaultError
 from netdump.store.durable import discard
 from netdump.store.files import LocalFiles
 from netdump.store.layout import PARTIAL
-from netdump.store.restore import read_segment
+from netdump.store.restore import INCOMPLETE, LOCK, read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".netdump-partial"
 
 _SKELETON: Final = ".skeleton"
+
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -74,8 +76,15 @@ class Staging:
 
     def has_skeletons(self) -> bool:
         """Whether data of any segment should."""
-        with disk_faults(self._folder):
+        with disk_faults(self._folder), suppress(FileNotFoundError):
             return any(name.endswith(_SKELETON) for name in os.listdir(self._folder))
+        return False
+
+    def discard_finished(self) -> None:
+        """Remove finished images that nobody takes up. For who has the lock of the image."""
+        with disk_faults(self._folder):
+            for path in (self.image, self.image.with_name(self.image.name + INCOMPLETE)):
+                path.unlink(missing_ok=True)
 
     def image_disk_bytes(self) -> int:
         """What the image occupies, as far as it has come."""
@@ -120,9 +129,8 @@ class Staging:
     def append(self, name: str, pieces: Iterator[bytes | bytearray]) -> None:
         """Add pieces to what has come of a segment; each is on its way to the disk before the next one is asked for."""
         with disk_faults(self._folder):
-            descriptor = os.open(
-                self.segment(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
+            # Nobody may ever read from a pipe of that name.
+            descriptor = os.open(self.segment(name), _APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             for piece in pieces:
                 with disk_faults(self._folder):
@@ -148,9 +156,18 @@ class Staging:
         with suppress(OSError):
             self._folder.rmdir()
 
-    def remove(self) -> None:
-        """Remove the folder with all that is in it. What cannot be removed is left: the fetched file is there."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def clear(self) -> None:
+        """Remove all that is in the folder, but the lock of the image: while that is held all of it is ours.
+
+        What cannot be removed is left: the fetched file is there.
+        """
+        with suppress(OSError):
+            for path in self._folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != self.image.name + LOCK:
+                    with suppress(OSError):
+                        path.unlink()
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from netdump.remote import fetch as fetch_module
 from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Fetched, Transfer, default_name, fetch
 from netdump.remote.patience import Patience
-from netdump.remote.staging import SUFFIX
+from netdump.remote.staging import SUFFIX, Staging
 from netdump.store.restore import Restoration
 from netdump.testing.fault_proxy import FaultProxy, Faults
 from tests.index.stored import Sample
@@ -318,9 +318,11 @@ def test_corrupted_staging_is_noticed_and_fetched_again(
     assert left(target) == ["core"]
 
 
-def cut_at_the_last(store: Store, catalog: LocalCatalog, target: Path, sample: Sample) -> FetchPlan:
+def cut_at_the_last(
+    store: Store, catalog: LocalCatalog, target: Path, sample: Sample, chunks: int | None = None
+) -> FetchPlan:
     """A fetch that ends with all but the last segment in the image."""
-    plan = catalog.plan(sample.store(store))
+    plan = catalog.plan(sample.store(store, chunks))
 
     def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
         if name == plan.segments[-1].name:
@@ -391,6 +393,57 @@ def test_what_was_left_is_not_believed(store: Store, catalog: LocalCatalog, targ
     assert left(target) == ["core"]
 
 
+def test_a_file_that_has_its_final_name_is_never_written_to(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=205)
+    plan = cut_at_the_last(store, catalog, target, sample)
+    folder = target.with_name(f"core{SUFFIX}")
+    skeleton = next(folder.glob("*.skeleton"))
+    get(catalog, plan.id, target)
+    # Killed between link(2) and unlink(2).
+    folder.mkdir()
+    skeleton.touch()
+    os.link(target, folder / "image")
+    flaky = Flaky(catalog, lambda pieces, name, offset: pieces if name < plan.segments[5].name else iter(()))
+    with pytest.raises(DamagedError):
+        get(flaky, plan.id, target, jobs=1, force=True)
+    assert target.read_bytes() == sample.image
+    get(catalog, plan.id, target, force=True)
+    assert target.read_bytes() == sample.image
+
+
+def test_nobody_takes_up_an_image_that_gets_its_final_name(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample()
+    dump_id = sample.store(store)
+    place = Staging.place
+
+    def busy(staging: Staging, *arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        with pytest.raises(BusyError):
+            get(catalog, dump_id, target)
+        place(staging, *arguments, **options)
+
+    monkeypatch.setattr(Staging, "place", busy)
+    get(catalog, dump_id, target)
+    assert target.read_bytes() == sample.image
+    assert left(target) == ["core"]
+
+
+def test_a_finished_image_that_nobody_takes_up_makes_room(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    dump_id = Sample().store(store)
+    folder = target.with_name(f"core{SUFFIX}")
+    folder.mkdir()
+    for name in ("image", "image.incomplete"):
+        (folder / name).touch()
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        assert {path.name for path in folder.glob("image*")} == {"image.partial", "image.lock"}
+        return pieces
+
+    get(Flaky(catalog, read), dump_id, target, jobs=1)
+
+
 def test_staging_of_another_dump_is_no_hindrance(store: Store, catalog: LocalCatalog, target: Path) -> None:
     other, sample = Sample(number=1), Sample(number=2)
     other_id, dump_id = other.store(store), sample.store(store)
@@ -416,6 +469,18 @@ def test_an_interrupted_dump_is_fetched_as_far_as_it_came(store: Store, catalog:
     sample.store(store)
     get(catalog, dump_id, target)
     assert target.read_bytes() == sample.image
+
+
+def test_nothing_comes_again_of_a_dump_that_is_complete_now(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample(pages=205)
+    sample.store(store, chunks=20)
+    plan = cut_at_the_last(store, catalog, target, sample, chunks=20)
+    sample.store(store)
+    again = Flaky(catalog, lambda pieces, name, offset: pieces)
+    get(again, plan.id, target)
+    assert target.read_bytes() == sample.image
+    assert not {*again.read} & {segment.name for segment in plan.segments[:-1]}
+    assert left(target) == ["core"]
 
 
 def test_nothing_has_come_yet(store: Store, catalog: LocalCatalog, target: Path) -> None:

@@ -63,6 +63,17 @@ def test_a_disk_that_does_not_go_along(
         staging.append("a.seg", iter([b"abc"]))
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_what_is_no_file_is_not_written_to(tmp_path: Path, staging: Staging, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(staging.segment("a.seg"))
+    else:
+        staging.segment("a.seg").symlink_to(tmp_path / "else")
+    with pytest.raises(StorageFaultError):
+        staging.append("a.seg", iter([b"abc"]))
+    assert not (tmp_path / "else").exists()
+
+
 def test_short_writes_are_completed(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: plain(descriptor, data[:2]))
@@ -73,8 +84,15 @@ def test_short_writes_are_completed(staging: Staging, monkeypatch: pytest.Monkey
 def test_the_image_gets_its_name(tmp_path: Path, staging: Staging) -> None:
     staging.image.write_bytes(b"image")
     staging.place(staging.image, tmp_path / "core", replace=False)
-    staging.remove()
-    staging.remove()
+    (staging.image.parent / "folder").mkdir()
+    (staging.image.parent / "folder" / "file").touch()
+    lock = staging.image.with_name("image.lock")
+    lock.touch()
+    staging.clear()
+    assert list(staging.image.parent.iterdir()) == [lock]
+    lock.unlink()
+    staging.remove_if_empty()
+    staging.clear()
     assert os.listdir(tmp_path) == ["core"]
     assert (tmp_path / "core").read_bytes() == b"image"
 
