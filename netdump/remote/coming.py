@@ -1,7 +1,8 @@
 """What has come of one segment: in memory as long as that is little and has just come, else in the staging folder.
 
 On a fast network a segment is there, verified and in the image before it would be worth a file; on a slow one what has
-come must outlive this process. Must not know what a segment is.
+come must outlive this process. So it must where an image is not worth taking up, Staging.tells_holes. Must not know
+what a segment is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Coming:
         """name: one that was checked."""
         self._staging: Final = staging
         self._name: Final = name
-        self._held = None if staging.size(name) else bytearray()
+        self._held = bytearray() if staging.tells_holes and not staging.size(name) else None
         self._until: Final = time.monotonic() + HELD_SECONDS_MAX
 
     @property

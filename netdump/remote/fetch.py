@@ -145,10 +145,10 @@ def fetch(
 
 
 def _begin(staging: Staging, plan: FetchPlan) -> Restoration:
-    """The image of an earlier run is taken up if data of any segment should stand in it."""
+    """The image of an earlier run is taken up if data of any segment should stand in it, and holes in it are known."""
     root = bytes.fromhex(plan.root) if plan.root is not None else None
     wanted = Wanted(bytes.fromhex(plan.id), plan.image_bytes, root)
-    return Restoration.to(staging.image, wanted, again=staging.has_skeletons())
+    return Restoration.to(staging.image, wanted, again=staging.tells_holes and staging.has_skeletons())
 
 
 def _end(staging: Staging, restoration: Restoration) -> None:
@@ -241,8 +241,11 @@ class _Crew:
         """Let all threads stop. Returns whether they have."""
         self._stopping.set()
         deadline = time.monotonic() + _LEAVE_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        try:
+            for thread in self._threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        except RuntimeError:  # interrupted while that one was being started
+            return False
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import AlreadyExistsError, StorageFaultError
-from netdump.store.durable import discard
+from netdump.store.durable import discard, drop
 from netdump.store.files import LocalFiles
 from netdump.store.layout import PARTIAL
 from netdump.store.restore import INCOMPLETE, LOCK, read_segment
@@ -28,6 +28,8 @@ SUFFIX: Final = ".netdump-partial"
 
 _SKELETON: Final = ".skeleton"
 
+_HOLE_BYTES: Final = 1 << 20  # more than any block
+
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -39,9 +41,12 @@ class Staging:
     Segments may be appended to from several threads, each by one at a time.
     """
 
-    __slots__ = ("_folder", "_target")
+    __slots__ = ("_folder", "_target", "tells_holes")
 
     def __init__(self, target: Path) -> None:
+        self.tells_holes = True
+        """Whether the file system says where files have holes. NFS before 4.2 does not: there what should be zeros
+        in an image that is taken up must be read, all of it. Known after make()."""
         self._target: Final = target
         self._folder: Final = target.with_name(target.name + SUFFIX)
 
@@ -59,6 +64,17 @@ class Staging:
         """Make the folder, or take over the one that an interruption left."""
         with disk_faults(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            self.tells_holes = self._probe_holes()
+
+    def _probe_holes(self) -> bool:
+        files, name = LocalFiles(self._folder), f"holes-{os.getpid()}"
+        discard(files, name)
+        file = files.create(name)
+        try:
+            file.resize(_HOLE_BYTES)
+            return file.next_data(0) > 0
+        finally:
+            drop(files, file, name)
 
     def free_bytes(self) -> int:
         """What may still be written on the file system of the target."""

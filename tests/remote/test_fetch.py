@@ -34,6 +34,7 @@ from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Fetched, Transfer, default_name, fetch
 from netdump.remote.patience import Patience
 from netdump.remote.staging import SUFFIX, Staging
+from netdump.store.files import LocalFile
 from netdump.store.restore import Restoration
 from netdump.testing.fault_proxy import FaultProxy, Faults
 from tests.index.stored import Sample
@@ -444,6 +445,22 @@ def test_a_finished_image_that_nobody_takes_up_makes_room(store: Store, catalog:
     get(Flaky(catalog, read), dump_id, target, jobs=1)
 
 
+def test_where_holes_are_not_told_each_segment_gets_a_file(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample(pages=205)
+    plan = cut_at_the_last(store, catalog, target, sample)
+    folder = target.with_name(f"core{SUFFIX}")
+    monkeypatch.setattr(LocalFile, "next_data", lambda file, position: position)
+    cut_at_the_last(store, catalog, target, sample)
+    came = {path.name for path in folder.iterdir() if path.stat().st_size}
+    assert came == {segment.name for segment in plan.segments[:-1]}
+    again = Flaky(catalog, lambda pieces, name, offset: pieces)
+    get(again, plan.id, target)
+    assert set(again.read) == {plan.segments[-1].name}
+    assert target.read_bytes() == sample.image
+
+
 def test_staging_of_another_dump_is_no_hindrance(store: Store, catalog: LocalCatalog, target: Path) -> None:
     other, sample = Sample(number=1), Sample(number=2)
     other_id, dump_id = other.store(store), sample.store(store)
@@ -651,6 +668,17 @@ def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, 
 
     with pytest.raises(ZeroDivisionError):
         get(Flaky(catalog, read), dump_id, target)
+
+
+def test_an_interrupt_while_threads_are_started_is_no_mistake(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        get(catalog, Sample().store(store), target)
 
 
 SCRIPT = """
