@@ -64,15 +64,20 @@ class Staging:
         """Make the folder, or take over the one that an interruption left."""
         with disk_faults(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            self.tells_holes = self._probe_holes()
+            self._probe()
 
-    def _probe_holes(self) -> bool:
-        files, name = LocalFiles(self._folder), f"holes-{os.getpid()}"
+    def _probe(self) -> None:
+        """See what becomes of a file that is made in the folder."""
+        files, name = LocalFiles(self._folder), f"probe-{os.getpid()}"
         discard(files, name)
         file = files.create(name)
         try:
             file.resize(_HOLE_BYTES)
-            return file.next_data(0) > 0
+            self.tells_holes = file.next_data(0) > 0
+            if not file.is_only(self._folder.stat().st_uid):
+                raise StorageFaultError(
+                    f"{self._folder} belongs to another user: go on as that user, or remove it and begin anew"
+                )
         finally:
             drop(files, file, name)
 
@@ -148,6 +153,10 @@ class Staging:
             # Nobody may ever read from a pipe of that name.
             descriptor = os.open(self.segment(name), _APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
+            with disk_faults(self._folder):
+                found = os.fstat(descriptor)
+                if found.st_nlink > 1 or found.st_uid != self._folder.stat().st_uid:
+                    raise PermissionError(errno.EPERM, f"{name} is somebody else's file too")
             for piece in pieces:
                 with disk_faults(self._folder):
                     _write_all(descriptor, piece)

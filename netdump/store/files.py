@@ -168,10 +168,10 @@ class LocalFile:
             # A short write is the last one before the reason shows: a full disk, a quota, a file size limit.
             done += os.pwrite(self._descriptor, memoryview(data)[done:], position + done)
 
-    def is_own(self) -> bool:
-        """Whether it belongs to who runs this and has one name only. If so nobody else may open it from now on."""
+    def is_only(self, owner: int) -> bool:
+        """Whether it belongs to that user and has one name only. If so nobody else may open it from now on."""
         found = os.fstat(self._descriptor)
-        if found.st_nlink > 1 or found.st_uid != os.geteuid():
+        if found.st_nlink > 1 or found.st_uid != owner:
             return False
         with suppress(OSError):  # some file systems have no modes
             os.fchmod(self._descriptor, 0o600)
@@ -228,9 +228,12 @@ class LocalFiles:
     def update(self, name: str) -> LocalFile:
         """open(2) for reading and writing. FileNotFoundError as open(), and if it is somebody else's too."""
         file = self._open(name, _UPDATE)
-        if not file.is_own():
+        with self._place(name) as (folder, _):
+            # Not the user's id: where root is nobody (NFS) both are nobody's.
+            owner = os.fstat(folder).st_uid
+        if not file.is_only(owner):
             file.close()
-            raise FileNotFoundError(errno.ENOENT, "not a file of one's own", name)
+            raise FileNotFoundError(errno.ENOENT, "somebody else's file too", name)
         return file
 
     def _open(self, name: str, flags: int) -> LocalFile:

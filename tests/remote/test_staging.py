@@ -11,6 +11,7 @@ import pytest
 
 from netdump.errors import AlreadyExistsError, StorageFaultError
 from netdump.remote.staging import SUFFIX, Staging, refuse_existing
+from netdump.store.files import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +64,20 @@ def test_a_disk_that_does_not_go_along(
         staging.append("a.seg", iter([b"abc"]))
 
 
-@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "second name"])
 def test_what_is_no_file_is_not_written_to(tmp_path: Path, staging: Staging, kind: str) -> None:
-    if kind == "pipe":
-        os.mkfifo(staging.segment("a.seg"))
-    else:
-        staging.segment("a.seg").symlink_to(tmp_path / "else")
+    mine = tmp_path / "mine"
+    mine.touch()
+    match kind:
+        case "pipe":
+            os.mkfifo(staging.segment("a.seg"))
+        case "link":
+            staging.segment("a.seg").symlink_to(mine)
+        case _:
+            os.link(mine, staging.segment("a.seg"))
     with pytest.raises(StorageFaultError):
         staging.append("a.seg", iter([b"abc"]))
-    assert not (tmp_path / "else").exists()
+    assert mine.read_bytes() == b""
 
 
 def test_short_writes_are_completed(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +133,15 @@ def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
     (tmp_path / "core").symlink_to(tmp_path / "nowhere")
     with pytest.raises(AlreadyExistsError):
         refuse_existing(tmp_path / "core")
+
+
+def test_a_folder_that_another_user_has_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"core{SUFFIX}").mkdir(mode=0o777)
+    made = LocalFile.is_only
+    monkeypatch.setattr(LocalFile, "is_only", lambda file, owner: made(file, owner + 1))
+    with pytest.raises(StorageFaultError, match="belongs to another user"):
+        Staging(tmp_path / "core").make()
+    assert os.listdir(tmp_path / f"core{SUFFIX}") == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import signal
 import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import pytest
 
@@ -96,8 +95,19 @@ def test_only_a_file_of_ones_own_is_written_on(files: LocalFiles, tmp_path: Path
     with pytest.raises(FileNotFoundError):
         files.update("a")
     (tmp_path / "b").unlink()
-    with patch("os.geteuid", return_value=os.geteuid() + 1), pytest.raises(FileNotFoundError):
-        files.update("a")
+    files.update("a").close()
+
+
+def test_a_file_of_another_user_is_not_written_on(files: LocalFiles, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    with closing(files.update("a")) as file:
+        assert file.is_only(os.geteuid())
+        assert not file.is_only(os.geteuid() + 1)
+    if os.geteuid() == 0:
+        os.chown(path, 4711, -1)
+        with pytest.raises(FileNotFoundError):
+            files.update("a")
 
 
 def test_modes_do_not_depend_on_the_umask(files: LocalFiles, tmp_path: Path) -> None:
