@@ -369,8 +369,9 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        # Tables first: whoever makes them sets the id in the same transaction, perhaps just now.
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID and (application or tables):
             raise IndexFaultError(f"{path} is a database of another program; move it away and {_remedy(path)}")
         for pragma in _PRAGMAS:

@@ -10,8 +10,9 @@ import stat
 import threading
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.dialects import sqlite
@@ -220,6 +221,29 @@ def test_a_damaged_file_names_the_remedy(path: Path) -> None:
     path.write_bytes(b"this is no database at all" * 400)
     with pytest.raises(IndexFaultError, match=rf"netdump reindex {path.parent}"):
         Index.open(path)
+
+
+def test_an_index_that_is_made_between_two_looks_at_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(sqlite3.Connection):
+        """Somebody else makes the index behind the first thing that is asked."""
+
+        asked = 0
+
+        def execute(self, *words: Any) -> sqlite3.Cursor:
+            answer = super().execute(*words)
+            Slow.asked += 1
+            if Slow.asked == 1:
+                rows = answer.fetchall()
+                monkeypatch.setattr("sqlite3.dbapi2.connect", plain)
+                Index.open(path).close()
+                return super().execute(f"SELECT {rows[0][0]}")
+            return answer
+
+    plain = sqlite3.connect
+    monkeypatch.setattr("sqlite3.dbapi2.connect", partial(plain, factory=Slow))
+    with Index.open(path) as opened:
+        assert opened.ids() == set()
+    assert Slow.asked > 1
 
 
 def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
