@@ -65,3 +65,9 @@ def catalog(root: Path, store: Store) -> Iterator[LocalCatalog]:
 def api(office: Office, catalog: LocalCatalog) -> Iterator[FakeApi]:
     with FakeApi(office, catalog) as running:
         yield running
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work" / "core"

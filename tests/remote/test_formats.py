@@ -16,8 +16,8 @@ from netdump.remote.formats import ELF, Compression, Format, Output
 from netdump.remote.staging import SUFFIX, Staging
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
+from tests.remote.fetching import QUICK, Counting
 from tests.remote.kdump_reader import read_kdump
-from tests.remote.test_fetch import QUICK, Counting
 from tests.remote.test_kdump_file import frames
 
 if TYPE_CHECKING:

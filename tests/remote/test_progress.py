@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netdump.remote.progress import Follower
-from tests.remote.test_fetch import Counting
+from tests.remote.fetching import Counting
 
 
 def test_a_total_that_comes_late() -> None:

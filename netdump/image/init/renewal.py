@@ -58,9 +58,11 @@ def renew(plan: Plan) -> int:
 def _give_up(lease: HeldLease) -> None:
     try:
         netlink = Netlink()
-        for address in netlink.addresses():
-            if address.address == lease.address:
-                netlink.remove_address(address)
-        netlink.close()
+        try:
+            for address in netlink.addresses():
+                if address.address == lease.address:
+                    netlink.remove_address(address)
+        finally:
+            netlink.close()
     except OSError as error:  # the kernel answers nobody, or it is gone already: another one may still be had
         warn(f"cannot take {lease.address} away: {error.strerror}")
