@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -98,8 +99,11 @@ def _until_half(argv: list[str], target: Path, wanted: float) -> float:
 
 
 def _staged(target: Path) -> int:
-    folder = target.with_name(target.name + ".netdump-partial")
-    return sum(path.stat().st_size for path in folder.glob("*.seg*"))
+    folder, staged = target.with_name(target.name + ".netdump-partial"), 0
+    for path in folder.glob("*.seg*"):
+        with suppress(FileNotFoundError):  # the fetch goes on
+            staged += path.stat().st_size
+    return staged
 
 
 def _object(output: str) -> str:

@@ -30,7 +30,7 @@ from netdump.errors import (
     RemoteError,
     StorageFaultError,
 )
-from netdump.remote.coming import Coming
+from netdump.remote.coming import Coming, new_room
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import Staging, refuse_existing
@@ -40,6 +40,7 @@ from netdump.store.segment import SegmentReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from mmap import mmap
     from pathlib import Path
 
     from netdump.index.reading import Catalog, FetchPlan, PlannedSegment
@@ -250,8 +251,9 @@ class _Crew:
 
     def _run(self) -> None:
         try:
+            room = new_room()
             while (segment := self._take()) is not None:
-                self._fetch(segment)
+                self._fetch(segment, room)
         except _Stopped:
             self._ended.put(None)
         except BaseException as error:  # whatever it is, it is raised again in the thread that waits
@@ -268,13 +270,13 @@ class _Crew:
         if self._stopping.is_set():
             raise _Stopped
 
-    def _fetch(self, segment: PlannedSegment) -> None:
+    def _fetch(self, segment: PlannedSegment, room: mmap) -> None:
         """Get one segment and put its data into the image."""
         if self._is_in_image(segment):
             return
         found: DamageFoundError | None = None
         for _ in range(SEGMENT_TRIES):
-            coming = self._download(segment)
+            coming = self._download(segment, room)
             try:
                 self._restore(segment, coming)
             except DamageFoundError as error:
@@ -320,11 +322,11 @@ class _Crew:
         self._progress.advance(-min(segment.bytes, have))
         self._staging.discard(segment.name)
 
-    def _download(self, segment: PlannedSegment) -> Coming:
+    def _download(self, segment: PlannedSegment, room: mmap) -> Coming:
         """Get what is missing of a segment's bytes, going on after each cut."""
         if (have := self._staging.size(segment.name)) > segment.bytes:
             self._forget(segment, have)
-        coming = Coming(self._staging, segment.name)
+        coming = Coming(self._staging, segment.name, room)
         pauses = self._patience.pauses()
         while (have := coming.size()) < segment.bytes:
             try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from netdump.analyze.pagestore import PageRun, Part
     from netdump.analyze.runspool import RunSpool
-    from netdump.store.files import File, ReadableFile
+    from netdump.store.files import File
     from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.kernel import KernelFacts
 
@@ -65,7 +65,7 @@ class Core:
     headers, facts: read from it. level: the dump level that it was sent with.
     """
 
-    image: ReadableFile
+    image: File
     headers: ElfHeaders
     facts: KernelFacts
     spool: RunSpool
@@ -217,7 +217,7 @@ class _Writer:
 class _Packer:
     """Reads and compresses pages, in any thread."""
 
-    def __init__(self, image: ReadableFile, page_bytes: int, compression: Compression) -> None:
+    def __init__(self, image: File, page_bytes: int, compression: Compression) -> None:
         self._image: Final = image
         self._page_bytes: Final = page_bytes
         self._zeros: Final = bytes(page_bytes)

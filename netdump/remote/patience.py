@@ -5,8 +5,9 @@ Owns the arithmetic. Must not sleep or know clocks: who waits is the caller's.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, NamedTuple
+
+from netdump.client.retry import system_random
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ class Patience(NamedTuple):
     first_s: float
     longest_s: float
 
-    def pauses(self, chance: Callable[[], float] = random.random) -> Iterator[float]:
+    def pauses(self, chance: Callable[[], float] = system_random) -> Iterator[float]:
         """The pauses in seconds, one before each further try.
 
         chance: 0 .. 1; a pause is between half of its length and all of it, so that many clients do not come at once.

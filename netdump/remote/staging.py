@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from netdump.store.files import Buffer
     from netdump.store.segment import SegmentReader
 
 SUFFIX: Final = ".netdump-partial"
@@ -147,7 +148,7 @@ class Staging:
     def _skeleton(self, name: str) -> Path:
         return self._folder / (name + _SKELETON)
 
-    def append(self, name: str, pieces: Iterator[bytes | bytearray]) -> None:
+    def append(self, name: str, pieces: Iterator[Buffer]) -> None:
         """Add pieces to what has come of a segment; each is on its way to the disk before the next one is asked for."""
         with disk_faults(self._folder):
             # Nobody may ever read from a pipe of that name.
@@ -212,7 +213,7 @@ def refuse_existing(path: Path) -> None:
         raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
 
 
-def _write_all(descriptor: int, data: bytes | bytearray) -> None:
+def _write_all(descriptor: int, data: Buffer) -> None:
     done = os.write(descriptor, data)
     while done < len(data):
         # A short write is the last one before the reason shows.

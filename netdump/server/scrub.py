@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
     from netdump.server.config import Scrub
     from netdump.server.recorder import Recorder
-    from netdump.store.files import Files, ReadableFile
+    from netdump.store.files import Buffer, Files, ReadableFile
     from netdump.store.findings import Report
 
 NAME: Final = "scrub.json"
@@ -74,7 +74,7 @@ class _PacedFile:
         self.next_data: Final = inner.next_data
         self.close: Final = inner.close
 
-    def read(self, position: int, length: int) -> bytes:
+    def read(self, position: int, length: int) -> Buffer:
         data = self._inner.read(position, length)
         self._take(len(data))
         return data

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GULP_BYTES: Final = 256 * 1024
 """As much as is taken from the kernel at once, and decrypted while it is still in the CPU's cache."""
 
+ENCRYPT_BYTES: Final = 256 * 1024
+"""As much as is encrypted and given to the kernel at once, also in cache, and in buffers that are used again."""
+
 PIECE_BYTES: Final = 64 * 1024
 """As much as a protocol without a buffer of its own is given at once."""
 
@@ -110,14 +113,13 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Encrypt and send. Does nothing on a connection that is closing."""
         if self._state is not _State.OPEN or not data:
             return
+        view, done = memoryview(data), 0
         try:
-            done = self._session.write(data)
-            while done < len(data):
-                done += self._session.write(memoryview(data)[done:])
+            while done < len(view):
+                done += self._session.write(view[done : done + ENCRYPT_BYTES])
+                self._flush()
         except ssl.SSLError:
             self._fail()
-            return
-        self._flush()
 
     def can_write_eof(self) -> bool:
         """TLS connections are closed both ways at once here."""

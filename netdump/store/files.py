@@ -41,8 +41,8 @@ class Status(NamedTuple):
 class ReadableFile(Protocol):
     """Something to read at any position. Safe for several threads."""
 
-    def read(self, position: int, length: int) -> bytes:
-        """Bytes from position; fewer than length only at the end of the file."""
+    def read(self, position: int, length: int) -> Buffer:
+        """Bytes from position; fewer than length only at the end of the file. Views into it hold until it is closed."""
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -59,6 +59,9 @@ class ReadableFile(Protocol):
 
 class File(ReadableFile, Protocol):
     """An open file. write() is for one thread; read(), write_at() and size() for any."""
+
+    def read(self, position: int, length: int) -> bytes:
+        """As ReadableFile."""
 
     def write(self, data: Buffer) -> None:
         """Add all of data at the end of what this object has written. After an error an unknown part of it is there."""

@@ -203,7 +203,7 @@ class SegmentReader:
 
         Fewer than length only at its end. Raises OSError.
         """
-        return self._file.read(position, length)
+        return bytes(self._file.read(position, length))
 
     def entries(self) -> Iterator[Entry]:
         """The table, in order."""
@@ -260,10 +260,10 @@ class SegmentReader:
             frame = self._read_frame(entry, length)
             place = _find_run_table(frame)
             if place is not None:
-                return frame[: place.stop], place.start
+                return bytes(frame[: place.stop]), place.start
         raise self._bad(entry, Damage.BAD_CHUNK, "the frame has no run table")
 
-    def _read_frame(self, entry: Entry, length: int) -> bytes:
+    def _read_frame(self, entry: Entry, length: int) -> Buffer:
         if entry.frame_bytes > FRAME_MAX:
             raise self._bad(entry, Damage.BAD_CHUNK, f"a frame of {entry.frame_bytes} bytes")
         return self._file.read(entry.position, length)
@@ -274,7 +274,7 @@ class SegmentReader:
         )
 
 
-def _find_run_table(frame: bytes) -> slice | None:
+def _find_run_table(frame: Buffer) -> slice | None:
     """Where the run table is in the beginning of a CHUNK frame, or None if that much does not hold all of it."""
     position = FRAME_HEADER_BYTES
     while position + FIELD_HEADER_BYTES <= len(frame):
@@ -296,14 +296,14 @@ def _check_soundness(file: ReadableFile, name: str, dump_id: bytes) -> tuple[byt
     size = file.size()
     if size < SEGMENT_HEADER_BYTES + SEGMENT_ENTRY_BYTES + SEGMENT_TRAILER_BYTES:
         raise _unsound(name, None, f"{size} bytes are no segment")
-    header = file.read(0, SEGMENT_HEADER_BYTES)
+    header = bytes(file.read(0, SEGMENT_HEADER_BYTES))
     magic, its_id, start, first, chain_before = _HEADER.unpack(header)
     if magic != SEGMENT_MAGIC:
         raise _unsound(name, 0, "no segment magic at its start")
     if its_id != dump_id:
         raise _unsound(name, 8, "it is of another dump")
     trailer_position = size - SEGMENT_TRAILER_BYTES
-    trailer = file.read(trailer_position, SEGMENT_TRAILER_BYTES)
+    trailer = bytes(file.read(trailer_position, SEGMENT_TRAILER_BYTES))
     count, reserved, table_position, end, chain_after, sha256, end_magic = _TRAILER.unpack(trailer)
     if end_magic != SEGMENT_END_MAGIC:
         raise _unsound(name, size - len(SEGMENT_END_MAGIC), "no segment magic at its end")
@@ -313,7 +313,7 @@ def _check_soundness(file: ReadableFile, name: str, dump_id: bytes) -> tuple[byt
         raise _unsound(name, trailer_position + 4, "reserved is not 0")
     if table_position != trailer_position - count * SEGMENT_ENTRY_BYTES or table_position < SEGMENT_HEADER_BYTES:
         raise _unsound(name, trailer_position + 8, f"a table of {count} entries does not begin at {table_position}")
-    table = file.read(table_position, count * SEGMENT_ENTRY_BYTES)
+    table = bytes(file.read(table_position, count * SEGMENT_ENTRY_BYTES))
     if hashlib.sha256(header + table + trailer[:_SIGNED_TRAILER_BYTES]).digest() != sha256:
         raise _unsound(
             name, trailer_position + _SIGNED_TRAILER_BYTES, "the digest of header, table and trailer differs"

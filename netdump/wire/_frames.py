@@ -67,13 +67,12 @@ def unpack(frame: Buffer) -> Message:
     """
     if len(frame) < FRAME_HEADER_BYTES:
         raise RemoteProtocolError("bad-frame", "the frame ends inside its header")
-    whole = frame if isinstance(frame, bytes) else bytes(frame)
-    header = unpack_header(whole[:FRAME_HEADER_BYTES])
-    if len(whole) != FRAME_HEADER_BYTES + header.length:
-        raise RemoteProtocolError("bad-frame", f"{len(whole)} bytes are not one frame of {header.length} bytes payload")
+    header = unpack_header(frame[:FRAME_HEADER_BYTES])
+    if len(frame) != FRAME_HEADER_BYTES + header.length:
+        raise RemoteProtocolError("bad-frame", f"{len(frame)} bytes are not one frame of {header.length} bytes payload")
     if header.type is None:
         raise RemoteProtocolError("unexpected-message", "an unknown message, which can only be skipped")
-    return unpack_measured(header.type, whole)[0]
+    return unpack_measured(header.type, frame)[0]
 
 
 def unpack_measured(number: MessageType, frame: Buffer) -> tuple[Message, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.remote.coming import HELD_BYTES_MAX, HELD_SECONDS_MAX, Coming
+from netdump.remote.coming import HELD_BYTES_MAX, HELD_SECONDS_MAX, Coming, new_room
 from netdump.remote.staging import Staging
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def staging(tmp_path: Path) -> Staging:
 
 
 def test_what_comes_at_once_is_held(staging: Staging) -> None:
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
     coming.take(iter([b"abc", b"d"]))
     assert (coming.is_held, coming.size(), staging.size(NAME)) == (True, 4, 0)
     coming.take(iter([b"ef"]))
@@ -34,7 +34,7 @@ def test_what_comes_at_once_is_held(staging: Staging) -> None:
 
 
 def test_too_much_goes_into_a_file_with_what_follows(staging: Staging) -> None:
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
     piece = bytes(range(256)) * 4096
     number = HELD_BYTES_MAX // len(piece) + 3
     coming.take(piece for _ in range(number))
@@ -46,7 +46,7 @@ def test_too_much_goes_into_a_file_with_what_follows(staging: Staging) -> None:
 def test_too_slow_goes_into_a_file(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
 
     def pieces() -> Iterator[bytes]:
         nonlocal now
@@ -56,6 +56,7 @@ def test_too_slow_goes_into_a_file(staging: Staging, monkeypatch: pytest.MonkeyP
         yield b"cd"
         assert staging.segment(NAME).read_bytes() == b"abcd"
         yield b"ef"
+        assert staging.segment(NAME).read_bytes() == b"abcdef"
 
     coming.take(pieces())
     assert staging.segment(NAME).read_bytes() == b"abcdef"
@@ -67,7 +68,7 @@ def test_what_had_come_before_trouble_is_kept(staging: Staging, error: type[Base
         yield b"abc"
         raise error
 
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
     with pytest.raises(error):
         coming.take(pieces())
     assert (coming.is_held, coming.size()) == (False, 3)
@@ -77,7 +78,7 @@ def test_what_had_come_before_trouble_is_kept(staging: Staging, error: type[Base
 
 def test_it_goes_on_behind_what_a_file_holds(staging: Staging) -> None:
     staging.append(NAME, iter([b"abc"]))
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
     coming.take(iter([b"d"]))
     assert (coming.is_held, coming.size()) == (False, 4)
     coming.spill()
@@ -85,6 +86,6 @@ def test_it_goes_on_behind_what_a_file_holds(staging: Staging) -> None:
 
 
 def test_nothing_that_came_makes_no_file(staging: Staging) -> None:
-    coming = Coming(staging, NAME)
+    coming = Coming(staging, NAME, new_room())
     coming.spill()
     assert not staging.segment(NAME).exists()

@@ -14,7 +14,7 @@ import pytest
 from netdump import wire
 from netdump.pki import ingest_server_context
 from netdump.server import tls
-from netdump.server.tls import GULP_BYTES, Gulp, TlsTransport
+from netdump.server.tls import ENCRYPT_BYTES, GULP_BYTES, Gulp, TlsTransport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ class Tcp(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 4711)})
         self.written = bytearray()
+        self.largest = 0
         self.reading = True
         self.unsent = 0
         self.end = ""
@@ -39,6 +40,7 @@ class Tcp(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += data
+        self.largest = max(self.largest, len(data))
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -210,6 +212,15 @@ async def test_a_protocol_without_a_buffer(folder: Path, web1: Papers) -> None:
     line.subject.write(b"")
     line.subject.write(memoryview(b"more"))
     assert line.read() == NOISE + b"more"
+
+
+@pytest.mark.asyncio
+async def test_a_long_answer_goes_out_in_pieces(folder: Path, web1: Papers) -> None:
+    line, answer = Line(folder, web1), NOISE * (1 + 3 * ENCRYPT_BYTES // len(NOISE))
+    await line.shake(Pieces())
+    line.subject.write(answer)
+    assert line.read() == answer
+    assert line.tcp.largest < ENCRYPT_BYTES * 1.01
 
 
 @pytest.mark.asyncio
