@@ -1,6 +1,6 @@
 """Runs in a bare interpreter: imports what the image must be able to import, and tells what that loaded.
 
-Started as a program (`python -I -S probe.py`), one JSON object on stdin and one on stdout. Owns the answer to "which
+Started by `python -I -S -c`, one JSON object on stdin and one on stdout. Owns the answer to "which
 modules and shared objects does the client use": it looks at sys.modules and at the memory map of its own process after
 doing what the client does up to its first packet. Imports nothing at the top that would then be found.
 """
@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from importlib.machinery import ModuleSpec
 
 OWN = ("__main__", "netdump.image.rehearsal")  # not for the image
 
@@ -65,20 +65,32 @@ def modules() -> list[dict[str, str]]:
     """Every loaded module that has a file: name, path, kind (source, extension, other), package ("" or "1")."""
     found = []
     for name, module in sorted(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if not path or name in OWN:
-            continue
+        spec: ModuleSpec | None = getattr(module, "__spec__", None)
+        path: str | None = getattr(module, "__file__", None)
         package = "1" if hasattr(module, "__path__") else ""
-        found.append({"name": name, "path": path, "kind": _kind(module, path), "package": package})
+        if spec is not None and spec.name != name:
+            spec = _replaced(name)
+            path, package = spec.origin if spec is not None and spec.has_location else None, ""
+        if path and name not in OWN:
+            found.append({"name": name, "path": path, "kind": _kind(spec, path), "package": package})
     return found
 
 
-def _kind(module: ModuleType, path: str) -> str:
-    origin = getattr(getattr(module, "__spec__", None), "origin", "")
-    if origin == "frozen":
+def _replaced(name: str) -> ModuleSpec | None:
+    """The module of that name that has put another one into its place, as collections.abc does from Python 3.13 on.
+
+    None if there is none, as for os.path.
+    """
+    folders = getattr(sys.modules.get(name.rpartition(".")[0]), "__path__", None)
+    if folders is None:
+        return None
+    return next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, folders)) is not None), None)
+
+
+def _kind(spec: ModuleSpec | None, path: str) -> str:
+    if spec is not None and spec.origin == "frozen":
         return "frozen"
-    loader = type(getattr(module, "__loader__", None)).__name__
-    if loader == "ExtensionFileLoader":
+    if spec is not None and type(spec.loader).__name__ == "ExtensionFileLoader":
         return "extension"
     return "source" if path.endswith(".py") else "other"
 

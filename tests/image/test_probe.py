@@ -14,9 +14,8 @@ FOLDER = Path(netdump.__file__).parents[1]
 
 def ask(**request: Any) -> dict[str, Any]:
     asked = {"path": [str(FOLDER)], "roots": [], "bundle": "", **request}
-    done = subprocess.run(
-        [*bare_interpreter(), probe.__file__], input=json.dumps(asked), capture_output=True, text=True, check=True
-    )
+    command = [*bare_interpreter(), "-c", Path(probe.__file__).read_text()]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -45,6 +44,19 @@ def test_kinds_and_libraries() -> None:
     assert kinds["_ssl"] == "extension"
     assert any("libssl" in path for path in answer["libraries"])
     assert all(Path(path).exists() for path in answer["libraries"])
+
+
+def test_a_module_that_puts_another_into_its_place(tmp_path: Path) -> None:
+    """As collections.abc does from Python 3.13 on: its file is needed too."""
+    package = tmp_path / "household"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "guest.py").write_text("import json, sys\nsys.modules[__name__] = json\n")
+    found = {module["name"]: module for module in ask(path=[str(tmp_path)], roots=["household.guest"])["modules"]}
+    guest = {"name": "household.guest", "path": str(package / "guest.py"), "kind": "source", "package": ""}
+    assert found["household.guest"] == guest
+    assert found["json"]["package"] == "1"
+    assert "os.path" not in found
 
 
 def test_what_cannot_be_imported_is_told() -> None:
