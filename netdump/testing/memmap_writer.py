@@ -44,7 +44,7 @@ class Machine:
 
     direct_map: where memory is mapped from its start on. section_pointer: SYMBOL(mem_section) is that of a pointer to
     the table. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
-    None: the truth.
+    None: the truth. blank_zones: how many of the first zones have no memory and so were never given free lists.
     """
 
     machine: int
@@ -65,6 +65,7 @@ class Machine:
     lines: dict[str, str] = field(default_factory=dict)
     free_pages: int | None = None
     free_lists: bool = True
+    blank_zones: int = 0
     text_segment: bool = True
     low_memory_end: int | None = None
     stack: int | None = None
@@ -183,7 +184,7 @@ class Machine:
             node[at : at + size] = kernel.uint(value, size)
 
         blocks, blocks_held = frames.free_blocks(), self.blocks_held()
-        for zone in range(_ZONES):
+        for zone in range(self.blank_zones, _ZONES):
             for order in range(frames.orders):
                 for kind in range(_LISTS):
                     at = zone * _ZONE_BYTES + free_area + order * area_bytes + kind * 2 * word

@@ -34,7 +34,7 @@ class FreeBlock(NamedTuple):
 
 
 class Zones(NamedTuple):
-    """All zones. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each free list.
+    """All zones that have memory. number: of them; free_pages: the sum of NR_FREE_PAGES; blocks: some of each list.
 
     listed_pages: how many pages all blocks of the free lists have, as these count them. more_orders: whether there are
     free lists of larger blocks than VMCOREINFO says.
@@ -79,6 +79,8 @@ def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) ->
             value = space.read_uint(zone + layout.free_stat, word)
             if value >> 8 * word - 1:  # negative for a moment: counted on another processor
                 value = 0
+            if not value and _is_blank(space, layout, zone):
+                continue
             count += 1
             free_pages += value
             listed += _listed_pages(space, layout, zone)
@@ -88,6 +90,18 @@ def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) ->
         raise KernelDataError("no node of this kernel can be found")
     blocks = islice(_iter_blocks(space, layout, found), _ENTRIES_MAX)
     return Zones(count, free_pages, listed, longer * 2 > count, tuple(blocks))
+
+
+def _is_blank(space: AddressSpace, layout: ZoneLayout, zone: int) -> bool:
+    """Whether nobody has ever made the free lists of a zone: it has no memory.
+
+    Every node but the first lacks those that begin below it (DMA, DMA32), most have no movable one, and only zones that
+    have memory get lists. Source: free_area_init_core in Linux mm/mm_init.c.
+    """
+    lists = zone + layout.free_area + layout.free_list
+    return not any(
+        space.read_uint(lists + order * layout.area_bytes + layout.next, layout.word) for order in (0, layout.areas - 1)
+    )
 
 
 def _listed_pages(space: AddressSpace, layout: ZoneLayout, zone: int) -> int:

@@ -40,6 +40,15 @@ def test_free_lists_on_i386() -> None:
     assert checked(populate(i386(ERAS["6.1"], pae=True, sparse=True))).remark is None
 
 
+def test_zones_without_memory() -> None:
+    """Every node but the first has some. They do not speak against the memory map."""
+    machine = populate(x86_64(ERAS["6.12"]))
+    machine.blank_zones = 2
+    assert checked(machine).remark is None
+    machine.lines["LENGTH(zone.free_area)"] = "10"
+    assert "free blocks of more than 512 pages are sent" in str(checked(machine).remark)
+
+
 def test_no_more_free_pages_than_the_zones_count() -> None:
     machine = x86_64(ERAS["6.12"])
     machine.frames.free(PLAYGROUND, 0)

@@ -42,6 +42,18 @@ def test_free_lists(make: type[Machine]) -> None:
     assert len({block.zone for block in zones.blocks}) == 1
 
 
+def test_zones_without_memory() -> None:
+    """They were never given free lists: nothing is to be read of them, and they do not count."""
+    machine = x86_64(ERA)
+    machine.blank_zones = 2
+    machine.frames.free(PLAYGROUND, 3)
+    zones = zones_of(machine)
+    assert (zones.number, zones.free_pages, len(zones.blocks)) == (1, 8, 1)
+    machine.blank_zones = 3
+    machine.free_pages = 8  # but memory is free: this is no empty zone
+    assert -8 in [block.vaddr for block in zones_of(machine).blocks]
+
+
 def test_a_count_below_zero_is_none_at_all() -> None:
     machine = x86_64(ERA)
     machine.free_pages = -5
