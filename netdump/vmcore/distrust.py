@@ -133,7 +133,7 @@ class Distrust:
                 self.stop(group, "the rest of compound pages cannot be told from single pages")
         classes = tally.classes
         if ExcludeClass.HWPOISON in classes:
-            self._check_poison(tally, pages, data)
+            tally = self._check_poison(tally, pages, data)
         for exclude, group in _CLASSES:
             if exclude in classes and not self._is_believed(exclude, group, tally, pages, data):
                 tally = _without(tally, exclude)
@@ -159,16 +159,23 @@ class Distrust:
             self.stop(group, "what their struct pages say makes no sense")
         return False
 
-    def _check_poison(self, tally: Tally, pages: PageArray, data: bytearray) -> None:
-        """Keep the poisoned pages of a slab that do not look like it; they are so rare that each one is looked at."""
-        page = tally.classes.find(ExcludeClass.HWPOISON)
+    def _check_poison(self, tally: Tally, pages: PageArray, data: bytearray) -> Tally:
+        """Keep the poisoned pages of a slab that do not look like it; they are so rare that each one is looked at.
+
+        The rest of a compound page goes with its head: their mappings are none.
+        """
+        rules, classes, keep = pages.rules, tally.classes, False
+        page = classes.find(ExcludeClass.HWPOISON)
         while page >= 0:
-            at = page * pages.rules.size
-            upper = pages.rules.uint(data, at + pages.rules.flags, pages.rules.word) >> 32
-            strange = self.zones and all((upper ^ zone) & self.zone_mask for zone in self.zones)
-            if strange or not _plausible("poison", pages, data, at):
-                tally.classes[page] = ExcludeClass.NONE
-            page = tally.classes.find(ExcludeClass.HWPOISON, page + 1)
+            at = page * rules.size
+            if not rules.is_tail(data, at):
+                upper = rules.uint(data, at + rules.flags, rules.word) >> 32
+                strange = self.zones and all((upper ^ zone) & self.zone_mask for zone in self.zones)
+                keep = bool(strange) or not _plausible("poison", pages, data, at)
+            if keep:
+                classes[page] = ExcludeClass.NONE
+            page = classes.find(ExcludeClass.HWPOISON, page + 1)
+        return _without_beyond(tally, ExcludeClass.HWPOISON) if keep else tally
 
     def note_stray(self, pfn: int) -> None:
         """Struct pages were found in memory that would be left out itself: they are none."""
@@ -198,9 +205,12 @@ class Distrust:
 
 def _without(tally: Tally, exclude: ExcludeClass) -> Tally:
     """The same, all pages of a class being kept."""
-    classes = tally.classes.replace(bytes((exclude,)), b"\0")
-    beyond = None if tally.beyond is not None and tally.beyond[1] == exclude else tally.beyond
-    return tally._replace(classes=classes, beyond=beyond)
+    return _without_beyond(tally._replace(classes=tally.classes.replace(bytes((exclude,)), b"\0")), exclude)
+
+
+def _without_beyond(tally: Tally, exclude: ExcludeClass) -> Tally:
+    """The same, a block of a class that goes on behind the last page being kept there."""
+    return tally._replace(beyond=None) if tally.beyond is not None and tally.beyond[1] == exclude else tally
 
 
 def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:

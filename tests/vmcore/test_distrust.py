@@ -173,6 +173,27 @@ def test_poisoned_pages_that_make_no_sense(at: int, value: int) -> None:
     assert distrust.remark is None
 
 
+def test_a_poisoned_page_of_hugetlbfs() -> None:
+    """The rest of it goes with its head, whatever stands in its mappings; and what reaches beyond, too."""
+    machine = x86_64(ERAS["6.12"])
+    frames, first = machine.frames, PLAYGROUND
+    frames.hugetlb(first, 9)
+    frames.poison(first)
+    for page in range(first + 1, first + 512):
+        frames._put(page, frames.layout.mapping, 0xDEAD_0000_0000_0400)  # TAIL_MAPPING
+    pages = Opened.of(machine).pages()
+    data = bytearray(frames.array(first, 256))
+    tally = Tally(bytearray((ExcludeClass.HWPOISON,)) * 256, (first + 512, ExcludeClass.HWPOISON), [], 0, 0)
+    distrust = trusting()
+    assert distrust.watch(tally, pages, data) == tally
+    assert tally.classes.count(ExcludeClass.HWPOISON) == 256
+    data[24:32] = (0x1234).to_bytes(8, "little")
+    believed = distrust.watch(tally, pages, data)
+    assert believed is not None
+    assert (any(believed.classes), believed.beyond) == (False, None)
+    assert distrust.remark is None
+
+
 def test_what_makes_sense() -> None:
     pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
     distrust = trusting()
