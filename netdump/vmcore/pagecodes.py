@@ -150,6 +150,8 @@ class PageCodes:
                 number |= int.from_bytes(column, "little")
             codes = bytearray(number.to_bytes(pages, "little"))
         said = Codes(codes, number or None, offline, kinds)
+        if codes is None and kinds is None and not offline:
+            return said  # what says nothing need not be believed: memory that was never put online, device memory
         strange = self._zone_byte.strange(data, pages, pfn, lambda: self._speakers(said, pages))
         if not strange:
             return said

@@ -14,6 +14,7 @@ pages that have it prove to be in place.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from netdump.vmcore.structpage import byte_place
@@ -36,6 +37,7 @@ _VARYING_PART: Final = 2  # of the windows, in which a bit varies that is not be
 _ALWAYS_SAME: Final = 3 << 30  # bits of the upper half that are node or zone in every layout
 _ODD_MIN: Final = 16
 _ODD_PART: Final = 16  # one slab in so many
+_IS_ODD_NUMBER: Final = bytes((0, 0xFF)) * 128
 _LOOKS: Final = 32  # at pages that have a value, for some that are in place
 _IN_PLACE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not
 
@@ -141,15 +143,22 @@ class ZoneByte:
             return 0
         self._slabs += 1
         column = data[self._place : pages * self._size : self._size]
-        if column == column[:1] * pages and column[0] & self.bits in self._known:
-            return 0
+        if column == column[:1] * pages:
+            if column[0] & self.bits in self._known:
+                return 0
+            if column[0] == 0xFF and data.startswith(column[:1] * (pages * self._size)):
+                return 0  # never used: so kernels with CONFIG_DEBUG_VM mark memory that was never put online
         return self._look_closer(_Slab(data, pfn, column.translate(self._mask), speakers))
 
     def _look_closer(self, slab: _Slab) -> int:
         pages = len(slab.column)
         while True:
+            slab.aside = self._shared_tails(slab)
             values = self._values(slab)
-            odd = slab.column.translate(None, bytes(values))
+            marks = _unlike(slab.column, values)
+            if slab.aside:
+                marks = bytearray((int.from_bytes(marks, "little") & ~slab.aside).to_bytes(pages, "little"))
+            odd = bytearray(compress(slab.column, marks))
             if not odd:
                 return 0
             if not self._drop_bits(slab, values, odd):
@@ -158,9 +167,21 @@ class ZoneByte:
         self._odd += 1
         if len(odd) * _ALL_PART > pages:
             return int.from_bytes(b"\xff" * pages, "little")
-        marks = slab.column.translate(bytes(0 if byte in values else 0xFF for byte in range(256)))
         self._mark_neighbours(slab, marks)
         return int.from_bytes(marks, "little")
+
+    def _shared_tails(self, slab: _Slab) -> int:
+        """0xff for pages that only lead to their heads, whatever node and zone they claim; as an integer.
+
+        Since v7.1 all pages of hugetlbfs of a zone and size may share one page of struct pages, for their rest, which
+        has a node and a zone but nothing beside (vmemmap_get_tail in Linux mm/hugetlb_vmemmap.c). The rest of a
+        compound page goes with its head anyway.
+        """
+        if self._rules.tail_is_pointer:
+            return 0
+        low = byte_place(self._rules, self._rules.tail, self._rules.word, 0)
+        tails = slab.data[low : len(slab.column) * self._size : self._size].translate(_IS_ODD_NUMBER)
+        return int.from_bytes(tails, "little") & int.from_bytes(_unlike(slab.column, self._known), "little")
 
     def _mark_neighbours(self, slab: _Slab, marks: bytearray) -> None:
         """Mark all pages that stand in a page of memory with one that is marked.
@@ -203,7 +224,8 @@ class ZoneByte:
 
     def _values(self, slab: _Slab) -> set[int]:
         """The values of the byte that pages of a slab may have."""
-        values = {value for value in self._known if slab.column.count(value) * 2 >= len(slab.column)}
+        voters = len(slab.column) - slab.aside.bit_count() // 8
+        values = {value for value in self._known if slab.column.count(value) * 2 >= voters}
         for start, end in _iter_runs(slab.column):
             value = slab.column[start]
             if value not in values and self._in_place_of(slab, slab.speakers, start, end):
@@ -246,14 +268,15 @@ class ZoneByte:
 
 
 class _Slab:
-    """Some struct pages, the first that of frame pfn, and their zone bytes."""
+    """Some struct pages, the first that of frame pfn, and their zone bytes. aside: 0xff for those that do not count."""
 
-    __slots__ = ("_make_speakers", "_speakers", "column", "data", "pfn")
+    __slots__ = ("_make_speakers", "_speakers", "aside", "column", "data", "pfn")
 
     def __init__(self, data: bytearray, pfn: int, column: bytearray, make_speakers: Speakers) -> None:
         self.data = data
         self.pfn = pfn
         self.column = column
+        self.aside = 0
         self._make_speakers = make_speakers
         self._speakers: bytearray | None = None
 
@@ -263,6 +286,11 @@ class _Slab:
         if self._speakers is None:
             self._speakers = self._make_speakers()
         return self._speakers
+
+
+def _unlike(column: bytearray, values: set[int]) -> bytearray:
+    """0xff for pages that have none of some values, else 0."""
+    return column.translate(bytes(0 if byte in values else 0xFF for byte in range(256)))
 
 
 def _iter_runs(column: bytearray) -> Iterator[tuple[int, int]]:

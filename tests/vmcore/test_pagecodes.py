@@ -66,6 +66,19 @@ def test_what_each_kind_of_page_says(era: str, word: int) -> None:
     assert codes.offline == (0xFF << 88 if "OFFLINE" in frames.era.types else 0)
 
 
+def test_what_claims_nothing_need_not_be_believed() -> None:
+    """Struct pages of memory that was never put online, or of a device: nobody asks for their node and zone."""
+    frames = frames_of("6.12")
+    maker = maker_for(frames)
+    maker._zone_byte.trust([0x0400_0000])
+    for data in (bytearray(512 * 64), bytearray(frames.page(0)[:7] + b"\x27" + frames.page(0)[8:]) * 512):
+        assert maker.read(data, 512, 0).codes is None
+        assert maker._zone_byte._slabs == 0
+    frames.cache(PFN + 3)
+    assert maker.read(array(frames, 512), 512, PFN).codes is not None
+    assert maker._zone_byte._slabs == 1
+
+
 def test_nothing_to_say() -> None:
     """Most slabs of a large machine are free or cache: no column is joined with another one there."""
     frames = frames_of("6.12")

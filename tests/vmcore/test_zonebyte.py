@@ -20,9 +20,11 @@ ZONE = 0x0400_0000  # upper half of the flags of made-up pages
 EVERYWHERE = bytearray(b"\1") * 8192
 
 
-def zone_byte(word: int = 8, in_place: InPlace = lambda _pfn, _data, _at: None, size: int | None = None) -> ZoneByte:
+def zone_byte(
+    word: int = 8, in_place: InPlace = lambda _pfn, _data, _at: None, size: int | None = None, era: str = "6.12"
+) -> ZoneByte:
     """One that knows the zone of made-up pages by their free lists. in_place: None if pages do not say."""
-    rules = classifier(frames_of("6.12", word), 31)._rules
+    rules = classifier(frames_of(era, word), 31)._rules
     byte = ZoneByte(rules if size is None else rules._replace(size=size), in_place)
     byte.trust([ZONE])
     return byte
@@ -71,6 +73,30 @@ def test_a_zone_that_nobody_knows() -> None:
     assert strange(byte, data, 4096) == 0
     assert byte.strange(data, 4096, 0, lambda: bytearray(4096)) == 0  # known by now
     assert zone_byte(in_place=lambda _pfn, _data, _at: True).strange(data, 4096, 0, lambda: bytearray(4096)) != 0
+
+
+def test_struct_pages_that_were_never_used() -> None:
+    """Where kernels mark them so, they are not overwritten ones; as long as nothing else is there."""
+    data = bytearray(b"\xff" * (8192 * SIZE))
+    byte = zone_byte()
+    for slab in range(40):
+        assert strange(byte, data, 8192, slab * 8192) == 0
+    assert not byte.often_odd
+    data[100] ^= 1
+    for slab in range(40):
+        assert strange(byte, data, 8192, slab * 8192) != 0
+    assert byte.often_odd
+
+
+@pytest.mark.parametrize(("era", "expected"), [("7.1", []), ("6.12", list(range(4096)))])
+def test_the_rest_of_hugetlb_pages_on_a_shared_page_of_struct_pages(era: str, expected: list[int]) -> None:
+    """Since v7.1 it has a zone but nothing beside, and does not say where it is."""
+    data = plain()
+    for page in range(512, 4096, 512):
+        for tail in range(page + 64, page + 512):
+            data[tail * SIZE + 7] = 0x08
+            data[tail * SIZE + 8] |= 1
+    assert marked(strange(zone_byte(era=era), data, 4096)) == expected
 
 
 def test_known_values_of_few_pages_must_be_in_place_too() -> None:
