@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,11 +153,11 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
 def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Path:
     """The file to write. Raises click.BadParameter when its folder is not there."""
     target = Path(default_name(record, wanted)) if output is None else output
-    if target.is_dir():
+    if os.path.isdir(target):  # which raises nothing
         target /= default_name(record, wanted)
     target = target.absolute()
-    if not target.parent.is_dir():
-        raise click.BadParameter(f"the folder {target.parent} is not there", param_hint="-o")
+    if not os.path.isdir(target.parent):
+        raise click.BadParameter(f"the folder {target.parent} is not there, or closed to you", param_hint="-o")
     return target
 
 

@@ -28,7 +28,7 @@ def usual_bundle() -> Path:
     """The bundle of this user, else that of this host. Raises ConfigMissingError."""
     places = (reading.own_bundle(), reading.HOST_BUNDLE)
     for place in places:
-        if place.exists():
+        if not reading.is_missing(place):
             return place
     raise ConfigMissingError(
         f"there is no bundle: {CONFIG_VARIABLE} is not set, and neither {places[0]} nor {places[1]} exists; name it "

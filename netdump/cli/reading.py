@@ -89,7 +89,7 @@ class Source:
         if told := os.environ.get(CONFIG_VARIABLE):
             return Path(told)
         usual = own_bundle()
-        if not usual.exists():
+        if is_missing(usual):
             raise ConfigMissingError(
                 f"there is no bundle {usual}: make one with `netdump enroll URL --token T`, name another "
                 f"with --config or {CONFIG_VARIABLE}, or read a collector's folder with --root DIR"
@@ -100,6 +100,17 @@ class Source:
 def own_bundle() -> Path:
     """Where the bundle of the user who runs this is looked for, and written by default."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / CONFIG_NAME
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file. If that cannot be found out, who opens it will say why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,7 +54,7 @@ class LocalCatalog:
         on_mended: told what was wrong with the index and what was done about it, in the thread that found it. Of a
         folder that can only be read (a snapshot, a backup) the index is copied into memory.
         """
-        if not (directory / STORE_NAME).is_dir():
+        if not os.path.isdir(directory / STORE_NAME):  # which raises nothing
             raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
         self._directory: Final = directory
         self._store: Final = Store(directory / STORE_NAME)

@@ -39,7 +39,7 @@ def reindex(directory: Path, progress: Callable[[DumpRecord], None] | None = Non
     BusyError while a collector runs on the folder or anything else has its index open, NotACollectorError,
     IndexFaultError, StorageFaultError.
     """
-    if not (directory / STORE_NAME).is_dir():
+    if not os.path.isdir(directory / STORE_NAME):  # which raises nothing
         raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
     path = directory / NAME
     with _no_collector(directory):

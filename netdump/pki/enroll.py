@@ -137,7 +137,7 @@ def make_folder(path: Path) -> None:
 
     Raises StorageFaultError, PkiError.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # which raises nothing
         return
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

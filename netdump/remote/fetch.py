@@ -33,7 +33,7 @@ from netdump.errors import (
 from netdump.remote.coming import Coming, new_room
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
-from netdump.remote.staging import Staging, refuse_existing
+from netdump.remote.staging import SKELETON_BYTES, Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.restore import Restoration, Wanted, read_segment
 from netdump.store.segment import SegmentReader
@@ -100,8 +100,8 @@ def fetch(
     """Fetch a dump into a sparse ELF file or another format, all of it verified.
 
     record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
-    `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target.
-    transfer: whether they are compressed on the way.
+    `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target, if it is a
+    file. transfer: whether they are compressed on the way.
 
     Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
     target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
@@ -114,8 +114,7 @@ def fetch(
     if not plan.segments:
         raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
-    if plan.complete and not force:
-        refuse_existing(final)
+    refuse_existing(final, replace=force or not plan.complete)
     staging = Staging(target)
     staging.make()
     restoration = _begin(staging, plan)
@@ -132,7 +131,7 @@ def fetch(
     try:
         # While the restoration is open nobody else works in this folder, nor takes up what gets its final name.
         staging.discard_finished()
-        _check_space(staging, plan, record, output)
+        _check_space(staging, plan, record, output, jobs)
         crew.work(jobs)
         restored = _finish(restoration, plan, staging)
         path, size = output.write(staging, restored, plan, record, progress)
@@ -161,13 +160,17 @@ def _end(staging: Staging, restoration: Restoration) -> None:
     staging.remove_if_empty()
 
 
-def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: Output) -> None:
-    missing = sum(segment.bytes - min(segment.bytes, staging.size(segment.name)) for segment in plan.segments)
+def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: Output, jobs: int) -> None:
+    missing = sorted(segment.bytes - min(segment.bytes, staging.size(segment.name)) for segment in plan.segments)
     totals = record.totals if plan.complete else None
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
     image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
     written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
-    needed = missing + image + written - min(image, staging.image_disk_bytes())
+    # A segment lies in a file until its data are in the image, or to the end where that cannot be taken up.
+    beside = sum(missing[-jobs:]) + SKELETON_BYTES * sum(segment.chunks for segment in plan.segments)
+    if not staging.tells_holes:
+        beside = sum(missing)
+    needed = beside + image + written - min(image, staging.image_disk_bytes())
     free = staging.free_bytes()
     if needed > free:
         raise StorageFaultError(
@@ -308,15 +311,15 @@ class _Crew:
 
     def _restore(self, segment: PlannedSegment, coming: Coming) -> None:
         dump_id = bytes.fromhex(self._plan.id)
-        if not coming.is_held:
-            with read_segment(self._staging.segment(segment.name), segment.name, dump_id) as reader:
-                _check_planned(reader, segment)
-                self._restoration.write_data(reader)
-            return
-        with SegmentReader(coming, segment.name, dump_id) as reader:
+        with (
+            SegmentReader(coming, segment.name, dump_id)
+            if coming.is_held
+            else read_segment(self._staging.segment(segment.name), segment.name, dump_id)
+        ) as reader:
             _check_planned(reader, segment)
             self._restoration.write_data(reader)
-            self._staging.keep_skeleton(reader)
+            if self._staging.tells_holes:
+                self._staging.keep_skeleton(reader)
 
     def _forget(self, segment: PlannedSegment, have: int) -> None:
         self._progress.advance(-min(segment.bytes, have))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from netdump.store.segment import SegmentReader
 
 SUFFIX: Final = ".netdump-partial"
+
+SKELETON_BYTES: Final = 8192
+"""What a chunk takes of a skeleton: a block, at times two, for it is hardly ever next to another one's."""
 
 _SKELETON: Final = ".skeleton"
 
@@ -62,10 +66,13 @@ class Staging:
         return self._folder / "output"
 
     def make(self) -> None:
-        """Make the folder, or take over the one that an interruption left."""
+        """Make the folder, or take over the one that an interruption left, without what cannot be of use."""
         with disk_faults(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._probe()
+            for entry in list(os.scandir(self._folder)):
+                if not entry.is_file(follow_symlinks=False):  # it would stand where a file should
+                    _remove(self._folder / entry.name)
 
     def _probe(self) -> None:
         """See what becomes of a file that is made in the folder."""
@@ -127,7 +134,7 @@ class Staging:
         return read_segment(path, name, dump_id)
 
     def keep_skeleton(self, segment: SegmentReader) -> None:
-        """Note that the data of a segment stand in the image."""
+        """Note that the data of a segment stand in the image. Its file, if it has one, goes away."""
         with disk_faults(self._folder):
             files = LocalFiles(self._folder)
             name = self._skeleton(segment.name).name
@@ -138,6 +145,7 @@ class Staging:
             finally:
                 file.close()
             files.rename(name + PARTIAL, name)
+            self.segment(segment.name).unlink(missing_ok=True)
 
     def discard(self, name: str) -> None:
         """Forget what has come of a segment."""
@@ -168,6 +176,7 @@ class Staging:
         """Give a finished, durable image its final name. Raises AlreadyExistsError without replace."""
         with disk_faults(final):
             if replace:
+                refuse_existing(final, replace=True)
                 image.replace(final)
             else:
                 _move_to_new(image, final)
@@ -189,11 +198,9 @@ class Staging:
         """
         with suppress(OSError):
             for path in self._folder.iterdir():
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                elif path.name != self.image.name + LOCK:
+                if path.name != self.image.name + LOCK:
                     with suppress(OSError):
-                        path.unlink()
+                        _remove(path)
 
 
 @contextmanager
@@ -207,10 +214,22 @@ def disk_faults(path: Path) -> Iterator[None]:
         raise StorageFaultError(f"{path}: {error.strerror or error}; {advice}") from error
 
 
-def refuse_existing(path: Path) -> None:
-    """Raises AlreadyExistsError if anything has that name."""
-    if os.path.lexists(path):
-        raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
+def refuse_existing(path: Path, *, replace: bool = False) -> None:
+    """Raises AlreadyExistsError if anything has that name; to replace it, if it is no file: /dev/null is not for us."""
+    with disk_faults(path), suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not replace:
+            raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise AlreadyExistsError(f"{path} is not a file, and is never replaced: choose another name with -o")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or whatever else has its name. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _write_all(descriptor: int, data: Buffer) -> None:

@@ -40,6 +40,30 @@ def test_the_bundle_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.M
         Source().bundle_path()
 
 
+LONG = "x" * 300
+"""Not a name that a system looks up: the same as a folder that is closed to the user, but for root too."""
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (71, ("list", "--root", LONG)),
+        (71, ("reindex", LONG)),
+        (20, ("list",)),
+        (20, ("renew",)),
+    ],
+)
+def test_places_that_cannot_even_be_looked_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, status: int, line: tuple[str, ...]
+) -> None:
+    """As when `sudo -u ann` leaves HOME=/root."""
+    monkeypatch.setenv("NETDUMP_CONFIG", "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", f"/{LONG}")
+    done = shell.run(*line)
+    assert done.status == status
+    assert LONG in done.err.replace("\n", "")
+
+
 def test_root_counts_more_than_the_environment(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder)
     monkeypatch.setenv("NETDUMP_CONFIG", "/nowhere/client.toml")

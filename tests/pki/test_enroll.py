@@ -131,7 +131,7 @@ def test_a_bundle_is_not_overwritten(api: Api, out: Path) -> None:
 def test_a_place_that_cannot_be_written_costs_no_token(api: Api, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     token = api.authority.make_token("web1", Role.HOST)
-    for out in (tmp_path / "file" / "client.toml", tmp_path / ("x" * 300)):
+    for out in (tmp_path / "file" / "client.toml", tmp_path / ("x" * 300), tmp_path / ("x" * 300) / "client.toml"):
         with pytest.raises(StorageFaultError):
             enroll(api.url, token, out)
     assert api.requests == []

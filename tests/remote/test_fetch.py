@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -32,7 +33,8 @@ from netdump.remote import fetch as fetch_module
 from netdump.remote.api import ApiClient
 from netdump.remote.fetch import Transfer, default_name, fetch
 from netdump.remote.patience import Patience
-from netdump.remote.staging import SUFFIX
+from netdump.remote.staging import SKELETON_BYTES, SUFFIX
+from netdump.store.files import LocalFile
 from netdump.store.restore import Restoration
 from netdump.testing.fault_proxy import FaultProxy, Faults
 from tests.index.stored import Sample
@@ -227,22 +229,42 @@ def test_a_file_that_is_there_is_kept_unless_forced(store: Store, catalog: Local
     assert target.read_bytes() == sample.image
 
 
+def test_what_is_no_file_is_never_replaced(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    """An operator who wants to know how fast it is says -o /dev/null --force, as root."""
+    os.mkfifo(target)
+    counting = Flaky(catalog, lambda pieces, name, offset: pieces)
+    with pytest.raises(AlreadyExistsError, match="is not a file, and is never replaced"):
+        get(counting, Sample().store(store), target, force=True)
+    assert not counting.read
+    assert stat.S_ISFIFO(target.stat().st_mode)
+    assert left(target) == ["core"]
+
+
+@pytest.mark.parametrize("holes", [True, False])
 def test_space_is_looked_at_first(
-    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, *, holes: bool
 ) -> None:
+    """For the image and what lies beside it at a time: two segments, or all where an image cannot be taken up."""
     sample = Sample(pages=205)
     dump_id = sample.store(store)
     totals = catalog.show(dump_id).totals
     assert totals is not None
-    needed = totals["data"] + totals["alias"] + sum(segment.bytes for segment in catalog.plan(dump_id).segments)
+    segments = catalog.plan(dump_id).segments
+    sizes = sorted(segment.bytes for segment in segments)
+    if holes:
+        needed = sum(sizes[-2:]) + SKELETON_BYTES * sum(segment.chunks for segment in segments)
+    else:
+        needed = sum(sizes)
+        monkeypatch.setattr(LocalFile, "next_data", lambda file, position: position)
+    needed += totals["data"] + totals["alias"]
     monkeypatch.setattr("netdump.remote.staging.Staging.free_bytes", lambda self: needed - 1)
     counting = Flaky(catalog, lambda pieces, name, offset: pieces)
     with pytest.raises(StorageFaultError, match=f"needs {needed:,} bytes"):
-        get(counting, dump_id, target)
+        get(counting, dump_id, target, jobs=2)
     assert not counting.read
     assert left(target) == []
     monkeypatch.setattr("netdump.remote.staging.Staging.free_bytes", lambda self: needed)
-    get(counting, dump_id, target)
+    get(counting, dump_id, target, jobs=2)
 
 
 @pytest.mark.parametrize("call", range(1, 35, 3))
@@ -393,6 +415,7 @@ def test_an_interrupt_while_threads_are_started_is_no_mistake(
 
 SCRIPT = """
 import signal
+import stat
 import sys
 from pathlib import Path
 from netdump.pki import Bundle

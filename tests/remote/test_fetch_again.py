@@ -18,7 +18,7 @@ from tests.index.stored import Sample
 from tests.remote.fetching import Counting, Flaky, get, left
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from netdump.index.catalog import LocalCatalog
@@ -100,7 +100,12 @@ def cut_at_the_last(
     return plan
 
 
-def test_what_is_in_the_image_lies_nowhere_else(store: Store, catalog: LocalCatalog, target: Path) -> None:
+@pytest.mark.parametrize("seconds", [60, -1])
+def test_what_is_in_the_image_lies_nowhere_else(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Whether it came at once or over a slow network, through a file."""
+    monkeypatch.setattr("netdump.remote.coming.HELD_SECONDS_MAX", seconds)
     sample = Sample(pages=205)
     plan = cut_at_the_last(store, catalog, target, sample)
     folder = target.with_name(f"core{SUFFIX}")
@@ -224,6 +229,22 @@ def test_where_holes_are_not_told_each_segment_gets_a_file(
     get(again, plan.id, target)
     assert set(again.read) == {plan.segments[-1].name}
     assert target.read_bytes() == sample.image
+
+
+@pytest.mark.parametrize("what", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_no_hindrance(
+    store: Store, catalog: LocalCatalog, target: Path, what: Callable[[Path], None]
+) -> None:
+    sample = Sample(pages=205)
+    plan = cut_at_the_last(store, catalog, target, sample)
+    folder = target.with_name(f"core{SUFFIX}")
+    victims = f"{plan.segments[3].name}.skeleton", plan.segments[-1].name, "image.partial"
+    for name in victims:
+        (folder / name).unlink(missing_ok=True)
+        what(folder / name)
+    get(catalog, plan.id, target)
+    assert target.read_bytes() == sample.image
+    assert left(target) == ["core"]
 
 
 def test_staging_of_another_dump_is_no_hindrance(store: Store, catalog: LocalCatalog, target: Path) -> None:

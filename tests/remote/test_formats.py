@@ -13,7 +13,7 @@ from netdump.errors import BusyError, NetdumpError, StorageFaultError
 from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
 from netdump.remote.formats import ELF, Compression, Format, Output
-from netdump.remote.staging import SUFFIX, Staging
+from netdump.remote.staging import SKELETON_BYTES, SUFFIX, Staging
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
 from tests.remote.fetching import QUICK, Counting
@@ -172,11 +172,12 @@ def test_room_is_asked_for_both(
     store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DUMP.store(store)
-    stored = sum(segment.bytes for segment in catalog.plan(DUMP.id).segments)
+    segments = catalog.plan(DUMP.id).segments
+    beside = sum(segment.bytes + SKELETON_BYTES * segment.chunks for segment in segments)
     totals = catalog.show(DUMP.id).totals
     assert totals is not None
     image = totals["data"] + totals["alias"]
-    monkeypatch.setattr(Staging, "free_bytes", lambda _: stored + image)
+    monkeypatch.setattr(Staging, "free_bytes", lambda _: beside + image)
     get(catalog, target, Output(Format.ELF))
     target.unlink()
     for output in (KDUMP, ZST):
