@@ -1,8 +1,9 @@
 """`netdump serve` that kills itself at a named point: python -m tests.crashes.failing_serve POINT serve DIR ...
 
 A point is WHAT.DEED.MOMENT: around every operation that changes the store ("segment.sync.after"), every commit of the
-index ("index.commit.before") and every word to the host ("ack.send.after"). record:FILE kills at none, and writes the
-names of all that are passed. Production code has no hooks for this: its seams are used, from here.
+index ("index.commit.before": what it commits is done) and every word to the host ("ack.send.after"). record:FILE kills
+at none, and writes the names of all that are passed. Production code has no hooks for this: its seams are used, from
+here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.engine.default import DefaultDialect
+
 from netdump.__main__ import main
-from netdump.index.index import Index
 from netdump.server.ingest import HostConnection
 from netdump.store import store
 from netdump.store.files import LocalFiles
@@ -79,23 +81,21 @@ def install(points: Points) -> None:
     """Put the points in."""
     patched: Any = store
     patched.LocalFiles = lambda root: PointedFiles(root, points)
-    for deed in ("acknowledge", "conclude", "begin"):
-        _wrap(HostConnection, deed, points, {"acknowledge": "ack", "conclude": "last-word", "begin": "resume"}[deed])
-    write = Index._write
-
-    @contextmanager
-    def watched(self: Index) -> Iterator[Any]:
-        with points.around("index.commit"), write(self) as connection:
-            yield connection
-
-    Index._write = watched  # type: ignore[method-assign]
+    for method, word in {"acknowledge": "ack", "conclude": "last-word", "begin": "resume"}.items():
+        _wrap(HostConnection, method, points, f"{word}.send")
+    watch_commits(points)
 
 
-def _wrap(kind: type, name: str, points: Points, what_: str) -> None:
+def watch_commits(points: Points) -> None:
+    """Put points around COMMIT itself. The index is the only database there is."""
+    _wrap(DefaultDialect, "do_commit", points, "index.commit")
+
+
+def _wrap(kind: type, name: str, points: Points, deed: str) -> None:
     real = getattr(kind, name)
 
     def watched(self: Any, *arguments: Any) -> None:
-        with points.around(f"{what_}.send"):
+        with points.around(deed):
             real(self, *arguments)
 
     setattr(kind, name, watched)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
+import pytest
+from sqlalchemy.engine.default import DefaultDialect
+
+from netdump.index.index import NAME, Index
 from tests.campaign.frame import Tally
 from tests.crashes import failpoints
-from tests.crashes.failing_serve import Points, what
+from tests.crashes.failing_serve import Points, watch_commits, what
+from tests.index.test_record import FULL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_names() -> None:
@@ -34,6 +42,21 @@ def test_names() -> None:
 def test_a_point_that_is_not_wanted_does_nothing() -> None:
     with Points("ack.send.after").around("ack.receive"):
         pass
+
+
+def test_a_commit_begins_behind_its_statements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the point before it the journal holds what the change would overwrite; after it the change is final."""
+    monkeypatch.setattr(DefaultDialect, "do_commit", DefaultDialect.do_commit)  # put back in the end
+    journal, seen = tmp_path / f"{NAME}-journal", []
+
+    class Watched(Points):
+        def pass_by(self, point: str) -> None:
+            seen.append((point, journal.exists() and journal.stat().st_size > 0))
+
+    with Index.open(tmp_path / NAME) as index:
+        watch_commits(Watched(""))
+        index.put(FULL)
+    assert seen == [("index.commit.before", True), ("index.commit.after", False)]
 
 
 @pytest.mark.e2e
