@@ -303,7 +303,7 @@ def _look(row: DumpRecord, folder: Path) -> DumpRecord | None:
     try:
         if is_held(folder):
             return replace(row, state=State.ARRIVING)
-    except OSError:
+    except StorageFaultError:
         return None  # they will say what is wrong
     return row if row.state is State.INTERRUPTED and not os.path.lexists(folder / MANIFEST) else None
 

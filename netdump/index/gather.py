@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.analyze.panic import panic_line
 from netdump.errors import DamagedError, StorageFaultError
 from netdump.index.record import INTEGER_MAX, TIME_MAX, UNREADABLE, DumpRecord, State
+from netdump.store.durable import storage_faults
 from netdump.store.layout import HEADLINE, LOCK, ORIGIN, SEGMENTS, VMCORE
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ def gather(store: Store, dump_id: str) -> DumpRecord:
 
     An incomplete dump is arriving if somebody holds its lock, else interrupted. A dump whose documents are damaged, or
     that lacks a segment of its manifest, is damaged, and the remark says how; damage inside segments is for verify.
-    Raises DumpNotFoundError, StorageFaultError, OSError.
+    Raises DumpNotFoundError, StorageFaultError.
     """
+    with storage_faults(f"reading dump {dump_id}"):
+        return _gather(store, dump_id)
+
+
+def _gather(store: Store, dump_id: str) -> DumpRecord:
     folder = store.root / dump_id
     order_ns = _modified_ns(folder / ORIGIN)
     dump = store.dump(dump_id)
@@ -70,7 +76,7 @@ def gather_anyway(store: Store, dump_id: str) -> DumpRecord:
     """
     try:
         return gather(store, dump_id)
-    except (StorageFaultError, OSError) as error:
+    except StorageFaultError as error:
         remark = f"{UNREADABLE}{error}"[:REMARK_CHARS_MAX]
         return DumpRecord(dump_id, "", State.DAMAGED, 0, 0, 0, 0, 0, remark=remark)
 
@@ -79,18 +85,20 @@ def is_held(folder: Path) -> bool:
     """Whether somebody holds the lock of the dump in that folder: it arrives, is restored or deleted.
 
     Shares the lock for a moment to find out; a writer that comes in that very moment finds the dump busy.
+    Raises StorageFaultError.
     """
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    with storage_faults(f"looking at the lock of dump {folder.name}"):
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _look_inside(record: DumpRecord, dump: Dump, folder: Path) -> DumpRecord:

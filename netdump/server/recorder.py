@@ -220,7 +220,7 @@ class Recorder:
                 return
             try:
                 self._sound(work)
-            except (StoreError, OSError) as error:
+            except StoreError as error:
                 self._audit("index-failed", reason=str(error))
 
         return self._pool.submit(guarded)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import DamagedError, NetdumpError, StoreError
+from netdump.errors import DamagedError, DumpNotFoundError, NetdumpError, StorageFaultError, StoreError
 from netdump.index.gather import is_held
 from netdump.pki import durable
 from netdump.server.config import DAY_S
@@ -191,16 +191,18 @@ class Scrubber:
         if time.monotonic() >= self._next_measure:
             self._next_measure = time.monotonic() + MEASURE_S
             self._set_rate(ids)
-        now = self._clock()
-        due = []
+        now, due = self._clock(), []
         for dump_id in ids:
-            since = memory.checked.get(dump_id)
-            if since is None:
+            try:
                 since = self._since(dump_id)
-            # A check in the future is none: the clock was wrong then, or is now.
-            is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
-            if is_due and not self._is_busy(dump_id):
-                due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
+                # A check in the future is none: the clock was wrong then, or is now.
+                is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
+                if is_due and not self._is_busy(dump_id):
+                    due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
+            except DumpNotFoundError:
+                continue  # deleted since it was listed
+            except StorageFaultError as error:  # the others are to be checked all the same
+                self._audit("scrub-failed", dump=dump_id, reason=str(error))
         return min(due)[3] if due else None
 
     def _look_for_lost(self) -> None:
@@ -250,7 +252,9 @@ class Scrubber:
         self._recorder.checked(report.id, self._memory.checked[report.id])
 
     def _since(self, dump_id: str) -> int:
-        """When a dump that was never checked was new: it was verified as it arrived."""
+        """When a dump was last checked, or was new: it was verified as it arrived. Raises StorageFaultError."""
+        if dump_id in self._memory.checked:
+            return self._memory.checked[dump_id]
         if dump_id not in self._new:
             try:
                 self._new[dump_id] = self._plain.dump(dump_id).origin.created

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import DumpNotFoundError
-from netdump.index.gather import gather, is_held
-from netdump.index.record import DumpRecord, State
+from netdump.errors import DumpNotFoundError, StorageFaultError
+from netdump.index.gather import gather, gather_anyway, is_held
+from netdump.index.record import DumpRecord, State, was_unreadable
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import append_all
@@ -112,6 +112,30 @@ def test_looking_leaves_the_lock_free(store: Store) -> None:
 
 def test_no_lock_is_not_held(tmp_path: Path) -> None:
     assert not is_held(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lock", "segments"])
+def test_what_cannot_be_read_is_a_fault_of_the_disk(store: Store, name: str) -> None:
+    """A link that leads to itself (ELOOP) stands for every error of the disk."""
+    sample = Sample()
+    sample.store(store, chunks=1)
+    folder = store.root / sample.id
+    (folder / name).rename(folder / "elsewhere")
+    (folder / name).symlink_to(name)
+    with pytest.raises(StorageFaultError, match=sample.id):
+        gather(store, sample.id)
+    record = gather_anyway(store, sample.id)
+    assert (record.state, was_unreadable(record.remark)) == (State.DAMAGED, True)
+
+
+def test_a_lock_that_cannot_be_opened(store: Store) -> None:
+    sample = Sample()
+    sample.store(store, chunks=1)
+    folder = store.root / sample.id
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to("lock")
+    with pytest.raises(StorageFaultError, match="looking at the lock of dump"):
+        is_held(folder)
 
 
 def test_a_dump_without_headline(store: Store) -> None:

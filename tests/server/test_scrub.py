@@ -108,6 +108,24 @@ def test_the_one_checked_longest_ago_is_next(directory: Path) -> None:
     assert not desk.told.bad
 
 
+def test_a_dump_that_cannot_be_looked_at_does_not_keep_others_from_it(directory: Path) -> None:
+    lock = directory / "dumps" / OLD.origin.id / "lock"
+    lock.unlink()
+    lock.symlink_to("lock")  # ELOOP, as good as EIO
+    desk = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS)
+    assert desk.scrubber.next_due() == NEW.origin.id
+    (event,) = desk.events.all("scrub-failed")
+    assert event["dump"] == OLD.origin.id
+    assert OLD.origin.id in str(event["reason"])
+
+
+def test_a_dump_that_goes_away_does_not_keep_others_from_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "ids", lambda _: ["0" * 32, NEW.origin.id])
+    desk = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS)
+    assert desk.scrubber.next_due() == NEW.origin.id
+    assert not desk.events.all("scrub-failed")
+
+
 def test_rot_is_found_and_told(directory: Path) -> None:
     victim = segment_of(directory, OLD)
     flip(victim, victim.stat().st_size // 2)
