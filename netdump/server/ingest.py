@@ -63,6 +63,7 @@ class HostConnection(asyncio.BufferedProtocol):
         *,
         attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
         on_breach: Callable[[HostConnection, RemoteProtocolError], None],
+        on_error: Callable[[HostConnection, wire.Error], None],
         on_lost: Callable[[HostConnection], None],
     ) -> None:
         self.identity: Final = identity
@@ -71,6 +72,7 @@ class HostConnection(asyncio.BufferedProtocol):
         self._transport = visitor.transport
         self._attend = attend
         self._on_breach = on_breach
+        self._on_error = on_error
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._stock = stock
@@ -247,6 +249,7 @@ class HostConnection(asyncio.BufferedProtocol):
                     self._rest(len(message.table) * REST_S)
             case wire.Error():
                 # ERROR is never answered: what is left is to go.
+                self._on_error(self, message)
                 self._linger()
             case _:
                 assert isinstance(message, wire.Keepalive), "the core lets nothing else through"
@@ -405,6 +408,7 @@ class IngestService:
             self._headlines,
             attend=self._begin,
             on_breach=self._broken,
+            on_error=self._complained,
             on_lost=self._lost,
         )
         self._connections.add(connection)
@@ -446,6 +450,10 @@ class IngestService:
     def _broken(self, connection: HostConnection, error: RemoteProtocolError) -> None:
         reason = f"{error.reason}: {error}"
         self._audit("host-dropped", host=connection.host, peer=connection.peer, reason=reason)
+
+    def _complained(self, connection: HostConnection, error: wire.Error) -> None:
+        reason = f"{error.code.slug}: {error.text}"
+        self._audit("host-failed", host=connection.host, peer=connection.peer, reason=reason)
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)

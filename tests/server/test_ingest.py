@@ -334,12 +334,26 @@ def test_a_stop_is_announced(folder: Path, web1: Papers) -> None:
         assert host.ended()
 
 
-def test_an_error_of_the_host_is_not_answered(folder: Path, web1: Papers) -> None:
+def test_an_error_of_the_host_is_logged_and_not_answered(folder: Path, web1: Papers) -> None:
     with Rig(folder) as rig, Host(rig, web1) as host:
         host.resume(DUMP)
-        host.say(wire.Error(wire.ErrorCode.INTERNAL, "something \\ happened"))
+        host.say(wire.Error(wire.ErrorCode.BAD_ROOT, "the chain \\ is not mine"))
         rig.events.wait("dump-interrupted")
         assert host.ended()
+        failed = rig.events.wait("host-failed")
+        assert (failed["host"], failed["reason"]) == ("web1", "bad-root: the chain \\ is not mine")
+        assert not rig.events.all("host-dropped")
+
+
+def test_no_control_character_of_an_error_comes_into_the_log(folder: Path, web1: Papers) -> None:
+    """The core refuses them; whatever else is not printable ASCII the audit escapes (test_audit.py)."""
+    error = wire.pack(wire.Error(wire.ErrorCode.INTERNAL, "a?[2Jb")).replace(b"?", b"\x1b")
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.say_raw(error)
+        reason = str(rig.events.wait("host-dropped")["reason"])
+        assert reason.startswith("bad-field: ")
+        assert reason.isprintable()
+        assert not rig.events.all("host-failed")
 
 
 def test_a_host_that_goes_frees_its_place(folder: Path, web1: Papers) -> None:
@@ -407,6 +421,7 @@ def connection(stub: Stub, headlines: Headlines | None = None, host: str = "web1
         headlines or Headlines(),
         attend=attend,
         on_breach=lambda connection, error: None,
+        on_error=lambda connection, error: None,
         on_lost=lambda _: None,
     )
 
