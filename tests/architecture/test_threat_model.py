@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -12,6 +13,54 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
 # Settings that limit nobody: where to listen, whom to name, what to keep.
 NO_LIMITS = {"listen", "advertise", "keep_vmcore", "enabled"}
+# Where the collector meets peers. Constants whose names end so are limits, in wire._registry those of protocol/wire.md.
+FACING = ("server", "wire", "pki")
+LIMIT = re.compile(r"^[A-Z][A-Z_]*_(MAX|MIN|LEAST|BYTES|S|SECONDS|THREADS|PER_MINUTE|PER_SECOND)$")
+# Those that bound nothing that a peer could use up, by what they are instead.
+NO_PEERS = {
+    "how we go about our own work": {
+        "server.dumps.PIECE_BYTES",
+        "server.tls.ENCRYPT_BYTES",
+        "server.tls.PIECE_BYTES",
+        "server.stock.STEP_BYTES",
+        "server.stock.SHORT_BYTES",
+        "server.latecatalog.RETRY_S",
+        "server.views.AGAIN_S",
+        "server.recorder.PROGRESS_S",
+        "server.reception.BUSY_PAUSE_S",
+        "server.reception.SOON_S",
+        "server.restorer.SEGMENT_SLACK_BYTES",
+        "server.scrub.MEASURE_S",
+        "server.scrub.RATE_MIN",
+        "server.scrub.REST_S",
+        "server.scrub.SAVE_S",
+        "server.seats.VAST_BYTES",
+    },
+    "what the administrator, systemd, or a file of our own may hold or wait for": {
+        "server.audit.CLOSE_S",
+        "server.config.ADDRESSES_MAX",
+        "server.config.ADDRESS_TEXT_MAX",
+        "server.config.CONFIG_BYTES_MAX",
+        "server.https.GOODBYE_S",
+        "server.notify.LISTEN_FDS_MAX",
+        "server.recorder.CLOSING_S",
+        "server.scrub.STATE_BYTES_MAX",
+        "pki.certificates.PEM_MAX",
+        "pki.names.COLLECTOR_NAMES_MAX",
+        "pki.record.RECORD_MAX",
+        "pki.token.TTL_MIN",
+        "pki.token.TTL_MAX",
+    },
+    "a unit, or the size of a thing": {
+        "server.config.DAY_S",
+        "pki.certificates.COMMON_NAME_MAX",
+        "pki.names.LABEL_MAX",
+        "pki.record.TIME_MAX",
+        "pki.token.SECRET_BYTES",
+        "pki.token.CA_DIGEST_BYTES",
+    },
+    "as many as there are CPUs": {"server.api.PACKINGS_MAX"},
+}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -33,6 +82,28 @@ def test_fixed_limits_are_those_of_the_code() -> None:
     for what, value, constant in rows("| limit | value | constant |"):
         module, _, name = constant.strip("`").rpartition(".")
         assert value == str(getattr(importlib.import_module(module), name)), what
+
+
+def limits_of(package: str) -> set[str]:
+    """The constants of a package that are limits by their names, each where it is set, without "netdump."."""
+    found = set()
+    for path in sorted((ROOT / "netdump" / package).glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [each.id for each in targets if isinstance(each, ast.Name)]
+            found |= {f"{package}.{path.stem}.{name}" for name in names if LIMIT.match(name)}
+    return found
+
+
+def test_no_limit_of_the_code_is_missing() -> None:
+    """One that is new is either in the table, or somebody has said above what else it is."""
+    known = set().union(*map(limits_of, FACING))
+    said = {constant.strip("`").removeprefix("netdump.") for _, _, constant in rows("| limit | value | constant |")}
+    other = set().union(*NO_PEERS.values())
+    protocol = {name for name in known if name.startswith("wire._registry.")}
+    assert known - said - other - protocol == set()
+    assert other <= known, "gone since"
+    assert not other & said
 
 
 def test_the_tests_that_show_something_exist() -> None:
