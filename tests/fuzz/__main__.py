@@ -23,6 +23,7 @@ atheris.enabled_hooks.add("str")  # what a text begins or ends with leads on; it
 
 with atheris.instrument_imports(include=["netdump", "tomllib"]):
     from tests.fuzz.found import found
+    from tests.fuzz.janitor import call_janitor
     from tests.fuzz.target import CORPUS
     from tests.fuzz.targets import TARGETS
 
@@ -84,6 +85,7 @@ def _one_input(target: Target) -> Callable[[bytes], None]:
 def main(name: str, *words: str) -> None:
     """The command."""
     target = TARGETS[name]
+    call_janitor()
     if words[0] == "--merge":
         merge(target, Path(words[1]))
     elif words[0].startswith("-"):

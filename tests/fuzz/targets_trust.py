@@ -33,6 +33,7 @@ from netdump.pki.receipt import check_receipt
 from netdump.pki.request import check_request, make_request
 from netdump.pki.token import TokenBook, parse_token
 from netdump.store.sealed import seal
+from tests.fuzz.janitor import MEMORY, prefix
 from tests.fuzz.target import MIB, Target
 from tests.server.rig import issue
 
@@ -43,7 +44,7 @@ class _Office:
     """A collector's folder in memory's file system, with one of everything that it gives out."""
 
     def __init__(self) -> None:
-        self._holder = tempfile.TemporaryDirectory(prefix="netdump-fuzz-", dir="/dev/shm")
+        self._holder = tempfile.TemporaryDirectory(prefix=prefix(), dir=MEMORY)
         self.folder = Path(self._holder.name) / "collector"
         self.folder.mkdir(0o700)
         init_authority(self.folder, ["localhost", "127.0.0.1"])
