@@ -39,8 +39,7 @@ class SimulatedClient:
     """A process that sends one dump.
 
     connect: makes a cable to the collector, None if nobody is there. clock: its time. outcome, error: how it ended;
-    both None: it still runs. sent_cost, new_cost: cost of all chunks that were made ready, and of those of them that
-    had not been before.
+    both None: it still runs. made: for each connection, where each chunk that was made ready ends, and its cost.
     """
 
     def __init__(
@@ -56,14 +55,12 @@ class SimulatedClient:
         self.outcome: Outcome | None = None
         self.error: NetdumpError | None = None
         self.cable: Cable | None = None
-        self.sent_cost = self.new_cost = 0
-        self.connections = 0
+        self.made: list[list[tuple[int, int]]] = []
         self._connect = connect
         self._clock = clock
         self._random = Random(seed)
         self._news: Callable[[], bool] = lambda: False
         self._until = 0.0
-        self._reached = 0
         self._world = greenlet.getcurrent()
         self._greenlet = greenlet(self._live)
 
@@ -116,10 +113,13 @@ class SimulatedClient:
         self.cable = self._connect(self)
         if self.cable is None:
             raise UnreachableError(f"{address}: connection refused")
-        self.connections += 1
         return SimulatedLink(address, self.cable, self._wait)
 
     def _open_stream(self, offset: int) -> InlineStream:
+        assert self.cable is not None
+        as_told = offset == self.cable.offset or self.cable.deceived
+        assert as_told, f"begins at {offset}, though the collector said {self.cable.offset}"
+        self.made.append([])
         return InlineStream(self._plan(offset), _COMPRESSOR if self._random.random() < 0.7 else None, lambda _: None)
 
     def _plan(self, offset: int) -> Generator[PlannedChunk, None, None]:
@@ -132,10 +132,7 @@ class SimulatedClient:
                     pieces.append(sample.image[place : place + run.length])
                 place += run.length
             data = b"".join(pieces)
-            self.sent_cost += len(data) + CHUNK_COST_FLOOR
-            if place > self._reached:
-                self._reached = place
-                self.new_cost += len(data) + CHUNK_COST_FLOOR
+            self.made[-1].append((place, len(data) + CHUNK_COST_FLOOR))
             yield PlannedChunk(offset, length, runs, memoryview(data))
             offset += length
 

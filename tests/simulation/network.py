@@ -43,7 +43,7 @@ class Cable:
         self.tamper: Callable[[bytearray], None] | None = None  # with what is on its way up, once, after RESUME
         self.tamper_down: Callable[[bytearray], None] | None = None  # the same on the way down, RESUME included
         self.deceived = False  # the client has heard what the collector has not said
-        self.resumed = False  # the collector has answered RESUME
+        self.offset: int | None = None  # where RESUME says that the dump goes on, once the collector has said so
         self._delivered = 0
         self._ends: list[int] | None = [0]  # where the client's messages end, of all it ever sent; None: not known
 
@@ -54,7 +54,7 @@ class Cable:
 
     def rearrange(self, change: Callable[[list[bytes]], None]) -> bool:
         """Do something to the whole messages that are on their way to the collector. Returns whether there are any."""
-        if self._ends is None or not self.resumed:
+        if self._ends is None or self.offset is None:
             return False
         ends = [end - self._delivered for end in self._ends if 0 <= end - self._delivered <= len(self.upward)]
         if len(ends) < 2:
@@ -89,7 +89,7 @@ class Cable:
             transport.lose(ConnectionResetError(104, "Connection reset by peer"))
             return 0
         if self.upward:
-            if self.tamper is not None and self.resumed:
+            if self.tamper is not None and self.offset is not None:
                 self.tamper(self.upward)
                 self.tamper = self._ends = None
             data = bytes(self.upward[:size])

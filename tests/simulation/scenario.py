@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HOST: Final = "web1"
 LIVES_MAX: Final = 40
 WIDE_EVERY: Final = 150  # one scenario in so many has more chunks than the credit covers
+DISK_FAULTS: Final = {"fail_disk", "fill_disk", "low_room", "stop_at_operation"}
 ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -103,6 +104,7 @@ class _Scenario:
     def _go_wrong(self) -> None:
         kind = self._random.choice(self._kinds)
         self._world.note("fault", kind)
+        self._world.disk_fails |= kind in DISK_FAULTS
         if FAULTS[kind](self):
             self.faults += 1
 

@@ -9,8 +9,11 @@ The promises, looked at after every step:
 - what was promised for a dump never becomes less;
 - a receipt implies a manifest, all of the image, and the root that the client has computed;
 - no dump is ever found damaged, no callback fails;
-- what a connection keeps in memory is bounded by its credit and one segment; what a client sends again by its credit
-  for each connection; the steps it all takes by STEPS_MAX.
+- what a connection keeps in memory is bounded by its credit and one segment, the steps it all takes by STEPS_MAX;
+- nothing is sent again without need: RESUME names all that is durable, and the headline if that is; a client goes on
+  exactly there; what a collector has taken is lost only with its process or a fault of its disk; it leaves no more
+  than one segment, and half of the credit, unpublished; and what a client has sent beyond RESUME is what its credit
+  allowed, for each connection.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from typing import TYPE_CHECKING, Final
 from netdump import wire
 from netdump.errors import NetdumpError
 from netdump.pages import PageState
-from netdump.store.layout import SEGMENTS, segment_range
+from netdump.store.layout import HEADLINE, SEGMENTS, segment_range
 from netdump.store.restore import placed_runs
 from netdump.store.segment import SegmentReader
 from netdump.store.store import Store
 from netdump.testing.faulty_files import Stopped
 from netdump.testing.memory_files import MemoryFiles
-from netdump.wire import CREDIT_MIN
+from netdump.wire import CHUNK_COST_FLOOR, CREDIT_MIN, SEGMENT_HEADER_BYTES
 from tests.simulation.client import SimulatedClient
 from tests.simulation.collector import ROOT, SimulatedCollector
 from tests.simulation.network import Cable
@@ -36,6 +39,7 @@ from tests.simulation.network import Cable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netdump.store.writer import DumpWriter
     from netdump.testing.sample_dump import SampleDump
 
 STEPS_MAX: Final = 60_000
@@ -53,6 +57,7 @@ class Promise:
         self.sample = sample
         self.durable = -1  # nothing: not even that it is known
         self.root: bytes | None = None
+        self.taken = -1  # up to where a collector that still lives has stored chunks, durable or not
         self.sound: set[bytes] = set()  # digests of segment files that were found exact
 
 
@@ -70,6 +75,7 @@ class World:
         self.collector: SimulatedCollector | None = None
         self.collector_due = 0.0  # when it is started again
         self.disk_idle_until = 0.0  # the thread pools do nothing before
+        self.disk_fails = False  # at times; then what was taken may have to be sent again
         self.cables: list[Cable] = []
         self.clients: list[SimulatedClient] = []
         self.promises: dict[bytes, Promise] = {}
@@ -181,6 +187,9 @@ class World:
         if collector is None:
             return
         self.note("kill", why, power)
+        if not collector.stopped:
+            for promise in self.promises.values():
+                promise.taken = -1
         collector.files.stopped = True
         collector.loop.kill()
         for handle in list(collector.files._handles):
@@ -211,10 +220,10 @@ class World:
         promise = self.promises[cable.client.sample.dump_id]
         match message:
             case wire.Resume():
-                cable.resumed = True
+                cable.offset = message.offset
                 self._promise(promise, message.offset)
                 self._look_at_disk(self.disk.after_power_cut())
-                self._check_rework(cable.client)
+                self._check_resume(promise, message)
             case wire.Ack():
                 self.acks += 1
                 self._promise(promise, message.offset)
@@ -232,14 +241,18 @@ class World:
         if offset < promise.durable:
             raise ViolationError(f"the acknowledged offset went from {promise.durable} to {offset}")
         promise.durable = offset
-        _look_at_segments(promise, self.disk.after_power_cut())
+        reached = _look_at_segments(promise, self.disk.after_power_cut())
+        if reached < offset:
+            raise ViolationError(f"promised up to {offset}, durable up to {reached}")
 
     def _look_at_disk(self, disk: MemoryFiles) -> None:
         """Does recovery find everything that was promised on this disk? And is it exact?"""
         for promise in self.promises.values():
             if promise.durable < 0:
                 continue
-            _look_at_segments(promise, disk)
+            named = _look_at_segments(promise, disk)
+            if named < promise.durable:
+                raise ViolationError(f"promised up to {promise.durable}, durable up to {named}")
             dump = Store(ROOT, disk).dump(promise.sample.origin.id)
             segments = dump.segments()
             reached = segments[-1].end if segments else 0
@@ -259,13 +272,41 @@ class World:
         for arrival in collector.arrivals():
             if arrival._queued_bytes > collector.held_most + ARRIVING_MOST:
                 raise ViolationError(f"{arrival._queued_bytes} bytes of one connection in memory")
+            self._check_pending(arrival._writer)
 
-    def _check_rework(self, client: SimulatedClient) -> None:
-        again = client.sent_cost - client.new_cost
-        # A stream that ends in the middle has made one chunk ready that was not sent.
-        allowed = client.connections * (CREDIT_MIN + wire.CHUNK_DATA_MAX)
-        if again > allowed:
-            raise ViolationError(f"{again} bytes were sent again over {client.connections} connections")
+    # Nothing is sent again without need
+
+    def _check_pending(self, writer: DumpWriter) -> None:
+        """What a collector may lose if it is killed now."""
+        promise = self.promises[writer.origin.dump_id]
+        if not self.disk_fails:
+            promise.taken = max(promise.taken, writer.durable.offset)
+            if writer._open is not None:
+                promise.taken = max(promise.taken, writer._open.writer.end)
+        if writer.pending_bytes >= self._publish + SEGMENT_HEADER_BYTES or 2 * writer.pending_cost >= CREDIT_MIN:
+            raise ViolationError(f"{writer.pending_bytes} bytes, cost {writer.pending_cost}, are not published")
+
+    def _check_resume(self, promise: Promise, resume: wire.Resume) -> None:
+        disk, dump_id = self.disk.after_power_cut(), promise.sample.origin.id
+        reached = _look_at_segments(promise, disk)
+        if resume.offset != reached:
+            raise ViolationError(f"to be sent again from {resume.offset}, durable up to {reached}")
+        if resume.headline != (disk.status(f"{dump_id}/{HEADLINE}") is not None):
+            raise ViolationError(f"RESUME says headline={resume.headline}, the disk does not")
+        if resume.offset < promise.taken and not self.disk_fails:
+            raise ViolationError(f"to be sent again from {resume.offset}, taken up to {promise.taken}")
+        for client in self.clients:
+            if client.sample is promise.sample:
+                self._check_lost(client, resume.offset)
+
+    def _check_lost(self, client: SimulatedClient, offset: int) -> None:
+        """What was made on each connection beyond that offset has to be made again."""
+        for made in client.made:
+            lost = sum(cost for end, cost in made if end > offset)
+            made.clear()
+            # The last one of a stream that ends in the middle was only made ready.
+            if lost > CREDIT_MIN + client.sample.chunk_bytes + CHUNK_COST_FLOOR:
+                raise ViolationError(f"cost {lost} is sent again after one connection")
 
     # The end
 
@@ -288,8 +329,8 @@ class World:
             raise ViolationError("a client was given another root")
 
 
-def _look_at_segments(promise: Promise, disk: MemoryFiles) -> None:
-    """Are there segments on this disk, exact to the byte, up to where it was promised?
+def _look_at_segments(promise: Promise, disk: MemoryFiles) -> int:
+    """Up to where there are segments on this disk, exact to the byte.
 
     By the names and contents of the files alone: what recovery makes of them is looked at when it happens.
     """
@@ -303,8 +344,7 @@ def _look_at_segments(promise: Promise, disk: MemoryFiles) -> None:
             if digest not in promise.sound:
                 _check_segment(sample, SegmentReader(disk.open(f"{folder}/{name}"), name, sample.dump_id))
                 promise.sound.add(digest)
-    if reached < promise.durable:
-        raise ViolationError(f"promised up to {promise.durable}, durable up to {reached}")
+    return reached
 
 
 def _check_segment(sample: SampleDump, segment: SegmentReader) -> None:
