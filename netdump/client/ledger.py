@@ -1,8 +1,8 @@
-"""What this run has sent to one collector: the chain values that a later RESUME may name.
+"""What this run has sent to one collector: the chain values that a later RESUME may name, the root that RECEIPT must.
 
-Owns the comparison that [W-36] demands. Memory is bounded by the collector's credit: chunks before its last
-acknowledgement are forgotten, because it has promised to keep those, and an older offset in a RESUME is simply
-obeyed.
+Owns the comparisons that [W-36] demands, and [W-68] for another connection than that of FINISH. Memory is bounded by
+the collector's credit: chunks before its last acknowledgement are forgotten, because it has promised to keep those, and
+an older offset in a RESUME is simply obeyed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class Boundary(NamedTuple):
 class Ledger:
     """The boundaries of one dump at one collector, over all connections of a run. Not thread-safe."""
 
-    __slots__ = ("_boundaries", "_start")
+    __slots__ = ("_boundaries", "_root", "_start")
 
     def __init__(self, dump_id: bytes, image_bytes: int) -> None:
         self._start = Boundary(0, 0, chain_start(dump_id, image_bytes))
         self._boundaries = deque([self._start])
+        self._root: bytes | None = None
 
     @property
     def last(self) -> Boundary:
@@ -45,6 +46,7 @@ class Ledger:
         Chunks after that offset count as never sent: the collector may not make them durable any more ([W-77]).
         Raises RemoteProtocolError (bad-root) if the chain contradicts what was sent. Spec: [W-36].
         """
+        self._root = None  # FINISH did not get there, and its connection is over
         named = Boundary(resume.offset, resume.chunks, resume.chain)
         for known in (self._start, *self._boundaries):
             if known[:2] == named[:2] and known.chain != named.chain:
@@ -62,6 +64,19 @@ class Ledger:
         """Note a chunk that was sent: its bytes of image and its digest."""
         before = self._boundaries[-1]
         self._boundaries.append(Boundary(before.offset + length, before.chunks + 1, chain_link(before.chain, digest)))
+
+    def finish(self, root: bytes) -> None:
+        """Note the root of FINISH: all was sent."""
+        self._root = root
+
+    def check_receipt(self, root: bytes) -> None:
+        """Compare the root of a RECEIPT in answer to HELLO. Raises RemoteProtocolError (bad-root). Spec: [W-68]."""
+        if self._root is not None and root != self._root:
+            raise RemoteProtocolError(
+                "bad-root",
+                "it says that it has all of this dump, but of another root than that of what was sent to it: "
+                "have its operator delete or verify what it has, or send to another collector",
+            )
 
     def acknowledge(self, offset: int) -> bool:
         """Forget what lies before an acknowledged offset, the end of a chunk.

@@ -152,6 +152,7 @@ class Session:
         if self._end is None and not self._keys_used_up:
             last = self._ledger.last
             root = root_digest(last.chain, hello.image_bytes, last.chunks)
+            self._ledger.finish(root)
             self._send(Finish(hello.image_bytes, last.chunks, root, self._afterword()))
             while self._end is None:
                 self._turn()
@@ -257,6 +258,8 @@ class Session:
                     self.advanced = True
                     self._moved = now
             case Receipt():
+                if self.resume is None:  # else the core has compared it with FINISH
+                    self._ledger.check_receipt(event.root)
                 self.advanced = True
                 self._end = event
             case Defer() | Decline() | Error():

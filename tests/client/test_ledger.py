@@ -103,3 +103,15 @@ def test_a_collector_that_keeps_what_it_got_is_never_accused(steps: list[int | s
                 del truth[acked + 1 :]
                 ledger.resume(resume(*truth[acked][:2], truth[acked].chain))
         assert ledger.last == truth[-1]
+
+
+def test_the_root_that_a_receipt_must_have() -> None:
+    ledger = sent(2)
+    ledger.check_receipt(b"x" * 32)  # nothing is known yet
+    ledger.finish(b"a" * 32)
+    ledger.check_receipt(b"a" * 32)
+    with pytest.raises(RemoteProtocolError) as caught:
+        ledger.check_receipt(b"x" * 32)
+    assert caught.value.reason == "bad-root"
+    ledger.resume(resume(10, 1, chains(2)[1]))  # it goes on: FINISH did not get there
+    ledger.check_receipt(b"x" * 32)

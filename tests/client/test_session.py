@@ -177,6 +177,21 @@ def test_a_dump_that_is_complete_is_answered_at_once(start_collector: StartColle
     assert run.tally.chunks == before
 
 
+def test_a_receipt_for_something_else_is_not_believed(start_collector: StartCollector, run: Run) -> None:
+    """[W-68], on another connection than that of FINISH."""
+    collector = start_collector([Manners(), Manners(answer=Receipt(bytes(32), b"signed"))])
+    assert isinstance(run(collector.address), Receipt)
+    with pytest.raises(RemoteProtocolError, match="of another root than that of what was sent") as caught:
+        run(collector.address)
+    assert caught.value.reason == "bad-root"
+    assert isinstance(run(collector.address), Receipt)
+
+
+def test_who_has_sent_nothing_believes_a_receipt(start_collector: StartCollector, run: Run) -> None:
+    collector = start_collector([Manners(answer=Receipt(bytes(32), b"signed"))])
+    assert run(collector.address) == Receipt(bytes(32), b"signed")
+
+
 def test_credit_is_kept_and_acknowledgements_free_it(start_collector: StartCollector, context: ssl.SSLContext) -> None:
     image = PretendImage(content(1500), chunk_pages=64)  # 6 MB through a credit of 2 MiB
     collector = start_collector([Manners(credit=2 << 20)])
