@@ -84,14 +84,14 @@ def expected() -> tuple[tuple[DumpRecord, ...], ...]:
         tempfile.TemporaryDirectory(prefix="netdump-index-", dir=MEMORY) as name,
         Index.open(Path(name) / NAME) as index,
     ):
-        found = [_rows(index)]
+        found = [rows_of(index)]
         for step in LIFE:
             step(index)
-            found.append(_rows(index))
+            found.append(rows_of(index))
     return tuple(found)
 
 
-def _rows(index: Index) -> tuple[DumpRecord, ...]:
+def rows_of(index: Index) -> tuple[DumpRecord, ...]:
     return tuple(index.list(Query(limit=LIST_LIMIT_MAX)))
 
 
@@ -224,7 +224,7 @@ def _check(state: MemoryFiles, done: int) -> None:
             (folder / each).write_bytes(state.content(each))
         with Index.open(folder / NAME) as index:
             index.check()
-            rows = _rows(index)
+            rows = rows_of(index)
             assert rows in expected()[done : done + 2], f"{len(rows)} rows after {done} steps: lost, or there by half"
             index.put(_record(99))
         with Index.open(folder / NAME) as index:
