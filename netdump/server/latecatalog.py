@@ -1,7 +1,8 @@
 """The catalog of a collector, which may not be there yet when the collector starts.
 
 Owns when the index is opened and what is said of that. A dump must not be lost because some other process has the index
-locked: hosts are served without it, as when it is locked later, and whoever needs it is told to come back.
+locked, or its disk is full: hosts are served without it, as when that happens later, and whoever needs it is told to
+come back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import BusyError, IndexFaultError, StoreError
+from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.rebuild import set_aside
 
@@ -31,14 +32,14 @@ class LateCatalog:
         self._directory = directory
         self._audit = audit
         self._catalog: LocalCatalog | None = None
-        self._told = False
+        self._told = ""  # which event was the last
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def get(self) -> LocalCatalog:
         """The catalog. Raises BusyError while it is not open."""
         if self._catalog is None:
-            raise BusyError("the index is not open yet, for another process has it locked; try again in a moment")
+            raise BusyError("the index is not open yet, see the collector's log; try again in a moment")
         return self._catalog
 
     def index(self) -> Index:
@@ -50,16 +51,17 @@ class LateCatalog:
         self.get().mend(reason)
 
     def open(self) -> bool:
-        """Open it. Returns whether it is open: not so if another process has the index locked. Blocks.
+        """Open it. Returns whether it is open: not so if another process has it locked, or the disk fails. Blocks.
 
         Raises StoreError.
         """
         try:
             self._catalog = open_catalog(self._directory, self._audit)
-        except BusyError as error:
-            if not self._told:
-                self._audit("index-locked", reason=f"{error}; dumps are received without it")
-            self._told = True
+        except (BusyError, StorageFaultError) as error:
+            event = "index-locked" if isinstance(error, BusyError) else "index-failed"
+            if event != self._told:
+                self._audit(event, reason=f"{error}; dumps are received without it")
+            self._told = event
             return False
         return True
 

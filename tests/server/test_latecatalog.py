@@ -79,6 +79,21 @@ def test_dumps_are_received_while_the_index_cannot_be_opened(folder: Path, web1:
     assert not rig.events.all("index-rebuilt")
 
 
+def test_dumps_are_received_while_there_is_no_room_for_an_index(folder: Path, web1: Papers, ann: Papers) -> None:
+    (folder / NAME).unlink(missing_ok=True)  # the template's
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr("netdump.index.index._PRAGMAS", ("busy_timeout=50", "max_page_count=1"))  # SQLITE_FULL
+        with Rig(folder) as rig, Desk(rig, ann) as desk:
+            assert "full" in str(rig.events.wait("index-failed")["reason"])
+            with Host(rig, web1) as host:
+                assert isinstance(host.send_all(LATER), wire.Receipt)
+            assert desk.error("GET", "/v1/dumps") == (409, "busy")
+            full.undo()
+            rig.skip(RETRY_S)
+            rig.events.wait("index-opened")
+            assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["complete"]
+
+
 def test_a_collector_that_could_not_open_its_index_stops_all_the_same(folder: Path) -> None:
     store(folder, DUMP)
     with locked(folder), Rig(folder) as rig:
@@ -134,7 +149,7 @@ async def test_what_goes_wrong_later_is_logged_and_tried_again(folder: Path, mon
     async with asyncio.timeout(20):
         await done.wait()
     assert [event["reason"] for event in events.all("index-failed") + events.all("index-locked")] == [
-        "the disk is full",
+        "the disk is full; dumps are received without it",
         "locked again",
         "locked; dumps are received without it",
     ]
