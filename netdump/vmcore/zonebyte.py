@@ -39,6 +39,7 @@ _ODD_MIN: Final = 16
 _ODD_PART: Final = 16  # one slab in so many
 _IS_ODD_NUMBER: Final = bytes((0, 0xFF)) * 128
 _LOOKS: Final = 32  # at pages that have a value, for some that are in place
+_LOOKS_NEAR: Final = 128  # at pages that stand with such ones; two pages of memory full of them
 _IN_PLACE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not
 
 
@@ -200,7 +201,7 @@ class ZoneByte:
             end = min(len(seen), -(-(table + _TABLE_BYTES - self._place) // size))
             if self._is_edge(slab.column, seen, first, end):
                 page = seen.find(0xFF, end)
-            elif looks <= _LOOKS and self._in_place(slab.pfn + page, slab.data, page * size):
+            elif looks <= _LOOKS_NEAR and self._in_place(slab.pfn + page, slab.data, page * size):
                 page = seen.find(0xFF, page + 1)
             else:
                 first, last = max(0, table // size), min(len(seen), -(-(table + _TABLE_BYTES) // size))

@@ -88,6 +88,15 @@ def test_struct_pages_that_were_never_used() -> None:
     assert byte.often_odd
 
 
+def test_reserved_pages_behind_the_end_of_memory() -> None:
+    """Some are of a zone that does not even exist (init_reserved_page in Linux); the last of the memory stays free."""
+    data = plain()
+    data[(4096 - 39) * SIZE + 7 :: SIZE] = b"\x15" * 39
+    data[4070 * SIZE + 7] = 0x16
+    assert marked(strange(zone_byte(in_place=lambda _pfn, _data, _at: True), data, 4096)) == [4070]
+    assert marked(strange(zone_byte(), data, 4096)) == list(range(4032, 4096))
+
+
 @pytest.mark.parametrize(("era", "expected"), [("7.1", []), ("6.12", list(range(4096)))])
 def test_the_rest_of_hugetlb_pages_on_a_shared_page_of_struct_pages(era: str, expected: list[int]) -> None:
     """Since v7.1 it has a zone but nothing beside, and does not say where it is."""
