@@ -29,7 +29,7 @@ from tests.vmcore.scan import scan
 
 FOLDER = Path(__file__).parent / "data" / "real"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.xz"))
-LEVEL_BITS = {"cache": 6, "cache_private": 4, "user": 8, "free": 16}
+LEVEL_BITS = {"cache": 6, "cache_private": 4, "user": 8, "free": 16, "hwpoison": 31, "offline": 31}
 _PIECE = 4096
 
 
@@ -65,17 +65,22 @@ class PiecesSource(BytesSource):
 
 
 class RealCore(NamedTuple):
-    """A core, opened. expected: class by frame at level 31, for those that are not kept."""
+    """A core, opened. expected: class by frame at level 31, for those that are not kept.
+
+    poisoned: frames that are left out as such unless the level has another reason.
+    """
 
     source: PiecesSource
     headers: ElfHeaders
     image_map: ImageMap
     facts: KernelFacts
     expected: dict[int, str]
+    poisoned: frozenset[int]
 
     def at_level(self, level: int) -> dict[int, str]:
         """What must be left out at a level."""
-        return {pfn: name for pfn, name in self.expected.items() if LEVEL_BITS[name] & level}
+        named = {pfn: name for pfn, name in self.expected.items() if LEVEL_BITS[name] & level}
+        return dict.fromkeys(self.poisoned, "hwpoison") | named
 
     def classify(self, page_filter: PageFilter) -> dict[int, str]:
         """What a filter leaves out."""
@@ -98,7 +103,8 @@ def load(name: str) -> RealCore:
     expected: dict[int, str] = {}
     for first, kind, count in about["runs"]:
         expected |= dict.fromkeys(range(first, first + count), kind)
-    return RealCore(source, headers, image_map, read_facts(source, headers, image_map), expected)
+    poisoned = frozenset(pfn for first, _, count in about.get("poisoned", []) for pfn in range(first, first + count))
+    return RealCore(source, headers, image_map, read_facts(source, headers, image_map), expected, poisoned)
 
 
 def _excluded(image_map: ImageMap, page_filter: PageFilter, page_bytes: int) -> dict[int, str]:
@@ -139,14 +145,15 @@ class _Recorder:
         self._source.close()
 
 
-def _scanned(source: Source, headers: ElfHeaders, facts: KernelFacts, era: str) -> dict[int, str]:
-    """What plain reading of all struct pages says at level 31."""
+def _scanned(source: Source, headers: ElfHeaders, facts: KernelFacts, era: str, level: int) -> dict[int, str]:
+    """What plain reading of all struct pages says at a level."""
     core = Opened.__new__(Opened)
     core.source, core.headers, core.facts = source, headers, facts  # type: ignore[assignment]
     core.image_map, core.info = ImageMap(headers), Vmcoreinfo.parse(facts.vmcoreinfo or b"")
     pages = core.pages()
     frames = Frames(ERAS[era], headers.word_bytes)
     assert frames.layout.size == pages.rules.size
+    frames.orders = pages.rules.orders
     found: dict[int, str] = {}
     for start, end, _ in core.image_map.memory():
         first, last = start // facts.page_bytes // 1024 * 1024, -(-end // facts.page_bytes)
@@ -158,9 +165,21 @@ def _scanned(source: Source, headers: ElfHeaders, facts: KernelFacts, era: str) 
                 pages.fill(vaddr, memoryview(part))
             data += part
             pfn += len(part) // pages.rules.size
-        kinds = enumerate(scan(frames, bytes(data), first, 31), first)
+        kinds = enumerate(scan(frames, bytes(data), first, level), first)
         found |= {pfn: kind for pfn, kind in kinds if kind != "none" and pfn >= start // facts.page_bytes}
     return found
+
+
+def _runs(excluded: dict[int, str]) -> list[tuple[int, str, int]]:
+    """(first frame, class, frames) of frames of one class that follow each other."""
+    runs: list[tuple[int, str, int]] = []
+    for pfn, kind in sorted(excluded.items()):
+        first, before, count = runs[-1] if runs else (-1, "", 0)
+        if kind == before and first + count == pfn:
+            runs[-1] = (first, kind, count + 1)
+        else:
+            runs.append((pfn, kind, 1))
+    return runs
 
 
 def record(path: Path, era: str) -> Path:
@@ -169,24 +188,23 @@ def record(path: Path, era: str) -> Path:
     headers = parse_headers(recorder.read, recorder.size, str(path))
     image_map = ImageMap(headers)
     facts = read_facts(recorder, headers, image_map)
-    page_filter = open_filter(recorder, headers, facts, 31, image_map)
-    excluded = _excluded(image_map, page_filter, facts.page_bytes)
-    assert page_filter.remark is None
+    excluded = {}
+    for level in (31, 1):
+        page_filter = open_filter(recorder, headers, facts, level, image_map)
+        excluded[level] = _excluded(image_map, page_filter, facts.page_bytes)
+        assert page_filter.remark is None
     places = sorted(recorder.pieces)
-    assert excluded == _scanned(recorder, headers, facts, era)
-    runs: list[list[object]] = []
-    for pfn, kind in sorted(excluded.items()):
-        if runs and runs[-1][1] == kind and runs[-1][0] + runs[-1][2] == pfn:  # type: ignore[operator]
-            runs[-1][2] += 1  # type: ignore[operator]
-        else:
-            runs.append([pfn, kind, 1])
+    for level, found in excluded.items():
+        assert found == _scanned(recorder, headers, facts, era, level)
+    poisoned = {pfn: kind for pfn, kind in excluded[1].items() if kind == "hwpoison"}
     pieces: list[list[int]] = []
     for place in places:
         if pieces and sum(pieces[-1]) == place * _PIECE:
             pieces[-1][1] += _PIECE
         else:
             pieces.append([place * _PIECE, _PIECE])
-    about = json.dumps({"size": recorder.size, "pieces": pieces, "runs": runs}, separators=(",", ":")).encode()
+    said = {"size": recorder.size, "pieces": pieces, "runs": _runs(excluded[31]), "poisoned": _runs(poisoned)}
+    about = json.dumps(said, separators=(",", ":")).encode()
     data = b"".join(
         recorder._source.read(offset, min(size, recorder.size - offset)).ljust(size, b"\0") for offset, size in pieces
     )
