@@ -14,7 +14,6 @@ pages that have it prove to be in place.
 from __future__ import annotations
 
 from collections import Counter
-from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from netdump.vmcore.structpage import byte_place
@@ -153,13 +152,11 @@ class ZoneByte:
 
     def _look_closer(self, slab: _Slab) -> int:
         pages = len(slab.column)
+        if not self._rules.tail_is_pointer:
+            self._fill_in(slab)
         while True:
-            slab.aside = self._shared_tails(slab)
             values = self._values(slab)
-            marks = _unlike(slab.column, values)
-            if slab.aside:
-                marks = bytearray((int.from_bytes(marks, "little") & ~slab.aside).to_bytes(pages, "little"))
-            odd = bytearray(compress(slab.column, marks))
+            odd = slab.column.translate(None, bytes(values))
             if not odd:
                 return 0
             if not self._drop_bits(slab, values, odd):
@@ -168,21 +165,28 @@ class ZoneByte:
         self._odd += 1
         if len(odd) * _ALL_PART > pages:
             return int.from_bytes(b"\xff" * pages, "little")
+        marks = slab.column.translate(bytes(0 if byte in values else 0xFF for byte in range(256)))
         self._mark_neighbours(slab, marks)
         return int.from_bytes(marks, "little")
 
-    def _shared_tails(self, slab: _Slab) -> int:
-        """0xff for pages that only lead to their heads, whatever node and zone they claim; as an integer.
+    def _fill_in(self, slab: _Slab) -> None:
+        """Give the rest of hugetlb pages the node and zone of what is in front of it.
 
-        Since v7.1 all pages of hugetlbfs of a zone and size may share one page of struct pages, for their rest, which
-        has a node and a zone but nothing beside (vmemmap_get_tail in Linux mm/hugetlb_vmemmap.c). The rest of a
-        compound page goes with its head anyway.
+        Since v7.1 those of a zone and size may share one page of struct pages for their rest, which has a node and a
+        zone but nothing beside (vmemmap_get_tail in Linux mm/hugetlb_vmemmap.c), and does not say where it is.
         """
-        if self._rules.tail_is_pointer:
-            return 0
         low = byte_place(self._rules, self._rules.tail, self._rules.word, 0)
-        tails = slab.data[low : len(slab.column) * self._size : self._size].translate(_IS_ODD_NUMBER)
-        return int.from_bytes(tails, "little") & int.from_bytes(_unlike(slab.column, self._known), "little")
+        column = slab.column
+        tails = slab.data[low : len(column) * self._size : self._size].translate(_IS_ODD_NUMBER)
+        strange = column.translate(bytes(0 if byte in self._known else 0xFF for byte in range(256)))
+        both = int.from_bytes(tails, "little") & int.from_bytes(strange, "little")
+        marks = both.to_bytes(len(column), "little")
+        start = marks.find(0xFF, 1)
+        while start >= 0:
+            end = marks.find(0, start)
+            end = len(column) if end < 0 else end
+            column[start:end] = column[start - 1 : start] * (end - start)
+            start = marks.find(0xFF, end)
 
     def _mark_neighbours(self, slab: _Slab, marks: bytearray) -> None:
         """Mark all pages that stand in a page of memory with one that is marked.
@@ -225,8 +229,7 @@ class ZoneByte:
 
     def _values(self, slab: _Slab) -> set[int]:
         """The values of the byte that pages of a slab may have."""
-        voters = len(slab.column) - slab.aside.bit_count() // 8
-        values = {value for value in self._known if slab.column.count(value) * 2 >= voters}
+        values = {value for value in self._known if slab.column.count(value) * 2 >= len(slab.column)}
         for start, end in _iter_runs(slab.column):
             value = slab.column[start]
             if value not in values and self._in_place_of(slab, slab.speakers, start, end):
@@ -269,15 +272,14 @@ class ZoneByte:
 
 
 class _Slab:
-    """Some struct pages, the first that of frame pfn, and their zone bytes. aside: 0xff for those that do not count."""
+    """Some struct pages, the first that of frame pfn, and their zone bytes."""
 
-    __slots__ = ("_make_speakers", "_speakers", "aside", "column", "data", "pfn")
+    __slots__ = ("_make_speakers", "_speakers", "column", "data", "pfn")
 
     def __init__(self, data: bytearray, pfn: int, column: bytearray, make_speakers: Speakers) -> None:
         self.data = data
         self.pfn = pfn
         self.column = column
-        self.aside = 0
         self._make_speakers = make_speakers
         self._speakers: bytearray | None = None
 
@@ -287,11 +289,6 @@ class _Slab:
         if self._speakers is None:
             self._speakers = self._make_speakers()
         return self._speakers
-
-
-def _unlike(column: bytearray, values: set[int]) -> bytearray:
-    """0xff for pages that have none of some values, else 0."""
-    return column.translate(bytes(0 if byte in values else 0xFF for byte in range(256)))
 
 
 def _iter_runs(column: bytearray) -> Iterator[tuple[int, int]]:
