@@ -358,7 +358,10 @@ class _Crew:
             self._catalog.show(self._plan.id)
         except DumpNotFoundError:
             return error  # deleted meanwhile
-        return DamagedError(f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged")
+        return DamagedError(
+            f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged; "
+            f"see `netdump verify {self._plan.id[:12]}`"
+        )
 
     def _short(self, segment: PlannedSegment, have: int) -> NetdumpError:
         """What it means that nothing comes behind a position within a segment."""

@@ -79,5 +79,5 @@ class Admission:
         if new and usage.dumps_today >= limits.dumps_per_host_per_day:
             return wire.Decline(wire.DeclineCode.QUOTA, f"this host has sent {usage.dumps_today} dumps within a day")
         if room < (Room.PLENTY if new else Room.LOW):
-            return wire.Defer(limits.defer_s, "the collector is short of space")
+            return wire.Defer(limits.defer_s, "the collector is short of space, see [space] in its settings")
         return None

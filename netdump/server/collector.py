@@ -140,6 +140,17 @@ class Collector:
         await catalog.begin(functools.partial(self._begin, catalog, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         self._write_status()
+        # Not waited for: a file system that hangs is no reason to receive nothing.
+        asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
+
+    def _tell_of_shortage(self, space: SpaceWatch) -> None:
+        """Who has just set a collector up should not have to find out from a host that it takes no dumps."""
+        try:
+            shortage = space.shortage()
+        except StorageFaultError as error:
+            shortage = str(error)
+        if shortage is not None:
+            self._around.audit("space-low", reason=shortage)
 
     def _desk(self, authority: Authority, store: Store, space: SpaceWatch, opened: Callable[[], LocalCatalog]) -> Desk:
         config, audit = self._config, self._around.audit

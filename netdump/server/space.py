@@ -56,17 +56,36 @@ class SpaceWatch:
 
     def look(self, needed_bytes: int = 0) -> Room:
         """Measure now: what is allowed once needed_bytes more are written? Raises StorageFaultError. Blocks."""
-        try:
-            free, total = self._measure()
-        except OSError as error:
-            raise StorageFaultError(f"the free space of the store cannot be measured: {error.strerror}") from error
+        free, total = self._measured()
         free -= needed_bytes
         settings = self._settings
         if free < max(settings.min_free_bytes, total * settings.min_free_percent // 100):
             return Room.NONE
-        if free < max(settings.admit_free_bytes, total * settings.admit_free_percent // 100):
+        if free < self._plenty(total):
             return Room.LOW
         return Room.PLENTY
+
+    def shortage(self) -> str | None:
+        """Why new dumps would be told to come back now, in figures; None: they would not. Blocks.
+
+        Raises StorageFaultError.
+        """
+        free, total = self._measured()
+        if free >= self._plenty(total):
+            return None
+        return (
+            f"{free:,} bytes are free, new dumps are told to come back below {self._plenty(total):,}: "
+            "make room, or see [space] in config.toml"
+        )
+
+    def _plenty(self, total_bytes: int) -> int:
+        return max(self._settings.admit_free_bytes, total_bytes * self._settings.admit_free_percent // 100)
+
+    def _measured(self) -> Measure:
+        try:
+            return self._measure()
+        except OSError as error:
+            raise StorageFaultError(f"the free space of the store cannot be measured: {error.strerror}") from error
 
     def poke(self) -> None:
         """Something was deleted: whoever waits shall look at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from netdump.index.index import NAME, Index
 from netdump.index.record import State
 from netdump.server.collector import STATUS_NAME, Collector, Surroundings
 from netdump.server.config import build
+from netdump.server.space import Measure
 from netdump.store.intake import verify_chunk
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
@@ -48,6 +50,18 @@ def test_it_says_where_it_listens_while_it_runs(folder: Path) -> None:
         assert rig.ingest.port != rig.api.port != 0
     assert not status.exists()
     assert not status.with_suffix(".partial").exists()
+
+
+def test_it_says_when_it_starts_that_it_takes_no_new_dumps(folder: Path) -> None:
+    with Rig(folder, measure=lambda: Measure(5_000_000, 1 << 40)) as rig:
+        reason = str(rig.events.wait("space-low")["reason"])
+        assert reason.startswith("5,000,000 bytes are free, new dumps are told to come back below ")
+
+    def fail() -> Measure:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Rig(folder, measure=fail) as rig:
+        assert "cannot be measured: Input/output error" in str(rig.events.wait("space-low")["reason"])
 
 
 def test_what_a_killed_one_left_is_replaced(folder: Path) -> None:

@@ -36,6 +36,13 @@ def test_levels(free: int, total: int, room: Room) -> None:
     assert SpaceWatch(SETTINGS, lambda: Measure(free * MIB, total * MIB)).look() is room
 
 
+def test_a_shortage_is_told_in_figures() -> None:
+    assert SpaceWatch(SETTINGS, lambda: Measure(32 * MIB, 100 * MIB)).shortage() is None
+    told = SpaceWatch(SETTINGS, lambda: Measure(99 * MIB, 1000 * MIB)).shortage()
+    assert told is not None
+    assert told.startswith(f"{99 * MIB:,} bytes are free, new dumps are told to come back below {100 * MIB:,}: ")
+
+
 def test_what_is_about_to_be_written_counts() -> None:
     watch = SpaceWatch(SETTINGS, lambda: Measure(100 * MIB, 200 * MIB))
     assert watch.look() is Room.PLENTY
