@@ -72,7 +72,8 @@ class Staging:
             self._probe()
             for entry in list(os.scandir(self._folder)):
                 if not entry.is_file(follow_symlinks=False):  # it would stand where a file should
-                    _remove(self._folder / entry.name)
+                    with suppress(FileNotFoundError):
+                        _remove(self._folder / entry.name)
 
     def _probe(self) -> None:
         """See what becomes of a file that is made in the folder."""
