@@ -2,8 +2,9 @@
 
 A headline comes before anybody has a seat, so neither seats nor credit bound what all of them together hold. Who finds
 no memory waits, its connection not being read, in the order of coming. While somebody waits, who has had LEAST_S and is
-not through gives way: hosts that only hold memory keep nobody out for long. A host has one headline on its way at a
-time, the newest. Bookkeeping on the event loop; knows no messages.
+not through gives way, and its host waits behind all others from then on, until one of its headlines is stored: however
+many only hold memory, each does so once before a host that does not. A host has one headline on its way at a time, the
+newest. Bookkeeping on the event loop; knows no messages.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LONG_BYTES: Final = 128 << 10  # of a frame; what is shorter is part of what a connection may take
 BUDGET_BYTES: Final = 64 << 20
 LEAST_S: Final = 5.0  # that every headline has, however many wait: the longest needs 13 Mbit/s then
+SLOW_MAX: Final = 4096  # hosts that are remembered for having had to give way
 WAIT_S: Final = 60.0  # for memory, before a host may try another collector
 
 
@@ -56,9 +58,10 @@ class Headlines:
     ) -> None:
         self._on_loss = on_loss
         self._budget_bytes = budget_bytes
-        # Both in the order of coming.
+        # Both in the order of coming; whose turn it is to be held, `_turns` says.
         self._held: dict[Bearer, _Stay] = {}
         self._waiting: dict[Bearer, _Stay] = {}
+        self._slow: dict[str, None] = {}  # hosts that have had their time, in that order
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -76,11 +79,10 @@ class Headlines:
             return bearer in self._held
         for other in self._unfinished(bearer.host):
             self._dismiss(other, "the host sends another headline")
-        stay = _Stay(size, _now())
-        if not self._waiting and self._fits(size):
-            self._held[bearer] = stay
+        self._waiting[bearer] = _Stay(size, _now())
+        if self._turns()[0] is bearer and self._fits(size):
+            self._held[bearer] = self._waiting.pop(bearer)
             return True
-        self._waiting[bearer] = stay
         self._watch()
         return False
 
@@ -97,7 +99,10 @@ class Headlines:
 
     def stored(self, bearer: Bearer) -> None:
         """The memory is free again, or not waited for any longer. Further calls do nothing."""
-        if self._held.pop(bearer, None) or self._waiting.pop(bearer, None):
+        stay = self._held.pop(bearer, None) or self._waiting.pop(bearer, None)
+        if stay is not None:
+            if stay.whole:
+                self._slow.pop(bearer.host, None)
             self._admit()
 
     def _fits(self, size: int) -> bool:
@@ -110,13 +115,20 @@ class Headlines:
 
     def _admit(self) -> None:
         """Let those who wait have what is free, in their order: none is passed over for a shorter one."""
-        for bearer, stay in tuple(self._waiting.items()):
+        for bearer in self._turns():
+            stay = self._waiting.get(bearer)
+            if stay is None:
+                continue  # whoever went on before may have ended, and let this one in, or may have ended it
             if not self._fits(stay.size):
                 break
             del self._waiting[bearer]
             self._held[bearer] = _Stay(stay.size, _now())
             bearer.go_on()
         self._watch()
+
+    def _turns(self) -> list[Bearer]:
+        """Those who wait: first whose hosts had not to give way, then the others, each in the order of coming."""
+        return sorted(self._waiting, key=lambda bearer: bearer.host in self._slow)
 
     def _watch(self) -> None:
         """See to it that `_on_time` runs when somebody has to go."""
@@ -138,6 +150,10 @@ class Headlines:
                 self._dismiss(bearer, f"no memory for a headline within {WAIT_S:g} s: too many come at a time")
         slow = next((bearer for bearer, stay in self._held.items() if not stay.whole), None)
         if self._waiting and slow is not None and now >= self._held[slow].since + LEAST_S:
+            self._slow.pop(slow.host, None)
+            self._slow[slow.host] = None
+            if len(self._slow) > SLOW_MAX:
+                del self._slow[next(iter(self._slow))]
             self._dismiss(slow, "others wait to send their headlines")
         self._watch()
 

@@ -215,6 +215,57 @@ def test_hostile_hosts_keep_nobody_out_for_long() -> None:
     run(test())
 
 
+def test_who_had_to_give_way_waits_behind_those_who_had_not() -> None:
+    """Two hundred hosts that never finish have had their turn; a good one comes, and is next."""
+
+    async def test() -> None:
+        subject = Headlines()
+        hostile = [Connection(subject, f"hostile {number}") for number in range(200)]
+        for each in hostile:
+            each.take(FRAME_MAX)
+
+        async def go_on() -> None:
+            await skip(1)
+            for number, each in enumerate(hostile):
+                if each.reasons:
+                    hostile[number] = Connection(subject, each.host)
+                    hostile[number].take(FRAME_MAX)
+
+        for _ in range(400):
+            await go_on()
+        good, seconds = Connection(subject, "good"), 0
+        good.take(FRAME_MAX)
+        while not good.goes_on and not good.reasons:
+            await go_on()
+            seconds += 1
+        assert good.goes_on == 1
+        assert seconds <= LEAST_S + 1
+
+    run(test())
+
+
+def test_a_host_whose_headline_is_stored_has_its_place_again() -> None:
+    async def test() -> None:
+        subject = Headlines(budget_bytes=10)
+        slow, busy, early, late = (Connection(subject, host) for host in ("slow", "busy", "early", "slow"))
+        assert slow.take()
+        assert not busy.take()
+        await skip(LEAST_S + 1)
+        assert slow.reasons
+        subject.whole(busy)
+        assert [late.take(), early.take()] == [False, False]
+        subject.stored(busy)
+        assert [late.goes_on, early.goes_on] == [0, 1]
+        subject.stored(early)
+        subject.whole(late)
+        again, other = Connection(subject, "slow"), Connection(subject, "other")
+        assert [again.take(), other.take()] == [False, False]
+        subject.stored(late)
+        assert [again.goes_on, other.goes_on] == [1, 0]
+
+    run(test())
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_the_budget_holds_and_nobody_waits_for_free_memory(seed: int) -> None:
     async def test() -> None:
@@ -234,8 +285,8 @@ def test_whatever_happens_the_budget_holds_and_nobody_waits_for_free_memory(seed
                     await skip(random.uniform(0, LEAST_S))
             present = [each for each in present if not each.reasons]
             assert subject.held_bytes <= 100
-            first = next(iter(subject._waiting.values()), None)
-            assert first is None or subject.held_bytes + first.size > 100
+            turns = subject._turns()
+            assert not turns or subject.held_bytes + subject._waiting[turns[0]].size > 100
         for each in present:
             subject.stored(each)
         assert not subject.held_bytes
