@@ -185,10 +185,12 @@ class Supervisor:
         self._moved_at = self._clock()
         self._tell_at = self._moved_at + TELL_SECONDS
         self._renew_at = self._system.renewal_time()
-        ended = self._run("the client", command, self._left(), self._look_after_network)
-        if self._beside:
-            self._system.kill(self._beside[0], SIGKILL)
-            self._beside = None
+        try:
+            ended = self._run("the client", command, self._left(), self._look_after_network)
+        finally:
+            if self._beside:
+                self._system.kill(self._beside[0], SIGKILL)
+                self._beside = None
         say(
             f"the client ended {_how(ended.status)}; its peak memory was {ended.peak_kib / 1024:.1f} MiB, "
             f"the least free memory {self._least_free / 1024:.1f} MiB"

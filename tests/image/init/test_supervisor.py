@@ -417,3 +417,20 @@ def test_a_fault_of_the_init_costs_one_client(said: list[str], monkeypatch: pyte
     assert machine.started == ["prepare", "network", "client", "network", "client", "finish reboot"]
     assert machine.children[2].signals == [supervisor.SIGKILL]
     assert "the init itself failed: ValueError: once" in said
+
+
+def test_nor_is_what_runs_beside_the_client_left(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages would set up one network."""
+    machine = Machine(network=[Child(0), Child(None), Child(0)], client=[Child(None), Child(0, 30)])
+    faults = iter([ValueError("once")])
+
+    def free_kib() -> int:
+        if machine.started[-2:] == ["client", "network"] and (fault := next(faults, None)):
+            raise fault
+        return 40 << 10
+
+    monkeypatch.setattr(machine, "free_kib", free_kib)
+    run(machine)
+    assert machine.started == ["prepare", "network", "client", "network", "network", "client", "finish reboot"]
+    assert [machine.children[child].signals for child in (2, 3)] == [[supervisor.SIGKILL]] * 2
+    assert "the init itself failed: ValueError: once" in said
