@@ -429,8 +429,15 @@ def test_nor_is_what_runs_beside_the_client_left(said: list[str], monkeypatch: p
             raise fault
         return 40 << 10
 
+    spawn, before = machine.spawn, []
+
+    def spawning(command: list[str]) -> int:
+        before.append([each.signals[:] for each in machine.children])
+        return spawn(command)
+
     monkeypatch.setattr(machine, "free_kib", free_kib)
+    monkeypatch.setattr(machine, "spawn", spawning)
     run(machine)
     assert machine.started == ["prepare", "network", "client", "network", "network", "client", "finish reboot"]
-    assert [machine.children[child].signals for child in (2, 3)] == [[supervisor.SIGKILL]] * 2
+    assert before[4] == [[], [], [supervisor.SIGKILL], [supervisor.SIGKILL]]
     assert "the init itself failed: ValueError: once" in said
