@@ -31,6 +31,8 @@ _HERE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not: reg
 _RIGHT: Final = -1
 _NOWHERE: Final = (-1, 0)
 
+_ODD_NUMBERS: Final = bytes(range(1, 256, 2))
+
 _CLASSES: Final = (ExcludeClass.CACHE, ExcludeClass.CACHE_PRIVATE, ExcludeClass.USER, ExcludeClass.FREE)
 
 
@@ -96,8 +98,11 @@ class Places:
         if elsewhere >= _ELSEWHERE_MAX:
             return False
         size = self._pages.rules.size
+        first, last = stretch.start // size, min(len(classes), -(-stretch.end // size))
+        if self._has_none_to_ask(data, first, last):
+            return not elsewhere
         here = 0
-        for page in _iter_witnesses(classes, stretch.start // size, min(len(classes), -(-stretch.end // size))):
+        for page in _iter_witnesses(classes, first, last):
             there = self._pages.stands_at(vaddr + page * size, data, page * size)
             here += there is True
             elsewhere += there is False
@@ -106,6 +111,17 @@ class Places:
         right = here > elsewhere * _HERE_ENOUGH
         self._remember(mapping, _RIGHT if right else elsewhere)
         return right or not elsewhere
+
+    def _has_none_to_ask(self, data: bytearray, first: int, last: int) -> bool:
+        """Whether all pages are of the rest of compound pages and do not say where they are.
+
+        Of hugetlb pages whose tables of struct pages are shared each such page of memory is a stretch by itself.
+        """
+        rules = self._pages.rules
+        if rules.tail_is_pointer:
+            return False
+        low = byte_place(rules, rules.tail, rules.word, 0)
+        return not data[first * rules.size + low : last * rules.size : rules.size].translate(None, _ODD_NUMBERS)
 
     def blank_others(self, vaddr: int, data: bytearray, classes: bytearray) -> bool:
         """Let the pages of memory whose struct pages are those of other frames say nothing but their node and zone.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from netdump.pages import ExcludeClass
@@ -82,6 +84,19 @@ def test_the_rest_of_compound_pages(era: str) -> None:
         machine.frames.hugetlb(PLAYGROUND + shift, 9, shared_tables=True)
         slab = Slab(machine, dict.fromkeys(range(512), ExcludeClass.USER), shift)
         assert slab.holds() == (shift == 0 or era == "7.1")
+
+
+@pytest.mark.parametrize(("era", "asked"), [("6.12", 3), ("7.1", 0)])
+def test_the_rest_alone_is_not_asked_where_it_cannot_say(era: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of shared tables each page of memory is a stretch by itself: that must cost little."""
+    machine = x86_64(ERAS[era])
+    machine.frames.hugetlb(PLAYGROUND, 9)
+    slab = Slab(machine, dict.fromkeys(range(512), ExcludeClass.USER))
+    slab.stretch = Stretch(64 * 64, 128 * 64, MAP + (PLAYGROUND + 64) * 64)
+    looks = Mock(side_effect=slab.pages.stands_at)
+    monkeypatch.setattr(type(slab.pages), "stands_at", looks)
+    assert slab.holds()
+    assert looks.call_count == asked
 
 
 def test_pages_that_do_not_say() -> None:
