@@ -44,7 +44,7 @@ def root(kernel: Kernel) -> bytes:
 
 @pytest.fixture(scope="session")
 def armed(kernel: Kernel, root: bytes, tmp_path_factory: pytest.TempPathFactory) -> Armed:
-    return Armed(vm.X86_64, kernel, root, tmp_path_factory.mktemp("armed"))
+    return Armed(vm.TWO_NODES, kernel, root, tmp_path_factory.mktemp("armed"))
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,8 @@ def test_a_panic_ends_up_in_the_collector(armed: Armed, first: vm.GuestCollector
         console = guest.wait(CAPTURE_TIMEOUT)
         assert how_it_ended(guest) == "guest-shutdown"  # the final action that was asked for
     dump = delivered(first, console)
+    assert "NODE_DATA(1) allocated" in armed.console  # of which the page filter thinks nothing
+    assert not dump["remark"]
     check_estimate(console, dump)
     target = tmp_path / "vmcore"
     analyst = first.enroll("analyst", "ann")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -66,6 +67,14 @@ X86_64 = Machine(
     "416M",
     "crashkernel=112M",
 )
+TWO_NODES = X86_64._replace(
+    emulator=(
+        *X86_64.emulator,
+        *("-object", "memory-backend-ram,id=m0,size=208M", "-numa", "node,nodeid=0,cpus=0,memdev=m0"),
+        *("-object", "memory-backend-ram,id=m1,size=208M", "-numa", "node,nodeid=1,cpus=1,memdev=m1"),
+    )
+)
+"""The same memory in two nodes: one of them has zones that never had any."""
 
 INIT = """\
 #!/bin/sh
@@ -298,9 +307,13 @@ def add_tree(archive: Archive, source: Path, target: str) -> None:
 def _add_bytecode(archive: Archive, path: Path, folder: str) -> None:
     """As a .pyc that is valid without times, which the archive does not keep (PEP 552)."""
     cached = Path(importlib.util.cache_from_source(str(path)))
-    if path.suffix == ".py" and cached.exists():
+    if path.suffix != ".py" or not cached.exists():
+        return
+    bytecode, source = cached.read_bytes(), path.stat()
+    made_of = (int(source.st_mtime) & 0xFFFFFFFF, source.st_size & 0xFFFFFFFF)
+    if bytecode[:8] == importlib.util.MAGIC_NUMBER + bytes(4) and struct.unpack_from("<II", bytecode, 8) == made_of:
         head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(path.read_bytes())
-        archive.add_file(f"{folder}/__pycache__/{cached.name}".replace("/./", "/"), head + cached.read_bytes()[16:])
+        archive.add_file(f"{folder}/__pycache__/{cached.name}".replace("/./", "/"), head + bytecode[16:])
 
 
 def add_kernel(archive: Archive, kernel: Kernel, modules: Iterable[str] = MODULES) -> None:
