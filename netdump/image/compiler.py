@@ -1,9 +1,9 @@
 """Runs in a bare interpreter: compiles source files to bytecode without docstrings.
 
-Started by `python -I -S -c`. stdin: one JSON list of [source path, path in the image]. stdout: for
-each, its length (8 bytes, little-endian) and a .pyc file. A process of its own, because what marshal writes depends on
-which strings the process happens to share; here every run does the same. Docstrings cost memory in the capture kernel
-and nobody reads them there; assertions stay.
+Started by `python -I -S -c`. stdin: one JSON list of [source path, path in the image]. stdout: for each, its length (8
+bytes, little-endian) and a .pyc file. A process of its own, because what marshal writes depends on which strings the
+process happens to share; here every run does the same. Docstrings cost memory in the capture kernel and nobody reads
+them there; assertions stay.
 """
 
 from __future__ import annotations

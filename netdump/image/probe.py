@@ -1,8 +1,8 @@
 """Runs in a bare interpreter: imports what the image must be able to import, and tells what that loaded.
 
-Started by `python -I -S -c`, one JSON object on stdin and one on stdout. Owns the answer to "which
-modules and shared objects does the client use": it looks at sys.modules and at the memory map of its own process after
-doing what the client does up to its first packet. Imports nothing at the top that would then be found.
+Started by `python -I -S -c`, one JSON object on stdin and one on stdout. Owns the answer to "which modules and shared
+objects does the client use": it looks at sys.modules and at the memory map of its own process after doing what the
+client does up to its first packet. Imports nothing at the top that would then be found.
 """
 
 from __future__ import annotations

@@ -149,6 +149,7 @@ class Scrubber:
         self._next_measure = 0.0
         self._late = False
         self._new: Final[dict[str, int]] = {}  # when dumps that were never checked were new
+        self._failed: Final[set[str]] = set()  # dumps that cannot be looked at, which is said once
 
     def start(self) -> None:
         """Begin."""
@@ -184,6 +185,7 @@ class Scrubber:
         for known in (memory.checked, self._new):
             for gone in known.keys() - ids:
                 del known[gone]
+        self._failed.intersection_update(ids)
         self._look_for_lost()
         memory.lost.intersection_update(ids)
         if memory.dump not in ids:
@@ -199,10 +201,13 @@ class Scrubber:
                 is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
                 if is_due and not self._is_busy(dump_id):
                     due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
+                self._failed.discard(dump_id)
             except DumpNotFoundError:
                 continue  # deleted since it was listed
             except StorageFaultError as error:  # the others are to be checked all the same
-                self._audit("scrub-failed", dump=dump_id, reason=str(error))
+                if dump_id not in self._failed:
+                    self._audit("scrub-failed", dump=dump_id, reason=str(error))
+                self._failed.add(dump_id)
         return min(due)[3] if due else None
 
     def _look_for_lost(self) -> None:

@@ -115,7 +115,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         view, done = memoryview(data), 0
         try:
-            while done < len(view):
+            while done < len(view) and self._state is _State.OPEN:
                 done += self._session.write(view[done : done + ENCRYPT_BYTES])
                 self._flush()
         except ssl.SSLError:

@@ -162,19 +162,21 @@ class Distrust:
     def _check_poison(self, tally: Tally, pages: PageArray, data: bytearray) -> Tally:
         """Keep the poisoned pages of a slab that do not look like it; they are so rare that each one is looked at.
 
-        The rest of a compound page goes with its head: their mappings are none.
+        The rest of a compound page goes with its head. Its pages' mappings are none, so of one that is poisoned by
+        itself only node and zone are looked at.
         """
         rules, classes, keep = pages.rules, tally.classes, False
-        page = classes.find(ExcludeClass.HWPOISON)
+        last, page = -1, classes.find(ExcludeClass.HWPOISON)
         while page >= 0:
             at = page * rules.size
-            if not rules.is_tail(data, at):
+            is_tail = rules.is_tail(data, at)
+            if not is_tail or page != last + 1:
                 upper = rules.uint(data, at + rules.flags, rules.word) >> 32
-                strange = self.zones and all((upper ^ zone) & self.zone_mask for zone in self.zones)
-                keep = bool(strange) or not _plausible("poison", pages, data, at)
+                strange = bool(self.zones) and all((upper ^ zone) & self.zone_mask for zone in self.zones)
+                keep = strange or not (is_tail or _plausible("poison", pages, data, at))
             if keep:
                 classes[page] = ExcludeClass.NONE
-            page = classes.find(ExcludeClass.HWPOISON, page + 1)
+            last, page = page, classes.find(ExcludeClass.HWPOISON, page + 1)
         return _without_beyond(tally, ExcludeClass.HWPOISON) if keep else tally
 
     def note_stray(self, pfn: int) -> None:

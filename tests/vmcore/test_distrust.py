@@ -194,6 +194,24 @@ def test_a_poisoned_page_of_hugetlbfs() -> None:
     assert distrust.remark is None
 
 
+def test_a_poisoned_page_within_a_compound_page_that_is_not() -> None:
+    """Its mapping is none; but node and zone are those of some page, and no other poisoned page speaks for it."""
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    tally, page = slab(ExcludeClass.HWPOISON, pages, PLAYGROUND + 1070)
+    tally.classes[2] = ExcludeClass.HWPOISON
+    data = bytearray(page[:64] * 3)
+    at = 2 * 64
+    data[at + pages.rules.tail] |= 1
+    data[at + 24 : at + 32] = (0xDEAD_0000_0000_0400).to_bytes(8, "little")  # TAIL_MAPPING
+    distrust = trusting()
+    distrust.zones, distrust.zone_mask = frozenset({0x0400_0000}), 0xFFFF_0000
+    assert distrust.watch(tally, pages, data) is not None
+    assert (tally.classes[0], tally.classes[2]) == (ExcludeClass.HWPOISON, ExcludeClass.HWPOISON)
+    data[at + 7] = 0x55
+    assert distrust.watch(tally, pages, data) is not None
+    assert (tally.classes[0], tally.classes[2]) == (ExcludeClass.HWPOISON, ExcludeClass.NONE)
+
+
 def test_what_makes_sense() -> None:
     pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
     distrust = trusting()
