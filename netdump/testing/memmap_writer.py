@@ -261,16 +261,23 @@ def x86_64(
     return Machine(EM_X86_64, era, ram_bytes, 8, 4096, kernel, tables, frames, direct_map, 27)
 
 
-def i386(era: Era, ram_bytes: int = RAM_BYTES, *, pae: bool = False, sparse: bool = False) -> Machine:
+def i386(
+    era: Era,
+    ram_bytes: int = RAM_BYTES,
+    *,
+    pae: bool = False,
+    sparse: bool = False,
+    direct_map: int = 0xC000_0000,
+) -> Machine:
     """A PC of old. The memory map is flat unless sparse."""
-    kernel = DeadKernel(word=4, vaddr=0xC000_0000 + _KERNEL, paddr=_KERNEL)
+    kernel = DeadKernel(word=4, vaddr=direct_map + _KERNEL, paddr=_KERNEL)
     ram = Ram()
     tables: Tables = (PaeTables if pae else I386Tables)(ram, _TABLES, _TABLES + 0x1000)
-    kernel.symbol("swapper_pg_dir", 0xC000_0000 + _TABLES)
+    kernel.symbol("swapper_pg_dir", direct_map + _TABLES)
     if pae:
         kernel.lines["CONFIG_X86_PAE"] = "y"
     frames = Frames(era, 4, "little", 0xF000_0000)
-    machine = Machine(EM_386, era, ram_bytes, 4, 4096, kernel, tables, frames, 0xC000_0000, 29 if pae else 26)
+    machine = Machine(EM_386, era, ram_bytes, 4, 4096, kernel, tables, frames, direct_map, 29 if pae else 26)
     machine.sparse = sparse
     machine.extreme = False
     machine.map_shift = 12

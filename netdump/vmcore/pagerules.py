@@ -18,7 +18,7 @@ from netdump.vmcore.pageflags import mask, read_flag_bits
 from netdump.vmcore.structpage import Compound, PageRules, PageTypes
 
 if TYPE_CHECKING:
-    from netdump.vmcore.elf import ByteOrder, ElfHeaders
+    from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.pageflags import FlagBits
     from netdump.vmcore.structpage import Wanted
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo
@@ -30,6 +30,8 @@ ORDERS: Final = range(1, 33)
 """Numbers of buddy orders that a kernel may have; 11 nearly everywhere, 14 with 64 KiB pages."""
 
 _HUGETLB_PAGE_DTOR: Final = 2  # in every kernel that had it: 1 is any compound page's
+
+_HEAD_BESIDE_ORDER: Final = 6  # number of PG_head where orders stand in the flags of the second struct page
 
 _U32: Final = (1 << 32) - 1
 
@@ -110,7 +112,7 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
         head_mask=mask(bits.head),
         tail_mask=_tail_mask(info, bits),
         types=types,
-        compound=_read_compound(info, size, word, headers.byteorder),
+        compound=_read_compound(info, size, headers, bits.head),
         orders=orders if orders in ORDERS else 0,
     )
     _check_offsets(rules)
@@ -124,7 +126,7 @@ def unknown_compounds(rules: PageRules, wanted: Wanted) -> tuple[str, ...]:
     if not rules.head_mask or rules.compound is None:
         return ("VMCOREINFO does not say how large compound pages are: most of their pages are sent",)
     if wanted.user and rules.compound.huge_at is None and rules.types.hugetlb is None:
-        return ("VMCOREINFO does not say which pages are of hugetlbfs: they are sent",)
+        return ("VMCOREINFO does not say which pages are of hugetlbfs: if there are any, they are sent",)
     return ()
 
 
@@ -165,10 +167,10 @@ def _read_types(info: Vmcoreinfo) -> tuple[PageTypes, tuple[str, ...]]:
     return believed, odd
 
 
-def _read_compound(info: Vmcoreinfo, size: int, word: int, byteorder: ByteOrder) -> Compound | None:
+def _read_compound(info: Vmcoreinfo, size: int, headers: ElfHeaders, head: int | None) -> Compound | None:
     """How the order of a compound page and hugetlb are told, newest way first. Source: kdump-world b.1."""
-    flags = info.need("OFFSET", "page.flags")
-    low_byte = size + flags + (0 if byteorder == "little" else word - 1)
+    flags, word = info.need("OFFSET", "page.flags"), headers.word_bytes
+    low_byte = size + flags + (0 if headers.byteorder == "little" else word - 1)
     if info.number("PAGE_HUGETLB_MAPCOUNT_VALUE") is not None:  # v6.9, commit d99e3140a4d3
         return Compound(low_byte, 1)
     bit = info.number("PG_hugetlb")
@@ -176,6 +178,8 @@ def _read_compound(info: Vmcoreinfo, size: int, word: int, byteorder: ByteOrder)
         if not 8 <= bit < 32:
             raise KernelDataError(f"PG_hugetlb {bit} is not a bit of the page flags")
         return Compound(low_byte, 1, size + flags, word, 1 << bit, 1 << bit)
+    if head == _HEAD_BESIDE_ORDER:  # v6.6, commit ebc1baf5c9b4; without CONFIG_HUGETLB_PAGE no key says so before v6.9
+        return Compound(low_byte, 1)
     dtor = info.number("HUGETLB_PAGE_DTOR")
     if dtor not in {None, _HUGETLB_PAGE_DTOR}:
         raise KernelDataError(f"HUGETLB_PAGE_DTOR {dtor} is not known")

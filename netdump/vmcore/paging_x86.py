@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000
 """__START_KERNEL_map: where the kernel's image is mapped, before phys_base."""
 
-_PAGE_OFFSET_32: Final = 0xC000_0000
+_PAGE_OFFSETS_32: Final = (0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000)
+"""Where low memory can be mapped: CONFIG_VMSPLIT_3G, 3G_OPT, 2G, 2G_OPT and 1G."""
+
 _ADDRESS_64: Final = 0x000F_FFFF_FFFF_F000
 _PRESENT: Final = 1
 _LARGE: Final = 1 << 7  # PS
@@ -85,7 +87,7 @@ def open_i386(physical: PhysicalMemory, headers: ElfHeaders, info: Vmcoreinfo) -
         for segment in headers.segments
         if segment.type == PT_LOAD and segment.vaddr != headers.none and segment.paddr < 1 << 30
     ]
-    for page_offset in [*offsets[:1], _PAGE_OFFSET_32]:
+    for page_offset in [*offsets[:1], *_PAGE_OFFSETS_32]:
         if root < page_offset:
             continue
         space = AddressSpace(physical, geometry, root - page_offset)

@@ -119,6 +119,7 @@ def test_orders_without_destructors() -> None:
         ("6.1", ("NUMBER(HUGETLB_PAGE_DTOR)",)),
         ("6.3", ("OFFSET(folio._folio_dtor)",)),
         ("4.9", ("NUMBER(HUGETLB_PAGE_DTOR)",)),
+        ("6.6", ("NUMBER(PG_hugetlb)",)),
     ):
         rules, _ = rules_of(era, dict.fromkeys(keys, ""))
         assert rules.compound is not None
@@ -148,7 +149,8 @@ def test_orders_that_cannot_be() -> None:
         ("6.1", {"NUMBER(PG_head_mask)": ""}, "how large compound pages are"),
         ("6.1", {"OFFSET(page.compound_order)": ""}, "how large compound pages are"),
         ("6.1", {"OFFSET(page.compound_dtor)": ""}, "which pages are of hugetlbfs"),
-        ("6.12", {"NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)": "", "NUMBER(PG_hugetlb)": ""}, "how large compound pages are"),
+        ("6.6", {"NUMBER(PG_hugetlb)": ""}, "which pages are of hugetlbfs"),
+        ("6.12", {"NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)": ""}, "which pages are of hugetlbfs"),
     ],
 )
 def test_compound_pages_that_are_kept_for_want_of_a_key(era: str, lines: dict[str, str], says: str) -> None:

@@ -100,11 +100,12 @@ def test_i386(pae: bool) -> None:
     assert space.read(machine.frames.address(0x1345), 40) == machine.frames.page(0x1345)
 
 
-def test_i386_where_no_segment_has_a_virtual_address() -> None:
-    machine = i386(ERA)
+@pytest.mark.parametrize("direct_map", [0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000])
+def test_i386_where_no_segment_has_a_virtual_address(direct_map: int) -> None:
+    machine = i386(ERA, direct_map=direct_map)
     machine.low_memory_end = 0
     machine.map_shift = 12
-    machine.tables.map_range(0xC000_0000, 0, 32 << 20, 22)
+    machine.tables.map_range(direct_map, 0, 32 << 20, 22)
     assert space_of(machine).root == machine.tables.root
 
 
