@@ -259,6 +259,21 @@ def test_learning_which_bits_are_constant() -> None:
     assert marked(strange(byte, data, 4096)) == list(range(64, 128))
 
 
+def test_generations_right_below_the_only_bit_of_a_zone() -> None:
+    """Without NUMA, ZONE_DMA and ZONE_DMA32 there are two zones, and CONFIG_LRU_GEN takes the three bits below."""
+    machine = populate(x86_64(ERAS["6.12"]))
+    frames, any_of = machine.frames, random.Random(4)
+    for pfn in range(2048, PLAYGROUND + 4096):
+        if pfn not in frames.pages:
+            frames.kernel(pfn)
+        frames.pages[pfn][4:8] = bytes((0, 0, 0, any_of.randrange(5) << 4))
+    core = Opened.of(machine)
+    byte = ZoneByte(core.pages().rules, core.pages().is_in_place)
+    byte.learn(core.pages(), core_frames(core.headers, 4096))
+    assert byte.constant == 0x8FFF_FFFF
+    assert (byte._part, byte.bits) == (2, 0xFF)
+
+
 def test_what_is_no_struct_page_teaches_nothing() -> None:
     machine = populate(x86_64(ERAS["6.12"]))
     core = Opened.of(machine)
