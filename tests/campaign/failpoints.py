@@ -18,10 +18,12 @@ def run(budget: Budget) -> Tally:
         tally = Tally()
         failpoints.look_at_point(budget.case, tally)
         return tally
-    number = len(failpoints.points())
+    points = failpoints.points()
+    number = len(points)
     cases = [(budget.seed + case) * STRIDE % number for case in range(number)]
     tally = numbered(budget, failpoints.look, list(dict.fromkeys(cases)), batch=1)
-    tally.count("named points there are", number)
+    for point in points:
+        failpoints.count_once("named points there are", point, tally)
     return tally
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import os
 import shutil
 import subprocess
@@ -58,13 +59,18 @@ def look(case: int, tally: Tally) -> None:
 
 
 def look_at_point(point: str, tally: Tally) -> None:
-    """Kill at one point."""
+    """Kill at one point. With `--more` that is done again for points of the run before."""
     with tempfile.TemporaryDirectory(prefix="netdump-point-") as name:
         try:
             _deliver(_site(os.getpid()), Path(name), point, killed=True)
         except Exception as error:
             raise AssertionError(f"{point}: {error}") from error
-    tally.count("named points")
+    count_once("named points", point, tally)
+
+
+def count_once(what: str, point: str, tally: Tally) -> None:
+    """Count a point, however often it is met."""
+    tally.distinct(what, hashlib.sha256(point.encode()).digest())
 
 
 def _deliver(site: _Site, place: Path, point: str, *, killed: bool) -> None:

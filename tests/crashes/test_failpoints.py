@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
 
 from netdump.index.index import NAME, Index
-from tests.campaign.frame import Tally
+from tests.campaign.failpoints import CAMPAIGN
+from tests.campaign.frame import Budget, Tally, carry_out
 from tests.crashes import failpoints
 from tests.crashes.failing_serve import Points, watch_commits, what
 from tests.index.test_record import FULL
@@ -57,6 +59,17 @@ def test_a_commit_begins_behind_its_statements(tmp_path: Path, monkeypatch: pyte
         watch_commits(Watched(""))
         index.put(FULL)
     assert seen == [("index.commit.before", True), ("index.commit.after", False)]
+
+
+def test_points_of_a_run_that_goes_on_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing new to look at once all points were: then `--more` looks at them again."""
+    names = tuple(f"point {number}" for number in range(5))
+    monkeypatch.setattr(failpoints, "points", lambda: names)
+    monkeypatch.setattr(failpoints, "look_at_point", partial(failpoints.count_once, "named points"))
+    first = carry_out(CAMPAIGN, Budget.of(60))
+    again = carry_out(CAMPAIGN, Budget.of(60, seed=first.next_seed))
+    counts = {"named points": 5, "named points there are": 5}
+    assert first.tally.counts == again.tally.counts == again.after(first).tally.counts == counts
 
 
 @pytest.mark.e2e
