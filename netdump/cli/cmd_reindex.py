@@ -17,9 +17,10 @@ def command(*, directory: Path, as_json: bool) -> None:
     """Make the index of the collector whose folder is DIR anew, from nothing but the stored dumps.
 
     For an index that is damaged, lost, or of a newer version. The old one is not read; the new one takes its place
-    whole, so that an interruption costs only a repetition. The collector must not run meanwhile: stop it first. No dump
-    is changed. Documents and the presence of all segments are checked, and dumps where something is missing are named
-    on standard error; page data is not read, for which there is `netdump verify`.
+    whole, so that an interruption costs only a repetition; what is no file there, a folder for instance, is renamed to
+    index.sqlite.damaged-N. The collector must not run meanwhile: stop it first. No dump is changed. Documents and the
+    presence of all segments are checked, and dumps where something is missing are named on standard error; page data is
+    not read, for which there is `netdump verify`.
 
     \b
     Example:

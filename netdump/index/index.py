@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -82,8 +83,7 @@ class Index:
         lock = take_lock(path, fcntl.LOCK_SH, "is being rebuilt; try again in a moment")
         try:
             with _faults(path):
-                # SQLite would make the file readable for everybody; its other files take owner and mode of this one.
-                os.close(open_own(path))
+                _make(path)
             return cls(path, _engine(path), lock)._ready()
         except BaseException:
             os.close(lock)
@@ -311,6 +311,25 @@ class Index:
             connection.execution_options(netdump_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
+
+
+def _make(path: Path) -> None:
+    """Make the file of an index if it is not there. Raises ValueError if there is something else, OSError.
+
+    SQLite would make it readable for everybody; its other files take owner and mode of this one.
+    """
+    if not is_plain(path):
+        raise ValueError("it is no plain file")
+    os.close(open_own(path))
+
+
+def is_plain(path: Path) -> bool:
+    """Whether index and journal at that path are files, or not there. Raises OSError."""
+    for suffix in ("", *COMPANIONS):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.with_name(path.name + suffix).lstat().st_mode):
+                return False
+    return True
 
 
 def put_aside(path: Path) -> Path:

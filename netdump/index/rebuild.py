@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.gather import gather_anyway
-from netdump.index.index import COMPANIONS, NAME, Index, open_own, put_aside, take_lock
+from netdump.index.index import COMPANIONS, NAME, Index, is_plain, open_own, put_aside, take_lock
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
@@ -105,8 +105,11 @@ def _swap(new: Path, path: Path) -> None:
     """Put a closed index in the place of another, whose lock the caller holds.
 
     Killed between two steps this leaves no index or the new one, never a database beside the journal of
-    another: SQLite would play that back into it. Where there is no index the catalog makes one and fills it.
+    another: SQLite would play that back into it. Where there is no index the catalog makes one and fills it. What is
+    no file there is none of ours to remove, and gets another name.
     """
+    if not is_plain(path):
+        put_aside(path)
     replaced = path.with_name(_REPLACED)
     with suppress(FileNotFoundError):
         path.rename(replaced)

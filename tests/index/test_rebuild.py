@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BusyError, NotACollectorError, StorageFaultError
+from netdump.errors import BusyError, IndexFaultError, NotACollectorError, StorageFaultError
 from netdump.index import rebuild
 from netdump.index.catalog import LocalCatalog
 from netdump.index.gather import gather
@@ -85,6 +85,34 @@ def test_whatever_was_there_before(directory: Path, state: str) -> None:
     reindex(directory)
     assert rows(directory) == before
     assert sorted(os.listdir(directory)) == ["dumps", "index.lock", "index.sqlite", "serve.lock"]
+
+
+def put_a_stranger(path: Path, kind: str) -> None:
+    """What is no file, in the place of a file."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+        (path / "precious").write_bytes(b"somebody's")
+    elif kind == "link":
+        path.symlink_to("elsewhere")
+    else:
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+@pytest.mark.parametrize("name", [NAME, f"{NAME}-journal"])
+def test_what_is_no_file_is_moved_out_of_the_way(directory: Path, kind: str, name: str) -> None:
+    before = rows(directory)
+    put_a_stranger(directory / name, kind)
+    with pytest.raises(IndexFaultError, match="no plain file") as error:
+        rows(directory)
+    assert error.value.damaged
+    assert reindex(directory) == 5
+    assert reindex(directory) == 5
+    assert rows(directory) == before
+    moved = directory / name.replace(NAME, f"{NAME}.damaged-1")
+    assert moved.is_symlink() if kind == "link" else moved.is_fifo() or (moved / "precious").exists()
+    assert not (directory / f"{NAME}.replaced").exists()
 
 
 def test_a_journal_of_the_old_index_is_not_played_into_the_new_one(directory: Path) -> None:

@@ -119,6 +119,16 @@ def test_a_damaged_index_that_somebody_has_open_is_set_aside_once_it_is_not(fold
             assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["complete"]
 
 
+def test_an_index_that_is_no_file_is_set_aside(folder: Path) -> None:
+    (folder / NAME).unlink(missing_ok=True)
+    (folder / NAME).mkdir()
+    events = Events()
+    open_catalog(folder, events).close()
+    assert events.all("index-rebuilt")[0]["damaged"] == f"{NAME}.damaged-1"
+    assert (folder / f"{NAME}.damaged-1").is_dir()
+    assert (folder / NAME).is_file()
+
+
 @pytest.mark.asyncio
 async def test_what_goes_wrong_later_is_logged_and_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events, then, done = Events(), asyncio.Event(), asyncio.Event()
