@@ -18,6 +18,7 @@ from netdump.errors import (
     IncompleteDumpError,
     StorageFaultError,
 )
+from netdump.index.record import State
 from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, Transfer, default_name, fetch
 from netdump.remote.formats import Compression, Format, Output
 
@@ -103,7 +104,7 @@ def command(
     under way), and believes nothing of it: what is not sound is fetched again. To give up, remove the folder.
 
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
-    exit status is then 44. The memory of a machine is secret: files are made for you alone to read (0600).
+    exit status is then 44, or 41 where its manifest is damaged. Files hold secrets: they are for you alone (0600).
 
     With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
     `image_bytes`, `transferred_bytes`, `seconds` and `root`.
@@ -141,12 +142,18 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
         print_json(fetched_json(fetched, record, wanted))
     else:
         click.echo(summary(fetched, wanted))
-    if fetched.plan.complete:
+    plan, path = fetched.plan, printable(str(fetched.path))
+    if plan.complete:
         return 0
-    warn(
-        f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {printable(str(fetched.path))} holds the image up to "
-        f"byte {fetched.plan.offset:,} of {fetched.plan.image_bytes:,}; what follows was never received"
-    )
+    part = f"{path} holds the image up to byte {plan.offset:,} of {plan.image_bytes:,}"
+    if record.state is State.DAMAGED:
+        warn(
+            f"THE DUMP IS DAMAGED at the collector ({printable(record.remark or '')}): {part}, every page verified, "
+            f"but not that this is all; see `netdump verify {plan.id[:12]}`"
+        )
+        return DamagedError.exit_status
+    missing = "what follows was never received" if plan.offset < plan.image_bytes else "its host has not confirmed it"
+    warn(f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {part}; {missing}")
     return IncompleteDumpError.exit_status
 
 

@@ -170,9 +170,9 @@ class LocalCatalog:
         return self._store.dump(self._resolve(dump_id)).receipt
 
     def plan(self, dump_id: str) -> FetchPlan:
-        """Implements Catalog.plan."""
+        """Implements Catalog.plan. A dump whose manifest is damaged is not proven to be complete."""
         dump = self._store.dump(self._resolve(dump_id))
-        manifest = dump.manifest
+        manifest = dump.believed_manifest()
         segments = tuple(
             PlannedSegment(info.name, info.start, info.end, info.chunks, info.file_bytes, info.sha256.hex())
             for info in (dump.segments() if manifest is None else manifest.segments)

@@ -104,8 +104,8 @@ def is_held(folder: Path) -> bool:
 def _look_inside(record: DumpRecord, dump: Dump, folder: Path) -> DumpRecord:
     """Fill in what the documents beyond the origin say; where one is damaged, what was learned until then."""
     try:
-        manifest = dump.manifest
         record = _with_headline(record, dump.headline())
+        manifest = dump.manifest
         if manifest is not None:
             return _with_manifest(record, manifest, folder)
         segments = dump.segments()

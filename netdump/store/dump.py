@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import BusyError, IncompleteDumpError, StoreError
+from netdump.errors import BusyError, DamagedError, IncompleteDumpError, StoreError
 from netdump.store.documents import parse_headline, read_headline, read_manifest, read_origin, read_receipt
 from netdump.store.durable import discard, dump_faults
 from netdump.store.findings import Damage, DamageFoundError, Finding
@@ -63,6 +63,13 @@ class Dump:
                 self._manifest = read_manifest(self._files, self.id, self.origin)
         return self._manifest
 
+    def believed_manifest(self) -> Manifest | None:
+        """The manifest of a complete dump; None also if it is damaged: then nothing proves the dump to be whole."""
+        try:
+            return self.manifest
+        except DamagedError:
+            return None
+
     @property
     def complete(self) -> bool:
         """Whether there is a manifest."""
@@ -81,8 +88,8 @@ class Dump:
             return read_headline(self._files, self.id)
 
     def headline(self) -> HeadlineDocument | None:
-        """The headline document, if there is one; checked against the manifest if there is one."""
-        raw, manifest = self.headline_bytes, self.manifest
+        """The headline document, if there is one; checked against the manifest if there is a sound one."""
+        raw, manifest = self.headline_bytes, self.believed_manifest()
         with self._reading():
             return None if raw is None else parse_headline(raw, manifest)
 
@@ -94,12 +101,14 @@ class Dump:
     def segments(self) -> list[SegmentInfo]:
         """The segments that count, in order: those of the manifest, else the longest durable run ([S-23]).
 
-        Of a dump that is not complete every call reads all segment tables.
+        Where the manifest is damaged it is that run as well: what can still be had. Every call reads all segment tables
+        then, and of a dump that is not complete.
         """
-        manifest = self.manifest
+        manifest = self.believed_manifest()
         if manifest is not None:
             return list(manifest.segments)
-        return [link.info for link in self._recovery().links]
+        with self._reading():
+            return [link.info for link in recover(self._files, self.id, self.origin.image_bytes).links]
 
     @property
     def durable(self) -> Durable:

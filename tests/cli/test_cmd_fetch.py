@@ -87,6 +87,29 @@ def test_an_interrupted_dump_is_told_of_loudly(shell: Shell, folder: Path, here:
     assert "not complete" in shell.run("fetch", HALF.id, "--root", folder, "-o", "core").out
 
 
+def test_of_a_damaged_manifest_all_that_is_sound_is_fetched(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    manifest = folder / "dumps" / WHOLE.id / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"image_bytes", b"image_bytez"))
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core", "--json")
+    assert done.status == DamagedError.exit_status
+    assert os.listdir(here) == ["core.incomplete"], "nothing proves that it is whole"
+    assert (here / "core.incomplete").read_bytes() == WHOLE.image
+    assert "THE DUMP IS DAMAGED at the collector" in done.err
+    assert "manifest.json" in done.err
+    assert (done.object["complete"], done.object["root"]) == (False, None)
+    assert shell.run("log", WHOLE.id, "--root", folder).status == 0
+    assert shell.run("verify", WHOLE.id, "--root", folder).status == DamagedError.exit_status
+
+
+def test_all_has_come_and_was_not_confirmed(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    (folder / "dumps" / WHOLE.id / "manifest.json").unlink()
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core")
+    assert done.status == IncompleteDumpError.exit_status
+    assert "its host has not confirmed it" in done.err
+
+
 def test_nothing_has_come(shell: Shell, folder: Path, here: Path) -> None:
     sample = Sample()
     sample.store(Store(folder / "dumps"), chunks=0)

@@ -167,6 +167,7 @@ def test_a_damaged_document_makes_a_damaged_dump(store: Store, name: str, change
     assert record.remark is not None
     assert name in record.remark
     assert record.host == ("" if name == "origin.json" else "web1")
+    assert record.panic == (PANIC if name == "manifest.json" else None)
 
 
 @pytest.mark.parametrize("size", [None, 100])

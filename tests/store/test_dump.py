@@ -102,6 +102,23 @@ def test_damage_is_said() -> None:
         _ = Store(ROOT, memory).dump(ID).origin
 
 
+def test_what_can_be_had_of_a_dump_whose_manifest_is_damaged() -> None:
+    """All, but nothing proves that: so it is read, and neither restored in its place nor answered with a receipt."""
+    memory, sound = stored()
+    segments = sound.segments()
+    memory.content(f"{ID}/manifest.json")[100] ^= 1
+    dump = Store(ROOT, memory).dump(ID)
+    assert dump.believed_manifest() is None
+    assert dump.segments() == segments
+    assert dump.read_log() == sound.read_log() != b""
+    assert [table.offset for table in dump.run_tables()] == [table.offset for table in sound.run_tables()]
+    dump.open_segment(segments[0].name).close()
+    for refused in (lambda: dump.complete, lambda: dump.durable, dump.reassemble):
+        with pytest.raises(DamagedError, match=r"manifest\.json"):
+            refused()
+    assert [finding.file for finding in dump.verify().findings] == ["manifest.json"]
+
+
 def test_a_sound_segment_that_is_not_the_one_named() -> None:
     memory, dump = stored()
     other = MemoryFiles()
