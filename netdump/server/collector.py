@@ -191,7 +191,7 @@ class Collector:
             self._around.files or LocalFiles(self._directory / STORE_NAME),
             config.scrub,
             recorder=recorder,
-            on_bad_view=again,
+            restore=again,
             audit=self._around.audit,
         )
 

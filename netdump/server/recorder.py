@@ -135,6 +135,16 @@ class Recorder:
         """A dump was found damaged."""
         return self._submit(lambda: self._index.set_state(dump_id, State.DAMAGED, remark[:500]))
 
+    def sound(self, dump_id: str) -> Future[None]:
+        """All of a dump was read and found sound: if it was damaged before, somebody has put it right."""
+
+        def work() -> None:
+            row = self._index.get(dump_id)
+            if row is not None and row.state is State.DAMAGED:
+                self._index.put(gather(self._store, dump_id))
+
+        return self._submit(work)
+
     def checked(self, dump_id: str, when: int) -> Future[None]:
         """All of a dump was read and checked. when: seconds since 1970."""
         return self._submit(lambda: self._index.set_checked(dump_id, when))
@@ -168,7 +178,7 @@ class Recorder:
     def is_damaged(self, dump_id: str) -> bool:
         """Whether what is stored of a dump was found bad, as far as the index knows. Blocks.
 
-        Only `netdump verify` takes that back. A dump that merely could not be read is not bad: who reads it will see.
+        Who reads all of it takes that back. A dump that merely could not be read is not bad: who reads it will see.
         """
         record = self._row(dump_id)
         return record is not None and record.state is State.DAMAGED and not was_unreadable(record.remark)

@@ -116,8 +116,8 @@ class Memory:
 class Scrubber:
     """The one of a collector. start() and close() belong to the event loop; the work is done in a thread.
 
-    store: only read. on_bad_view(id): called in the thread for a sound dump whose vmcore was damaged and is gone now.
-    clock: seconds since 1970.
+    store: only read. restore(id): called in the thread for a sound dump that may lack its vmcore: a damaged one is
+    gone, or of a damaged dump none was made. clock: seconds since 1970.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Scrubber:
         settings: Scrub,
         *,
         recorder: Recorder,
-        on_bad_view: Callable[[str], None],
+        restore: Callable[[str], None],
         audit: Audit,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -137,7 +137,7 @@ class Scrubber:
         self._paced: Final = Store(self._root, PacedFiles(files, self._take), clock)  # type: ignore[arg-type]
         self._settings: Final = settings
         self._recorder: Final = recorder
-        self._on_bad_view: Final = on_bad_view
+        self._restore: Final = restore
         self._audit: Final = audit
         self._clock: Final = clock
         self._stop: Final = threading.Event()
@@ -224,6 +224,7 @@ class Scrubber:
         """Check a dump, from where the last check of it was cut short. Raises StoreError. Blocks for long."""
         memory = self._memory
         since = memory.offset if memory.dump == dump_id else 0
+        was_damaged = dump_id in memory.damaged
         memory.dump, memory.offset = dump_id, since
 
         def note(offset: int) -> None:
@@ -239,10 +240,19 @@ class Scrubber:
         memory.checked[dump_id] = int(self._clock())
         if not since:
             memory.lost.discard(dump_id)
+            if report.ok and was_damaged:
+                self._put_right(dump_id)
         self._new.pop(dump_id, None)
         self._save()
         self._tell(report)
         return report
+
+    def _put_right(self, dump_id: str) -> None:
+        """A dump that was damaged is not any more: somebody had a copy, or the disk gives it back again."""
+        self._memory.damaged.discard(dump_id)
+        self._recorder.sound(dump_id).result()  # before the index is asked which are damaged
+        self._audit("dump-sound", dump=dump_id, by="scrub", reason="it was damaged, and is not any more")
+        self._restore(dump_id)
 
     def _tell(self, report: Report) -> None:
         for finding in report.findings[:FINDINGS_LOGGED]:
@@ -252,7 +262,7 @@ class Scrubber:
         elif report.view is not None:
             self._audit("vmcore-damaged", dump=report.id, by="scrub", reason=str(report.view))
             self._plain.dump(report.id).drop_vmcore()
-            self._on_bad_view(report.id)
+            self._restore(report.id)
         self._audit("dump-checked", dump=report.id, by="scrub", sound=report.ok, chunks=report.chunks)
         self._recorder.checked(report.id, self._memory.checked[report.id])
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netdump.store.store import Store
 
 AGAIN_S: Final = 30.0  # before an index that could not say which there are is asked again
+LIST_S: Final = 300.0  # between two lists: damaged dumps are put right, other commands make views
 
 
 class Views:
@@ -32,6 +33,7 @@ class Views:
         self._guard = threading.Lock()
         self._oldest_first: deque[str] | None = None  # None: nobody was ever short of space
         self._again = 0.0  # when the index may be asked, of time.monotonic
+        self._list_again = 0.0  # when all of them may be listed once more
 
     def made(self, dump_id: str) -> None:
         """There is one more."""
@@ -54,11 +56,13 @@ class Views:
 
     def _next(self) -> str | None:
         """The oldest one that may go; None: there is none, or the index cannot say now."""
-        if time.monotonic() < self._again:
+        now = time.monotonic()
+        if now < self._again:
             return None
         try:
-            if self._oldest_first is None:
+            if self._oldest_first is None or (not self._oldest_first and now >= self._list_again):
                 self._oldest_first = deque(self._recorder.restored())
+                self._list_again = now + LIST_S
             while self._oldest_first:
                 is_complete = self._recorder.is_complete(self._oldest_first[0])
                 dump_id = self._oldest_first.popleft()
@@ -66,7 +70,7 @@ class Views:
                     return dump_id
         except StoreError as error:
             # Whoever waits for room meanwhile is not to wait for an index that is locked, too.
-            self._again = time.monotonic() + AGAIN_S
+            self._again = now + AGAIN_S
             self._audit("index-failed", reason=str(error))
         return None
 

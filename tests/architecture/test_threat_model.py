@@ -26,6 +26,7 @@ NO_PEERS = {
         "server.stock.SHORT_BYTES",
         "server.latecatalog.RETRY_S",
         "server.views.AGAIN_S",
+        "server.views.LIST_S",
         "server.recorder.PROGRESS_S",
         "server.reception.BUSY_PAUSE_S",
         "server.reception.SOON_S",

@@ -16,10 +16,10 @@ from netdump.index.record import UNREADABLE, DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage
 from netdump.server.recorder import Recorder
-from netdump.store.intake import verify_chunk
 from netdump.store.recovery import Durable
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import deliver
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
@@ -259,14 +259,24 @@ def test_damage_is_noted(recorder: Recorder) -> None:
     assert record.remark == "x" * 500
 
 
+def test_a_dump_that_is_sound_is_damaged_no_more(folder: Path, recorder: Recorder) -> None:
+    deliver(Store(folder / "dumps"), DUMP)
+    recorder.refresh(DUMP.origin.id).result()
+    before = row(folder)
+    recorder.sound(DUMP.origin.id).result()
+    assert row(folder) == before
+    recorder.damaged(DUMP.origin.id, "bad digest").result()
+    recorder.refresh(DUMP.origin.id).result()
+    assert row(folder).state is State.DAMAGED, "a look at its documents is not enough"
+    recorder.sound(DUMP.origin.id).result()
+    assert row(folder) == before
+    recorder.sound("0" * 32).result()  # deleted meanwhile
+
+
 def test_damage_found_while_a_row_is_written_stays(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(folder / "dumps")
-    with store.open_writer(DUMP.origin) as writer:
-        for chunk in DUMP.chunks:
-            writer.append(chunk, len(verify_chunk(chunk)))
-        writer.finish(DUMP.root)
+    deliver(Store(folder / "dumps"), DUMP)
     recorder.refresh(DUMP.origin.id).result()
     assert row(folder).state is State.COMPLETE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,13 @@ class Told:
     def damaged(self, dump_id: str, remark: str) -> None:
         self.bad[dump_id] = remark
 
+    def sound(self, dump_id: str) -> Future[None]:
+        assert self.verdicts is not None
+        self.verdicts.discard(dump_id)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
     def checked(self, dump_id: str, when: int) -> None:
         self.times[dump_id] = when
 
@@ -61,7 +69,7 @@ class Desktop:
             LocalFiles(directory / "dumps"),
             Scrub(**settings),
             recorder=self.told,  # type: ignore[arg-type]
-            on_bad_view=self.views.append,
+            restore=self.views.append,
             audit=self.events,
             clock=lambda: self.now,
         )
@@ -138,6 +146,38 @@ def test_rot_is_found_and_told(directory: Path) -> None:
     assert victim.name in desk.told.bad[OLD.origin.id]
     assert desk.events.all("dump-damaged")[0]["dump"] == OLD.origin.id
     assert [event["sound"] for event in desk.events.all("dump-checked")] == [False, True]
+
+
+def test_a_dump_that_was_put_right_is_damaged_no_more(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.told.verdicts = {OLD.origin.id, NEW.origin.id}
+    flip(segment_of(directory, NEW), 400)  # as it was found
+    assert desk.scrubber.next_due() in {OLD.origin.id, NEW.origin.id}
+    for sample in (OLD, NEW):
+        desk.scrubber.check(sample.origin.id)
+    assert desk.told.verdicts == {NEW.origin.id}
+    assert [event["dump"] for event in desk.events.all("dump-sound")] == [OLD.origin.id]
+    assert desk.views == [OLD.origin.id], "while it was damaged no vmcore was made of it"
+    assert desk.scrubber.next_due() is None, "nothing was lost that must be found again"
+
+
+def test_a_verdict_that_comes_while_a_dump_is_read_stays(directory: Path) -> None:
+    """What was read before it may have rotted since."""
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.next_due()
+    desk.told.verdicts = {OLD.origin.id}
+    desk.scrubber.check(OLD.origin.id)
+    assert desk.told.verdicts == {OLD.origin.id}
+
+
+def test_a_check_that_began_behind_the_damage_takes_no_verdict_back(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.told.verdicts = {OLD.origin.id}
+    flip(segment_of(directory, OLD), 400)
+    desk.scrubber.next_due()
+    desk.scrubber._memory.dump, desk.scrubber._memory.offset = OLD.origin.id, OLD.chunks[5].offset
+    desk.scrubber.check(OLD.origin.id)
+    assert desk.told.verdicts == {OLD.origin.id}
 
 
 def test_a_damaged_view_is_dropped_and_asked_for_again(directory: Path) -> None:

@@ -114,6 +114,19 @@ def test_the_view_of_a_damaged_dump_stays(bench: Bench) -> None:
     assert bench.left() == [DUMPS[0]]
 
 
+def test_the_view_of_a_dump_that_was_put_right_goes_like_others(bench: Bench) -> None:
+    bench.index.set_state(DUMPS[0].origin.id, State.DAMAGED, "bad digest")
+    bench.disk.free_bytes = 0
+    bench.views.room()
+    assert bench.left() == [DUMPS[0]]
+    bench.recorder.sound(DUMPS[0].origin.id).result()
+    bench.views.room()
+    assert bench.left() == [DUMPS[0]], "the index is not asked for a list again and again"
+    bench.views._list_again = 0.0
+    bench.views.room()
+    assert bench.left() == []
+
+
 def test_one_that_is_gone_already(bench: Bench) -> None:
     bench.store.dump(DUMPS[0].origin.id).drop_vmcore()
     bench.store.delete(DUMPS[1].origin.id)
