@@ -25,6 +25,7 @@ from netdump.errors import (
     NetdumpError,
     ProtocolError,
     RefusedError,
+    RemoteProtocolError,
     SendError,
     UnreachableError,
 )
@@ -224,7 +225,10 @@ class Delivery:
             self._fail(site, error)
         except ProtocolError as error:
             self._note_progress(site, session)
-            self._strike(site, error)
+            if error.reason == "bad-root" and site.ledger.finished:
+                self._contradict(site)
+            else:
+                self._strike(site, error)
         except DeadlineError as error:
             self._note_progress(site, session)
             doing = "sending" if self._queued is None else f"other dumps came first at {site.address}"
@@ -360,6 +364,7 @@ class Delivery:
             self._drop(site, SendError(what))
         elif word.code is ErrorCode.FENCED:
             site.fenced += 1
+            site.ledger.fenced()
             if site.fenced >= STRIKES_MAX:
                 self._drop(
                     site,
@@ -373,6 +378,15 @@ class Delivery:
             self._fail(site, SendError(what))
         else:
             self._strike(site, SendError(what))
+
+    def _contradict(self, site: Site) -> None:
+        """A receipt is not for what was sent [W-68]. A complete dump does not change: asking again is of no use."""
+        site.durable = 0  # as far as this run can know
+        text = (
+            f"{site.address} says that it has all of dump {self._image.name}, but of another root than that of what "
+            "was sent to it: have its operator look at it (`netdump verify`), or send to another collector"
+        )
+        self._drop(site, RemoteProtocolError("bad-root", text))
 
     def _defer(self, site: Site, word: Defer) -> None:
         now = self._clock()

@@ -69,14 +69,20 @@ class Ledger:
         """Note the root of FINISH: all was sent."""
         self._root = root
 
+    def fenced(self) -> None:
+        """Another sender took over from what is acknowledged, and may cut chunks elsewhere. Spec: [W-36]."""
+        self._boundaries = deque([self._boundaries[0]])
+        self._root = None
+
+    @property
+    def finished(self) -> bool:
+        """All was sent, and nothing was heard since but, perhaps, a receipt."""
+        return self._root is not None
+
     def check_receipt(self, root: bytes) -> None:
         """Compare the root of a RECEIPT in answer to HELLO. Raises RemoteProtocolError (bad-root). Spec: [W-68]."""
         if self._root is not None and root != self._root:
-            raise RemoteProtocolError(
-                "bad-root",
-                "it says that it has all of this dump, but of another root than that of what was sent to it: "
-                "have its operator delete or verify what it has, or send to another collector",
-            )
+            raise RemoteProtocolError("bad-root", "the root of RECEIPT is not that of what was sent before")
 
     def acknowledge(self, offset: int) -> bool:
         """Forget what lies before an acknowledged offset, the end of a chunk.

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 import digests
 from chunks import Outline, check_within, read_contents, read_headline, read_outline
-from frames import HEADER_BYTES, IMAGE_MAX, Header, Message, WireError, check_resume, read_header, read_message
+from frames import (
+    FENCED,
+    HEADER_BYTES,
+    IMAGE_MAX,
+    Header,
+    Message,
+    WireError,
+    check_resume,
+    read_header,
+    read_message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,6 +150,8 @@ class Connection:
             rule(message)
         if name == "ERROR":
             self.state = "CLOSED"
+            if sender == "collector" and message.number("code") == FENCED:
+                self._forget()
         elif name == "RESUME":
             self.state = "STREAMING" if message.number("headline") else "HEADLINE"
         else:
@@ -163,6 +175,11 @@ class Connection:
         self._resume_at = self.seconds
         if self._chain not in self.chains.setdefault(self._place, {self._chain}):
             raise WireError("bad-root", "W-36", f"another chain value at {self._place}")
+
+    def _forget(self) -> None:
+        """Another sender may cut chunks elsewhere from what is acknowledged on [W-36]."""
+        for place in [place for place in self.chains if place[0] > self._acked]:
+            del self.chains[place]
 
     def _headline(self, message: Message) -> None:
         read_headline(message)

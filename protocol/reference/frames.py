@@ -22,10 +22,11 @@ IMAGE_MAX = 1 << 52
 U32_MAX = (1 << 32) - 1
 U64_MAX = (1 << 64) - 1
 
+FENCED = 13
 ERRORS = {
     1: "bad-frame", 2: "bad-field", 3: "unexpected-message", 4: "unknown-critical", 5: "too-large", 6: "bad-order",
     7: "bad-codec", 8: "bad-digest", 9: "bad-root", 10: "bad-ack", 11: "credit-exceeded", 12: "idle-timeout",
-    13: "fenced", 14: "storage", 15: "shutting-down", 16: "not-allowed", 17: "internal",
+    FENCED: "fenced", 14: "storage", 15: "shutting-down", 16: "not-allowed", 17: "internal",
 }  # fmt: skip
 DECLINES = {1: "not-owner", 2: "mismatch", 3: "too-large", 4: "quota", 5: "damaged"}
 

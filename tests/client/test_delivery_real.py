@@ -18,10 +18,11 @@ from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.progress import Console
 from netdump.client.resolve import Resolver
 from netdump.client.tally import Tally
+from netdump.errors import RemoteProtocolError
 from netdump.testing.fault_proxy import FaultProxy, Faults
-from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode
+from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode, Receipt, chain_link, chain_start
 from tests.client.collector import Manners
-from tests.client.pretend import PretendImage, content
+from tests.client.pretend import PAGE, PretendImage, content
 
 if TYPE_CHECKING:
     import ssl
@@ -203,3 +204,44 @@ def test_resent_bytes_are_counted(start_collector: StartCollector, real: Real) -
     assert bytes(first.only().image) == image.data
     assert real.tally.raw_bytes == real.tally.resent_bytes + 80 * 4096
     assert real.tally.wire_bytes > 0
+
+
+def test_another_sender_that_cuts_elsewhere_is_no_breach(start_collector: StartCollector, real: Real) -> None:
+    """[W-36]: fenced by it, this one finds another chain value where it has been itself, behind as many chunks."""
+    image = PretendImage(content(60))
+    first = PretendImage(image.data, chunk_pages=2).stream(0).take()
+    second = PretendImage(image.data, chunk_pages=6).stream(2 * PAGE).take()
+    assert first is not None
+    assert second is not None
+
+    def serve(number: int) -> Manners:
+        if number == 0:
+            return Manners(ack=False, retort=(4, Error(ErrorCode.FENCED)))
+        kept = collector.only()
+        if number == 1:
+            start = chain_start(image.dump_id, image.size)
+            kept.chain = chain_link(chain_link(start, first.chunk.digest), second.chunk.digest)
+            kept.offset, kept.chunks = 8 * PAGE, 2
+        return Manners()
+
+    collector = start_collector(serve)
+    outcome = real.run(image, collector.address)
+    assert outcome.root == collector.only().root
+    assert bytes(collector.only().image) == image.data
+    assert not collector.errors
+    assert len(collector.hellos) == 2
+
+
+def test_a_complete_dump_of_another_root_is_not_asked_for_again(start_collector: StartCollector, real: Real) -> None:
+    """[W-68]: it does not change, and another collector may take the dump."""
+    image = PretendImage(content(60))
+    wrong = [Manners(hang="finish"), Manners(answer=Receipt(bytes(32), b"signed"))]
+    collector = start_collector(wrong)
+    with pytest.raises(RemoteProtocolError, match="of another root than that of what was sent") as caught:
+        real.run(image, collector.address, progress_timeout=0.3)
+    assert caught.value.reason == "bad-root"
+    assert "Nothing is lost: the same command can be run again" in str(caught.value)
+    assert collector._count == 2
+    second = start_collector()
+    assert real.run(image, start_collector(wrong).address, second.address, progress_timeout=0.3).root
+    assert bytes(second.only().image) == image.data

@@ -115,3 +115,16 @@ def test_the_root_that_a_receipt_must_have() -> None:
     assert caught.value.reason == "bad-root"
     ledger.resume(resume(10, 1, chains(2)[1]))  # it goes on: FINISH did not get there
     ledger.check_receipt(b"x" * 32)
+
+
+def test_after_another_sender_only_what_was_acknowledged_is_known() -> None:
+    ledger = sent(5)
+    ledger.acknowledge(20)
+    ledger.finish(b"a" * 32)
+    ledger.fenced()
+    assert not ledger.finished
+    ledger.check_receipt(b"x" * 32)  # of the other one
+    with pytest.raises(RemoteProtocolError):
+        ledger.resume(resume(20, 2, bytes(32)))
+    ledger.resume(resume(40, 4, bytes(32)))
+    assert ledger.last == (40, 4, bytes(32))

@@ -250,6 +250,33 @@ def order() -> Iterator[Vector]:
     )
 
 
+def fenced() -> Iterator[Vector]:
+    """RESUME after another sender of the dump has gone on behind what was acknowledged."""
+
+    def again() -> Script:
+        script = streaming().client(chunk(*FIRST)).collector(ack(500)).client(chunk(500, 200)).client(chunk(700, 300))
+        return script.collector(error(13)).say("connect").client(hello())
+
+    there = chain(FIRST, (500, 300), (800, 200))
+    other = again().collector(resume(offset=SIZE, chunks=3, chain=there, headline=1))
+    value = root(there, SIZE, 3)
+    other.client(finish(chunks=3, root=value)).collector(receipt(root=value))
+    yield other.vector(
+        "resume-fenced",
+        "W-36 W-77",
+        "Another chain value where the client has been, which another sender has fenced.",
+        check="content",
+    )
+    known = again().collector(resume(offset=500, chunks=1, chain=fill("wrong", 32), headline=1), "bad-root")
+    yield known.vector(
+        "resume-fenced-acked",
+        "W-36 W-77",
+        "What was acknowledged before it was fenced is known.",
+        expect="bad-root",
+        check="content",
+    )
+
+
 def resumes() -> Iterator[Vector]:
     """RESUME against what the client knows."""
     beyond = opened().collector(resume(offset=SIZE + 1, chunks=1), "bad-field")
@@ -280,6 +307,7 @@ def resumes() -> Iterator[Vector]:
         expect="bad-root",
         check="content",
     )
+    yield from fenced()
     digest = chunk_values(*FIRST) | {"digest": fill("wrong", 32)}
 
     wrong = streaming().client(message("CHUNK", digest), "bad-digest")

@@ -17,7 +17,7 @@ class Contents:
 
     def connect(self) -> None:
         """A new connection."""
-        self._offset, self._chunks, self._chain, self._image_bytes = 0, 0, b"", 0
+        self._offset, self._chunks, self._chain, self._image_bytes, self._acked = 0, 0, b"", 0, 0
 
     def check(self, message: wire.Message) -> None:
         """Take a message that its receiver has found in order. Raises RemoteProtocolError."""
@@ -29,6 +29,11 @@ class Contents:
                 if self._passed.get((message.offset, message.chunks), message.chain) != message.chain:
                     raise RemoteProtocolError("bad-root", "another chain value than the client's")
                 self._offset, self._chunks, self._chain = message.offset, message.chunks, message.chain
+                self._acked = message.offset
+            case wire.Ack():
+                self._acked = message.offset
+            case wire.Error(code=wire.ErrorCode.FENCED):
+                self._passed = {place: chain for place, chain in self._passed.items() if place[0] <= self._acked}
             case wire.Headline():
                 self._check_headline(message)
             case wire.Chunk():
