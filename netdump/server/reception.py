@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from netdump.server.audit import Audit, Field
     from netdump.server.config import Limits
-    from netdump.server.ingest import HostConnection
+    from netdump.server.hostconnection import HostConnection
     from netdump.server.recorder import Recorder
     from netdump.server.space import Room
     from netdump.store.dump import Dump

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine.default import DefaultDialect
 
 from netdump.__main__ import main
-from netdump.server.ingest import HostConnection
+from netdump.server.hostconnection import HostConnection
 from netdump.store import store
 from netdump.store.files import LocalFiles
 from netdump.testing.faulty_files import FaultyFiles, Operation

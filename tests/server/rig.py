@@ -29,7 +29,7 @@ from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server.collector import CONFIG_NAME, Collector, Surroundings
 from netdump.server.config import Address, Config, build, default_text
-from netdump.server.ingest import LINGER_S
+from netdump.server.hostconnection import LINGER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping

@@ -12,7 +12,7 @@ import pytest
 from netdump.client.delivery import Delivery
 from netdump.pages import PageState
 from netdump.server import arrival
-from netdump.server.ingest import HostConnection
+from netdump.server.hostconnection import HostConnection
 from netdump.store import durable, writer
 from netdump.wire import _stream, unpack_runs
 from tests.crashes.broken_store import trust_a_second_sync
