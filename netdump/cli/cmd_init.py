@@ -8,8 +8,8 @@ import click
 
 from netdump.errors import AlreadyExistsError, ServeError
 from netdump.index.catalog import STORE_NAME
-from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import durable, init_authority
 from netdump.pki.names import parse_collector_names
 from netdump.server.collector import CONFIG_NAME

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeGuard, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, NotACollectorError, StorageFaultError, StoreError
 from netdump.index.gather import REMARK_CHARS_MAX, gather, gather_anyway, is_held
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.reading import FetchPlan, PlannedSegment, Query
 from netdump.index.record import DumpRecord, State, was_unreadable
 from netdump.store.files import LocalFiles

@@ -1,48 +1,37 @@
 """The index: an SQLite file with one row a dump, for several processes at once, all of it restorable from the store.
 
-Owns the connection settings, transactions, migration at opening, and the meaning of database errors. Must not read the
-store: what stands in a row is decided by `gather`. Methods may be called from several threads.
-
-Beside `index.sqlite` lies `index.lock`: whoever has the index open holds a shared flock(2) on it, and who puts another
-file in its place an exclusive one. SQLite finds its journal by name, so replacing a file that somebody has open
-would let the two mix ("How To Corrupt An SQLite Database File", section 4.2 of sqlite.org/howtocorrupt.html).
+Owns the connection settings, transactions, and migration at opening. Must not read the store: what stands in a row is
+decided by `gather`. Methods may be called from several threads.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import sqlite3
-import stat
-from contextlib import closing, contextmanager, suppress
-from dataclasses import fields, replace
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, literal_column, or_, select, tuple_
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, Engine, create_engine, delete, event, insert, literal_column, or_, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
 
-from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
+from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError
+from netdump.index.faults import faults, remedy
 from netdump.index.gate import Gate
+from netdump.index.place import make, open_own, put_aside, take_lock
 from netdump.index.reading import LIST_LIMIT_MAX, Query
-from netdump.index.record import DumpRecord, State, dump_json, was_unreadable
+from netdump.index.record import DumpRecord, State, was_unreadable
+from netdump.index.rows import KEY, ORDER, find, in_order, order, put_row, record_listed, record_of, row_of
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
     from types import TracebackType
 
-    from sqlalchemy import ColumnElement, Connection, Select
-
-__all__ = ["BUSY_SECONDS", "LOCK_NAME", "NAME", "DumpRecord", "Index", "Query", "State", "dump_json"]
-
-NAME: Final = "index.sqlite"
-LOCK_NAME: Final = "index.lock"
-COMPANIONS: Final = ("-journal",)
-"""How the names of the files end that belong to an index."""
+    from sqlalchemy import ColumnElement, Connection
 
 BUSY_SECONDS: Final = 10
 """How long a process waits for another one's transaction. All of ours are short."""
@@ -56,10 +45,6 @@ _PRAGMAS: Final = (
     "cell_size_check=ON",
     "trusted_schema=OFF",
 )
-
-_FIELDS: Final = tuple(field.name for field in fields(DumpRecord))
-_KEY: Final = DUMPS.alias("key")
-_ORDER: Final = (_KEY.c.first_seen, _KEY.c.order_ns, _KEY.c.id)
 
 
 class Index:
@@ -82,8 +67,8 @@ class Index:
         """
         lock = take_lock(path, fcntl.LOCK_SH, "is being rebuilt; try again in a moment")
         try:
-            with _faults(path):
-                _make(path)
+            with faults(path):
+                make(path)
             return cls(path, _engine(path), lock)._ready()
         except BaseException:
             os.close(lock)
@@ -134,7 +119,7 @@ class Index:
     def put(self, record: DumpRecord) -> None:
         """Write the whole row of a dump, new or not. What it says of the last check is kept unless record knows one."""
         with self._write() as connection:
-            _replace(connection, record)
+            put_row(connection, record)
 
     def renew(self, record: DumpRecord) -> None:
         """As put; but a dump that was found damaged does not become sound by a look at its documents.
@@ -142,18 +127,18 @@ class Index:
         Whoever found the damage may have done so while the record was gathered.
         """
         with self._write() as connection:
-            before = _find(connection, record.id)
+            before = find(connection, record.id)
             settled = record.state in {State.COMPLETE, State.INTERRUPTED}
             damaged = before is not None and before.state is State.DAMAGED and not was_unreadable(before.remark)
             if before is not None and damaged and settled:
                 record = replace(record, state=State.DAMAGED, remark=before.remark)
-            _replace(connection, record)
+            put_row(connection, record)
 
     def add(self, records: Iterable[DumpRecord]) -> None:
         """Write the rows of dumps that have none yet; leave the others alone."""
         with self._write() as connection:
             known = set(connection.scalars(select(DUMPS.c.id)))
-            rows = [_row(record) for record in records if record.id not in known]
+            rows = [row_of(record) for record in records if record.id not in known]
             if rows:
                 connection.execute(insert(DUMPS), rows)
 
@@ -184,7 +169,7 @@ class Index:
         with self._read() as connection:
             found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
         if found != "ok":
-            raise IndexFaultError(f"the index {self._path} is damaged ({found}); {self._remedy()}", damaged=True)
+            raise IndexFaultError(f"the index {self._path} is damaged ({found}); {remedy(self._path)}", damaged=True)
 
     def mend(self) -> str:
         """Take out what is damaged, for who can fill it in again; what was done, for a log.
@@ -209,7 +194,7 @@ class Index:
         with self._write() as connection:
             for number in connection.scalars(select(place).select_from(DUMPS)).all():
                 try:
-                    _record(connection.execute(select(DUMPS).where(place == number)).one()._mapping)
+                    record_of(connection.execute(select(DUMPS).where(place == number)).one()._mapping)
                 except (SQLAlchemyError, ValueError, TypeError):
                     bad.append(number)
             connection.execute(delete(DUMPS).where(place.in_(bad)))
@@ -221,7 +206,7 @@ class Index:
             self._engine.dispose()
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with _faults(self._path):
+                with faults(self._path):
                     aside = put_aside(self._path)
                     os.close(open_own(self._path))
             except BlockingIOError:
@@ -239,7 +224,7 @@ class Index:
     def get(self, dump_id: str) -> DumpRecord | None:
         """The record of a dump (whole id); None if there is none."""
         with self._read() as connection:
-            return _find(connection, dump_id)
+            return find(connection, dump_id)
 
     def ids(self) -> set[str]:
         """The ids of all dumps that are known."""
@@ -250,15 +235,15 @@ class Index:
         """What follows from a list that lacks these dumps. Raises IndexFaultError (damaged) if one has a row."""
         with self._read() as connection:
             for dump_id in dump_ids:
-                if _find(connection, dump_id) is not None:
+                if find(connection, dump_id) is not None:
                     raise ValueError(f"the row of dump {dump_id!r} was passed over")
 
     def list(self, query: Query | None = None, also: Collection[State] = ()) -> list[DumpRecord]:
         """The dumps that a query asks for, newest first. also: states to list besides the query's."""
         query = query or Query()
-        wanted = _in_order(query.host).limit(min(query.limit, LIST_LIMIT_MAX))
+        wanted = in_order(query.host).limit(min(query.limit, LIST_LIMIT_MAX))
         if query.since is not None:
-            wanted = wanted.where(_KEY.c.first_seen >= query.since)
+            wanted = wanted.where(KEY.c.first_seen >= query.since)
         if query.drill is not None:
             wanted = wanted.where(or_(DUMPS.c.id.is_(None), DUMPS.c.drill == query.drill))
         if query.state is not None:
@@ -266,21 +251,21 @@ class Index:
             wanted = wanted.where(or_(DUMPS.c.id.is_(None), DUMPS.c.state.in_([state.value for state in states])))
         edge = select(DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id).where(DUMPS.c.id == query.before)
         if query.before is not None:
-            wanted = wanted.where(tuple_(*_ORDER) < edge.scalar_subquery())
+            wanted = wanted.where(tuple_(*ORDER) < edge.scalar_subquery())
         with self._read() as connection:
             if query.before is not None and connection.execute(edge).first() is None:
                 raise DumpNotFoundError(f"there is no dump {query.before} to go on from; list again from the start")
-            listed = [_listed(row) for row in connection.execute(wanted)]
+            listed = [record_listed(row) for row in connection.execute(wanted)]
             for former, latter in pairwise(listed):
-                if _order(former) <= _order(latter):
+                if order(former) <= order(latter):
                     raise ValueError(f"dump {latter.id!r} stands out of order")
             return listed
 
     def _change(self, dump_id: str, **values: Any) -> None:
         with self._write() as connection:
-            record = _find(connection, dump_id)
+            record = find(connection, dump_id)
             if record is not None:
-                _replace(connection, replace(record, **values))
+                put_row(connection, replace(record, **values))
 
     def _migrate(self) -> None:
         with self._read() as connection:
@@ -292,93 +277,24 @@ class Index:
             if found == REVISION:
                 return
             if found is not None and not found < REVISION:
-                raise IndexFaultError(f"{self._path} was made by a newer netdump (schema {found}); {self._remedy()}")
+                raise IndexFaultError(
+                    f"{self._path} was made by a newer netdump (schema {found}); {remedy(self._path)}"
+                )
             _upgrade(connection)
             connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
 
-    def _remedy(self) -> str:
-        return _remedy(self._path)
-
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._gate.shared(), _faults(self._path), self._engine.connect() as connection:
+        with self._gate.shared(), faults(self._path), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         # IMMEDIATE takes the write lock at once: a transaction that reads first could not wait for it later.
-        with self._gate.shared(), _faults(self._path), self._engine.connect() as connection:
+        with self._gate.shared(), faults(self._path), self._engine.connect() as connection:
             connection.execution_options(netdump_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
-
-
-def _make(path: Path) -> None:
-    """Make the file of an index if it is not there. Raises ValueError if there is something else, OSError.
-
-    SQLite would make it readable for everybody; its other files take owner and mode of this one.
-    """
-    if not is_plain(path):
-        raise ValueError("it is no plain file")
-    os.close(open_own(path))
-
-
-def is_plain(path: Path) -> bool:
-    """Whether index and journal at that path are files, or not there. Raises OSError."""
-    for suffix in ("", *COMPANIONS):
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(path.with_name(path.name + suffix).lstat().st_mode):
-                return False
-    return True
-
-
-def put_aside(path: Path) -> Path:
-    """Give a damaged index, with its journal, another name, and return that. For who has it alone. Raises OSError."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{NAME}.damaged-{number}")):
-        number += 1
-    for suffix in ("", *COMPANIONS):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def take_lock(path: Path, kind: int, why: str) -> int:
-    """A descriptor that holds a flock on the lock beside an index, for the caller to close.
-
-    kind: LOCK_SH or LOCK_EX of fcntl. Raises BusyError with why, IndexFaultError.
-    """
-    with _faults(path):
-        descriptor = open_own(path.with_name(LOCK_NAME))
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise BusyError(f"the index {path} {why}") from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-    return descriptor
-
-
-def open_own(path: Path) -> int:
-    """Open a file of the collector's folder for writing, made if it is not there, for the owner only. Raises OSError.
-
-    The owner is that of the folder: what root makes there in passing must not keep the collector out.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        folder = path.parent.stat()
-        if os.geteuid() == 0 and os.fstat(descriptor).st_uid != folder.st_uid:
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _remedy(path: Path) -> str:
-    return f"make it anew from the stored dumps: netdump reindex {path.parent}"
 
 
 def _engine(path: Path) -> Engine:
@@ -392,7 +308,7 @@ def _engine(path: Path) -> Engine:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID and (application or tables):
-            raise IndexFaultError(f"{path} is a database of another program; move it away and {_remedy(path)}")
+            raise IndexFaultError(f"{path} is a database of another program; move it away and {remedy(path)}")
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -422,97 +338,3 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise ValueError(f"its schema is none of ours: {error}") from error
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn database errors of the block into ours."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise _fault(path, error.orig) from error
-    except sqlite3.Error as error:
-        raise _fault(path, error) from error
-    except OSError as error:
-        raise IndexFaultError(
-            f"the index {path} cannot be opened: {error.strerror or error}; check its owner"
-        ) from error
-    except (SQLAlchemyError, ValueError, TypeError) as error:
-        # A row whose JSON, state or type is not what the schema promises: the file was changed by something else.
-        raise IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True) from error
-
-
-def _fault(path: Path, error: BaseException | None) -> StoreError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the primary code; the rest only details it
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return BusyError(f"the index {path} is locked by another process; try again in a moment")
-    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-        return StorageFaultError(f"the index {path} cannot be written ({error}); check the disk and its free space")
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
-        return IndexFaultError(f"the index {path} cannot be opened for writing ({error}); run this as its owner")
-    return IndexFaultError(f"the index {path} is damaged ({error}); {_remedy(path)}", damaged=True)
-
-
-def _find(connection: Connection, dump_id: str) -> DumpRecord | None:
-    row = connection.execute(select(DUMPS).where(DUMPS.c.id == dump_id)).first()
-    return None if row is None else _record(row._mapping)  # public in spite of its name
-
-
-def _in_order(host: str | None) -> Select[Any]:
-    """Rows, newest first, each beside the entry of SQLite's own index that leads to it. host: None is any.
-
-    SQLite believes that entry, whatever the row says: one wrong bit lists a dump twice and another not at all. The
-    entry is read from there alone (both indexes hold all of the key), and stays where it leads to no row.
-    """
-    place: ColumnElement[int] = literal_column("dumps.rowid")
-    rows = _KEY.outerjoin(DUMPS, literal_column("key.rowid") == place)
-    entry = (column.label(f"key_{column.name}") for column in _ORDER)
-    wanted = select(*entry, DUMPS).select_from(rows).order_by(*(column.desc() for column in _ORDER))
-    if host is None:
-        return wanted
-    return wanted.add_columns(_KEY.c.host.label("key_host")).where(_KEY.c.host == host)
-
-
-def _listed(row: Row[Any]) -> DumpRecord:
-    """Raises ValueError also for a row to which the entry of another one has led."""
-    values = dict(row._mapping)  # public in spite of its name
-    entry = {name: values.pop(name) for name in row._fields if name.startswith("key_")}
-    if any(value != values[name.removeprefix("key_")] for name, value in entry.items()):
-        raise ValueError(f"the entry for dump {entry['key_id']!r} leads to {values['id']!r}")
-    return _record(values)
-
-
-def _replace(connection: Connection, record: DumpRecord) -> None:
-    """Write a row in the place of an older one."""
-    if record.checked is None:
-        checked = connection.scalar(select(DUMPS.c.checked).where(DUMPS.c.id == record.id))
-        record = replace(record, checked=checked if isinstance(checked, int) else None)
-    connection.execute(delete(DUMPS).where(DUMPS.c.id == record.id))
-    connection.execute(insert(DUMPS).values(_row(record)))
-
-
-def _row(record: DumpRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in _FIELDS}
-    row["state"] = record.state.value
-    row["totals"] = None if record.totals is None else dict(record.totals)
-    row["excluded"] = dict(record.excluded)
-    return {**row, "seal": _seal(row)}
-
-
-def _order(record: DumpRecord) -> tuple[int, int, str]:
-    return record.first_seen, record.order_ns, record.id
-
-
-def _record(row: Mapping[Any, Any]) -> DumpRecord:
-    """Raises ValueError for a row that is not as it was written: SQLite has no checksums of its own."""
-    values = dict(row)
-    if values.pop("seal") != _seal(values):
-        raise ValueError(f"the row of dump {values['id']!r} is not what was written")
-    values["state"] = State(values["state"])
-    return DumpRecord(**values)
-
-
-def _seal(row: Mapping[str, Any]) -> str:
-    """A digest of the other columns."""
-    text = json.dumps(row, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

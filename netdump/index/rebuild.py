@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.gather import gather_anyway
-from netdump.index.index import COMPANIONS, NAME, Index, is_plain, open_own, put_aside, take_lock
+from netdump.index.index import Index
+from netdump.index.place import COMPANIONS, NAME, is_plain, open_own, put_aside, take_lock
 from netdump.store.store import Store
 
 if TYPE_CHECKING:

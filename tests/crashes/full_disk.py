@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import StorageFaultError
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store

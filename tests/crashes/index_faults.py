@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from netdump.errors import IndexFaultError, StorageFaultError, StoreError
 from netdump.index import index as index_module
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from tests.crashes.index_life import LIFE, MEMORY, expected, rows_of
 
 if TYPE_CHECKING:

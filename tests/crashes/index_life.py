@@ -22,7 +22,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from netdump.index import index as index_module
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.record import DumpRecord, State
 from netdump.testing.memory_files import MemoryFiles

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from netdump import wire
 from netdump.errors import DamagedError, IndexFaultError, RemoteError, RemoteProtocolError
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
 from netdump.index.packing import Packer, unpack_pieces
+from netdump.index.place import NAME
 from netdump.index.reading import Query, plan_json
 from netdump.remote.answers import parse_plan
 from netdump.remote.fetch import fetch

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
 
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from tests.campaign.failpoints import CAMPAIGN
 from tests.campaign.frame import Budget, Tally, carry_out
 from tests.crashes import failpoints

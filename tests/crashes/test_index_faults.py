@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import IndexFaultError
-from netdump.index.index import NAME
+from netdump.index.place import NAME
 from netdump.testing.elf_writer import Core, Load, counter_pages
 from tests.campaign.frame import Tally
 from tests.crashes import index_faults

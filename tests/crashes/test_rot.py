@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from netdump.codec import decode
 from netdump.errors import CodecError
-from netdump.index import index
+from netdump.index import rows
 from netdump.store import segment
 from netdump.store.totals import data_bytes
 from tests.campaign.frame import Tally, look_at
@@ -49,7 +49,7 @@ def test_segments_that_are_not_verified_are_found_out(monkeypatch: pytest.Monkey
 
 
 def test_an_index_without_seal_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Callable[..., str] = index._seal
+    real: Callable[..., str] = rows._seal
 
     class Anything(str):
         __slots__ = ()
@@ -63,5 +63,5 @@ def test_an_index_without_seal_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
         __hash__ = str.__hash__
 
     assert len(rot._records()) == 2
-    monkeypatch.setattr(index, "_seal", lambda row: Anything(real(row)))
+    monkeypatch.setattr(rows, "_seal", lambda row: Anything(real(row)))
     assert looked_at(9000, "index").findings

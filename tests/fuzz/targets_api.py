@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from netdump.errors import ImpostorError, NetdumpError, RemoteError
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.reading import list_json, plan_json
 from netdump.pki import Authority, Role
 from netdump.pki.endpoint import Endpoint

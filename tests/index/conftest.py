@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME
+from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.index.record import State
 from netdump.store.files import LocalFiles

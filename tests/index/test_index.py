@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
-import os
 import sqlite3
 import stat
 import threading
@@ -15,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy.dialects import sqlite
 
-from netdump.errors import BusyError, IndexFaultError, StorageFaultError
+from netdump.errors import BusyError, IndexFaultError
 from netdump.index import index as index_module
-from netdump.index.index import LOCK_NAME, NAME, Index, take_lock
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.index.record import UNREADABLE, DumpRecord, State
 from tests.index.test_record import FULL
@@ -197,17 +195,6 @@ def test_processes_make_and_fill_one_index(path: Path) -> None:
         assert len(opened.ids()) == 15
 
 
-def test_an_opened_index_keeps_rebuilders_out_and_the_other_way_round(path: Path) -> None:
-    with Index.open(path), Index.open(path), pytest.raises(BusyError, match="is in use"):
-        take_lock(path, fcntl.LOCK_EX, "is in use")
-    lock = take_lock(path, fcntl.LOCK_EX, "is in use")
-    with pytest.raises(BusyError, match="being rebuilt"):
-        Index.open(path)
-    os.close(lock)
-    Index.open(path).close()
-    assert path.with_name(LOCK_NAME).exists()
-
-
 def test_a_writer_that_does_not_come_to_an_end(path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "_PRAGMAS", ("busy_timeout=1", "journal_mode=TRUNCATE"))
     other = sqlite3.connect(path, isolation_level=None)
@@ -355,16 +342,6 @@ def test_a_row_that_is_passed_over(path: Path) -> None:
             opened.assert_unknown(missing)
 
 
-def test_entries_are_read_without_the_rows_that_they_lead_to(index: Index) -> None:
-    for host in (None, "web1"):
-        asked = index_module._in_order(host).limit(200)
-        text = asked.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
-        with index._read() as connection:
-            steps = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
-        assert "USING COVERING INDEX" in steps[0]
-        assert len(steps) == 2, "rows are sorted"
-
-
 def test_a_schema_that_never_was(path: Path) -> None:
     Index.open(path).close()
     with closing(sqlite3.connect(path)) as other:
@@ -384,20 +361,3 @@ def test_an_empty_file_becomes_an_index(path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(IndexFaultError, match="cannot be opened"):
         Index.open(tmp_path / "nowhere" / NAME)
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (sqlite3.SQLITE_FULL, StorageFaultError),
-        (sqlite3.SQLITE_IOERR_WRITE, StorageFaultError),
-        (sqlite3.SQLITE_BUSY_RECOVERY, BusyError),
-        (sqlite3.SQLITE_READONLY_DIRECTORY, IndexFaultError),
-        (sqlite3.SQLITE_CORRUPT, IndexFaultError),
-    ],
-)
-def test_what_database_errors_mean(path: Path, code: int, expected: type[Exception]) -> None:
-    error = sqlite3.OperationalError("text")
-    error.sqlite_errorcode = code
-    with pytest.raises(expected), index_module._faults(path):
-        raise error

@@ -17,7 +17,8 @@ from netdump.errors import BusyError, IndexFaultError, NotACollectorError, Stora
 from netdump.index import rebuild
 from netdump.index.catalog import LocalCatalog
 from netdump.index.gather import gather
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.index.rebuild import SERVE_LOCK_NAME, reindex, set_aside
 from netdump.index.record import State, was_unreadable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.pki import Authority, Role, init_authority
 from netdump.store.store import Store
 from tests.pki.papers import enrolled

@@ -20,8 +20,8 @@ import urllib3
 
 from netdump import wire
 from netdump.index.catalog import STORE_NAME
-from netdump.index.index import NAME as INDEX_NAME
 from netdump.index.index import Index
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import Authority, Role, init_authority, make_token
 from netdump.pki.certificates import key_pem, new_key
 from netdump.pki.identity import fingerprint

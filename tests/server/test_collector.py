@@ -24,7 +24,8 @@ from netdump.errors import (
     PkiError,
     StorageFaultError,
 )
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.record import State
 from netdump.server.collector import STATUS_NAME, Collector, Surroundings
 from netdump.server.config import build

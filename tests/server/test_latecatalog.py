@@ -13,7 +13,8 @@ from sqlalchemy import create_engine
 
 from netdump import wire
 from netdump.errors import BusyError, StorageFaultError, StoreError
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.server import latecatalog, recorder
 from netdump.server.latecatalog import RETRY_S, LateCatalog, open_catalog
 from netdump.testing.sample_dump import SampleDump

@@ -11,7 +11,8 @@ import pytest
 
 from netdump import wire
 from netdump.index.gather import gather
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.record import UNREADABLE, DumpRecord, State
 from netdump.server import recorder as module
 from netdump.server.admission import Usage

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.server.config import Space
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer

@@ -12,7 +12,7 @@ import pytest
 
 from netdump.errors import BusyError
 from netdump.index.catalog import LocalCatalog
-from netdump.index.index import NAME as INDEX_NAME
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.server.config import DAY_S, Scrub
 from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
 from netdump.store.files import LocalFiles

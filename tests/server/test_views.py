@@ -8,7 +8,8 @@ import pytest
 
 from netdump import wire
 from netdump.errors import BusyError
-from netdump.index.index import NAME, Index
+from netdump.index.index import Index
+from netdump.index.place import NAME
 from netdump.index.record import State
 from netdump.server.config import Space
 from netdump.server.recorder import Recorder
