@@ -30,6 +30,7 @@ _FLAGS_6_6: Final = {"lru": 5, "slab": 11, "swapcache": 12, "private": 15, "head
 _FLAGS_6_10: Final = {"lru": 5, "swapcache": 11, "private": 14, "head": 6, "swapbacked": 18, "hwpoison": 22}
 _FLAGS_6_12: Final = {"lru": 5, "swapcache": 10, "private": 14, "head": 6, "swapbacked": 17, "hwpoison": 20}
 _FLAGS_6_16: Final = _FLAGS_6_12 | {"hwpoison": 21}
+_SWAPBACKED: Final = frozenset({"swapbacked"})
 
 _TYPES_4_18: Final = {"BUDDY": -129, "OFFLINE": -257}
 _TYPES_6_9: Final = _TYPES_4_18 | {"HUGETLB": -2049}
@@ -42,7 +43,7 @@ _TYPES_6_16: Final = _TYPES_6_12 | {"UNACCEPTED": -150994944}
 class Era:
     """One layout. flags: bit numbers; types: page types as _mapcount has them, signed; tail, refcount: names of keys.
 
-    old_layout: lru comes behind _mapcount.
+    old_layout: lru comes behind _mapcount. unexported: flags that VMCOREINFO does not number.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Era:
     tail: str | None = "compound_head"
     refcount: str = "_refcount"
     old_layout: bool = False
+    unexported: frozenset[str] = frozenset()
 
 
 ERAS: Final = {
@@ -72,7 +74,9 @@ ERAS: Final = {
         ),
         Era("4.4", "4.4.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", None, "_count", old_layout=True),
         Era("4.9", "4.9.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", old_layout=True),
-        Era("4.14", "4.14.0", _FLAGS_4_10, {"BUDDY": -128}, "u32", "id", old_layout=True),
+        Era("4.14", "4.14.0", _FLAGS_4_10, {"BUDDY": -128}, "u32", "id", old_layout=True, unexported=_SWAPBACKED),
+        Era("4.16", "4.16.0", _FLAGS_4_10, {"BUDDY": -128}, "u8", "id", old_layout=True, unexported=_SWAPBACKED),
+        Era("4.17", "4.17.0", _FLAGS_4_10, {"BUDDY": -128}, "u8", "id", old_layout=True),
         Era("4.19", "4.19.0", _FLAGS_4_10, {"BUDDY": -129}, "u8", "id"),
         Era("5.4", "5.4.0", _FLAGS_5, _TYPES_4_18, "u8", "id"),
         Era("6.1", "6.1.0", _FLAGS_5, _TYPES_4_18, "u8", "id"),
@@ -165,7 +169,7 @@ class Frames:
         if era.tail is not None:
             lines[f"OFFSET(page.{era.tail})"] = str(at.lru)
         for name in ("lru", "private", "swapcache", "swapbacked", "slab", "hwpoison"):
-            if name in era.flags:
+            if name in era.flags and name not in era.unexported:
                 lines[f"NUMBER(PG_{name})"] = str(era.flags[name])
         lines["NUMBER(PG_head_mask)"] = str(1 << era.flags["head"])
         for name, value in era.types.items():
@@ -227,7 +231,8 @@ class Frames:
     def swapcache(self, pfn: int, *, backed: bool = True) -> None:
         """A page off its list that is in the swap cache; without backing the flag is its owner's, since v4.10."""
         shared = "swapbacked" in self.era.flags
-        self._plain(pfn, 1, "cache" if backed or not shared else "kernel")
+        told = not shared or (backed and not self.era.unexported)
+        self._plain(pfn, 1, "cache" if told else "kernel")
         self._flag(pfn, "swapcache")
         if backed and shared:
             self._flag(pfn, "swapbacked")

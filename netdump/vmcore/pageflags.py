@@ -54,7 +54,10 @@ def mask(bit: int | None) -> int:
 
 
 def read_flag_bits(info: Vmcoreinfo) -> FlagBits:
-    """The flags of this kernel. Raises KernelDataError if they lie as in no kernel that is known."""
+    """The flags of this kernel; swapcache only where it can be told from its bit's other meaning.
+
+    Raises KernelDataError if they lie as in no kernel that is known.
+    """
     head_mask = info.number("PG_head_mask")
     head = None
     if head_mask is not None:
@@ -70,14 +73,16 @@ def read_flag_bits(info: Vmcoreinfo) -> FlagBits:
         hwpoison=info.number("PG_hwpoison"),
         head=head,
     )
-    if not any(_fits(bits, state) for state in _STATES):
+    states = [state for state in _STATES if _fits(bits, state)]
+    if not states:
         raise KernelDataError("the page flags lie as in no kernel that is known")
+    if bits.swapbacked is None and any(state.swapbacked for state in states):
+        # The bit has other owners too (Xen's page tables), and only swapbacked tells: exported since v4.17 (1cbf29da3628).
+        return bits._replace(swapcache=None)
     return bits
 
 
 def _fits(bits: FlagBits, state: _State) -> bool:
-    """Whether all bits that are known are those of a state. What swapcache means rests on swapbacked being known."""
-    if bits.swapcache is not None and (bits.swapbacked is None) == bool(state.swapbacked):
-        return False
+    """Whether all bits that are known are those of a state."""
     known = bits._asdict()
     return all(known[name] is None or known[name] in allowed for name, allowed in state._asdict().items())

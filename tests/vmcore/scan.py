@@ -58,7 +58,8 @@ def _verdict(frames: Frames, data: bytes, page: int, pfn: int, level: int) -> tu
     if order >= 20 or (pfn + page) & (1 << order) - 1:
         order = 0
     anon = bool(_uint(frames, data, page, at.mapping, word) & 1) and not slab
-    cache = has("lru") or (has("swapcache") and (has("swapbacked") or "swapbacked" not in era.flags))
+    swapcache = has("swapcache") and not era.unexported and (has("swapbacked") or "swapbacked" not in era.flags)
+    cache = has("lru") or swapcache
     if cache and not anon and (level & 4 or (level & 2 and not has("private"))):
         return ("cache_private" if has("private") else "cache"), 1 << order
     if level & 8 and (anon or huge):
