@@ -77,7 +77,7 @@ def read_flag_bits(info: Vmcoreinfo) -> FlagBits:
     if not states:
         raise KernelDataError("the page flags lie as in no kernel that is known")
     if bits.swapbacked is None and any(state.swapbacked for state in states):
-        # The bit has other owners too (Xen's page tables), and only swapbacked tells: exported since v4.17 (1cbf29da3628).
+        # The bit is its owner's too (Xen's page tables), which only swapbacked tells: exported by 1cbf29da3628, v4.17.
         return bits._replace(swapcache=None)
     return bits
 
