@@ -108,6 +108,35 @@ def test_which_changes_of_the_network_count(
     assert stand.calls == (["systemctl --no-block restart netdump-rearm.service"] if arms else [])
 
 
+# rearm
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "enabled", "condition", "asked", "does"),
+    [
+        ("active", "success", "enabled", "yes", 7, "reload-or-restart"),
+        ("activating", "exit-code", "enabled", "yes", 7, "reload-or-restart"),  # the network is missing
+        ("failed", "exit-code", "enabled", "yes", 7, "start"),
+        ("failed", "signal", "enabled", "yes", 7, ""),  # stopped by hand while it armed
+        ("inactive", "success", "enabled", "no", 7, "start"),  # asked for before there was a bundle
+        ("inactive", "success", "enabled", "no", 0, ""),
+        ("inactive", "success", "disabled", "no", 7, ""),
+        ("inactive", "success", "enabled", "yes", 7, ""),  # stopped by hand
+    ],
+)
+def test_what_is_armed_again(
+    stand: Stand, *, state: str, result: str, enabled: str, condition: str, asked: int, does: str
+) -> None:
+    facts = {"ActiveState": state, "Result": result, "UnitFileState": enabled, "ConditionResult": condition}
+    facts["ConditionTimestampMonotonic"] = str(asked)
+    answers = "".join(f"*={name}\\ --value*) echo {value} ;; " for name, value in facts.items())
+    stand.command("systemctl", f'case "$*" in {answers}esac')
+    assert stand.run("systemd/rearm").returncode == 0
+    assert [call for call in stand.calls if " show " not in call] == (
+        [f"systemctl {does} netdump-arm.service"] if does else []
+    )
+
+
 # rebuild-kdump
 
 
@@ -210,6 +239,7 @@ PARTS = {
         "etc/networkd-dispatcher/routable.d/90-netdump": 0o755,
         "etc/network/if-up.d/netdump": 0o755,
         "usr/lib/netdump/send-saved": 0o755,
+        "usr/lib/netdump/rearm": 0o755,
     },
     "dracut": {
         **KDUMP,
@@ -259,6 +289,34 @@ def test_settings_are_kept(stand: Stand, tmp_path: Path) -> None:
     done = stand.run("install.sh", "--root", tmp_path / "root", "host", "dracut")
     assert path.read_text() == "mine"
     assert f"{path} stays as it is" in done.stdout
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_removed(stand: Stand, tmp_path: Path, part: str) -> None:
+    root = tmp_path / "root"
+    assert stand.run("install.sh", "--root", root, part).returncode == 0
+    done = stand.run("install.sh", "--root", root, "--remove", part)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert installed(root) == {}
+    assert sorted(done.stdout.splitlines()) == sorted(f"{root}/{path} is removed" for path in PARTS[part])
+    assert not (root / "usr/lib/netdump").exists()
+    done = stand.run("install.sh", "--root", root, "--remove", part)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_another_part_needs_is_not_removed(stand: Stand, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    assert stand.run("install.sh", "--root", root, "host", "initramfs-tools").returncode == 0
+    assert stand.run("install.sh", "--root", root, "--remove", "host").returncode == 0
+    assert installed(root) == PARTS["initramfs-tools"]
+
+
+def test_changed_settings_are_not_removed(stand: Stand, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    assert stand.run("install.sh", "--root", root, "host").returncode == 0
+    (root / "etc/default/netdump").write_text("mine")
+    assert stand.run("install.sh", "--root", root, "--remove", "host").returncode == 0
+    assert installed(root) == {"etc/default/netdump": 0o644}
 
 
 def test_wrong_words(stand: Stand, tmp_path: Path) -> None:
