@@ -9,7 +9,7 @@ import click
 
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
 from netdump.cli.output import print_json, size_text, warn
-from netdump.image.build import PROGRAMS_BUDGET, build_image, gather, write_image
+from netdump.image.build import build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
 
 
@@ -42,8 +42,8 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     write_image(image, out)
     for warning in image.warnings:
         warn(warning)
-    if image.programs_bytes > PROGRAMS_BUDGET:
-        warn("the programs are larger than their budget; is `strip` (binutils) installed?")
+    if image.lacks_stripping:
+        warn("the image is larger than it need be: install binutils, whose `strip` makes its programs smaller")
     if as_json:
         print_json({"image": str(out), **report_object(image)})
         return

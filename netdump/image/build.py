@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.client.config import load_config
 from netdump.errors import ConfigError, ImageError
-from netdump.image.closure import PYTHON_PATH, add_closure, find_closure
+from netdump.image.closure import PYTHON_PATH, add_closure, find_closure, find_stripper
 from netdump.image.compression import LEVEL, choose, compress
 from netdump.image.cpio import Archive
 from netdump.image.devices import network_modules, watchdog_modules
@@ -100,6 +100,11 @@ class CaptureImage:
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def lacks_stripping(self) -> bool:
+        """Whether its programs are beyond their budget because this machine has no `strip`."""
+        return self.programs_bytes > PROGRAMS_BUDGET and find_stripper() is None
 
     @property
     def interfaces(self) -> str:

@@ -78,7 +78,7 @@ def find_closure(bundle: Path | None) -> Closure:
 def add_closure(closure: Closure, archive: Archive, *, strip: bool = True) -> dict[str, int]:
     """Put a closure into the archive. strip: without symbols, if the machine has `strip`. Returns bytes by part."""
     sizes: dict[str, int] = {}
-    stripper = shutil.which("strip") if strip else None
+    stripper = find_stripper() if strip else None
     for file in closure.files:
         content = read_binary(file.source, stripper)
         archive.add_file(file.target, content, 0o755 if file.executable else 0o644)
@@ -89,6 +89,11 @@ def add_closure(closure: Closure, archive: Archive, *, strip: bool = True) -> di
         sizes[file.part] = sizes.get(file.part, 0) + len(content)
     archive.add_folder(f"{_library_folder()}/lib-dynload")
     return sizes
+
+
+def find_stripper() -> str | None:
+    """The program that takes symbols out of programs, None if this machine has none: binutils brings it."""
+    return shutil.which("strip")
 
 
 def bare_interpreter() -> list[str]:

@@ -54,8 +54,10 @@ def use_few_programs(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The root of a machine. Its network is what the kernel would say of it."""
     root = tmp_path_factory.mktemp("machine")
-    write_tree(root, RELEASE, {"virtio": (), "virtio_net": ("virtio",), "bonding": ()})
-    add_network_device(root / "sys", "eth0", ("virtio_net",))
+    modules = {"virtio": (), "virtio_net": ("virtio",), "bonding": ()}
+    # As in Debian 13's cloud kernel: the driver of the bus is built in, and for its parameters a module to /sys.
+    write_tree(root, RELEASE, modules, builtin="kernel/drivers/virtio/virtio_pci.ko\n")
+    add_network_device(root / "sys", "eth0", ("virtio_pci", "virtio_net"))
     link = LinkState(2, "eth0", MAC, MAC, 1, True, True, 1500, "", 0, 0, 0)
     address = AddressState(2, "192.0.2.7", 24, 0, True, False)
     route = ("192.0.2.9", RouteState(2, "", "192.0.2.7"))

@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 from netdump.errors import NetdumpError
-from netdump.image.build import PROGRAMS_BUDGET, build_image
+from netdump.image.build import build_image
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.image.checkup.machine import is_hidden
 from netdump.image.devices import network_modules
-from netdump.image.kmodules import canonical
+from netdump.image.kmodules import ModuleTree, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Findin
     except NetdumpError as error:
         return None, problem(TOPIC_IMAGE, str(error), "mend that, and try it with `netdump image build`")
     sizes = f"{_mib(len(image.data))} packed ({image.compression}), {_mib(image.raw_bytes)} in memory"
-    if image.programs_bytes > PROGRAMS_BUDGET:
-        fact = f"{sizes}; its programs take {_mib(image.programs_bytes)} of {_mib(PROGRAMS_BUDGET)}"
+    if image.lacks_stripping:
+        fact = f"{sizes}, of which {_mib(image.programs_bytes)} are programs with their symbols"
         return image, warning(TOPIC_IMAGE, fact, "install binutils: `strip` makes them smaller")
     return image, ok(TOPIC_IMAGE, f"can be built: {sizes}")
 
@@ -54,16 +54,19 @@ def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Ite
         yield warning(TOPIC_WAYS, sentence, "see to the name server, or enroll with an address (--collector)")
     if not image.warnings:
         yield ok(TOPIC_WAYS, ways)
-    inside = {path.rpartition("/")[2].removesuffix(".ko") for path in image.plan.modules}
     for link in image.plan.links:
         if link.kind == "ether":
-            yield _drivers(machine, link.name, inside)
+            yield _drivers(machine, link.name, image)
     yield _place(machine, wishes)
     yield _watchdog(machine, wishes)
 
 
-def _drivers(machine: Machine, name: str, inside: set[str]) -> Finding:
-    wanted = [canonical(module) for module in network_modules(name, machine.path("sys"))]
+def _drivers(machine: Machine, name: str, image: CaptureImage) -> Finding:
+    inside = {path.rpartition("/")[2].removesuffix(".ko") for path in image.plan.modules}
+    modules = ModuleTree(image.kernel)
+    # What the kernel holds itself may be a module to /sys too: it is if it has parameters.
+    using = [canonical(module) for module in network_modules(name, machine.path("sys"))]
+    wanted = [module for module in using if not modules.is_builtin(module)]
     missing = [module for module in wanted if module not in inside]
     if not machine.exists(f"sys/class/net/{name}"):
         return warning(TOPIC_DRIVERS, f"{name}: there is no such device now", "give its driver with --add-driver")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.image.build import Wishes
+from netdump.image.build import PROGRAMS_BUDGET, Wishes
 from netdump.image.checkup import capture
 from netdump.image.checkup.capture import (
     TOPIC_DRIVERS,
@@ -54,12 +54,29 @@ def look(machine: Machine, wishes: Wishes, image: CaptureImage) -> dict[str, Fin
 def test_an_image_that_can_be_built(
     here: Machine, wishes: Wishes, image: CaptureImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "PROGRAMS_BUDGET", 1 << 40)
     monkeypatch.setattr(capture, "build_image", lambda *_: image)
     _, finding = build(here, wishes)
     assert (finding.state, finding.fact.startswith("can be built: ")) == (State.OK, True)
-    monkeypatch.setattr(capture, "PROGRAMS_BUDGET", 1)
-    assert build(here, wishes)[1].state is State.WARNING
+
+
+@pytest.mark.parametrize(
+    ("programs", "stripper", "state"),
+    [(PROGRAMS_BUDGET, None, State.OK), (PROGRAMS_BUDGET + 1, None, State.WARNING), (1 << 40, "strip", State.OK)],
+)
+def test_binutils_are_asked_for_where_they_would_help(
+    here: Machine,
+    wishes: Wishes,
+    image: CaptureImage,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    programs: int,
+    stripper: str | None,
+    state: State,
+) -> None:
+    monkeypatch.setattr("netdump.image.build.find_stripper", lambda: stripper)
+    monkeypatch.setattr(capture, "build_image", lambda *_: replace(image, programs_bytes=programs))
+    finding = build(here, wishes)[1]
+    assert (finding.state, "install binutils" in finding.remedy) == (state, state is State.WARNING)
 
 
 def test_one_that_cannot(here: Machine, wishes: Wishes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

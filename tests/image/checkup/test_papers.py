@@ -65,7 +65,7 @@ def test_a_certificate_with_time_left(bundle: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("netdump.image.checkup.papers.WARN_DAYS", -1)
     findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp()))
     assert {each.state for each in findings} == {State.OK}
-    assert "days old, good until" in findings[0].fact
+    assert findings[0].fact.startswith("good until ")  # its age is not known: a collector dates it back
 
 
 def test_a_certificate_that_is_none(bundle: Path) -> None:
