@@ -53,8 +53,8 @@ until_true systemctl is-active -q netdump-collector.service
 """
 HOST = """\
 systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.timer
-systemctl start netdump-arm.service
-armed 1
+# Asked for at boot, before there was a bundle: the bundle is enough.
+until_true armed 1
 systemctl start netdump-send-saved.service
 [ ! -e /var/crash/netdump-20260101T000000.d31.vmcore ]
 collector list --root /var/lib/netdump --json
