@@ -2,7 +2,7 @@
 
 All state is in the files of DIR/pki (folder.py, token.py, ledger.py), so any number of threads and processes may work
 at once and a restart changes nothing. The authority's key is read for each signature and not kept. Methods block on the
-disk: an event loop calls them in a thread, except `admit` and `is_revoked`, which take microseconds.
+disk: an event loop calls them in a thread, except `admit`, `admit_sender` and `is_revoked`, which take microseconds.
 
 Limiting how often strangers may try is the server's business.
 """
@@ -15,7 +15,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 
@@ -39,6 +39,7 @@ from netdump.pki.certificates import (
     key_pem,
     new_key,
 )
+from netdump.pki.certificates import dates as validity_of
 from netdump.pki.folder import NAME, SUBFOLDERS, Folder
 from netdump.pki.identity import MALFORMED, Identity, certificate_digest, fingerprint, peer_identity
 from netdump.pki.ledger import IssuedCertificate, Ledger, Survey
@@ -121,6 +122,13 @@ def make_token(directory: Path, name: str, role: Role, ttl_s: int = TTL_DEFAULT,
     Raises BadNameError, NotACollectorError, StorageFaultError, PkiError.
     """
     return Authority.load(directory).make_token(name, role, ttl_s, now)
+
+
+class Sender(NamedTuple):
+    """Who uploads, and since when its certificate is good, seconds since 1970."""
+
+    identity: Identity
+    since: float
 
 
 class Authority:
@@ -224,12 +232,38 @@ class Authority:
         100 µs. Raises CertificateError, RevokedError, and PkiError or StorageFaultError if revocation cannot be looked
         up: then, too, the peer must not come in.
         """
-        if certificate is None:
-            raise CertificateError("this needs a client certificate: enroll with `netdump enroll`")
-        identity = peer_identity(certificate)
-        self._refuse_revoked(identity.fingerprint)
-        _check_dates(x509.load_der_x509_certificate(certificate), identity.name, _moment(now))
+        identity, presented = self._recognise(certificate)
+        _check_dates(presented, identity.name, _moment(now))
         return identity
+
+    def admit_sender(self, certificate: bytes | None, now: float | None = None) -> Sender:
+        """The same for who only uploads: a clock that cannot be right keeps no crashed machine out [W-04].
+
+        That the certificate is not valid yet is no reason: it was made here, by this clock. That it has expired is
+        one, unless there is a clock_fault. Raises as admit does.
+        """
+        identity, presented = self._recognise(certificate)
+        moment, validity = _moment(now), validity_of(presented)
+        if moment > validity.last and self.clock_fault(moment.timestamp()) is None:
+            _check_dates(presented, identity.name, moment)
+        return Sender(identity, validity.first.timestamp())
+
+    def clock_fault(self, now: float | None = None) -> str | None:
+        """Why it cannot be now: the authority, or the collector's certificate, is not good at that time. None: it can.
+
+        Raises CertificateError, PkiError, StorageFaultError.
+        """
+        moment = _moment(now)
+        for whose, certificate in (
+            ("authority", self._certificate),
+            ("certificate", self._folder.read_collector()),
+        ):
+            first, last = validity_of(certificate)
+            if moment < first:
+                return f"the collector's {whose} was made later, on {first:%Y-%m-%d}"
+            if moment > last:
+                return f"the collector's {whose} ended on {last:%Y-%m-%d}"
+        return None
 
     def is_revoked(self, key: str) -> bool:
         """See Ledger.is_revoked. key: fingerprint."""
@@ -271,6 +305,14 @@ class Authority:
             )
         return revoked
 
+    def _recognise(self, certificate: bytes | None) -> tuple[Identity, x509.Certificate]:
+        """Whose certificate (DER) it is, and that it is not revoked. Raises as admit does."""
+        if certificate is None:
+            raise CertificateError("this needs a client certificate: enroll with `netdump enroll`")
+        identity = peer_identity(certificate)
+        self._refuse_revoked(identity.fingerprint)
+        return identity, x509.load_der_x509_certificate(certificate)
+
     def _refuse_revoked(self, key: str) -> None:
         if self._ledger.is_revoked(key):
             raise RevokedError(f"the key {key[:16]}… was revoked: enroll again with a new token")
@@ -286,7 +328,7 @@ class Authority:
 
 def _check_dates(certificate: x509.Certificate, name: str, moment: datetime) -> None:
     """Raises CertificateError. Both ends are within the validity (RFC 5280, 4.1.2.5)."""
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    start, end = validity_of(certificate)
     if moment > end:
         raise CertificateError(
             f"the certificate of {name} expired at {_text(end)}: enroll again with a new token; "

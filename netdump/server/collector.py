@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from netdump import wire
 from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
 from netdump.index.catalog import STORE_NAME
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.rebuild import SERVE_LOCK_NAME
 from netdump.index.record import State
@@ -28,6 +30,7 @@ from netdump.server.admission import HostGate
 from netdump.server.api import Desk, build_app
 from netdump.server.arrival import Workshop
 from netdump.server.audit import Rationed
+from netdump.server.doorkeeper import Doorkeeper, last_written
 from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
 from netdump.server.latecatalog import LateCatalog
@@ -59,6 +62,7 @@ CONFIG_NAME: Final = "config.toml"
 STATUS_NAME: Final = "serve.json"
 SPARE_DISK_THREADS: Final = 8  # for opening dumps while every seat is taken
 HEADLINE_THREADS: Final = 8  # each with 16 MiB at most
+STATUS_S: Final = 60.0  # after which the service manager knows of a change at the latest
 DESK_THREADS: Final = 16  # for the API and small things
 
 
@@ -67,13 +71,14 @@ class Surroundings:
     """What a collector finds around it; tests put something else there.
 
     sockets: listening ones inherited from the service manager, by role. files: None for the store's own. measure: None
-    for the file system of the store.
+    for the file system of the store. clock: seconds since 1970, by which hosts' certificates are judged.
     """
 
     audit: Audit
     sockets: dict[str, socket.socket]
     files: Files | None = None
     measure: Callable[[], Measure] | None = None
+    clock: Callable[[], float] = time.time
 
 
 class Collector:
@@ -86,6 +91,7 @@ class Collector:
         self._closing = AsyncExitStack()
         self.ingest_address = config.ingest.listen
         self.api_address = config.api.listen
+        self._door: Doorkeeper | None = None
 
     async def start(self) -> None:
         """Take the folder, bring the index up to date, listen.
@@ -99,6 +105,17 @@ class Collector:
             await self._closing.aclose()
             raise
 
+    @property
+    def ready(self) -> str:
+        """One line: where it listens."""
+        return f"ready: ingest {self.ingest_address}, api {self.api_address}"
+
+    @property
+    def status(self) -> str:
+        """The same, and before it what is wrong with the clock."""
+        doubt = self._door.doubt if self._door is not None else None
+        return self.ready if doubt is None else f"THE CLOCK IS WRONG: {doubt}; {self.ready}"
+
     async def stop(self) -> None:
         """Accept no more, tell all hosts, make durable what is verified, finish answers, give everything back."""
         await self._closing.aclose()
@@ -107,6 +124,7 @@ class Collector:
         directory, config, audit = self._directory, self._config, self._around.audit
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
+        written = last_written((directory, directory / STORE_NAME, directory / INDEX_NAME))  # before this start does
         self._take_lock()
         # Whoever made the store may not have made its name durable: a dump in it is no safer than that.
         with storage_faults(f"making the names in {directory} durable"):
@@ -129,7 +147,8 @@ class Collector:
         scrubber = self._scrubber(recorder, restorer)
         self._closing.push_async_callback(scrubber.close)
         workshop = self._workshop(space, views)
-        ingest = self._ingest_service(authority, store, workshop, recorder, restorer)
+        door = self._door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
+        ingest = self._ingest_service(door, store, workshop, recorder, restorer)
         desk = self._desk(authority, store, space, catalog.get)
         endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
         api = ApiService(build_app(desk, endpoints), config.api)
@@ -140,6 +159,8 @@ class Collector:
         await catalog.begin(functools.partial(self._begin, catalog, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         self._write_status()
+        door.look()
+        self._closing.push_async_callback(_cancelled, asyncio.create_task(door.watch()))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
 
@@ -214,7 +235,7 @@ class Collector:
         )
 
     def _ingest_service(
-        self, authority: Authority, store: Store, workshop: Workshop, recorder: Recorder, restorer: Restorer
+        self, door: Doorkeeper, store: Store, workshop: Workshop, recorder: Recorder, restorer: Restorer
     ) -> IngestService:
         config, audit = self._config, self._around.audit
         reception = Reception(
@@ -226,7 +247,7 @@ class Collector:
             audit=audit,
         )
         hosts = HostGate(config.limits, asyncio.get_running_loop().time())
-        return IngestService(authority, config.ingest, hosts, reception.attend, audit)
+        return IngestService(door, config.ingest, hosts, reception.attend, audit)
 
     async def _listen(self, ingest: IngestService, api: ApiService) -> None:
         config, audit = self._config, self._around.audit
@@ -323,6 +344,11 @@ def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:
     return wire.Receipt(manifest.root, document)
 
 
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
 def _without_vmcore(catalog: LocalCatalog) -> list[str]:
     """The complete dumps that have no vmcore, oldest first."""
     found: list[str] = []
@@ -343,15 +369,17 @@ async def run(collector: Collector, notifier: Notifier, announce: Callable[[str]
         loop.add_signal_handler(number, stop.set)
     await collector.start()
     try:
-        status = f"ready: ingest {collector.ingest_address}, api {collector.api_address}"
-        announce(status)
-        notifier.ready(status)
+        announce(collector.ready)
+        notifier.ready(status := collector.status)
         while not stop.is_set():
             try:
-                async with asyncio.timeout(notifier.watchdog_s):
+                async with asyncio.timeout(min(notifier.watchdog_s or STATUS_S, STATUS_S)):
                     await stop.wait()
             except TimeoutError:
-                notifier.alive()
+                if notifier.watchdog_s is not None:
+                    notifier.alive()
+                if status != collector.status:
+                    notifier.status(status := collector.status)
     finally:
         notifier.stopping()
         await collector.stop()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump import wire
 from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, RevokedError
-from netdump.pki import Authority, Identity, Role
+from netdump.pki import Identity, Role
 from netdump.server.audit import Rationed
 from netdump.server.headlines import Headlines
 from netdump.server.hostconnection import LINGER_S, HostConnection
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdump.server.admission import HostGate
     from netdump.server.audit import Audit
     from netdump.server.config import Ingest
+    from netdump.server.doorkeeper import Doorkeeper
     from netdump.server.headlines import Bearer
     from netdump.server.listener import Visitor
 
@@ -34,13 +35,13 @@ class IngestService:
 
     def __init__(
         self,
-        authority: Authority,
+        door: Doorkeeper,
         settings: Ingest,
         hosts: HostGate,
         attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
         audit: Audit,
     ) -> None:
-        self._authority = authority
+        self._door = door
         self._settings = settings
         self._hosts = hosts
         self._attend = attend
@@ -59,7 +60,7 @@ class IngestService:
             self._cut(visitor, "no common ALPN protocol")
             return
         try:
-            identity = self._authority.admit(visitor.tls.getpeercert(binary_form=True))
+            identity = self._door.admit(visitor.tls.getpeercert(binary_form=True))
             if identity.role is not Role.HOST:
                 raise CertificateError(
                     f"a certificate of role {identity.role} cannot send dumps: enroll with a host's token"

@@ -44,6 +44,10 @@ class Notifier:
         """The collector listens."""
         self.send("READY=1", f"STATUS={status}")
 
+    def status(self, text: str) -> None:
+        """What `systemctl status` shows from now on."""
+        self.send(f"STATUS={text}")
+
     def stopping(self) -> None:
         """The collector is about to end."""
         self.send("STOPPING=1")

@@ -83,7 +83,8 @@ class Recorder:
         before: str | None = None
         while True:
             page = self._index.list(Query(host=host, before=before))
-            today += sum(record.first_seen > now - DAY_S for record in page)
+            # Not those that are to come: what a collector has is not today's because its clock fell back to 1970.
+            today += sum(abs(now - record.first_seen) < DAY_S for record in page)
             stored += sum(record.stored_bytes for record in page)
             if len(page) < LIST_LIMIT_MAX:
                 return Usage(today, stored)

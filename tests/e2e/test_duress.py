@@ -6,8 +6,10 @@ A host that never reboots is the worst outcome.
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -193,6 +195,31 @@ def test_any_clock(collector: Collector, sample: Path, tmp_path: Path, moment: s
     (dump,) = collector.dumps()
     assert dump["state"] == "complete"
     assert abs(time.time() - time.mktime(time.strptime(dump["first_seen"], "%Y-%m-%dT%H:%M:%SZ"))) < 2 * 86_400
+
+
+@pytest.mark.parametrize("moment", ["1975-01-01 00:00:00", "2099-01-01 00:00:00"])
+def test_any_clock_of_the_collector(tmp_path: Path, moment: str) -> None:
+    """A collector without a battery says so, in its log and to systemd, and loses no dump for it."""
+    core = tmp_path / "core"
+    CORE.write(core)
+    collector = Collector(tmp_path / "collector").start()
+    bundle = collector.enroll("host", "punctual")
+    collector.stop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        collector.start(["env", "DONT_FAKE_MONOTONIC=1", f"NOTIFY_SOCKET={tmp_path}/notify", "faketime", moment])
+        try:
+            told = manager.recv(4096).decode()
+            done = netdump("send", core, "--config", bundle, "--deadline", "60", check=False)
+        finally:
+            collector.stop()
+    assert told.startswith(f"READY=1\nSTATUS=THE CLOCK IS WRONG: this clock says {moment[:4]}-")
+    (event,) = (line for line in map(json.loads, collector.log_lines()) if line["event"] == "clock-wrong")
+    assert "the collector's authority" in event["reason"]
+    assert done.returncode == 0, done.stderr
+    (dump,) = collector.dumps()
+    assert dump["state"] == "complete"
 
 
 def test_five_percent_loss_and_200_ms(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class Rig:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         files: Files | None = None,
         measure: Callable[[], Measure] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         document = {name: dict(content) for name, content in (settings or {}).items()}
         document.setdefault("ingest", {}).setdefault("listen", "127.0.0.1:0")
@@ -127,7 +128,7 @@ class Rig:
         self.folder = folder
         self.config: Config = build(document)
         self.events = Events()
-        self.collector = Collector(folder, self.config, Surroundings(self.events, {}, files, measure))
+        self.collector = Collector(folder, self.config, Surroundings(self.events, {}, files, measure, clock))
         self.loop = SkippingLoop()
         self.loop.set_exception_handler(self._oops)
         self.mistakes: list[dict[str, Any]] = []

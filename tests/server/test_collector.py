@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,26 @@ def test_it_says_when_it_starts_that_it_takes_no_new_dumps(folder: Path) -> None
 
     with Rig(folder, measure=fail) as rig:
         assert "cannot be measured: Input/output error" in str(rig.events.wait("space-low")["reason"])
+
+
+@pytest.mark.parametrize("year", [1975, 2099])
+def test_a_wrong_clock_is_loud_and_costs_no_dump(folder: Path, web1: Papers, year: int) -> None:
+    now = [(year - 1970) * 365.25 * 86_400]
+    with Rig(folder, clock=lambda: now[0]) as rig:
+        assert f"this clock says {year}-" in str(rig.events.wait("clock-wrong")["reason"])
+        assert rig.collector.status.startswith(f"THE CLOCK IS WRONG: this clock says {year}-")
+        assert rig.collector.status.endswith(rig.collector.ready)
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        assert not rig.events.all("host-refused")
+
+
+def test_a_clock_behind_the_folder_is_loud(folder: Path) -> None:
+    with Rig(folder, clock=lambda: time.time() - 7200) as rig:  # within all dates
+        assert "was last written to at" in str(rig.events.wait("clock-wrong")["reason"])
+    with Rig(folder) as rig:
+        assert not rig.events.all("clock-wrong")
+        assert rig.collector.status == rig.collector.ready
 
 
 def test_what_a_killed_one_left_is_replaced(folder: Path) -> None:

@@ -63,14 +63,11 @@ def test_a_revoked_host_is_refused_at_its_next_connection(folder: Path, web1: Pa
         assert not rig.events.all("dump-complete")
 
 
-@pytest.mark.parametrize(
-    ("days", "words"), [(-3 * 365, "expired at .*enroll again"), (2, "not valid before .*clock right")]
-)
-def test_a_host_out_of_its_dates_is_told_so(folder: Path, days: int, words: str) -> None:  # [W-04]
+def test_a_host_out_of_its_dates_is_told_so(folder: Path) -> None:  # [W-04]
     now = time.time()
-    key, then = new_key(), now + days * DAY_S
+    key, then = new_key(), now - 3 * 365 * DAY_S
     shutil.rmtree(folder / "pki")
-    init_authority(folder, ["localhost"], now=min(now, then))
+    init_authority(folder, ["localhost"], now=then)
     authority = Authority.load(folder)
     secret = parse_token(authority.make_token("web1", Role.HOST, now=then)).secret_text()
     granted = authority.redeem(secret, make_request(key), then)
@@ -79,7 +76,7 @@ def test_a_host_out_of_its_dates_is_told_so(folder: Path, days: int, words: str)
     with Rig(folder) as rig, Host(rig, Papers(file, Role.HOST, "web1", fingerprint(key.public_key()))) as host:
         answer = host.hear()
         assert error_of(answer) is wire.ErrorCode.NOT_ALLOWED
-        assert re.search(words, cast("wire.Error", answer).text)
+        assert re.search("expired at .*enroll again", cast("wire.Error", answer).text)
         assert host.ended()
 
 

@@ -34,8 +34,11 @@ def test_messages(tmp_path: Path, abstract: bool) -> None:
         notifier = Notifier({"NOTIFY_SOCKET": "@" + name if abstract else name})
         notifier.ready("listening")
         notifier.alive()
+        notifier.status("thinking")
         notifier.stopping()
-        assert [manager.recv(100) for _ in range(3)] == [b"READY=1\nSTATUS=listening", b"WATCHDOG=1", b"STOPPING=1"]
+        assert [manager.recv(100) for _ in range(4)] == [
+            b"READY=1\nSTATUS=listening", b"WATCHDOG=1", b"STATUS=thinking", b"STOPPING=1",
+        ]  # fmt: skip
 
 
 def test_a_manager_that_went_away_is_not_missed(tmp_path: Path) -> None:

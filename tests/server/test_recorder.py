@@ -94,7 +94,7 @@ def test_usage(recorder: Recorder) -> None:
     now = 10 * day
     index = recorder._index
     for number, (host, first_seen, size) in enumerate(
-        [("a", now - day + 1, 5), ("a", now - day, 7), ("a", now, 11), ("b", now, 13)]
+        [("a", now - day + 1, 5), ("a", now - day, 7), ("a", now, 11), ("b", now, 13), ("a", now + 9 * day, 2)]
     ):
         index.put(
             DumpRecord(
@@ -109,7 +109,7 @@ def test_usage(recorder: Recorder) -> None:
                 stored_bytes=size,
             )
         )
-    assert recorder.usage("a", now) == Usage(2, 23)
+    assert recorder.usage("a", now) == Usage(2, 25)
     assert recorder.usage("c", now) == Usage(0, 0)
 
 

@@ -1,0 +1,143 @@
+"""Who is let in by which clock, and what is said of a clock that cannot be right."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from netdump.errors import CertificateError, RevokedError
+from netdump.pki import Authority, Role
+from netdump.server.doorkeeper import LATEST, SAY_S, SLACK_S, Doorkeeper, last_written
+from tests.pki import papers
+from tests.server.rig import Events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY = 86_400
+YEAR = 365 * DAY
+ENDS_OF_TIME = [0.0, 5 * YEAR, 129 * YEAR, LATEST]  # 1970, 1975, 2099, 9999
+
+
+class Hands(NamedTuple):
+    """Two clocks to be set: of the wall, and the steady one."""
+
+    wall: list[float]
+    steady: list[float]
+
+    def doorkeeper(self, folder: Path, events: Events, written: float = 0) -> Doorkeeper:
+        return Doorkeeper(
+            Authority.load(folder),
+            events,
+            written=written,
+            clock=lambda: self.wall[0],
+            steady=lambda: self.steady[0],
+        )
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands([time.time()], [1000.0])
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+def test_a_clock_that_is_right(folder: Path, hands: Hands, events: Events) -> None:
+    door = hands.doorkeeper(folder, events, written=time.time())
+    door.look()
+    assert door.doubt is None
+    assert not events.all("clock-wrong")
+
+
+@pytest.mark.parametrize("now", ENDS_OF_TIME)
+def test_a_clock_that_cannot_be_right_keeps_no_host_out(folder: Path, hands: Hands, now: float) -> None:
+    """At any time: who is enrolled comes in, who is revoked or a stranger does not."""
+    authority, events = Authority.load(folder), Events()
+    good, bad = papers.enrolled(authority, "good"), papers.enrolled(authority, "bad")
+    door = hands.doorkeeper(folder, events)
+    authority.revoke(door.admit(papers.der(bad.certificate)).fingerprint)
+    hands.wall[0] = now
+    door.look()
+    identity = door.admit(papers.der(good.certificate))
+    assert (identity.role, identity.name) == (Role.HOST, "good")
+    with pytest.raises(RevokedError):
+        door.admit(papers.der(bad.certificate))
+    with pytest.raises(CertificateError, match="needs a client certificate"):
+        door.admit(None)
+    reason = str(events.wait("clock-wrong")["reason"])
+    assert reason == door.doubt
+    assert "the collector's authority" in reason
+    assert "set it (chrony" in reason
+    with pytest.raises(CertificateError):  # readers, operators, who renews: their dates are judged
+        authority.admit(papers.der(good.certificate), now)
+
+
+def test_a_clock_that_may_be_right_judges_the_end_of_a_certificate(folder: Path, hands: Hands, events: Events) -> None:
+    bundle = papers.enrolled(Authority.load(folder), "old")
+    door = hands.doorkeeper(folder, events)
+    hands.wall[0] += 2 * YEAR + DAY
+    with pytest.raises(CertificateError, match=r"old expired at .* enroll again"):
+        door.admit(papers.der(bundle.certificate))
+    assert not events.all("clock-wrong")
+
+
+def test_a_certificate_made_later_than_now_shows_that_the_clock_is_behind(
+    folder: Path, hands: Hands, events: Events
+) -> None:
+    door = hands.doorkeeper(folder, events)
+    ahead = time.time() + 300 * DAY
+    bundle = papers.enrolled(Authority.load(folder), "young", now=ahead)
+    door.look()
+    assert door.doubt is None
+    assert door.admit(papers.der(bundle.certificate)).name == "young"
+    assert "the certificate of young, made here, is good from" in str(events.wait("clock-wrong")["reason"])
+    door.admit(papers.der(bundle.certificate))  # and says so once
+    assert len(events.all("clock-wrong")) == 1
+    hands.wall[0] = ahead
+    door.look()
+    assert len(events.all("clock-right")) == 1
+    assert door.doubt is None
+
+
+def test_a_folder_written_to_later_than_now(folder: Path, hands: Hands, events: Events) -> None:
+    door = hands.doorkeeper(folder, events, written=hands.wall[0] + SLACK_S - 10)
+    door.look()
+    assert door.doubt is None  # put back a little, which clocks may be
+    hands.wall[0] -= 20
+    door.look()
+    assert "folder was last written to at" in str(door.doubt)
+
+
+def test_it_is_said_for_as_long_as_it_lasts(folder: Path, hands: Hands, events: Events) -> None:
+    door = hands.doorkeeper(folder, events)
+    right, hands.wall[0] = hands.wall[0], 0
+    for seconds, said in ((0, 1), (SAY_S - 1, 1), (1, 2), (SAY_S, 3)):
+        hands.steady[0] += seconds
+        door.look()
+        assert len(events.all("clock-wrong")) == said
+    hands.wall[0] = right
+    for _ in range(2):
+        door.look()
+    assert len(events.all("clock-right")) == 1
+
+
+def test_where_the_certificate_cannot_be_read(folder: Path, hands: Hands, events: Events) -> None:
+    door = hands.doorkeeper(folder, events)
+    (folder / "pki" / "collector.crt").write_text("rubbish")
+    door.look()
+    assert "cannot be read" in str(door.doubt)
+
+
+def test_last_written(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for path, seconds in ((old, 10), (new, 20)):
+        path.touch()
+        os.utime(path, (seconds, seconds))
+    assert last_written([new, old, tmp_path / "none"]) == 20
+    assert last_written([tmp_path / "none"]) == 0
