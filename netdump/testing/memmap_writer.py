@@ -61,6 +61,7 @@ class Machine:
     sparse: bool = True
     extreme: bool = True
     section_pointer: bool = False
+    numbered: bool = False
     map_shift: int = 21
     lines: dict[str, str] = field(default_factory=dict)
     free_pages: int | None = None
@@ -138,11 +139,21 @@ class Machine:
         end = -(-frames.address(first + count) // step) * step
         base = self.ram_start + _MAP
         self.tables.map_range(start, base, end - start, self.map_shift)
+        if self.numbered:
+            self._number_sections(first, count)
         self.ram.write(frames.address(first) + base - start, frames.array(first, count))
         if self.sparse:
             self._put_sections(first + count)
         else:
             self.kernel.symbol("mem_map", self.kernel.put(self.kernel.uint(frames.vmemmap)))
+
+    def _number_sections(self, first: int, count: int) -> None:
+        """Without vmemmap the highest bits of the flags are the number of the section; here nothing is above it."""
+        frames = self.frames
+        for pfn in range(first, first + count):
+            page = frames.pages.setdefault(pfn, bytearray(frames.page(pfn)))
+            number = pfn * self.page_bytes >> self.section_bits
+            page[4:8] = (number << self.section_bits - 14).to_bytes(4, frames.byteorder)
 
     def _put_sections(self, end: int) -> None:
         """mem_section, with a root for each page of entries, or one static table."""

@@ -29,6 +29,7 @@ _ENCODED: Final = -0x1000  # mem_map is page aligned, flags are below: 2 bits in
 _TRIED_MAX: Final = 256  # sections looked at before a table is believed
 _LOOKS_MAX: Final = 4096  # sections looked at in vain or not
 _ALIKE_MIN: Final = 3
+_NUMBERED_LOOKS: Final = 8  # sections that are asked for their numbers, two struct pages of each
 _ENTRIES_KEPT: Final = 64
 _NODES_MAX: Final = 4096
 
@@ -233,7 +234,7 @@ def _section_bits(headers: ElfHeaders, info: Vmcoreinfo, page_bytes: int) -> tup
 class _SectionMap:
     """SPARSEMEM. A section's entry is read when it is asked for; a few are kept."""
 
-    __slots__ = ("_encoded", "_entries", "_layout", "_only", "_pages", "_section", "_shape", "_space")
+    __slots__ = ("_encoded", "_entries", "_layout", "_numbered", "_only", "_pages", "_section", "_shape", "_space")
 
     def __init__(self, space: AddressSpace, layout: _Layout, section: _SectionFormat, shape: _Shape) -> None:
         self._space = space
@@ -244,6 +245,7 @@ class _SectionMap:
         self._entries: dict[int, int | None] = {}  # section -> encoded map, oldest first
         self._encoded: dict[int, int] = {}  # section -> encoded map of those that were tried
         self._only: int | None = None  # what all sections must say, once it is clear that they are alike (vmemmap)
+        self._numbered = False  # whether struct pages name their section: then there is no vmemmap
 
     def holds(self) -> bool:
         """Whether this reading makes sense: some sections have a map, and nearly all that have are mapped."""
@@ -268,7 +270,13 @@ class _SectionMap:
         return mapped > 0 and mapped * 8 >= tried * 7
 
     def _settle(self) -> None:
-        """With vmemmap, as 64-bit kernels have it, all sections are encoded alike: one that is not is damaged."""
+        """With vmemmap, as most 64-bit kernels have it, all sections are encoded alike: one that is not is damaged.
+
+        Without it many are too, whose struct pages were allocated together.
+        """
+        self._numbered = self._section.word == 8 and self._are_numbered()
+        if self._numbered:
+            return
         values = list(self._encoded.values())
         common = max(values, key=values.count, default=0)
         if self._section.word == 8 and len(values) >= _ALIKE_MIN and values.count(common) * 4 >= len(values) * 3:
@@ -276,10 +284,27 @@ class _SectionMap:
             self._encoded = {number: encoded for number, encoded in self._encoded.items() if encoded == common}
             self._entries.clear()
 
+    def _are_numbered(self) -> bool:
+        """Whether struct pages have the number of their section in the highest bits of their flags.
+
+        Of these VMCOREINFO tells no number. Source: Linux include/linux/page-flags-layout.h.
+        """
+        numbers, looks = list(self._encoded), 0
+        fitting = dict.fromkeys(range(32, 64), 0)  # how far the number is shifted -> struct pages that say so
+        for number in numbers[:: -(-len(numbers) // _NUMBERED_LOOKS)] if len(numbers) > 1 else ():
+            for third in (1, 2):
+                place = (number * self._pages + self._pages * third // 3) * self._shape.page_struct_bytes
+                with suppress(LostMemoryError):  # a hole
+                    flags = self._space.read_uint(self._encoded[number] + place, 8)  # they come first in all kernels
+                    looks += 1
+                    for shift in fitting:
+                        fitting[shift] += flags >> shift == number
+        return looks > 2 and max(fitting.values()) * 8 >= looks * 7
+
     @property
     def uniform(self) -> bool:
         """See MemoryMap. With vmemmap all sections are encoded alike."""
-        return len(set(self._encoded.values())) == 1
+        return not self._numbered and len(set(self._encoded.values())) == 1
 
     def locate(self, pfn: int) -> tuple[int | None, int]:
         """See MemoryMap."""

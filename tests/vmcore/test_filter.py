@@ -104,6 +104,17 @@ def test_blocks_that_span_slabs_and_sections() -> None:
     assert core.filter(16).classify(((1 << 16) + 64) * 4096, 1) == [(ExcludeClass.NONE, 1)]
 
 
+def test_sections_with_a_number_in_their_struct_pages() -> None:
+    """Kernels without vmemmap: free pages of one zone have flags of several sections."""
+    machine = populate(x86_64(ERAS["6.1"], ram_bytes=64 << 20))
+    machine.frames.free(ground(machine) + 4096, 10)
+    machine.section_bits, machine.numbered = 23, True
+    opened = Opened.of(machine)
+    page_filter = opened.filter(31)
+    assert opened.classify(page_filter) == machine.frames.expected(31)
+    assert page_filter.remark is None
+
+
 def test_level_0_asks_for_nothing(opened: Opened) -> None:
     before = len(opened.source.reads)
     page_filter = opened.filter(0)

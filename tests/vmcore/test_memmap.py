@@ -77,6 +77,27 @@ def test_a_section_that_is_not_like_the_others() -> None:
     assert memory_map.frame(machine.frames.address(3 << 15)) is None
 
 
+def test_sections_with_a_number_in_their_struct_pages() -> None:
+    """Without vmemmap struct pages may stand anywhere, though mostly those of many sections stand together."""
+    machine = x86_64(ERA, ram_bytes=96 << 20)
+    machine.section_bits, machine.numbered = 24, True
+    core = Opened.of(machine)
+    assert not core.pages().memory_map.uniform
+    sections = machine.kernel.uint(machine.frames.vmemmap | 0b111) + bytes(8)
+    at = machine.kernel.paddr + machine.kernel.memory.index(sections * 6)
+    elsewhere = machine.frames.vmemmap + 4096
+    core.patch(at + 16 * 3, machine.kernel.uint(elsewhere | 0b111))
+    memory_map = core.pages().memory_map
+    assert memory_map.locate(3 << 12)[0] == elsewhere + (3 << 12) * 64
+    assert memory_map.locate(2 << 12)[0] == machine.frames.address(2 << 12)
+
+
+def test_one_section_has_no_number_to_be_told_by() -> None:
+    machine = x86_64(ERA)
+    machine.section_bits, machine.numbered = 27, True
+    assert opened(machine)[0].uniform
+
+
 def test_sections_without_a_map() -> None:
     machine = x86_64(ERA, ram_bytes=256 << 20)
     memory_map, _, _ = opened(machine)
