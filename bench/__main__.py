@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import stages
+from bench.page import update_page
 from bench.process import BenchError, Launcher
-from bench.report import Results, lines, update_page
+from bench.report import Results, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,13 +29,13 @@ ROUNDS_QUICK: Final = 2
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark. Returns 0, or 1 if something that it stands on failed."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.quick and arguments.update_docs:
+        parser.error("what --quick measures is not for docs/performance.md")
     rounds = arguments.rounds or (ROUNDS_QUICK if arguments.quick else ROUNDS)
     results = Results(rounds)
     wanted = arguments.only or list(stages.STAGES)
-    before = next((path for path in (arguments.json, CACHE / "results.json") if path.exists()), None)
-    if arguments.only and before:
-        results.figures.update(json.loads(before.read_text())["figures"])  # of the stages that do not run now
     begun = time.monotonic()
     try:
         with _workplace(arguments) as workplace:
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, metavar="N", help=f"rounds that count (default {ROUNDS})")
     add("--only", type=_stages, metavar="STAGE,…", help=f"of {', '.join(stages.STAGES)}")
     add("--json", type=Path, default=CACHE / "results.json", metavar="FILE", help="where all figures go")
-    add("--update-docs", action="store_true", help="put the tables into docs/performance.md")
+    add("--update-docs", action="store_true", help="put the tables into docs/performance.md; its goals follow")
     add(
         "--folder",
         default="/dev/shm",

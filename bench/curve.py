@@ -25,12 +25,6 @@ def race(arena: upload.Arena, core: Path, rate: str, name: str, *, rounds: int, 
     return hold(f"compression.{rate}", title, [adaptive, *fixed], arena.launcher, rounds=rounds, say=say)
 
 
-def excess(outcome: Outcome) -> float:
-    """Time of adaptive compression as a multiple of the best fixed level's."""
-    fixed = [result for result in outcome.results if result.name != ADAPTIVE]
-    return outcome.ours(ADAPTIVE).seconds / min(result.seconds for result in fixed)
-
-
 def draw(outcomes: Sequence[Outcome], names: Sequence[str], target: Path) -> None:
     """The curve as a PNG. outcomes, names: of one link rate each, slowest first."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to load, and of the extra `bench`

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def measure(
-    arena: upload.Arena, core: Path, target: Path
-) -> tuple[tuple[str, ...], float, float, list[tuple[str, ...]]]:
-    """The cells of a row, the peaks of client and collector in MiB, and the rows of reading here and there."""
+def measure(arena: upload.Arena, core: Path, target: Path) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The cells of a row, and the rows of reading here and there."""
     collector, launcher = arena.collector, arena.launcher
     ingest.reset_peak(collector.pid)
     sent = launcher.measure(upload.send_command(core, collector.host, "-d", "1"), arena.client)
@@ -32,5 +30,4 @@ def measure(
     places = interruption.seek(arena, dump.id)
     collector.clear()
     client = sent.peak_bytes / MIB
-    cells = (f"{sent.seconds:.2f}", f"{client:.0f}", f"{far:.0f}", *(f"{seconds:.2f}" for seconds in times))
-    return cells, client, far, places
+    return (f"{sent.seconds:.2f}", f"{client:.1f}", f"{far:.1f}", *(f"{seconds:.2f}" for seconds in times)), places

@@ -1,4 +1,4 @@
-"""What was measured, for people and programs: tables on the terminal, JSON, the tables of docs/performance.md."""
+"""What one run measured, for people and programs: tables on the terminal, JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from bench.budgets import load_goals
+from bench.figures import figures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.contest import Outcome
-
-PAGE: Final = Path(__file__).parent.parent / "docs" / "performance.md"
 
 Row = tuple[str, ...]
 
@@ -34,37 +33,35 @@ class Table:
 
 @dataclass(slots=True)
 class Results:
-    """Everything one run of the benchmark found. figures: what budgets.toml speaks of, by name."""
+    """Everything one run of the benchmark found."""
 
     rounds: int
     contests: list[Outcome] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def note_peak(self, size: float) -> None:
-        """A client had this much memory, in bytes: the largest counts."""
-        before = self.figures.get("client.peak_mib", 0.0)
-        self.figures["client.peak_mib"] = max(before, round(size / (1 << 20), 1))
-
     def members(self) -> dict[str, Any]:
-        """The JSON object."""
+        """The JSON object. Its figures and goals are of the stages that ran."""
+        found = figures(self.measured())
         return {
             "machine": machine(),
             "rounds": self.rounds,
             "seconds": round(self.seconds),
             "contests": [contest.members() for contest in self.contests],
             "tables": [{"key": table.key, "header": table.header, "rows": table.rows} for table in self.tables],
-            "figures": self.figures,
+            "figures": {name: float(f"{value:.3g}") for name, value in found.items()},
             "goals": [
-                {"figure": goal.figure, "bound": goal.bound, "verdict": goal.verdict(self.figures)}
-                for goal in load_goals()
+                {"figure": goal.figure, "bound": goal.bound, "verdict": goal.verdict(found)} for goal in load_goals()
             ],
         }
 
+    def measured(self) -> list[Table]:
+        """All that was measured, as tables."""
+        return [*map(contest_table, self.contests), *self.tables]
+
     def everything(self) -> list[Table]:
-        """All there is to show, as tables."""
-        return [*map(contest_table, self.contests), *self.tables, goal_table(self.figures)]
+        """The same, and how the goals stand by it."""
+        return [*self.measured(), goal_table(figures(self.measured()))]
 
 
 def contest_table(outcome: Outcome) -> Table:
@@ -78,23 +75,23 @@ def contest_table(outcome: Outcome) -> Table:
                 f"**{result.name}**" if result.ours else result.name,
                 f"{result.seconds:.2f}",
                 f"{min(times):.2f} - {max(times):.2f}" + (f" ({len(times)})" if len(times) < 5 else ""),
-                f"{outcome.share(result):.2f}",
+                f"{outcome.share(result):.3f}",
                 f"{result.cpu_seconds:.2f}",
-                f"{result.peak_bytes / (1 << 20):.0f}",
+                f"{result.peak_bytes / (1 << 20):.1f}",
                 f"{result.wire_bytes / 1e6:.1f}",
             )
         )
     return Table(outcome.key, outcome.title, header, rows)
 
 
-def goal_table(figures: dict[str, float]) -> Table:
+def goal_table(found: Mapping[str, float]) -> Table:
     """All goals and how they stand."""
     rows: list[Row] = [
         (
             goal.text,
             goal.bound,
-            f"{figures[goal.figure]:.3g}" if goal.figure in figures else "-",
-            goal.verdict(figures),
+            f"{found[goal.figure]:.3g}" if goal.figure in found else "-",
+            goal.verdict(found),
         )
         for goal in load_goals()
     ]
@@ -115,29 +112,6 @@ def text_lines(table: Table) -> list[str]:
 
 def _justify(cell: str, width: int, column: int) -> str:
     return cell.rjust(width) if column and re.match(r"[\d.-]", cell) else cell.ljust(width)
-
-
-def markdown(table: Table) -> str:
-    """A table for a page."""
-    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in (table.header, *table.rows)]
-    rows.insert(1, tuple("---" for _ in table.header))
-    return "\n".join([f"**{table.title}**", "", *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def update_page(results: Results) -> list[str]:
-    """Put the tables into docs/performance.md, between their marks. Returns the keys that have no place there."""
-    text = PAGE.read_text()
-    unplaced = []
-    tables = {table.key: markdown(table) for table in results.everything()}
-    tables["machine"] = ", ".join(f"{name}: {value}" for name, value in machine().items()) + "."
-    for key, content in tables.items():
-        pattern = re.compile(rf"(<!-- bench:{re.escape(key)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if match := pattern.search(text):
-            text = f"{text[: match.start()]}{match[1]}{content}\n{match[2]}{text[match.end() :]}"
-        else:
-            unplaced.append(key)
-    PAGE.write_text(text)
-    return unplaced
 
 
 def machine() -> dict[str, str]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from bench import cores, curve, download, filtering, growth, hosts, ingest, interruption, links, upload
 from bench.collector import collector
 from bench.contest import Outcome, hold
+from bench.page import PAGE
 from bench.process import PYTHON, Launcher, Place, on_cpus, run, split_cpus
-from bench.report import PAGE, Results, Table
+from bench.report import Results, Table
 from bench.sshd import ssh_server
 
 if TYPE_CHECKING:
@@ -76,13 +77,10 @@ class Workplace:
         shutil.rmtree(folder)
 
     def contest(self, results: Results, key: str, title: str, contestants: list[Contestant]) -> Outcome:
-        """Hold a contest and note its ratio and our peak memory."""
+        """Hold a contest and note what came of it."""
         big = not self.quick and "4 GiB" in title
         outcome = hold(key, title, contestants, self.launcher, rounds=self.rounds, say=_say, warm=not big)
         results.contests.append(outcome)
-        results.figures[f"{key}.ratio"] = round(outcome.ratio, 3)
-        if key.startswith("upload."):
-            results.note_peak(max(result.peak_bytes for result in outcome.results if result.ours))
         return outcome
 
 
@@ -113,8 +111,6 @@ def one_cpu(work: Workplace, results: Results) -> None:
         ]
         title = f"Generated core of {_size(mixed)}, -d 1, client on one CPU"
         outcome = work.contest(results, "upload.mixed.d1", title, some)
-        floor = next(result for result in outcome.results if result.bare)
-        results.figures["floor.mixed.ratio"] = round(outcome.share(floor), 3)
         _limit(work, results, "mixed", mixed, outcome=outcome, idle=idle)
 
 
@@ -204,11 +200,10 @@ def compression(work: Workplace, results: Results) -> None:
     with work.arena() as arena:
         outcomes.append(curve.race(arena, real, "loopback", "loopback", rounds=rounds, say=_say))
         names.append("loopback")
-    results.figures["adaptive.worst"] = round(max(map(curve.excess, outcomes)), 3)
     table = Table("compression", "Adaptive compression and fixed levels, -d 1, one CPU (s)", ("link",))
     table.header += tuple(result.name for result in outcomes[0].results)
     for name, outcome in zip(names, outcomes, strict=True):
-        table.rows.append((name, *(f"{result.seconds:.2f}" for result in outcome.results)))
+        table.rows.append((name, *(f"{result.seconds:.3f}" for result in outcome.results)))
     results.tables.append(table)
     target = CURVE if work.update_docs else work.cache / CURVE.name
     curve.draw(outcomes, names, target)
@@ -253,9 +248,6 @@ def collector_load(work: Workplace, results: Results) -> None:
                 )
             )
             _say(f"{count} clients, {kind}: {table.rows[-1]}")
-            if count == 8:
-                results.figures["collector.ack_p99_ms"] = round(load.ack_p99 * 1e3)
-                results.figures["collector.wire_gb_per_core_s"] = round(load.wire_bytes / load.loop_cpu / 1e9, 3)
     results.tables.append(table)
 
 
@@ -270,8 +262,6 @@ def crashing_fleet(work: Workplace, results: Results) -> None:
         stored = sum(dump.image_bytes == cargo.size for dump in running.dumps()) if count <= 200 else None
     done = [journey for journey in journeys if journey is not None]
     whole = sorted(journey.ended - journey.began for journey in done)
-    results.figures["fleet.lost"] = len(journeys) - len(done)
-    results.figures["fleet.headline_s"] = round(waits[-1], 2)
     rows: list[tuple[str, ...]] = [
         ("hosts, each with a dump of its own", str(count)),
         ("delivered", str(len(done))),
@@ -291,9 +281,7 @@ def fetching(work: Workplace, results: Results) -> None:
     with work.arena() as arena:
         contestants = [download.ours(arena, real), download.scp(arena, real), download.rsync(arena, real)]
         title = f"Fetching the real core of {_size(real)}, client on one CPU"
-        outcome = work.contest(results, "fetch", title, contestants)
-        theirs = next(result for result in outcome.results if result.name == "scp")
-        results.figures["fetch.ratio"] = round(outcome.ours().seconds / theirs.seconds, 3)
+        work.contest(results, "fetch", title, contestants)
     if links.can_make_links() and not work.quick:
         with links.link() as wire, work.arena(link=wire) as arena:
             entrants = [download.ours(arena, real), download.scp(arena, real), download.scp(arena, real, "-C")]
@@ -322,22 +310,17 @@ def page_filter(work: Workplace, results: Results) -> None:
     ]
     for name, core in cases:
         ours, theirs = filtering.compare(core, work.bench, 1 if work.quick else 3, peers=core == real)
-        peer = f"{theirs:.0f}" if theirs else "-"
-        if theirs:
-            results.figures["filter.ratio"] = round(ours.ns / theirs, 3)
+        peer = f"{theirs:.1f}" if theirs else "-"
         table.rows.append(
             (
                 name,
                 f"{ours.pages:,}",
                 f"{ours.setup_seconds * 1e3:.0f}",
                 f"{ours.seconds * 1e3:,.1f}",
-                f"{ours.ns:.0f}",
-                f"{ours.peak_bytes / MIB:.0f}",
+                f"{ours.ns:.1f}",
+                f"{ours.peak_bytes / MIB:.1f}",
                 peer,
             )
-        )
-        results.figures["filter.peak_mib"] = max(
-            results.figures.get("filter.peak_mib", 0.0), round(ours.peak_bytes / MIB, 1)
         )
         _say(f"filter: {table.rows[-1]}")
     results.tables.append(table)
@@ -350,21 +333,16 @@ def scale(work: Workplace, results: Results) -> None:
         "Images of growing size, 64 MiB of data in each (s; peaks in MiB)",
         ("image", "send", "client peak", "collector peak", "list", "verify", "fetch"),
     )
-    peaks: list[tuple[float, float]] = []
     with work.arena() as arena:
         for size in (1, 16) if work.quick else (1, 16, 256, 4096):
             core = cores.sparse_core(work.bench, size)
-            row, client, far, places = growth.measure(arena, core, work.bench / "fetched")
-            peaks.append((client, far))
+            row, places = growth.measure(arena, core, work.bench / "fetched")
             table.rows.append((f"{size} GiB", *row))
             _say(f"scale: {table.rows[-1]}")
             core.unlink()
     results.tables.append(table)
     title = f"Reading in the middle of an image of {table.rows[-1][0]}, afterwards: medians"
     results.tables.append(Table("seek", title, ("what", "ms"), places))
-    results.figures["scale.client_growth"] = round(peaks[-1][0] / peaks[0][0], 3)
-    results.figures["scale.collector_growth"] = round(peaks[-1][1] / peaks[0][1], 3)
-    results.note_peak(max(client for client, _ in peaks) * MIB)
 
 
 def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome: Outcome, idle: float) -> None:
@@ -381,7 +359,6 @@ def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome:
         ("of that start-up, handshake, receipt: a core of 10 KiB", f"{idle:.3f}"),
     ]
     results.tables.append(Table(f"limit.{name}", f"One-core limit, {outcome.title}", header, rows))
-    results.figures[f"limit.{name}.share"] = round(total / took, 3)
 
 
 def _certificate(work: Workplace) -> Path:

@@ -1,0 +1,109 @@
+"""What budgets.toml speaks of, read off the tables and from nowhere else: so no goal can contradict the table above it.
+
+Numbers are taken as they are printed, rounded as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bench.report import Table
+
+_NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_OURS: Final = "**netdump"
+LOADED_CLIENTS: Final = "8"  # of the ingest table's rows the one that the goals are for
+
+
+def figures(tables: Iterable[Table]) -> dict[str, float]:
+    """Every figure that these tables hold, by its name in budgets.toml."""
+    found: dict[str, float] = {}
+    peaks: list[float] = []
+    for table in tables:
+        if "to the best peer" in table.header:
+            found[f"{table.key}.ratio"] = _share(table)
+        if table.key.startswith("upload."):
+            peaks.append(_ours(table, "peak MiB"))
+        if table.key.startswith("limit."):
+            found[f"{table.key}.share"] = _row(table, "**sum")[1] / _row(table, "netdump send")[1]
+        if table.key in _OTHERS:
+            found |= _OTHERS[table.key](table)
+        if table.key == "scale":
+            peaks += _column(table, "client peak")
+    if peaks:
+        found["client.peak_mib"] = max(peaks)
+    return found
+
+
+def _share(table: Table) -> float:
+    """Of fetch the goal is for scp, whoever is the best."""
+    share = _ours(table, "to the best peer")
+    if not table.key.startswith("fetch"):
+        return share
+    return share / _row(table, "scp")[table.header.index("to the best peer")]
+
+
+def _filter(table: Table) -> dict[str, float]:
+    ours, theirs = table.header.index("ns a page"), table.header.index("makedumpfile ns a page")
+    ratios = [_number(row[ours]) / _number(row[theirs]) for row in table.rows if _NUMBER.search(row[theirs])]
+    return {"filter.ratio": max(ratios), "filter.peak_mib": max(_column(table, "peak MiB"))}
+
+
+def _scale(table: Table) -> dict[str, float]:
+    client, far = _column(table, "client peak"), _column(table, "collector peak")
+    return {"scale.client_growth": client[-1] / client[0], "scale.collector_growth": far[-1] / far[0]}
+
+
+def _compression(table: Table) -> dict[str, float]:
+    rows = [[_number(cell) for cell in row[1:]] for row in table.rows]
+    return {"adaptive.worst": max(adaptive / min(fixed) for adaptive, *fixed in rows)}
+
+
+def _ingest(table: Table) -> dict[str, float]:
+    loop, p99 = table.header.index("loop CPU s per wire GB"), table.header.index("ack p99 ms")
+    rows = [row for row in table.rows if row[0] == LOADED_CLIENTS]
+    return {
+        "collector.wire_gb_per_core_s": 1 / max(_number(row[loop]) for row in rows),
+        "collector.ack_p99_ms": max(_number(row[p99]) for row in rows),
+    }
+
+
+def _fleet(table: Table) -> dict[str, float]:
+    headline = _row(table, "headline durable")
+    return {
+        "fleet.headline_s": headline[-1],
+        "fleet.lost": _row(table, "hosts")[1] - _row(table, "delivered")[1],
+    }
+
+
+_OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
+    "filter": _filter,
+    "scale": _scale,
+    "compression": _compression,
+    "ingest": _ingest,
+    "fleet": _fleet,
+}
+
+
+def _ours(table: Table, column: str) -> float:
+    return _row(table, _OURS)[table.header.index(column)]
+
+
+def _column(table: Table, name: str) -> list[float]:
+    where = table.header.index(name)
+    return [_number(row[where]) for row in table.rows if _NUMBER.search(row[where])]
+
+
+def _row(table: Table, name: str) -> list[float]:
+    """The numbers of the first row whose name begins so; of a cell with several the last. [0] is not used."""
+    row = next(row for row in table.rows if row[0].startswith(name))
+    return [0.0, *(_number(cell) for cell in row[1:])]
+
+
+def _number(cell: str) -> float:
+    """The last number of a cell; nan where there is none."""
+    found = _NUMBER.findall(cell)
+    return float(found[-1].replace(",", "")) if found else float("nan")
