@@ -63,12 +63,13 @@ def _compression(table: Table) -> dict[str, float]:
 
 
 def _ingest(table: Table) -> dict[str, float]:
-    loop, p99 = table.header.index("loop CPU s per wire GB"), table.header.index("ack p99 ms")
-    rows = [row for row in table.rows if row[0] == LOADED_CLIENTS]
-    return {
-        "collector.wire_gb_per_core_s": 1 / max(_number(row[loop]) for row in rows),
-        "collector.ack_p99_ms": max(_number(row[p99]) for row in rows),
-    }
+    """Of each kind of chunks the worst of all rows; of acknowledgements the worst with LOADED_CLIENTS."""
+    kind, loop, p99 = map(table.header.index, ("chunks", "loop CPU s per wire GB", "ack p99 ms"))
+    found = {"collector.ack_p99_ms": max(_number(row[p99]) for row in table.rows if row[0] == LOADED_CLIENTS)}
+    for name, figure in (("stored", "stored"), ("zstd level 1", "zstd1")):
+        worst = max(_number(row[loop]) for row in table.rows if row[kind] == name)
+        found[f"collector.{figure}.wire_gb_per_core_s"] = 1 / worst
+    return found
 
 
 def _fleet(table: Table) -> dict[str, float]:

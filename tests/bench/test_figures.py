@@ -74,6 +74,21 @@ def test_other_tables(table: Table, expected: dict[str, float]) -> None:
     assert figures([table]) == pytest.approx(expected)
 
 
+def test_of_the_collector_the_worse_counts() -> None:
+    header = ("clients", "chunks", "loop CPU s per wire GB", "ack p99 ms")
+    rows = [("1", "stored", "1.25", "9"), ("8", "stored", "1.00", "300"), ("64", "stored", "1.00", "900")]
+    rows += [
+        ("1", "zstd level 1", "1.25", "9"),
+        ("8", "zstd level 1", "1.00", "310"),
+        ("64", "zstd level 1", "2.00", "9"),
+    ]
+    assert figures([Table("ingest", "", header, rows)]) == {
+        "collector.stored.wire_gb_per_core_s": 0.8,
+        "collector.zstd1.wire_gb_per_core_s": 0.5,
+        "collector.ack_p99_ms": 310,
+    }
+
+
 def test_without_tables_nothing_is_known() -> None:
     assert figures([]) == {}
 
