@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.source import Source
 
-LEVELS: Final = (0, 2, 4, 8, 16, 31)
+LEVELS: Final = (0, 1, 2, 4, 8, 16, 31)
 _LEAVES_OUT: Final = {0: "nothing", 2: "cache", 4: "cache, also with private data", 8: "user", 16: "free"}
 RATE: Final = 100 << 20
 """Bytes a second, on the wire, for which a time is named: a gigabit link."""
@@ -49,7 +49,7 @@ RATE: Final = 100 << 20
     "levels",
     type=click.IntRange(0, 31),
     multiple=True,
-    help="Forecast this level; may be repeated. Default: 0, 2, 4, 8, 16 and 31.",
+    help="Forecast this level; may be repeated. Default: 0, 1, 2, 4, 8, 16 and 31.",
 )
 @click.option(
     "--compression",
@@ -144,6 +144,8 @@ def _show(found: Estimate, release: str | None, forecasts: Sequence[Forecast], c
 def _leaves_out(level: int) -> str:
     if level == 31:
         return "all of these"
+    if level == 1:
+        return "zero, which is sent at no level"
     bits = [text for bit, text in _LEAVES_OUT.items() if bit and level & bit and not (bit == 2 and level & 4)]
     return ", ".join(bits) or "nothing"
 

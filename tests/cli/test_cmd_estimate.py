@@ -35,8 +35,10 @@ def test_a_core_file(shell: Shell, core: Path) -> None:
     assert any(line.startswith("  cache_private ") for line in lines)
     table = lines[lines.index("") + 1 :]
     assert table[0].split() == ["level", "left", "out", "data", "wire", "at", "100", "MiB/s", "leaves", "out"]
-    assert [line.split()[0] for line in table[1:]] == ["0", "2", "4", "8", "16", "31"]
+    assert [line.split()[0] for line in table[1:]] == ["0", "1", "2", "4", "8", "16", "31"]
     assert table[1].endswith("nothing")
+    assert table[2].endswith("zero, which is sent at no level")
+    assert table[1].split()[1:6] == table[2].split()[1:6]  # so the sizes are those of level 0
     assert table[-1].endswith("all of these")
     assert "looking through" in done.err
 
