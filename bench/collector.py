@@ -31,10 +31,18 @@ class Collector:
         self.analyst: Final = analyst
         self.pid: Final = pid
 
+    def ingest_address(self) -> tuple[str, int]:
+        """Where hosts connect to."""
+        host, _, port = self.ingest.rpartition(":")
+        return host, int(port)
+
     def dumps(self) -> list[DumpRecord]:
-        """What is stored."""
+        """What is stored, all of it, newest first."""
+        found: list[DumpRecord] = []
         with LocalCatalog(self.folder) as catalog:
-            return catalog.list(Query())
+            while page := catalog.list(Query(before=found[-1].id if found else None)):
+                found += page
+        return found
 
     def settle(self) -> list[DumpRecord]:
         """Wait until every dump is complete and its vmcore restored: nothing goes on in the background any more."""

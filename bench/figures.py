@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bench.report import Table
 
-_NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_NUMBER: Final = re.compile(r"\d[\d,]*(?:\.\d+)?|inf")
 _OURS: Final = "**netdump"
 LOADED_CLIENTS: Final = "8"  # of the ingest table's rows the one that the goals are for
 
@@ -76,6 +76,7 @@ def _fleet(table: Table) -> dict[str, float]:
     headline = _row(table, "headline durable")
     return {
         "fleet.headline_s": headline[-1],
+        "fleet.late_s": _row(table, "admitted later")[-1],
         "fleet.lost": _row(table, "hosts")[1] - _row(table, "delivered")[1],
     }
 

@@ -7,6 +7,7 @@ chunks are prepared once and shared; only packing and TLS are done for each.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -90,13 +91,17 @@ def make_contexts(folder: Path, count: int) -> list[ssl.SSLContext]:
 class Journey:
     """How one dump was delivered. Times of time.monotonic. ack_seconds: from a chunk's sending to its ACK.
 
-    queued: connections on which chunks had to wait for other dumps.
+    began: the crash. admitted: when chunks might be sent for the first time. waits: (from, to) of each connection on
+    which chunks had to wait for other dumps. deferred: how often the host was told to come back. attempts: connections,
+    those that were refused or cut included.
     """
 
     dump_id: bytes
     began: float = 0.0
+    admitted: float = 0.0
     ended: float = 0.0
-    queued: int = 0
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    deferred: int = 0
     attempts: int = 0
     wire_bytes: int = 0
     ack_seconds: list[float] = field(default_factory=list)
@@ -106,11 +111,19 @@ class LightHost:
     """One host with one dump."""
 
     def __init__(
-        self, address: tuple[str, int], context: ssl.SSLContext, cargo: Cargo, dump_id: bytes, source: str = "127.0.0.1"
+        self,
+        address: tuple[str, int],
+        context: ssl.SSLContext,
+        cargo: Cargo,
+        dump_id: bytes,
+        *,
+        source: str = "127.0.0.1",
+        rate: float = math.inf,
     ) -> None:
-        """address: the collector's. source: the host's own, any of 127.0.0.0/8."""
+        """address: the collector's. source: the host's own, any of 127.0.0.0/8. rate: of its link, bytes a second."""
         self._address = address
         self._source = source
+        self._rate = rate
         self._context = context
         self._cargo = cargo
         self._dump_id = dump_id
@@ -130,6 +143,7 @@ class LightHost:
                     self.journey.ended = time.monotonic()
                     return self.journey
                 if isinstance(word, Defer):
+                    self.journey.deferred += 1
                     pause = float(word.seconds)
             if time.monotonic() + pause > deadline:
                 raise TimeoutError
@@ -154,16 +168,18 @@ class LightHost:
         word = await self._hear(core, reader, writer)
         if not isinstance(word, Resume):
             return word
-        self.journey.queued += not word.credit
         if not word.headline:
             writer.write(core.send(cargo.headline, time.monotonic()))
         ledger = Ledger(self._dump_id, cargo.size)
         ledger.resume(word)
+        told = time.monotonic()
         sender = asyncio.create_task(self._send(core, writer, ledger, word.offset))
         try:
             return await self._listen(core, reader, writer)
         finally:
             sender.cancel()
+            if not word.credit:
+                self.journey.waits.append((told, self.journey.admitted or time.monotonic()))
 
     async def _send(self, core: Connection, writer: asyncio.StreamWriter, ledger: Ledger, start: int) -> None:
         await self._send_chunks(core, writer, ledger, start)
@@ -178,6 +194,8 @@ class LightHost:
             while not core.may_send(raw):
                 self._acked.clear()
                 await self._acked.wait()
+            self.journey.admitted = self.journey.admitted or time.monotonic()
+            await asyncio.sleep(len(chunk.data) / self._rate)
             frame = core.send(chunk, time.monotonic())
             ledger.add(chunk.length, chunk.digest)
             self._sent_at[chunk.offset + chunk.length] = time.monotonic()

@@ -1,4 +1,4 @@
-"""What one collector takes: many light hosts at once, a fleet that crashes in the same minute."""
+"""What one collector takes: many light hosts at once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def load(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo,
     reset_peak(collector.pid)
     before = _cpu(collector.pid)
     begun = time.monotonic()
-    journeys = asyncio.run(_deliver_all(_address(collector), contexts, cargo, dumps))
+    journeys = asyncio.run(_deliver_all(collector.ingest_address(), contexts, cargo, dumps))
     seconds = time.monotonic() - begun
     after = _cpu(collector.pid)
     return Load(
@@ -70,13 +70,6 @@ def load(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo,
     )
 
 
-def fleet(
-    collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float
-) -> list[Journey | None]:
-    """All hosts crash within minute seconds. Their journeys; None: it was not delivered within PATIENCE."""
-    return asyncio.run(_crash_all(_address(collector), contexts, cargo, minute))
-
-
 async def _deliver_all(
     address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, dumps: int
 ) -> list[Journey]:
@@ -88,35 +81,6 @@ async def _deliver_all(
         return [await LightHost(address, context, cargo, name).deliver(dials, deadline) for name in names]
 
     return [journey for each in await asyncio.gather(*map(host, contexts)) for journey in each]
-
-
-async def _crash_all(
-    address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float
-) -> list[Journey | None]:
-    dials = asyncio.Semaphore(DIALS_AT_ONCE)
-    deadline = time.monotonic() + PATIENCE
-
-    async def host(number: int, context: ssl.SSLContext) -> Journey | None:
-        await asyncio.sleep(minute * number / len(contexts))
-        source = f"127.1.{number >> 8}.{number & 255}"
-        try:
-            name = secrets.token_bytes(DUMP_ID_BYTES)
-            return await LightHost(address, context, cargo, name, source).deliver(dials, deadline)
-        except TimeoutError:
-            return None
-
-    return await asyncio.gather(*(host(number, context) for number, context in enumerate(contexts)))
-
-
-def headline_seconds(collector: Collector, journey: Journey) -> float:
-    """How long after its crash a host's headline was in the store: when the file was made says it."""
-    made = (collector.folder / "dumps" / journey.dump_id.hex() / "headline").stat().st_mtime
-    return made - (time.time() - time.monotonic()) - journey.began
-
-
-def _address(collector: Collector) -> tuple[str, int]:
-    host, _, port = collector.ingest.rpartition(":")
-    return host, int(port)
 
 
 def _cpu(pid: int) -> tuple[float, float]:

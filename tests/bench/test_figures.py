@@ -76,7 +76,7 @@ def test_other_tables(table: Table, expected: dict[str, float]) -> None:
 
 def test_of_the_collector_the_worse_counts() -> None:
     header = ("clients", "chunks", "loop CPU s per wire GB", "ack p99 ms")
-    rows = [("1", "stored", "1.25", "9"), ("8", "stored", "1.00", "300"), ("64", "stored", "1.00", "900")]
+    rows: list[tuple[str, ...]] = [("1", "stored", "1.25", "9"), ("8", "stored", "1.00", "300"), ("64", "stored", "1.00", "900")]
     rows += [
         ("1", "zstd level 1", "1.25", "9"),
         ("8", "zstd level 1", "1.00", "310"),
