@@ -83,14 +83,16 @@ def small_core(folder: Path) -> Path:
     return target
 
 
-def sparse_core(folder: Path, gib: int) -> Path:
-    """An image of that many GiB with 64 MiB of data in 16 places, holes between them."""
-    target = folder / f"sparse-{gib}.elf"
-    chance = random.Random(SEED)
+def sparse_core(folder: Path, gib: int, data_mib: int = 64) -> Path:
+    """An image of that many GiB with so much data, in pieces of 4 MiB, half of each random, with holes between them."""
+    target = folder / f"sparse-{gib}-{data_mib}.elf"
     size, part = gib * GIB, 4 * MIB
-    half = part // 2
-    pieces = {number * (size // 16): chance.randbytes(half) + bytes([7]) * half for number in range(16)}
+    half, count = part // 2, data_mib * MIB // part
+    piece = random.Random(SEED).randbytes(half) + bytes([7]) * half
+    pieces = {number * (size // count): piece for number in range(count)}
     Core([Load(0x100000000, size, pieces, vaddr=0xFFFF888100000000)], [_NOTES]).write(target)
+    with target.open("rb") as file:
+        os.fsync(file)  # the kernel has nothing to write while something is measured
     return target
 
 

@@ -31,7 +31,7 @@ def figures(tables: Iterable[Table]) -> dict[str, float]:
             found[f"{table.key}.share"] = _row(table, "**sum")[1] / _row(table, "netdump send")[1]
         if table.key in _OTHERS:
             found |= _OTHERS[table.key](table)
-        if table.key == "scale":
+        if table.key in {"scale", "linear"}:
             peaks += _column(table, "client peak")
     if peaks:
         found["client.peak_mib"] = max(peaks)
@@ -55,6 +55,18 @@ def _filter(table: Table) -> dict[str, float]:
 def _scale(table: Table) -> dict[str, float]:
     client, far = _column(table, "client peak"), _column(table, "collector peak")
     return {"scale.client_growth": client[-1] / client[0], "scale.collector_growth": far[-1] / far[0]}
+
+
+def _linear(table: Table) -> dict[str, float]:
+    """What a MiB of data more takes over the last step, as a multiple of what it took over all steps before."""
+    data = _column(table, "data")
+    found = []
+    for name in ("send", "reassembly", "verify", "fetch"):
+        times = _column(table, name)
+        before = (times[-2] - times[0]) / (data[-2] - data[0])
+        after = (times[-1] - times[-2]) / (data[-1] - data[-2])
+        found.append(after / before if before > 0 else float("inf"))
+    return {"scale.linearity": max(found)}
 
 
 def _compression(table: Table) -> dict[str, float]:
@@ -84,6 +96,7 @@ def _fleet(table: Table) -> dict[str, float]:
 _OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
     "filter": _filter,
     "scale": _scale,
+    "linear": _linear,
     "compression": _compression,
     "ingest": _ingest,
     "fleet": _fleet,

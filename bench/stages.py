@@ -315,22 +315,33 @@ def page_filter(work: Workplace, results: Results) -> None:
 
 
 def scale(work: Workplace, results: Results) -> None:
-    """The same data in ever larger images: what time and memory depend on."""
-    table = Table(
-        "scale",
-        "Images of growing size, 64 MiB of data in each (s; peaks in MiB)",
-        ("image", "send", "client peak", "collector peak", "list", "verify", "fetch"),
-    )
-    with work.arena() as arena:
-        for size in (1, 16) if work.quick else (1, 16, 256, 4096):
-            core = cores.sparse_core(work.bench, size)
-            row, places = growth.measure(arena, core, work.bench / "fetched")
-            table.rows.append((f"{size} GiB", *row))
-            _say(f"scale: {table.rows[-1]}")
-            core.unlink()
+    """The same data in ever larger images, and ever more data in one: what time and memory depend on."""
+    title = "Images of growing size, 64 MiB of data in each (s; peaks in MiB)"
+    table = Table("scale", title, ("image", *growth.HEADER))
+    places: list[tuple[str, ...]] = []
+    for size in (1, 16) if work.quick else (1, 16, 256, 4096):
+        cells, places = _grown(work, size, 64)
+        table.rows.append((f"{size} GiB", *cells))
     results.tables.append(table)
     title = f"Reading in the middle of an image of {table.rows[-1][0]}, afterwards: medians"
     results.tables.append(Table("seek", title, ("what", "ms"), places))
+    title = "An image of 16 GiB with more and more data in it (s; peaks in MiB)"
+    table = Table("linear", title, ("data", *growth.HEADER))
+    for data in (16, 64, 128) if work.quick else (64, 256, 1024, 2048):
+        cells, _ = _grown(work, 16, data)
+        table.rows.append((f"{data:,} MiB", *cells))
+    results.tables.append(table)
+
+
+def _grown(work: Workplace, gib: int, data_mib: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """One image, with a collector of its own: so each begins with the same memory."""
+    cores.need_space(work.far, 3 * data_mib * MIB)  # segments, vmcore, what is fetched
+    core = cores.sparse_core(work.bench, gib, data_mib)
+    with work.arena() as arena:
+        cells, places = growth.measure(arena, core, 1 if work.quick else 3)
+    core.unlink()
+    _say(f"scale: {gib} GiB, {data_mib} MiB of data: {cells}")
+    return cells, places
 
 
 def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome: Outcome, idle: float) -> None:
