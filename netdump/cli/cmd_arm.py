@@ -17,6 +17,7 @@ from netdump.errors import ArmError, NotArmedError
 from netdump.image.armed import Armed, changes, digests, only_one, read_record, write_record
 from netdump.image.arming import (
     Loading,
+    check_machine,
     check_reservation,
     is_loaded,
     load,
@@ -65,6 +66,8 @@ def command(
     with only_one():
         before = read_record() if is_loaded() else None
         reserved = reserved_bytes()
+        if before is None:
+            check_machine(reserved)
         image = build_image(replace(wishes(options), known=before.known if before else {}))
         for warning in image.warnings:
             warn(warning)

@@ -24,6 +24,9 @@ X86_32 = frozenset(("i386", "i486", "i586", "i686"))  # as uname says
 # (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more.
 WORKING_BYTES = 72 << 20
 
+USUAL_RESERVATION = "crashkernel=128M"
+"""What to ask for before an image is built, as docs/capture.md does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loading:
@@ -54,13 +57,18 @@ def advice(needed: int) -> str:
     return f"crashkernel={-(-needed >> 24) << 4}M"
 
 
-def check_reservation(reserved: int, needed: int) -> None:
-    """Refuse to arm a machine whose capture kernel would die of too little memory. Raises ReservationError."""
+def check_machine(reserved: int) -> None:
+    """Refuse, before an image is built, a machine that can load none. Raises ArmError."""
     if reserved == 0:
         raise ReservationError(
-            f"no memory is reserved for a capture kernel: put {advice(needed)} on the kernel command line "
+            f"no memory is reserved for a capture kernel: put {USUAL_RESERVATION} on the kernel command line "
             "(GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub) and reboot"
         )
+    _kexec_program()
+
+
+def check_reservation(reserved: int, needed: int) -> None:
+    """Refuse to arm a machine whose capture kernel would die of too little memory. Raises ReservationError."""
     if reserved < needed:
         raise ReservationError(
             f"{reserved >> 20} MiB are reserved for the capture kernel, this image needs {-(-needed >> 20)} MiB: put "
@@ -138,11 +146,16 @@ def is_locked_down(sys_kernel: Path = SYS_KERNEL) -> bool:
         return False
 
 
-def _kexec(arguments: list[str]) -> str:
-    """Run kexec. Returns what went wrong, "" if nothing did."""
+def _kexec_program() -> str:
     program = shutil.which("kexec") or shutil.which("kexec", path="/usr/sbin:/sbin")
     if program is None:
         raise ArmError("the program kexec is missing: install kexec-tools")
+    return program
+
+
+def _kexec(arguments: list[str]) -> str:
+    """Run kexec. Returns what went wrong, "" if nothing did."""
+    program = _kexec_program()
     with tempfile.TemporaryFile() as output:
         try:
             status = subprocess.run(

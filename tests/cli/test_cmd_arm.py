@@ -9,6 +9,7 @@ import pytest
 from netdump.cli import cmd_arm
 from netdump.errors import ArmError, NotArmedError, ReservationError
 from netdump.image import armed
+from netdump.image.arming import check_machine
 from tests.cli.test_image_options import IMAGE
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Loading]:
     image = replace(IMAGE, kernel=kernel, digests={"network": "1", "bundle": "2"}, known={"web": ["::1"]})
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda: 112 << 20)
+    monkeypatch.setattr(cmd_arm, "check_machine", lambda _: None)
     monkeypatch.setattr(cmd_arm, "build_image", lambda _: image)
     monkeypatch.setattr(cmd_arm, "running_command_line", lambda: "console=ttyS0 root=/dev/vda")
     monkeypatch.setattr(cmd_arm, "load", load)
@@ -106,12 +108,26 @@ def test_json_and_a_line_of_ones_own(shell: Shell, loaded: list[Loading]) -> Non
 
 
 def test_too_little_memory(shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch) -> None:
-    for reserved, sentence in ((0, "no memory is reserved"), (64 << 20, "64 MiB are reserved")):
-        monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda reserved=reserved: reserved)
-        done = shell.run("arm")
-        assert done.status == ReservationError.exit_status
-        assert sentence in done.err
-        assert "crashkernel=112M" in done.err
+    monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda: 64 << 20)
+    done = shell.run("arm")
+    assert done.status == ReservationError.exit_status
+    assert "64 MiB are reserved" in done.err
+    assert "crashkernel=112M" in done.err
+    assert loaded == []
+
+
+def test_nothing_is_built_where_nothing_can_be_loaded(
+    shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(cmd_arm, "build_image", build)
+    monkeypatch.setattr(cmd_arm, "check_machine", check_machine)
+    monkeypatch.setattr(cmd_arm, "reserved_bytes", lambda: 0)
+    done = shell.run("arm")
+    assert done.status == ReservationError.exit_status
+    assert "no memory is reserved" in done.err
     assert loaded == []
 
 

@@ -8,6 +8,7 @@ import pytest
 from netdump.errors import ArmError, ReservationError
 from netdump.image.arming import (
     Loading,
+    check_machine,
     check_reservation,
     is_disabled,
     is_loaded,
@@ -24,12 +25,18 @@ def test_memory() -> None:
     needed = needed_bytes(7 * MIB, 20 * MIB)
     assert 90 * MIB < needed <= 112 * MIB  # DESIGN section 6: 112M must do
     check_reservation(112 * MIB, needed)
-    with pytest.raises(
-        ReservationError, match=r"no memory is reserved .* put crashkernel=112M on the kernel command line"
-    ):
-        check_reservation(0, needed)
     with pytest.raises(ReservationError, match=r"64 MiB are reserved .* needs 106 MiB"):
         check_reservation(64 * MIB, needed)
+
+
+def test_a_machine_that_can_load_nothing(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_machine(1)
+    with pytest.raises(ReservationError, match=r"no memory is reserved .* put crashkernel=128M on the kernel command"):
+        check_machine(0)
+    monkeypatch.setattr("netdump.image.arming.shutil.which", lambda *_, **__: None)
+    with pytest.raises(ArmError, match="install kexec-tools"):
+        check_machine(1)
+    assert not (fake_kexec / "calls").exists()
 
 
 def test_what_the_kernel_says(tmp_path: Path) -> None:
