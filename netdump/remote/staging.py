@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import AlreadyExistsError, StorageFaultError
-from netdump.store.durable import discard, drop
+from netdump.store.durable import TOO_LARGE, discard, drop
 from netdump.store.files import LocalFiles
 from netdump.store.layout import PARTIAL
 from netdump.store.restore import INCOMPLETE, LOCK, read_segment
@@ -210,8 +210,10 @@ def disk_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        advice = "make room and run the same command again: it goes on" if full else "check the folder and the disk"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            advice = "make room and run the same command again: it goes on"
+        else:
+            advice = TOO_LARGE if error.errno == errno.EFBIG else "check the folder and the disk"
         raise StorageFaultError(f"{path}: {error.strerror or error}; {advice}") from error
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
+TOO_LARGE: Final = "use a folder on another file system, this one takes no file of that size (vfat: 4 GiB)"
+"""What to do about EFBIG."""
+
 
 @contextmanager
 def storage_faults(doing: str) -> Iterator[None]:
@@ -30,7 +33,10 @@ def storage_faults(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "make room, then it goes on" if error.errno in _FULL else "check the disk and the rights of the folder"
+        if error.errno in _FULL:
+            advice = "make room, then it goes on"
+        else:
+            advice = TOO_LARGE if error.errno == errno.EFBIG else "check the disk and the rights of the folder"
         raise StorageFaultError(f"{doing}: {error.strerror or error}; {advice}") from error
 
 

@@ -52,7 +52,9 @@ def test_what_had_come_before_a_failure_is_kept(staging: Staging) -> None:
     assert staging.segment("a.seg").read_bytes() == b"abc"
 
 
-@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "make room"), (errno.EIO, "check the")])
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "make room"), (errno.EFBIG, "no file of that size"), (errno.EIO, "check the")]
+)
 def test_a_disk_that_does_not_go_along(
     staging: Staging, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
 ) -> None:

@@ -90,7 +90,13 @@ def test_read_whole(memory: MemoryFiles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [(errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EIO, "check the disk")]
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EFBIG, "no file of that size"),
+        (errno.EIO, "check the disk"),
+    ],
 )
 def test_faults_say_what_and_what_to_do(number: int, advice: str) -> None:
     with pytest.raises(StorageFaultError, match=f"storing X: .*{advice}") as error, storage_faults("storing X"):
