@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from netdump.cli.output import ID_DIGITS, print_json, print_table, share_text, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
-from netdump.index.reading import LIST_LIMIT_MAX, Query, list_json
+from netdump.index.reading import LIST_LIMIT_MAX, Query, every, list_json
 from netdump.index.record import State, parse_time, time_text
 
 if TYPE_CHECKING:
@@ -90,15 +91,8 @@ def command(
 
 def list_all(catalog: Catalog, query: Query, limit: int | None) -> list[DumpRecord]:
     """The dumps that a query asks for, page by page. limit: None for all."""
-    found: list[DumpRecord] = []
-    while limit is None or len(found) < limit:
-        asked = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit - len(found))
-        before = found[-1].id if found else None
-        page = catalog.list(query._replace(limit=asked, before=before))
-        found += page
-        if len(page) < asked:
-            break
-    return found
+    in_a_page = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit)
+    return [*islice(every(catalog.list, query._replace(limit=in_a_page)), limit)]
 
 
 def row(record: DumpRecord) -> tuple[str, ...]:

@@ -36,7 +36,6 @@ RECORDS_MAX = 1 << 24
 After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5.5), and neither OpenSSL nor Python
 renews keys by itself. Whoever sends more makes a new connection.
 """
-FLUSH_TIMEOUT = 1.0  # seconds for the last words of a failed connection
 
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
 REFUSALS = frozenset(
@@ -57,8 +56,8 @@ REFUSALS = frozenset(
 class Link:
     """An established connection whose peer has proved to be the collector. For one thread.
 
-    address: whom it was dialled as. eof: the collector has ended the stream cleanly. sent_bytes, received_bytes: on
-    the wire, TLS included. sent_records: of TLS, see RECORDS_MAX.
+    address: whom it was dialled as. eof: the collector has ended the stream cleanly. sent_bytes: on the wire,
+    TLS included. sent_records: of TLS, see RECORDS_MAX.
     """
 
     def __init__(self, address: Address, connection: socket.socket, context: ssl.SSLContext) -> None:
@@ -66,7 +65,6 @@ class Link:
         self.address = address
         self.eof = False
         self.sent_bytes = 0
-        self.received_bytes = 0
         self.sent_records = 0
         self._socket = connection
         self._socket.setblocking(False)
@@ -217,7 +215,6 @@ class Link:
             return b""
         except OSError as error:
             raise UnreachableError(f"{self.address}: connection lost ({_reason(error)})") from error
-        self.received_bytes += count
         if count:
             self._incoming.write(memoryview(self._buffer)[:count])
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from netdump.store.findings import Report
     from netdump.store.runtables import RunTable
@@ -118,6 +118,16 @@ class Catalog(Protocol):
     def delete(self, dump_id: str) -> None:
         """Delete a dump for good. Raises BusyError while it arrives, ForbiddenError without the right."""
         ...
+
+
+def every(ask: Callable[[Query], Sequence[DumpRecord]], query: Query) -> Iterator[DumpRecord]:
+    """All dumps that a query asks for, by as many questions as it takes. query.limit: in the answer to one."""
+    while True:
+        page = ask(query)
+        yield from page
+        if len(page) < query.limit:
+            return
+        query = query._replace(before=page[-1].id)
 
 
 def plan_json(plan: FetchPlan) -> JsonObject:

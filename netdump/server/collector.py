@@ -21,7 +21,7 @@ from netdump import wire
 from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import NAME as INDEX_NAME
-from netdump.index.reading import LIST_LIMIT_MAX, Query
+from netdump.index.reading import Query, every
 from netdump.index.rebuild import SERVE_LOCK_NAME
 from netdump.index.record import State
 from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
@@ -351,14 +351,8 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _without_vmcore(catalog: LocalCatalog) -> list[str]:
     """The complete dumps that have no vmcore, oldest first."""
-    found: list[str] = []
-    before: str | None = None
-    while True:
-        page = catalog.list(Query(state=State.COMPLETE, before=before))
-        found += [record.id for record in page if not record.vmcore]
-        if len(page) < LIST_LIMIT_MAX:
-            return found[::-1]
-        before = page[-1].id
+    found = [record.id for record in every(catalog.list, Query(state=State.COMPLETE)) if not record.vmcore]
+    return found[::-1]
 
 
 async def run(collector: Collector, notifier: Notifier, announce: Callable[[str], None]) -> None:

@@ -44,10 +44,6 @@ class Bucket:
         """Use one token up."""
         self._tokens = self.level(now) - 1
 
-    def is_full(self, now: float) -> bool:
-        """Nothing has been taken lately."""
-        return self.level(now) >= self._per_minute
-
 
 class RateLimit:
     """A bucket for all together and one for each source; beyond SOURCES_MAX those seen longest ago are forgotten."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
 from netdump.index.gather import gather
-from netdump.index.reading import LIST_LIMIT_MAX, Query
+from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, was_unreadable
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S
@@ -80,15 +80,11 @@ class Recorder:
 
     def _usage(self, host: str, now: int) -> Usage:
         today = stored = 0
-        before: str | None = None
-        while True:
-            page = self._index.list(Query(host=host, before=before))
+        for record in every(self._index.list, Query(host=host, limit=LIST_LIMIT_MAX)):
             # Not those that are to come: what a collector has is not today's because its clock fell back to 1970.
-            today += sum(abs(now - record.first_seen) < DAY_S for record in page)
-            stored += sum(record.stored_bytes for record in page)
-            if len(page) < LIST_LIMIT_MAX:
-                return Usage(today, stored)
-            before = page[-1].id
+            today += abs(now - record.first_seen) < DAY_S
+            stored += record.stored_bytes
+        return Usage(today, stored)
 
     def restored(self) -> list[str]:
         """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks. Raises StoreError."""
@@ -102,12 +98,7 @@ class Recorder:
 
     def _all(self, state: State) -> list[DumpRecord]:
         """Newest first. Raises StoreError."""
-        found: list[DumpRecord] = []
-        while True:
-            page = self._index.list(Query(state=state, before=found[-1].id if found else None))
-            found += page
-            if len(page) < LIST_LIMIT_MAX:
-                return found
+        return [*every(self._index.list, Query(state=state, limit=LIST_LIMIT_MAX))]
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""

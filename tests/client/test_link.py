@@ -112,7 +112,6 @@ def test_sends_and_receives_at_the_same_time(serve: Serve, context: ssl.SSLConte
     assert read(link, len(data)) == data
     assert link.pending == 0
     assert link.sent_bytes > len(data)
-    assert link.received_bytes > len(data)
     link.close()
 
 

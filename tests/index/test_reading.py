@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from netdump.index.reading import FetchPlan, PlannedSegment, list_json, plan_json
+import pytest
+
+from netdump.index.reading import FetchPlan, PlannedSegment, Query, every, list_json, plan_json
 from netdump.index.record import DumpRecord, State
 
 
@@ -20,3 +22,18 @@ def test_a_plan_has_the_agreed_members() -> None:
     assert shown["segments"] == [
         {"name": "x.seg", "start": 0, "end": 4096, "chunks": 1, "bytes": 300, "sha256": "ab" * 32}
     ]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
+def test_every_dump_by_as_many_questions_as_it_takes(limit: int) -> None:
+    records = [DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1, 1) for number in range(6)]
+    asked = []
+
+    def ask(query: Query) -> list[DumpRecord]:
+        asked.append(query)
+        after = 0 if query.before is None else int(query.before, 16) + 1
+        return records[after : after + query.limit]
+
+    assert [*every(ask, Query(host="a", limit=limit))] == records
+    assert len(asked) == len(records) // limit + 1
+    assert {query.host for query in asked} == {"a"}

@@ -115,12 +115,6 @@ def test_usage(recorder: Recorder) -> None:
 
 def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIST_LIMIT_MAX", 2)
-    listed = recorder._index.list
-
-    def two(query: object) -> list[DumpRecord]:
-        return listed(query)[:2]  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Index, "list", lambda _, query: two(query))
     for number in range(5):
         recorder._index.put(
             DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1000 + number, 1000, stored_bytes=1)
@@ -130,8 +124,6 @@ def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPa
 
 def test_who_was_found_damaged(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIST_LIMIT_MAX", 1)
-    listed = Index.list
-    monkeypatch.setattr(Index, "list", lambda index, query: listed(index, query)[:1])
     for number, (state, remark) in enumerate(
         [
             (State.DAMAGED, "x"),

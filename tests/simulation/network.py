@@ -136,7 +136,6 @@ class SimulatedLink:
         self.address = address
         self.eof = False
         self.sent_bytes = self.sent_records = 0
-        self.received_bytes = 0
         self.inbox = bytearray()
         self.broken = ""
         self.closed = False
@@ -162,7 +161,6 @@ class SimulatedLink:
             self._push()
         received = bytes(self.inbox)
         self.inbox.clear()
-        self.received_bytes += len(received)
         if self.broken and not received:
             raise UnreachableError(f"{self.address}: connection lost ({self.broken})")
         return received
