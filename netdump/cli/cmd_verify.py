@@ -9,6 +9,7 @@ import click
 from netdump.cli.output import exact_size_text, print_json, printable, warn
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.errors import BusyError, DamagedError
+from netdump.store.layout import MANIFEST
 
 if TYPE_CHECKING:
     from netdump.cli.reading import Source
@@ -65,7 +66,7 @@ def show(report: Report) -> None:
         click.echo(printable(str(finding)))
     if report.more:
         click.echo(f"… and {report.more:,} more")
-    warn(
-        f"dump {report.id} is DAMAGED; sound are {covered}: keep a copy of its folder, `netdump delete {report.id}`, "
-        "then have the host send it again"
-    )
+    advice = f"keep a copy of its folder, `netdump delete {report.id}`, then have the host send it again"
+    if all(finding.file == MANIFEST for finding in report.findings):
+        advice = f"`netdump fetch {report.id[:12]}` still brings all of that; {advice}, or put back its {MANIFEST}"
+    warn(f"dump {report.id} is DAMAGED; sound are {covered}: {advice}")

@@ -104,16 +104,17 @@ def is_held(folder: Path) -> bool:
 def _look_inside(record: DumpRecord, dump: Dump, folder: Path) -> DumpRecord:
     """Fill in what the documents beyond the origin say; where one is damaged, what was learned until then."""
     try:
+        segments = dump.segments()
+        record = _with_segments(record, segments)
         record = _with_headline(record, dump.headline())
         manifest = dump.manifest
         if manifest is not None:
             return _with_manifest(record, manifest, folder)
-        segments = dump.segments()
     except DamagedError as error:
         return replace(record, state=State.DAMAGED, remark=_remark(error))
     names = [HEADLINE, *(f"{SEGMENTS}/{segment.name}" for segment in segments)]
     return replace(
-        _with_segments(record, segments),
+        record,
         state=State.ARRIVING if is_held(folder) else State.INTERRUPTED,
         updated=max([record.updated, *(_modified_ns(folder / name) // 1_000_000_000 for name in names)]),
     )
@@ -136,7 +137,7 @@ def _with_headline(record: DumpRecord, headline: HeadlineDocument | None) -> Dum
 
 def _with_manifest(record: DumpRecord, manifest: Manifest, folder: Path) -> DumpRecord:
     record = replace(
-        _with_segments(record, manifest.segments),
+        _with_segments(record, manifest.segments),  # it may have come since they were looked at
         completed=_time(manifest.completed),
         updated=_time(manifest.completed) or record.updated,
         remark="; ".join(filter(None, (record.remark, manifest.remark))) or None,

@@ -161,6 +161,7 @@ def test_times_that_cannot_be_are_left_out(store: Store) -> None:
 )
 def test_a_damaged_document_makes_a_damaged_dump(store: Store, name: str, change: bytes) -> None:
     dump_id = Sample().store(store)
+    sound = gather(store, dump_id)
     (store.root / dump_id / name).write_bytes(change)
     record = gather(store, dump_id)
     assert record.state is State.DAMAGED
@@ -168,6 +169,8 @@ def test_a_damaged_document_makes_a_damaged_dump(store: Store, name: str, change
     assert name in record.remark
     assert record.host == ("" if name == "origin.json" else "web1")
     assert record.panic == (PANIC if name == "manifest.json" else None)
+    found = (0, 0) if name == "origin.json" else (sound.durable_bytes, sound.chunks)
+    assert (record.durable_bytes, record.chunks) == found
 
 
 @pytest.mark.parametrize("size", [None, 100])
