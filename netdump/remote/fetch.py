@@ -116,7 +116,7 @@ def fetch(
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
     refuse_existing(final, replace=force or not plan.complete)
     staging = Staging(target)
-    staging.make()
+    staging.make(plan.image_bytes)
     restoration = _begin(staging, plan)
     jobs = min(jobs, len(plan.segments))
     crew = _Crew(
@@ -165,6 +165,8 @@ def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: 
     totals = record.totals if plan.complete else None
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
     image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
+    if not staging.has_holes:
+        image = plan.image_bytes
     written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
     # A segment lies in a file until its data are in the image, or to the end where that cannot be taken up.
     beside = sum(missing[-jobs:]) + SKELETON_BYTES * sum(segment.chunks for segment in plan.segments)

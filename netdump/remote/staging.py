@@ -46,12 +46,14 @@ class Staging:
     Segments may be appended to from several threads, each by one at a time.
     """
 
-    __slots__ = ("_folder", "_target", "tells_holes")
+    __slots__ = ("_folder", "_target", "has_holes", "tells_holes")
 
     def __init__(self, target: Path) -> None:
         self.tells_holes = True
         """Whether the file system says where files have holes. NFS before 4.2 does not: there what should be zeros
         in an image that is taken up must be read, all of it. Known after make()."""
+        self.has_holes = True
+        """Whether zeros that were never written take no room. On vfat and exfat they do. Known after make()."""
         self._target: Final = target
         self._folder: Final = target.with_name(target.name + SUFFIX)
 
@@ -65,17 +67,24 @@ class Staging:
         """What a file of another format, made of the image, is called until it gets its final name."""
         return self._folder / "output"
 
-    def make(self) -> None:
-        """Make the folder, or take over the one that an interruption left, without what cannot be of use."""
+    def make(self, size: int = 0) -> None:
+        """Make the folder, or take over the one that an interruption left, without what cannot be of use.
+
+        size: bytes of the image to come; a file system that takes no file of that size is refused.
+        """
         with disk_faults(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            self._probe()
+            try:
+                self._probe(size)
+            except OSError:
+                self.remove_if_empty()
+                raise
             for entry in list(os.scandir(self._folder)):
                 if not entry.is_file(follow_symlinks=False):  # it would stand where a file should
                     with suppress(FileNotFoundError):
                         _remove(self._folder / entry.name)
 
-    def _probe(self) -> None:
+    def _probe(self, size: int) -> None:
         """See what becomes of a file that is made in the folder."""
         files, name = LocalFiles(self._folder), f"probe-{os.getpid()}"
         discard(files, name)
@@ -83,12 +92,22 @@ class Staging:
         try:
             file.resize(_HOLE_BYTES)
             self.tells_holes = file.next_data(0) > 0
+            self.has_holes = (self._folder / name).stat().st_blocks * 512 < _HOLE_BYTES
+            self._check_limit(name, size)
             if not file.is_only(self._folder.stat().st_uid):
                 raise StorageFaultError(
                     f"{self._folder} belongs to another user: go on as that user, or remove it and begin anew"
                 )
         finally:
             drop(files, file, name)
+
+    def _check_limit(self, name: str, size: int) -> None:
+        """Found now rather than where writing comes to that limit. A place beyond it is refused, and costs nothing."""
+        with (self._folder / name).open("rb", buffering=0) as file:
+            try:
+                file.seek(size)
+            except OSError as error:
+                raise OSError(errno.EFBIG, f"a file of {size:,} bytes is too large for it") from error
 
     def free_bytes(self) -> int:
         """What may still be written on the file system of the target."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -144,6 +145,31 @@ def test_a_folder_that_another_user_has_made_is_not_used(tmp_path: Path, monkeyp
     with pytest.raises(StorageFaultError, match="belongs to another user"):
         Staging(tmp_path / "core").make()
     assert os.listdir(tmp_path / f"core{SUFFIX}") == []
+
+
+def test_an_image_that_the_file_system_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on vfat, whose files end at 4 GiB - 1, also for lseek(2). Nothing has been written then."""
+
+    class Limited(io.FileIO):
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            if offset >= 1 << 32:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return super().seek(offset, whence)
+
+    monkeypatch.setattr(type(tmp_path), "open", lambda path, *_, **__: Limited(path))
+    Staging(tmp_path / "core").make((1 << 32) - 1)
+    with pytest.raises(StorageFaultError, match=r"a file of 4,294,967,296 bytes is too .*vfat: 4 GiB"):
+        Staging(tmp_path / "other").make(1 << 32)
+    assert os.listdir(tmp_path) == [f"core{SUFFIX}"]
+
+
+def test_a_file_system_without_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staging = Staging(tmp_path / "core")
+    staging.make()
+    assert staging.has_holes
+    monkeypatch.setattr(LocalFile, "resize", lambda file, size: file.write(bytes(size)))
+    staging.make()
+    assert not staging.has_holes
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
