@@ -104,7 +104,12 @@ def _load(loading: Loading, sys_kernel: Path, kernel: list[str]) -> None:
             return
         problems.append(problem or "kexec said nothing, but nothing is loaded")
     left = "" if is_loaded(sys_kernel) else "; no capture kernel is loaded now"
-    hint = " (a locked-down kernel takes only one that is signed)" if is_locked_down(sys_kernel) else ""
+    hint = ""
+    if is_locked_down(sys_kernel):
+        hint = (
+            " (a locked-down kernel takes only one that is signed with a key that it knows, and it knows a "
+            "distribution's from Secure Boot: boot with that, or without lockdown)"
+        )
     raise ArmError(f"kexec cannot load {loading.kernel}: {'; '.join(dict.fromkeys(problems))}{hint}{left}")
 
 

@@ -55,6 +55,11 @@ def check_lockdown(machine: Machine, kernel: Kernel | None) -> Iterator[Finding]
             TOPIC_LOCKDOWN, f"{mode}; {boot}; this kernel cannot check signatures (CONFIG_KEXEC_FILE is not set)",
             "boot a kernel that has it, or boot without lockdown",
         )  # fmt: skip
+    elif not _secure_boot(machine) and not is_loaded(machine.path("sys/kernel")):
+        yield warning(
+            TOPIC_LOCKDOWN, f"{mode}; {boot}: the capture kernel must be signed, and this kernel may not know the key",
+            "see whether `netdump arm` succeeds; if not, boot with Secure Boot, or without lockdown",
+        )  # fmt: skip
     else:
         yield ok(TOPIC_LOCKDOWN, f"{mode}; {boot}: the capture kernel must be signed, as distribution kernels are")
 

@@ -55,6 +55,17 @@ def test_lockdown(lockdown: str | None, config: dict[str, str], state: State, wo
     assert only(check_lockdown(machine, None)).state is State.OK
 
 
+@pytest.mark.parametrize(
+    ("secure_boot", "loaded", "state"), [(0, "0", State.WARNING), (0, "1", State.OK), (1, "0", State.OK)]
+)
+def test_whose_key_a_locked_down_kernel_knows(secure_boot: int, loaded: str, state: State, tmp_path: Path) -> None:
+    """Debian 12 with lockdown=integrity and no UEFI refuses its own kernel: EPERM."""
+    machine = make(tmp_path, {"sys/kernel/security/lockdown": "[integrity]", LOADED: loaded, SECURE_BOOT: ""})
+    (tmp_path / SECURE_BOOT).write_bytes(bytes((6, 0, 0, 0, secure_boot)))
+    finding = only(check_lockdown(machine, None))
+    assert (finding.state, "with Secure Boot" in finding.remedy) == (state, state is State.WARNING)
+
+
 def test_secure_boot(tmp_path: Path) -> None:
     machine = make(tmp_path, {SECURE_BOOT: ""})
     for content, words in ((b"\6\0\0\0\1", "Secure Boot is on"), (b"\6\0\0\0\0", "Secure Boot is off")):
