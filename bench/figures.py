@@ -52,6 +52,10 @@ def _filter(table: Table) -> dict[str, float]:
     return {"filter.ratio": max(ratios), "filter.peak_mib": max(_column(table, "peak MiB"))}
 
 
+def _vast(table: Table) -> dict[str, float]:
+    return {"client.vast_peak_mib": max(_column(table, "peak MiB"))}
+
+
 def _scale(table: Table) -> dict[str, float]:
     client, far = _column(table, "client peak"), _column(table, "collector peak")
     return {"scale.client_growth": client[-1] / client[0], "scale.collector_growth": far[-1] / far[0]}
@@ -95,6 +99,7 @@ def _fleet(table: Table) -> dict[str, float]:
 
 _OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
     "filter": _filter,
+    "vast": _vast,
     "scale": _scale,
     "linear": _linear,
     "compression": _compression,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _STEP: Final = re.compile(r"STEP \[Excluding unnecessary pages\]\s*:\s*([\d.]+) seconds")
 
+HEADER: Final = ("core", "pages", "set-up ms", "ms", "ns a page", "peak MiB", "makedumpfile ns a page")
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -29,6 +31,17 @@ class Speed:
     def ns(self) -> float:
         """Nanoseconds a page."""
         return self.seconds / self.pages * 1e9
+
+    def cells(self, theirs: float) -> tuple[str, ...]:
+        """The cells of HEADER behind the core's. theirs: ns a page of makedumpfile, or 0."""
+        return (
+            f"{self.pages:,}",
+            f"{self.setup_seconds * 1e3:.0f}",
+            f"{self.seconds * 1e3:,.1f}",
+            f"{self.ns:.1f}",
+            f"{self.peak_bytes / (1 << 20):.1f}",
+            f"{theirs:.1f}" if theirs else "-",
+        )
 
 
 def compare(core: Path, folder: Path, rounds: int, *, peers: bool) -> tuple[Speed, float]:

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 DUMP_ID_BYTES: Final = 16
 PATIENCE: Final = 300.0
+HEADER: Final = (
+    "clients",
+    "chunks",
+    "wire MB/s",
+    "raw MB/s",
+    "CPU s per wire GB",
+    "loop CPU s per wire GB",
+    "peak MiB",
+    "ack median ms",
+    "ack p99 ms",
+)
 
 # Of a collector for load: sixty-four hosts at one address send at the same time.
 LOAD: Final = ("[limits]", "active_dumps = 64", "connections_per_source = 128", "[store]", "keep_vmcore = false")
@@ -48,6 +59,20 @@ class Load:
     def ack_p99(self) -> float:
         """The same, 99th percentile."""
         return quantiles(self.ack_seconds, n=100)[98] if len(self.ack_seconds) > 1 else self.ack_median
+
+    def cells(self, kind: str) -> tuple[str, ...]:
+        """The cells of HEADER. kind: of chunks."""
+        return (
+            str(self.clients),
+            kind,
+            f"{self.wire_bytes / self.seconds / 1e6:.0f}",
+            f"{self.raw_bytes / self.seconds / 1e6:.0f}",
+            f"{self.cpu / self.wire_bytes * 1e9:.2f}",
+            f"{self.loop_cpu / self.wire_bytes * 1e9:.2f}",
+            f"{self.peak_bytes / (1 << 20):.0f}",
+            f"{self.ack_median * 1e3:.0f}",
+            f"{self.ack_p99 * 1e3:.0f}",
+        )
 
 
 def load(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, dumps: int) -> Load:

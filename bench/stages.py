@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench import cores, curve, download, filtering, fleet, growth, hosts, ingest, interruption, links, upload
+from bench.budgets import load_goals
 from bench.collector import collector
 from bench.contest import Outcome, hold
 from bench.page import PAGE
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bench.contest import Contestant
 
 MIB: Final = 1 << 20
-CURVE: Final = PAGE.with_name("compression.png")
+VAST_GIB: Final = (16, 128, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Workplace:
     rounds: int
     quick: bool
     update_docs: bool = False
+
+    def picture(self, name: str) -> Path:
+        """Where a curve goes: beside the page, or with what is kept between runs."""
+        return (PAGE.parent if self.update_docs else self.cache) / name
 
     def mixed_core(self) -> Path:
         """The generated core; a small one for a quick run."""
@@ -133,9 +138,10 @@ def levels(work: Workplace, results: Results) -> None:
     real = cores.real_core(work.cache)
     table = Table(
         "levels",
-        "Bytes on the wire by dump level, real core (MB)",
-        ("level", "netdump", "makedumpfile lzo", "makedumpfile zlib"),
+        f"Bytes on the wire by dump level, real core of {_size(real)} (MB, and share of the core)",
+        ("level", "netdump", "share", "makedumpfile lzo", "share", "makedumpfile zlib", "share"),
     )
+    whole = real.stat().st_size
     with work.arena() as arena:
         for level in (31,) if work.quick else (1, 2, 4, 8, 16, 31):
             entrants = [
@@ -144,7 +150,9 @@ def levels(work: Workplace, results: Results) -> None:
                 upload.makedumpfile(arena, real, level, "c"),
             ]
             found = hold(f"level.{level}", f"-d {level}", entrants, work.launcher, rounds=1, say=_say, warm=False)
-            table.rows.append((str(level), *(f"{result.wire_bytes / 1e6:.1f}" for result in found.results)))
+            sizes = [result.wire_bytes for result in found.results]
+            cells = [cell for size in sizes for cell in (f"{size / 1e6:.1f}", f"{size / whole:.3f}")]
+            table.rows.append((str(level), *cells))
         results.tables.append(table)
         contestants = [upload.ours(arena, real, 31), upload.makedumpfile(arena, real, 31)]
         work.contest(results, "upload.real.d31", f"Real core of {_size(real)}, -d 31, client on one CPU", contestants)
@@ -205,7 +213,7 @@ def compression(work: Workplace, results: Results) -> None:
     for name, outcome in zip(names, outcomes, strict=True):
         table.rows.append((name, *(f"{result.seconds:.3f}" for result in outcome.results)))
     results.tables.append(table)
-    target = CURVE if work.update_docs else work.cache / CURVE.name
+    target = work.picture("compression.png")
     curve.draw(outcomes, names, target)
     _say(f"curve: {target}")
 
@@ -215,17 +223,7 @@ def collector_load(work: Workplace, results: Results) -> None:
     table = Table(
         "ingest",
         "One collector, light hosts on one CPU, the collector on the others",
-        (
-            "clients",
-            "chunks",
-            "wire MB/s",
-            "raw MB/s",
-            "CPU s per wire GB",
-            "loop CPU s per wire GB",
-            "peak MiB",
-            "ack median ms",
-            "ack p99 ms",
-        ),
+        ingest.HEADER,
     )
     core = cores.real_core(work.cache)
     near, far = split_cpus()
@@ -234,19 +232,7 @@ def collector_load(work: Workplace, results: Results) -> None:
         for count in (1, 8) if work.quick else (1, 8, 64):
             with work.loaded_collector(Place(far), *ingest.LOAD) as running, on_cpus(near):
                 load = ingest.load(running, hosts.make_contexts(running.folder, count), cargo, max(1, 8 // count))
-            table.rows.append(
-                (
-                    str(count),
-                    kind,
-                    f"{load.wire_bytes / load.seconds / 1e6:.0f}",
-                    f"{load.raw_bytes / load.seconds / 1e6:.0f}",
-                    f"{load.cpu / load.wire_bytes * 1e9:.2f}",
-                    f"{load.loop_cpu / load.wire_bytes * 1e9:.2f}",
-                    f"{load.peak_bytes / MIB:.0f}",
-                    f"{load.ack_median * 1e3:.0f}",
-                    f"{load.ack_p99 * 1e3:.0f}",
-                )
-            )
+            table.rows.append(load.cells(kind))
             _say(f"{count} clients, {kind}: {table.rows[-1]}")
     results.tables.append(table)
 
@@ -285,33 +271,41 @@ def fetching(work: Workplace, results: Results) -> None:
 
 def page_filter(work: Workplace, results: Results) -> None:
     """The page filter by itself beside makedumpfile's exclude step, and how it grows with memory."""
-    table = Table(
-        "filter",
-        "Page filter alone, level 31",
-        ("core", "pages", "set-up ms", "ms", "ns a page", "peak MiB", "makedumpfile ns a page"),
-    )
-    sizes = () if work.quick else (16, 128, 1024)
+    table = Table("filter", "Page filter alone, level 31", filtering.HEADER)
     real = cores.real_core(work.cache)
-    cases = [
-        (f"real, {_size(real)}", real),
-        *((f"generated, {size} GiB", cores.vast_core(work.cache, size)) for size in sizes),
-    ]
+    generated = {size: cores.vast_core(work.cache, size) for size in (() if work.quick else VAST_GIB)}
+    cases = [(f"real, {_size(real)}", real), *((f"generated, {size} GiB", core) for size, core in generated.items())]
+    alone: list[float] = []
     for name, core in cases:
         ours, theirs = filtering.compare(core, work.bench, 1 if work.quick else 3, peers=core == real)
-        peer = f"{theirs:.1f}" if theirs else "-"
-        table.rows.append(
-            (
-                name,
-                f"{ours.pages:,}",
-                f"{ours.setup_seconds * 1e3:.0f}",
-                f"{ours.seconds * 1e3:,.1f}",
-                f"{ours.ns:.1f}",
-                f"{ours.peak_bytes / MIB:.1f}",
-                peer,
-            )
-        )
+        table.rows.append((name, *ours.cells(theirs)))
+        alone.append(ours.peak_bytes / MIB)
         _say(f"filter: {table.rows[-1]}")
     results.tables.append(table)
+    whole = _whole_sends(work, results, generated)
+    if whole:
+        (peak_goal,) = (goal.most for goal in load_goals() if goal.figure == "client.vast_peak_mib")
+        curves = {"page filter alone": dict(zip(generated, alone[1:], strict=True)), "netdump send -d 31": whole}
+        target = work.picture("memory.png")
+        curve.draw_peaks(curves, peak_goal, target)
+        _say(f"curve: {target}")
+
+
+def _whole_sends(work: Workplace, results: Results, generated: dict[int, Path]) -> dict[int, float]:
+    """The whole client on machines made for the filter, once each: its peaks in MiB by GiB."""
+    peaks: dict[int, float] = {}
+    table = Table("vast", "netdump send -d 31 of generated machines, client on one CPU", ("memory", "s", "peak MiB"))
+    with work.arena() as arena:
+        for size, core in generated.items():
+            contestant = upload.ours(arena, core, 31)
+            cost = work.launcher.measure(contestant.prepare(), contestant.place)
+            contestant.finish()
+            peaks[size] = cost.peak_bytes / MIB
+            table.rows.append((f"{size} GiB", f"{cost.seconds:.1f}", f"{peaks[size]:.1f}"))
+            _say(f"send -d 31: {table.rows[-1]}")
+    if peaks:
+        results.tables.append(table)
+    return peaks
 
 
 def scale(work: Workplace, results: Results) -> None:

@@ -65,6 +65,10 @@ def test_a_fetch_is_held_against_scp_even_where_another_peer_is_better() -> None
             {"filter.ratio": 2.5, "filter.peak_mib": 15.6},
         ),
         (
+            Table("vast", "", ("memory", "s", "peak MiB"), [("16 GiB", "9.0", "28.1"), ("128 GiB", "70.0", "28.5")]),
+            {"client.vast_peak_mib": 28.5},
+        ),
+        (
             Table(
                 "linear",
                 "",
