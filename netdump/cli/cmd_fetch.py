@@ -19,6 +19,7 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.index.record import State
+from netdump.pages import PageState
 from netdump.remote.fetch import JOBS_DEFAULT, JOBS_MAX, Transfer, default_name, fetch
 from netdump.remote.formats import Compression, Format, Output
 
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from netdump.cli.reading import Source
     from netdump.index.record import DumpRecord
     from netdump.remote.fetch import Fetched
+
+# What becomes of lost pages in a file of that format.
+LOST_LOOKS = {
+    Format.ELF: "look like zeros",
+    Format.ZST: "look like zeros",
+    Format.KDUMP: "are marked as such",
+}
 
 
 @click.command(
@@ -107,7 +115,9 @@ def command(
     exit status is then 44, or 41 where its manifest is damaged. Files hold secrets: they are for you alone (0600).
 
     With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
-    `image_bytes`, `transferred_bytes`, `seconds` and `root`.
+    `image_bytes`, `transferred_bytes`, `seconds`, `root`, and `lost_bytes` and `excluded_bytes`: of the image, what the
+    host could not read, and what its filter left out; null of a dump that is not complete. Lost pages are also told of
+    on standard error.
 
     \b
     Examples:
@@ -124,15 +134,10 @@ def command(
         target = choose_target(output, record, wanted.format)
         with fetch_progress() as progress:
             fetched = fetch(
-                catalog,
-                record,
-                target,
-                progress,
-                jobs=jobs,
-                force=force,
-                output=wanted,
-                transfer=Transfer(transfer),
+                catalog, record, target, progress, jobs=jobs, force=force, output=wanted, transfer=Transfer(transfer)
             )
+        if fetched.plan.complete and record.totals is None:  # it has become so since it was looked up
+            record = catalog.show(record.id)
     return report(fetched, record, wanted.format, as_json=as_json)
 
 
@@ -141,9 +146,14 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
     if as_json:
         print_json(fetched_json(fetched, record, wanted))
     else:
-        click.echo(summary(fetched, wanted))
+        click.echo(summary(fetched, record, wanted))
     plan, path = fetched.plan, printable(str(fetched.path))
     if plan.complete:
+        if lost := state_bytes(record, PageState.LOST):
+            warn(
+                f"PAGES ARE LOST: the host could not read {exact_size_text(lost)} of its memory, which "
+                f"{LOST_LOOKS[wanted]} in {path}; `netdump pages {plan.id[:12]} --list lost` says which"
+            )
         return 0
     part = f"{path} holds the image up to byte {plan.offset:,} of {plan.image_bytes:,}"
     if record.state is State.DAMAGED:
@@ -153,7 +163,10 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
         )
         return DamagedError.exit_status
     missing = "what follows was never received" if plan.offset < plan.image_bytes else "its host has not confirmed it"
-    warn(f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {part}; {missing}")
+    warn(
+        f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {part}; {missing}. "
+        f"Pages that its host could not read {LOST_LOOKS[wanted]}: `netdump pages {plan.id[:12]} --list lost`"
+    )
     return IncompleteDumpError.exit_status
 
 
@@ -168,15 +181,18 @@ def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Pa
     return target
 
 
-def summary(fetched: Fetched, wanted: Format) -> str:
-    """One line: size, time, rate, root, path, and how to open it."""
+def summary(fetched: Fetched, record: DumpRecord, wanted: Format) -> str:
+    """One line: size, time, rate, what the filter left out, root, path, and how to open it."""
     rate = size_text(int(fetched.bytes / max(fetched.seconds, 0.001)))
     root = f"root {fetched.plan.root}" if fetched.plan.root is not None else "not complete, so without root"
     path = printable(shlex.quote(str(fetched.path)))
+    excluded = state_bytes(record, PageState.EXCLUDED)
+    filtered = f", {size_text(excluded)} of the image excluded by its filter" if excluded else ""
     use = f"unpack it with: zstd -d {path}" if wanted is Format.ZST else f"open it with: crash VMLINUX {path}"
     return (
         f"{exact_size_text(fetched.bytes)} in {duration_text(fetched.seconds)} ({rate}/s, "
-        f"{size_text(fetched.transferred)} transferred), verified, {root}: {printable(str(fetched.path))}; {use}"
+        f"{size_text(fetched.transferred)} transferred{filtered}), "
+        f"verified, {root}: {printable(str(fetched.path))}; {use}"
     )
 
 
@@ -193,4 +209,11 @@ def fetched_json(fetched: Fetched, record: DumpRecord, wanted: Format) -> dict[s
         "transferred_bytes": fetched.transferred,
         "seconds": round(fetched.seconds, 3),
         "root": fetched.plan.root,
+        "lost_bytes": state_bytes(record, PageState.LOST),
+        "excluded_bytes": state_bytes(record, PageState.EXCLUDED),
     }
+
+
+def state_bytes(record: DumpRecord, state: PageState) -> int | None:
+    """Of the image, bytes in that state. None: not known, of a dump that is not complete."""
+    return None if record.totals is None else record.totals[state.name.lower()]

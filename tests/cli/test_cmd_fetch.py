@@ -41,7 +41,19 @@ def test_a_core_in_the_current_folder(shell: Shell, folder: Path, here: Path) ->
     assert line.startswith("256.0 KiB (262,144 bytes) in ")
     end = f"verified, root {WHOLE.root().hex()}: {here / name}; open it with: crash VMLINUX {here / name}"
     assert line.endswith(end)
+    assert ", 24.0 KiB of the image excluded by its filter), verified" in line
     assert done.err.startswith("netdump: fetching ")
+    assert "PAGES ARE LOST: the host could not read 24.0 KiB (24,576 bytes) of its memory" in done.err
+    assert f"which look like zeros in {here / name}; `netdump pages {WHOLE.id[:12]} --list lost`" in done.err
+
+
+def test_of_a_dump_without_lost_pages_nothing_is_said(shell: Shell, folder: Path, here: Path) -> None:
+    sample = Sample(pages=3)
+    sample.store(Store(folder / "dumps"))
+    done = shell.run("fetch", sample.id, "--root", folder, "-o", "core", "--json")
+    assert (done.object["lost_bytes"], done.object["excluded_bytes"]) == (0, 0)
+    assert "LOST" not in done.err
+    assert "excluded" not in shell.run("fetch", sample.id, "--root", folder, "-o", "other").out
 
 
 @pytest.mark.parametrize(("name", "status"), [("x" * 300, 46), ("x" * 300 + "/core", 2)])
@@ -66,6 +78,8 @@ def test_json(shell: Shell, folder: Path, here: Path) -> None:
         "bytes": len(WHOLE.image),
         "image_bytes": len(WHOLE.image),
         "root": WHOLE.root().hex(),
+        "lost_bytes": 6 * 4096,
+        "excluded_bytes": 6 * 4096,
     }
 
 
@@ -84,6 +98,8 @@ def test_an_interrupted_dump_is_told_of_loudly(shell: Shell, folder: Path, here:
     assert "THE DUMP IS NOT COMPLETE (it is interrupted)" in done.err
     assert "holds the image up to byte 163,840 of 262,144" in done.err
     assert (done.object["complete"], done.object["bytes"], done.object["root"]) == (False, 163_840, None)
+    assert (done.object["lost_bytes"], done.object["excluded_bytes"]) == (None, None)
+    assert f"could not read look like zeros: `netdump pages {HALF.id[:12]} --list lost`" in done.err
     assert "not complete" in shell.run("fetch", HALF.id, "--root", folder, "-o", "core").out
 
 
