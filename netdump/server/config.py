@@ -172,7 +172,7 @@ class Storage:
     publish_bytes: int = _whole(
         8 * MIB, MIB, 256 * MIB, "a segment is published, and acknowledged, when it holds this much"
     )
-    publish_s: int = _whole(2, 1, 4, "and in any case after this time; [W-58] allows 5")
+    publish_s: int = _whole(1, 1, 4, "and in any case after this time; [W-58] allows 5")
     keep_vmcore: bool = _flag(
         True,
         "restore the core file of each complete dump beside it, while there is room; `netdump fetch` always can",
