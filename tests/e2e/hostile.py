@@ -165,6 +165,24 @@ async def thief(crowd: Crowd, name: str) -> None:
         await line.resumed("good 0")
 
 
+async def many_dumps(crowd: Crowd, name: str) -> None:
+    """Dump after dump, each with a headline, as fast as they are taken."""
+    for number in itertools.count():
+        async with crowd.line(name) as line:
+            await line.resumed(f"{name} dump {number}")
+
+
+async def many_connections(crowd: Crowd, name: str) -> None:
+    """Connection after connection, each through TLS, and not a word over any of them."""
+    sent_away = False
+    while not sent_away:
+        async with crowd.line(name) as line:
+            gone = asyncio.create_task(line.gone())
+            await asyncio.wait({gone}, timeout=TRICKLE_S / 10)
+            sent_away = gone.done()
+            gone.cancel()
+
+
 async def long_chain(crowd: Crowd, name: str) -> None:
     """A hundred certificates."""
     async with crowd.line(name, chain=_chain_of(crowd, name)) as line:
@@ -201,7 +219,8 @@ KINDS: Final[dict[str, Visit]] = {
     visit.__name__.replace("_", "-"): visit
     for visit in (
         half_open, slow_handshake, slow_hello, garbage, forged_lengths, strange_names, keepalives, one_byte_records,
-        bombs, endless_headline, run_tables, deaf_flood, thief, long_chain, api_trickle, api_flood, guesses,
+        bombs, endless_headline, run_tables, deaf_flood, thief, many_dumps, many_connections, long_chain, api_trickle,
+        api_flood, guesses,
     )
 }  # fmt: skip
 
