@@ -72,7 +72,7 @@ ERAS: Final = {
             "_count",
             old_layout=True,
         ),
-        Era("4.4", "4.4.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", None, "_count", old_layout=True),
+        Era("4.6", "4.6.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", "compound_head", "_count", old_layout=True),
         Era("4.9", "4.9.0", _FLAGS_4_0, {"BUDDY": -128}, "u32", "id", old_layout=True),
         Era("4.14", "4.14.0", _FLAGS_4_10, {"BUDDY": -128}, "u32", "id", old_layout=True, unexported=_SWAPBACKED),
         Era("4.16", "4.16.0", _FLAGS_4_10, {"BUDDY": -128}, "u8", "id", old_layout=True, unexported=_SWAPBACKED),
@@ -160,7 +160,7 @@ class Frames:
             ("private", at.private),
         ):
             lines[f"OFFSET(page.{name})"] = str(offset)
-        if era.order in {"word", "u32", "u8"}:
+        if era.order in {"u32", "u8"}:  # a word each before, where `lru` stands
             lines["OFFSET(page.compound_dtor)"] = str(at.dtor)
             lines["OFFSET(page.compound_order)"] = str(at.order)
         if era.order == "folio":
@@ -236,6 +236,12 @@ class Frames:
         self._flag(pfn, "swapcache")
         if backed and shared:
             self._flag(pfn, "swapbacked")
+
+    def swapped(self) -> set[int]:
+        """Frames with the flag of the swap cache that are on no list."""
+        mask, listed = 1 << self.era.flags["swapcache"], 1 << self.era.flags["lru"]
+        words = ((pfn, int.from_bytes(page[: self.word], self.byteorder)) for pfn, page in self.pages.items())
+        return {pfn for pfn, flags in words if flags & mask and not flags & listed}
 
     def kernel(self, pfn: int, order: int = 0) -> None:
         """Memory of the kernel, maybe compound."""

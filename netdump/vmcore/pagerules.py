@@ -112,7 +112,7 @@ def read_rules(info: Vmcoreinfo, headers: ElfHeaders) -> tuple[PageRules, Refusa
         head_mask=mask(bits.head),
         tail_mask=_tail_mask(info, bits),
         types=types,
-        compound=_read_compound(info, size, headers, bits.head),
+        compound=_read_compound(info, size, headers, bits),
         orders=orders if orders in ORDERS else 0,
     )
     _check_offsets(rules)
@@ -167,7 +167,7 @@ def _read_types(info: Vmcoreinfo) -> tuple[PageTypes, tuple[str, ...]]:
     return believed, odd
 
 
-def _read_compound(info: Vmcoreinfo, size: int, headers: ElfHeaders, head: int | None) -> Compound | None:
+def _read_compound(info: Vmcoreinfo, size: int, headers: ElfHeaders, bits: FlagBits) -> Compound | None:
     """How the order of a compound page and hugetlb are told, newest way first. Source: kdump-world b.1."""
     flags, word = info.need("OFFSET", "page.flags"), headers.word_bytes
     low_byte = size + flags + (0 if headers.byteorder == "little" else word - 1)
@@ -178,7 +178,8 @@ def _read_compound(info: Vmcoreinfo, size: int, headers: ElfHeaders, head: int |
         if not 8 <= bit < 32:
             raise KernelDataError(f"PG_hugetlb {bit} is not a bit of the page flags")
         return Compound(low_byte, 1, size + flags, word, 1 << bit, 1 << bit)
-    if head == _HEAD_BESIDE_ORDER:  # v6.6, commit ebc1baf5c9b4; without CONFIG_HUGETLB_PAGE no key says so before v6.9
+    if bits.head == _HEAD_BESIDE_ORDER:
+        # v6.6, commit ebc1baf5c9b4; without CONFIG_HUGETLB_PAGE no key says so before v6.9
         return Compound(low_byte, 1)
     dtor = info.number("HUGETLB_PAGE_DTOR")
     if dtor not in {None, _HUGETLB_PAGE_DTOR}:
@@ -189,6 +190,9 @@ def _read_compound(info: Vmcoreinfo, size: int, headers: ElfHeaders, head: int |
             return Compound(order_at, 1)
         return Compound(order_at, 1, dtor_at, 1, 0xFF, dtor)
     order_at, dtor_at = info.offset("page.compound_order"), info.offset("page.compound_dtor")
+    if order_at is None and _tail_mask(info, bits):  # up to v4.3 no key said so: destructor and order, a word each
+        dtor_at = info.need("OFFSET", "page.lru")
+        order_at = dtor_at + word
     if order_at is None:
         return None
     if dtor_at is None:

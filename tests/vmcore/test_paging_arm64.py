@@ -81,7 +81,7 @@ def test_size_of_addresses_where_t1sz_is_not_exported() -> None:
 def test_before_the_image_had_a_place_of_its_own() -> None:
     """Up to v4.5 the kernel lay in the linear map; PHYS_OFFSET or the segments say where that is."""
     for lines in ({}, {"NUMBER__PHYS_OFFSET": ""}):
-        machine = arm64(ERAS["4.4"], va_bits=48, flipped=False)
+        machine = arm64(ERAS["4.6"], va_bits=48, flipped=False)
         kernel = machine.kernel
         linear = machine.direct_map + kernel.paddr - machine.ram_start
         kernel.lines["SYMBOL(swapper_pg_dir)"] = f"{linear + machine.tables.root - kernel.paddr:x}"
