@@ -31,6 +31,7 @@ RAM_BYTES: Final = 32 << 20
 _KERNEL: Final = 0x20_0000
 _TABLES: Final = 0x50_0000
 _MAP: Final = 0x80_0000
+_VMALLOC: Final = 0xE000_0000  # on i386
 _NODE_BYTES: Final = 0x2000
 _ZONE_BYTES: Final = 0x600
 _ZONES: Final = 3
@@ -287,6 +288,9 @@ def i386(
     kernel.symbol("swapper_pg_dir", direct_map + _TABLES)
     if pae:
         kernel.lines["CONFIG_X86_PAE"] = "y"
+    area = kernel.put(kernel.uint(_VMALLOC) + bytes(12))  # of vmap_area: where it starts, then the list
+    kernel.struct("vmap_area", 16, va_start=0, list=8)
+    kernel.symbol("vmap_area_list", kernel.put(kernel.uint(area + 8) * 2))
     frames = Frames(era, 4, "little", 0xF000_0000)
     machine = Machine(EM_386, era, ram_bytes, 4, 4096, kernel, tables, frames, direct_map, 29 if pae else 26)
     machine.sparse = sparse

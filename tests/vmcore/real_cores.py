@@ -12,14 +12,18 @@ import json
 import lzma
 import sys
 from bisect import bisect_right
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from netdump.errors import KernelDataError
 from netdump.pages import ExcludeClass
 from netdump.testing.struct_page_writer import ERAS, Frames
+from netdump.vmcore.address_space import open_address_space
 from netdump.vmcore.elf import ElfHeaders, parse_headers
 from netdump.vmcore.filter import PageFilter, open_filter
 from netdump.vmcore.kernel import KernelFacts, read_facts
+from netdump.vmcore.paging import PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.source import Source, open_source
 from netdump.vmcore.vmcoreinfo import Vmcoreinfo
@@ -46,6 +50,14 @@ class PiecesSource(BytesSource):
         buffer = bytearray(length)
         assert not self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
+
+    def write(self, path: Path) -> None:
+        """Write a file with holes where nothing is there."""
+        with path.open("wb") as file:
+            for offset, data in zip(self._offsets, self._pieces, strict=True):
+                file.seek(offset)
+                file.write(data)
+            file.truncate(self.size)
 
     def read_into(self, offset: int, buffer: memoryview) -> list[tuple[int, int]]:
         lost = []
@@ -145,6 +157,18 @@ class _Recorder:
         self._source.close()
 
 
+def _read_symbols(source: Source, headers: ElfHeaders, facts: KernelFacts) -> None:
+    """What stands at each symbol of VMCOREINFO and where that points: makedumpfile looks at some."""
+    image_map, info = ImageMap(headers), Vmcoreinfo.parse(facts.vmcoreinfo or b"")
+    space = open_address_space(PhysicalMemory(source, image_map), headers, info, facts.page_bytes)
+    for line in (facts.vmcoreinfo or b"").decode().splitlines():
+        if line.startswith("SYMBOL("):
+            with suppress(KernelDataError):
+                vaddr = int(line.partition("=")[2], 16)
+                space.read(vaddr, 512)
+                space.read(space.read_uint(vaddr, headers.word_bytes) - 64, 128)
+
+
 def _scanned(source: Source, headers: ElfHeaders, facts: KernelFacts, era: str, level: int) -> dict[int, str]:
     """What plain reading of all struct pages says at a level."""
     core = Opened.__new__(Opened)
@@ -193,6 +217,7 @@ def record(path: Path, era: str) -> Path:
         page_filter = open_filter(recorder, headers, facts, level, image_map)
         excluded[level] = _excluded(image_map, page_filter, facts.page_bytes)
         assert page_filter.remark is None
+    _read_symbols(recorder, headers, facts)
     places = sorted(recorder.pieces)
     for level, found in excluded.items():
         assert found == _scanned(recorder, headers, facts, era, level)
