@@ -83,7 +83,7 @@ def _stages(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a smoke run of less than a minute: small cores, two rounds")
+    add("--quick", action="store_true", help="a smoke run of some three minutes: small cores, two rounds")
     add("--rounds", type=int, metavar="N", help=f"rounds that count (default {ROUNDS})")
     add("--only", type=_stages, metavar="STAGE,…", help=f"of {', '.join(stages.STAGES)}")
     add("--json", type=Path, default=CACHE / "results.json", metavar="FILE", help="where all figures go")
