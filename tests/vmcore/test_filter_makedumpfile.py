@@ -105,7 +105,8 @@ def test_real_kernels(name: str, tmp_path: Path) -> None:
     program, core = kdump_bitmap.newest(ARCHITECTURES[name.partition("-")[0]]), tmp_path / "core"
     load(name).source.write(core)
     # Linux 7.1 calls compound_head compound_info: makedumpfile takes the rest of compound pages for a process's memory.
-    for level in LEVELS if "-7." not in name else (1, 2, 4, 16):
+    levels = LEVELS if "-7." not in name else (1, 2, 4, 16)
+    for level in levels if not name.startswith("arm64") else (1, 31):  # emulated, 6 s each
         compare(program, core, level, tmp_path / "kdump")
 
 
