@@ -5,6 +5,7 @@ Owns the gathering. Must not fail: what a core lacks is unknown, and a remark sa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.errors import KernelDataError
@@ -16,6 +17,7 @@ from netdump.vmcore.vmcoreinfo import Vmcoreinfo
 
 if TYPE_CHECKING:
     from netdump.vmcore.elf import ElfHeaders
+    from netdump.vmcore.paging import AddressSpace
     from netdump.vmcore.source import Source
 
 PAGE_BYTES_DEFAULT: Final = 4096
@@ -78,10 +80,14 @@ def read_facts(source: Source, headers: ElfHeaders, image_map: ImageMap | None =
     if text is None:
         remarks.append("the core has no VMCOREINFO note")
     info = Vmcoreinfo.parse(text or b"")
-    memory = Memory(source, image_map or ImageMap(headers), headers.byteorder, headers.word_bytes)
+    page_bytes = info.count("PAGESIZE")
+    if page_bytes not in _PAGE_SIZES:
+        page_bytes = PAGE_BYTES_DEFAULT
+    image_map = image_map or ImageMap(headers)
+    open_space = partial(_open_space, source, image_map, headers, info, page_bytes)
+    memory = Memory(source, image_map, headers.byteorder, headers.word_bytes, open_space)
     uts = _read_uts(memory, info, remarks)
     crash_time = info.count("CRASHTIME")
-    page_bytes = info.count("PAGESIZE")
     return KernelFacts(
         release=_clean(info.value("OSRELEASE")) or uts.release,
         version=uts.version,
@@ -89,12 +95,25 @@ def read_facts(source: Source, headers: ElfHeaders, image_map: ImageMap | None =
         nodename=uts.nodename,
         crash_time=crash_time if crash_time is not None and 0 < crash_time < _TIME_MAX else None,
         cpus=sum(prstatus(note, headers) is not None for note in iter_notes(notes, headers.byteorder)),
-        page_bytes=page_bytes if page_bytes in _PAGE_SIZES else PAGE_BYTES_DEFAULT,
+        page_bytes=page_bytes,
         vmcoreinfo=text,
         notes=notes,
         log=_read_log(memory, info, remarks),
         remarks=tuple(remarks),
     )
+
+
+def _open_space(
+    source: Source, image_map: ImageMap, headers: ElfHeaders, info: Vmcoreinfo, page_bytes: int
+) -> AddressSpace | None:
+    """The kernel's address space by its page tables, None if they cannot be found."""
+    from netdump.vmcore.address_space import open_address_space  # noqa: PLC0415  # a capture kernel's core does without
+    from netdump.vmcore.paging import PhysicalMemory  # noqa: PLC0415
+
+    try:
+        return open_address_space(PhysicalMemory(source, image_map), headers, info, page_bytes)
+    except KernelDataError:
+        return None
 
 
 def _read_uts(memory: Memory, info: Vmcoreinfo, remarks: list[str]) -> _Uts:

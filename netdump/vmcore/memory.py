@@ -1,6 +1,7 @@
 """The dead kernel's memory, read through the image by physical or virtual address.
 
-Owns reading at an address. Must not know any kernel structure. Virtual addresses are translated by PT_LOAD alone.
+Owns reading at an address. Must not know any kernel structure. Virtual addresses are translated by PT_LOAD, and by the
+kernel's own page tables where no segment has them: what QEMU and libvirt write names physical addresses only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from netdump.errors import KernelDataError, LostMemoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netdump.vmcore.elf import ByteOrder
+    from netdump.vmcore.paging import AddressSpace
     from netdump.vmcore.physmap import ImageMap
     from netdump.vmcore.source import Source
 
@@ -29,13 +33,25 @@ class Partial(NamedTuple):
 
 
 class Memory:
-    """Reads a source by address. Not thread-safe if its source is not."""
+    """Reads a source by address. Not thread-safe.
 
-    __slots__ = ("_map", "_source", "byteorder", "word_bytes")
+    open_space: opens the kernel's page tables, called once if PT_LOAD does not tell; None if they cannot be found.
+    """
 
-    def __init__(self, source: Source, image_map: ImageMap, byteorder: ByteOrder, word_bytes: int) -> None:
+    __slots__ = ("_map", "_open_space", "_source", "_space", "byteorder", "word_bytes")
+
+    def __init__(
+        self,
+        source: Source,
+        image_map: ImageMap,
+        byteorder: ByteOrder,
+        word_bytes: int,
+        open_space: Callable[[], AddressSpace | None] | None = None,
+    ) -> None:
         self._source = source
         self._map = image_map
+        self._open_space = open_space
+        self._space: AddressSpace | None = None
         self.byteorder: ByteOrder = byteorder
         self.word_bytes = word_bytes
 
@@ -67,7 +83,7 @@ class Memory:
         lost: list[tuple[int, int]] = []
         done = 0
         while done < length:
-            found = self._map.translate(vaddr + done)
+            found = self._map.translate(vaddr + done) or self._look_up(vaddr + done, length - done)
             if found is None:  # which pages behind it are mapped is asked page by page, at the finest grain there is
                 part = min(length - done, 4096 - (vaddr + done) % 4096)
                 lost.append((done, part))
@@ -77,6 +93,12 @@ class Memory:
                 self._fill_physical(paddr, view[done : done + part], done, lost)
             done += part
         return Partial(bytes(data), tuple(lost))
+
+    def _look_up(self, vaddr: int, wanted: int) -> tuple[int, int] | None:
+        """Physical address by the page tables, and for how many bytes on it holds (wanted at most)."""
+        if self._open_space is not None:
+            self._space, self._open_space = self._open_space(), None
+        return None if self._space is None else self._space.translate(vaddr, wanted)
 
     def _fill_physical(self, paddr: int, view: memoryview, base: int, lost: list[tuple[int, int]]) -> None:
         """Fill view from a physical address; add what is lost, counted from base, to lost."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from netdump.errors import CoreError
 from netdump.testing.elf_writer import EM_386, ByteOrder, Core, Load, NoteSegment, note, prstatus_note
 from netdump.testing.kernel_writer import DeadKernel, Message
+from netdump.testing.memmap_writer import arm64, i386, riscv64, x86_64
+from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.kernel import KernelFacts, read_facts
 from tests.vmcore.doubles import BytesSource, headers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from netdump.testing.memmap_writer import Machine
 
 
 def dead_kernel(word: int = 8, byteorder: ByteOrder = "little") -> DeadKernel:
@@ -131,6 +136,24 @@ def test_notes_that_cannot_be_read_are_no_disaster() -> None:
 
 def test_other_notes_are_no_cpus() -> None:
     assert facts_of(Core([Load(0, 4096)], notes=[NoteSegment(note(b"LINUX", 1, bytes(336)))])).cpus == 0
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [x86_64(ERAS["6.1"], kaslr=0x1200_0000), i386(ERAS["6.1"]), arm64(ERAS["6.1"]), riscv64(ERAS["6.12"])],
+    ids=["x86_64", "i386", "arm64", "riscv64"],
+)
+def test_cores_that_name_physical_addresses_only(machine: Machine) -> None:
+    machine.kernel.add_printk_ring([Message(10**9, b"Kernel panic")])
+    core = machine.core()
+    for vaddr in (0, -1):  # QEMU and libvirt write 0
+        loads = [replace(load, vaddr=vaddr) for load in core.loads]
+        source = BytesSource(replace(core, loads=loads).map())
+        facts = read_facts(source, headers_of(source.image))
+        assert facts.nodename == "made-up"
+        assert facts.log is not None
+        assert facts.log.text == b"[    1.000000] Kernel panic\n"
+        assert facts.remarks == ()
 
 
 def test_the_real_sample(sample: Path, dmesg: bytes) -> None:
