@@ -2,7 +2,8 @@
 
 All state is in the files of DIR/pki (folder.py, token.py, ledger.py), so any number of threads and processes may work
 at once and a restart changes nothing. The authority's key is read for each signature and not kept. Methods block on the
-disk: an event loop calls them in a thread, except `admit`, `admit_sender` and `is_revoked`, which take microseconds.
+disk: an event loop calls them in a thread, except `admit`, `admit_sender` and `is_revoked`, which take microseconds
+(admit_sender reads a file where a certificate has ended).
 
 Limiting how often strangers may try is the server's business.
 """
@@ -23,6 +24,7 @@ from netdump.errors import (
     AlreadyExistsError,
     CertificateError,
     DamagedError,
+    PkiError,
     RevokedError,
     SigningRequestError,
     TokenError,
@@ -251,12 +253,16 @@ class Authority:
     def clock_fault(self, now: float | None = None) -> str | None:
         """Why it cannot be now: the authority, or the collector's certificate, is not good at that time. None: it can.
 
-        Raises CertificateError, PkiError, StorageFaultError.
+        Raises PkiError, StorageFaultError.
         """
         moment = _moment(now)
+        try:
+            own = self._folder.read_collector()
+        except CertificateError as error:  # the collector's, and no word on any host's
+            raise PkiError(str(error)) from error
         for whose, certificate in (
             ("authority", self._certificate),
-            ("certificate", self._folder.read_collector()),
+            ("certificate", own),
         ):
             first, last = validity_of(certificate)
             if moment < first:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
 
 LOOK_S: Final = 60  # from one look at the clock to the next
-SAY_S: Final = 3600  # from one `clock-wrong` to the next that says the same
+SAY_S: Final = 3600  # from one `clock-wrong` to the next
 LATEST: Final = 253_402_300_799.0  # that `timestamp` can say: the end of the year 9999
 SLACK_S: Final = 3600  # that a clock may be put back, by NTP or by hand, without a word
 REMEDY: Final = (
-    "set it (chrony, systemd-timesyncd, date -s). Until then dumps are taken in, with wrong times, and nobody enrolls"
+    "set it (chrony, systemd-timesyncd, date -s). Until then dumps are taken in, with wrong times; enroll nobody"
 )
 
 
@@ -56,6 +56,7 @@ class Doorkeeper:
         )
         self._doubt: str | None = None
         self._said_at = 0.0
+        self._is_unchecked = False
 
     @property
     def doubt(self) -> str | None:
@@ -68,7 +69,8 @@ class Doorkeeper:
         if sender.since > self._known and sender.since > self._clock():
             self._known = sender.since
             self._evidence = (
-                f"the certificate of {sender.identity.name}, made here, is good from {timestamp(int(sender.since))}"
+                f"the certificate of {sender.identity.name}, made here, is good from {timestamp(int(sender.since))}, "
+                "unless the clock was ahead then (if so, enroll that host again)"
             )
             self.look()
         return sender.identity
@@ -91,13 +93,22 @@ class Doorkeeper:
 
     def _found(self) -> str | None:
         now = self._clock()
-        try:
-            fault = self._authority.clock_fault(now)
-        except NetdumpError as error:
-            fault = f"the dates of the collector's certificate cannot be read: {error}"
+        fault = self._certificate_fault(now)
         if fault is None and now < self._known:
             fault = self._evidence
         return None if fault is None else f"this clock says {timestamp(int(now))}, and {fault}: {REMEDY}"
+
+    def _certificate_fault(self, now: float) -> str | None:
+        """What the collector's own certificates say against the clock; noted once if they cannot be read."""
+        try:
+            fault = self._authority.clock_fault(now)
+        except NetdumpError as error:
+            if not self._is_unchecked:
+                self._audit("clock-unchecked", reason=str(error))
+            self._is_unchecked = True
+            return None
+        self._is_unchecked = False
+        return fault
 
 
 def last_written(paths: Iterable[Path]) -> float:

@@ -114,9 +114,10 @@ def test_which_changes_of_the_network_count(
 @pytest.mark.parametrize(
     ("state", "result", "enabled", "condition", "asked", "does"),
     [
-        ("active", "success", "enabled", "yes", 7, "reload-or-restart"),
-        ("activating", "exit-code", "enabled", "yes", 7, "reload-or-restart"),  # the network is missing
+        ("active", "success", "enabled", "yes", 7, "try-reload-or-restart"),
+        ("activating", "exit-code", "enabled", "yes", 7, "try-reload-or-restart"),  # the network is missing
         ("failed", "exit-code", "enabled", "yes", 7, "start"),
+        ("failed", "exit-code", "disabled", "yes", 7, ""),
         ("failed", "signal", "enabled", "yes", 7, ""),  # stopped by hand while it armed
         ("inactive", "success", "enabled", "no", 7, "start"),  # asked for before there was a bundle
         ("inactive", "success", "enabled", "no", 0, ""),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from netdump.errors import CertificateError, RevokedError
+from netdump.errors import CertificateError, PkiError, RevokedError
 from netdump.pki import Authority, Role
 from netdump.server.doorkeeper import LATEST, SAY_S, SLACK_S, Doorkeeper, last_written
 from tests.pki import papers
@@ -130,8 +130,16 @@ def test_it_is_said_for_as_long_as_it_lasts(folder: Path, hands: Hands, events: 
 def test_where_the_certificate_cannot_be_read(folder: Path, hands: Hands, events: Events) -> None:
     door = hands.doorkeeper(folder, events)
     (folder / "pki" / "collector.crt").write_text("rubbish")
-    door.look()
-    assert "cannot be read" in str(door.doubt)
+    for _ in range(2):
+        door.look()
+    assert door.doubt is None  # it is the file that is wrong
+    assert len(events.all("clock-unchecked")) == 1
+    assert "collector.crt" in str(events.all("clock-unchecked")[0]["reason"])
+    bundle = papers.enrolled(Authority.load(folder), "old")
+    hands.wall[0] += 3 * YEAR
+    with pytest.raises(PkiError) as raised:  # not the host's fault: it may come back
+        door.admit(papers.der(bundle.certificate))
+    assert not isinstance(raised.value, CertificateError)
 
 
 def test_last_written(tmp_path: Path) -> None:
