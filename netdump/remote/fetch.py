@@ -165,9 +165,9 @@ def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: 
     totals = record.totals if plan.complete else None
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
     image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
-    if not staging.has_holes:
-        image = plan.image_bytes
     written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
+    if not staging.has_holes:  # of the image; a file of another format has none
+        image = plan.image_bytes
     # A segment lies in a file until its data are in the image, or to the end where that cannot be taken up.
     beside = sum(missing[-jobs:]) + SKELETON_BYTES * sum(segment.chunks for segment in plan.segments)
     if not staging.tells_holes:

@@ -33,7 +33,7 @@ SKELETON_BYTES: Final = 8192
 
 _SKELETON: Final = ".skeleton"
 
-_HOLE_BYTES: Final = 1 << 20  # more than any block
+_HOLE_BYTES: Final = 16 << 20  # more than any block, and mostly more than others write meanwhile
 
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
@@ -90,9 +90,12 @@ class Staging:
         discard(files, name)
         file = files.create(name)
         try:
+            free = self.free_bytes()
             file.resize(_HOLE_BYTES)
             self.tells_holes = file.next_data(0) > 0
-            self.has_holes = (self._folder / name).stat().st_blocks * 512 < _HOLE_BYTES
+            # CIFS makes up the blocks of a file from its size until it asks its server: no room is gone then.
+            full = (self._folder / name).stat().st_blocks * 512 >= _HOLE_BYTES
+            self.has_holes = not full or free - self.free_bytes() < _HOLE_BYTES // 2
             self._check_limit(name, size)
             if not file.is_only(self._folder.stat().st_uid):
                 raise StorageFaultError(

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
-TOO_LARGE: Final = "use a folder on another file system, this one takes no file of that size (vfat: 4 GiB)"
+TOO_LARGE: Final = (
+    "use a folder on another file system, this one takes no file of that size (vfat: 4 GiB); "
+    "or lift the limit (ulimit -f)"
+)
 """What to do about EFBIG."""
 
 
