@@ -16,6 +16,7 @@ from netdump.errors import (
     BusyError,
     DamagedError,
     IncompleteDumpError,
+    NetdumpError,
     StorageFaultError,
 )
 from netdump.index.record import State
@@ -112,12 +113,13 @@ def command(
     under way), and believes nothing of it: what is not sound is fetched again. To give up, remove the folder.
 
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
-    exit status is then 44, or 41 where its manifest is damaged. Files hold secrets: they are for you alone (0600).
+    exit status is then 44, or 41 where it is damaged at the collector. Files hold secrets: they are for you alone
+    (0600).
 
     With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
     `image_bytes`, `transferred_bytes`, `seconds`, `root`, and `lost_bytes` and `excluded_bytes`: of the image, what the
-    host could not read, and what its filter left out; null of a dump that is not complete. Lost pages are also told of
-    on standard error.
+    host could not read, and what its filter left out; null where that is not known, as of a dump that is not complete.
+    Lost pages are also told of on standard error.
 
     \b
     Examples:
@@ -137,7 +139,10 @@ def command(
                 catalog, record, target, progress, jobs=jobs, force=force, output=wanted, transfer=Transfer(transfer)
             )
         if fetched.plan.complete and record.totals is None:  # it has become so since it was looked up
-            record = catalog.show(record.id)
+            try:
+                record = catalog.show(record.id)
+            except NetdumpError as error:  # the file is there, whatever has become of the collector
+                warn(f"whether any page of it is lost is not known: {printable(str(error))}")
     return report(fetched, record, wanted.format, as_json=as_json)
 
 
@@ -215,5 +220,5 @@ def fetched_json(fetched: Fetched, record: DumpRecord, wanted: Format) -> dict[s
 
 
 def state_bytes(record: DumpRecord, state: PageState) -> int | None:
-    """Of the image, bytes in that state. None: not known, of a dump that is not complete."""
+    """Of the image, bytes in that state. None: not known, as of a dump that is not complete."""
     return None if record.totals is None else record.totals[state.name.lower()]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.codec import expand
-from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError, NotElfError
+from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError, NotElfError, UnreachableError
+from netdump.index.catalog import LocalCatalog
+from netdump.index.record import State
 from netdump.store.store import Store
 from tests.analyze.test_frames import DUMP
 from tests.cli.collector import HALF, WHOLE, fill
@@ -17,6 +20,7 @@ from tests.index.stored import Sample
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.index.record import DumpRecord
     from tests.cli.commands import Shell
 
 
@@ -128,6 +132,39 @@ def test_all_has_come_and_was_not_confirmed(shell: Shell, folder: Path, here: Pa
     done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core")
     assert done.status == IncompleteDumpError.exit_status
     assert "its host has not confirmed it" in done.err
+
+
+@pytest.mark.parametrize("answer", ["none", "late"])
+def test_it_became_complete_while_it_was_fetched(
+    shell: Shell, folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """The file is there then, whether or not the collector still is."""
+    fill(folder)
+    looked_up: list[DumpRecord] = []
+
+    def show(catalog: LocalCatalog, dump_id: str) -> DumpRecord:
+        if looked_up and answer == "none":
+            raise UnreachableError("the collector is gone")
+        record = plain(catalog, dump_id)
+        looked_up.append(record if looked_up else replace(record, state=State.ARRIVING, totals=None))
+        return looked_up[-1]
+
+    plain = LocalCatalog.show
+    monkeypatch.setattr(LocalCatalog, "show", show)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core", "--json")
+    assert (done.status, done.object["complete"]) == (0, True)
+    assert (here / "core").read_bytes() == WHOLE.image
+    if answer == "none":
+        assert "whether any page of it is lost is not known: the collector is gone" in done.err
+        assert (done.object["lost_bytes"], len(looked_up)) == (None, 1)
+    else:
+        assert "PAGES ARE LOST" in done.err
+        assert (done.object["lost_bytes"], len(looked_up)) == (6 * 4096, 2)
+
+
+def test_a_dump_damaged_at_the_collector_is_told_of_in_the_help(shell: Shell) -> None:
+    """By its exit status, whatever of it is damaged."""
+    assert "or 41 where it is damaged at the collector" in " ".join(shell.run("fetch", "--help").out.split())
 
 
 def test_nothing_has_come(shell: Shell, folder: Path, here: Path) -> None:
