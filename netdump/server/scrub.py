@@ -236,12 +236,13 @@ class Scrubber:
         report = self._paced.dump(dump_id).verify(note, since)
         if not report.complete and not report.ok and self._is_busy(dump_id):
             return report  # its host has come back meanwhile, and may have removed what was to be read
+        if not since and report.ok and was_damaged:
+            memory.offset = 0  # if the index cannot be told now, all of it is read again
+            self._put_right(dump_id)
         memory.dump, memory.offset = "", 0
         memory.checked[dump_id] = int(self._clock())
         if not since:
             memory.lost.discard(dump_id)
-            if report.ok and was_damaged:
-                self._put_right(dump_id)
         self._new.pop(dump_id, None)
         self._save()
         self._tell(report)
@@ -249,8 +250,8 @@ class Scrubber:
 
     def _put_right(self, dump_id: str) -> None:
         """A dump that was damaged is not any more: somebody had a copy, or the disk gives it back again."""
-        self._memory.damaged.discard(dump_id)
         self._recorder.sound(dump_id).result()  # before the index is asked which are damaged
+        self._memory.damaged.discard(dump_id)
         self._audit("dump-sound", dump=dump_id, by="scrub", reason="it was damaged, and is not any more")
         self._restore(dump_id)
 

@@ -37,6 +37,7 @@ class Told:
         self.bad: dict[str, str] = {}
         self.times: dict[str, int] = {}
         self.verdicts: set[str] | None = set()
+        self.is_locked = False
 
     def found_damaged(self) -> set[str]:
         if self.verdicts is None:
@@ -48,9 +49,12 @@ class Told:
 
     def sound(self, dump_id: str) -> Future[None]:
         assert self.verdicts is not None
-        self.verdicts.discard(dump_id)
         done: Future[None] = Future()
-        done.set_result(None)
+        if self.is_locked:
+            done.set_exception(BusyError("the index is locked"))
+        else:
+            self.verdicts.discard(dump_id)
+            done.set_result(None)
         return done
 
     def checked(self, dump_id: str, when: int) -> None:
@@ -159,6 +163,24 @@ def test_a_dump_that_was_put_right_is_damaged_no_more(directory: Path) -> None:
     assert [event["dump"] for event in desk.events.all("dump-sound")] == [OLD.origin.id]
     assert desk.views == [OLD.origin.id], "while it was damaged no vmcore was made of it"
     assert desk.scrubber.next_due() is None, "nothing was lost that must be found again"
+
+
+def test_a_dump_that_was_put_right_while_the_index_is_locked_is_read_again_soon(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(NEW.origin.id)
+    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
+    assert desk.scrubber.next_due() == OLD.origin.id
+    for _ in range(2):
+        with pytest.raises(BusyError, match="locked"):
+            desk.scrubber.check(OLD.origin.id)
+        assert desk.scrubber.next_due() == OLD.origin.id
+    assert not desk.events.all("dump-sound")
+    assert OLD.origin.id not in desk.told.times
+    desk.told.is_locked = False
+    assert desk.scrubber.check(OLD.origin.id).chunks == len(OLD.chunks), "from its beginning"
+    assert not desk.told.verdicts
+    assert [event["dump"] for event in desk.events.all("dump-sound")] == [OLD.origin.id]
+    assert desk.scrubber.next_due() is None
 
 
 def test_a_verdict_that_comes_while_a_dump_is_read_stays(directory: Path) -> None:
