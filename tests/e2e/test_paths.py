@@ -36,7 +36,7 @@ from tests.e2e.rig import Collector, wait_until
 from tests.server.rig import issue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 pytestmark = [
     pytest.mark.e2e,
@@ -50,6 +50,9 @@ CALLS: Final = (
 )
 OPENING: Final = ("open", "openat", "openat2", "creat")
 CALL: Final = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
+# A call during which another thread makes one stands in two lines.
+BEGUN: Final = re.compile(r"(\d+) +(.*?) *<unfinished \.\.\.>")
+RESUMED: Final = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
 # A descriptor with its path, as -y shows it, or a text: what stands before the first text is the folder it is in.
 ARGUMENT: Final = re.compile(r'(?:AT_FDCWD|\d+)<([^>]*)>|"((?:[^"\\]|\\.)*)"')
 HARMLESS: Final = {"/dev/null"}
@@ -60,11 +63,23 @@ TARGETS: Final = [*(name.replace("\0", "%00").replace("\n", "%0a") for name in E
 SAID: Final = wire.HeadlineDocument(log=b"../../evil\0", machine="../../../../evil", nodename="/tmp/evil/../evil")
 
 
+def whole(lines: Iterable[str]) -> Iterator[str]:
+    """From what strace wrote: each call in one line."""
+    begun: dict[str, str] = {}  # of each thread, the call that it is in
+    for line in lines:
+        if found := BEGUN.fullmatch(line):
+            begun[found[1]] = line[: found.end(2)]
+        elif found := RESUMED.fullmatch(line):
+            yield begun.pop(found[1], "") + found[2]
+        else:
+            yield line
+
+
 def outside(lines: Iterable[str], folder: Path) -> tuple[set[str], set[str]]:
     """From what strace wrote: the paths that were written to in the folder, and those elsewhere."""
     inside: set[str] = set()
     elsewhere: set[str] = set()
-    for line in lines:
+    for line in whole(lines):
         found = CALL.match(line)
         if found is None:
             continue
@@ -90,8 +105,15 @@ def test_what_strace_says_is_understood() -> None:
         'renameat2(6</c/dumps>, "x", 6</c>, "../y", 0) = 0',
         '7 mkdirat(6</c/dumps>, "b", 0700) = 0',
         '7 openat(AT_FDCWD</srv>, "/dev/null", O_RDWR) = 7</dev/null>',
+        '7 openat(AT_FDCWD</srv>, "/etc/evil", O_WRONLY|O_CREAT, 0600 <unfinished ...>',
+        '81 mkdirat(6</c/dumps>, "c", 0700 <unfinished ...>',
+        "7 <... openat resumed>)        = 5</etc/evil>",
+        "81 <... mkdirat resumed>)      = 0",
+        '7 openat(AT_FDCWD</srv>, "/etc/shadow", O_RDWR <unfinished ...>',
+        "7 <... openat resumed>)        = -1 EACCES (Permission denied)",
     ]
-    assert outside(lines, Path("/c")) == ({"/c/dumps/a", "/c/dumps/x", "/c/dumps/b"}, {"/evil", "/y"})
+    written = {"/c/dumps/a", "/c/dumps/x", "/c/dumps/b", "/c/dumps/c"}
+    assert outside(lines, Path("/c")) == (written, {"/evil", "/y", "/etc/evil"})
 
 
 def forged(folder: Path, name: str, number: int) -> Path:
