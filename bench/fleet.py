@@ -107,7 +107,7 @@ def table(crashed: Crashed, image_bytes: int, minute: float) -> Table:
         ("until they might send, median, p99, longest, s after the crash", _spread(waits, 1)),
         ("sent at once, waited connected at once, at most", f"{seated}, {waiting}"),
         ("told to come back; how often one host at most", _counts([journey.deferred for journey in done])),
-        ("connections of one host, at most", str(max(journey.attempts for journey in done))),
+        ("connections of one host, at most", str(max((journey.attempts for journey in done), default=0))),
         ("admitted later than by order of crash, median, p99, most, s", _spread(lateness(done), 1)),
     ]
     link = f"{8 * RATE / 1e6:.0f} Mbit/s each"
@@ -133,7 +133,7 @@ def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
 
 
 def _counts(deferred: Sequence[int]) -> str:
-    return f"{sum(times > 0 for times in deferred)}; {max(deferred)}"
+    return f"{sum(times > 0 for times in deferred)}; {max(deferred, default=0)}"
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

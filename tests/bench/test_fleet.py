@@ -33,6 +33,14 @@ def test_the_table_tells_of_what_is_lost_and_of_the_slowest_headline() -> None:
     assert rows["told to come back; how often one host at most"] == "1; 1"
 
 
+def test_a_fleet_of_which_nothing_was_delivered_has_a_table() -> None:
+    shown = table(Crashed(2, [], 2, [float("inf")] * 2, 12.0), 2_000_000, 60)
+    assert figures([shown])["fleet.lost"] == 2
+    rows: dict[str, str] = {row[0]: row[1] for row in shown.rows}
+    assert rows["told to come back; how often one host at most"] == "0; 0"
+    assert rows["connections of one host, at most"] == "0"
+
+
 def test_a_headline_that_is_not_there_misses_the_goal() -> None:
     shown = table(Crashed(1, [journey(0, 0, 2)], 1, [float("inf")], 12.0), 2_000_000, 60)
     assert figures([shown])["fleet.headline_s"] == float("inf")
