@@ -15,6 +15,9 @@ usage: sh install.sh [--root DIR] [--remove] WHAT…
 --remove      stop the units, and take away what was installed
 
 /etc/default/netdump and the settings of initramfs-tools stay if they are there already, and if somebody changed them.
+Units, helpers and hooks do not: they are replaced, and go with --remove, whatever was changed in them, also by
+"systemctl edit --full"; what "systemctl edit" made beside them stays. What dracut and initramfs-tools have in common
+(netdump-kdump.*, netdump-renew.*, rebuild-kdump) goes with either of them: install the one that is left again.
 TEXT
 }
 

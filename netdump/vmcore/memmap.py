@@ -287,7 +287,9 @@ class _SectionMap:
     def _are_numbered(self) -> bool:
         """Whether struct pages have the number of their section in the highest bits of their flags.
 
-        Of these VMCOREINFO tells no number. Source: Linux include/linux/page-flags-layout.h.
+        Of these VMCOREINFO tells no number. Source: Linux include/linux/page-flags-layout.h. The number of the node
+        stands there with vmemmap: where both are the same (numa=fake= with nodes as large as a section) this is wrongly
+        true, so that damaged entries of sections stay, and free pages are not compared by their flags (uniform).
         """
         numbers, looks = list(self._encoded), 0
         fitting = dict.fromkeys(range(32, 64), 0)  # how far the number is shifted -> struct pages that say so
