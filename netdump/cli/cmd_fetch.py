@@ -113,8 +113,7 @@ def command(
     under way), and believes nothing of it: what is not sound is fetched again. To give up, remove the folder.
 
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
-    exit status is then 44, or 41 where it is damaged at the collector. Files hold secrets: they are for you alone
-    (0600).
+    exit status is then 44, or 41 where it is damaged at the collector. Files hold secrets: their mode is 0600.
 
     With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
     `image_bytes`, `transferred_bytes`, `seconds`, `root`, and `lost_bytes` and `excluded_bytes`: of the image, what the
