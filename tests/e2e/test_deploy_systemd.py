@@ -37,6 +37,7 @@ until_true() {
 }
 rearmed() { [ "$(systemctl show -p ActiveState --value netdump-rearm.service)" = inactive ]; }
 armed() { [ "$(wc -l </root/armed)" -eq "$1" ]; }
+settled() { armed "$1" && rearmed; } # a path unit sees nothing while what it has started runs
 collector() { runuser -u netdump -- netdump "$@"; }
 """
 COLLECTOR = """\
@@ -54,7 +55,7 @@ until_true systemctl is-active -q netdump-collector.service
 HOST = """\
 systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.timer
 # Asked for at boot, before there was a bundle: the bundle is enough.
-until_true armed 1
+until_true settled 1
 systemctl start netdump-send-saved.service
 [ ! -e /var/crash/netdump-20260101T000000.d31.vmcore ]
 collector list --root /var/lib/netdump --json
@@ -62,22 +63,22 @@ collector list --root /var/lib/netdump --json
 IFACE=eth0 /etc/network/if-up.d/netdump
 /etc/NetworkManager/dispatcher.d/90-netdump eth0 dhcp4-change
 IFACE=eth0 /etc/networkd-dispatcher/routable.d/90-netdump
-until_true armed 2
+until_true settled 2
 /etc/NetworkManager/dispatcher.d/90-netdump eth0 down
 IFACE=lo /etc/network/if-up.d/netdump
 # The bundle is renewed, which its folder tells.
 netdump renew --config /etc/netdump/client.toml
-until_true armed 3
+until_true settled 3
 # The daily round: too young to be renewed, armed all the same.
 systemctl start netdump-renew.service
-until_true armed 4
+until_true settled 4
 # Drivers were built for the running kernel.
 touch "/lib/modules/$(uname -r)/modules.dep"
-until_true armed 5
+until_true settled 5
 # systemd-networkd has changed something.
 mkdir -p /run/systemd/netif
 echo OPER_STATE=routable >/run/systemd/netif/state
-until_true armed 6
+until_true settled 6
 systemctl stop netdump-arm.service
 IFACE=eth0 /etc/network/if-up.d/netdump
 until_true rearmed
