@@ -215,7 +215,8 @@ def test_any_clock_of_the_collector(tmp_path: Path, moment: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
-        collector.start(["env", "DONT_FAKE_MONOTONIC=1", f"NOTIFY_SOCKET={tmp_path}/notify", "faketime", moment])
+        clock = ["env", "DONT_FAKE_MONOTONIC=1", f"NOTIFY_SOCKET={tmp_path}/notify", "faketime", moment]
+        collector.start([*clock, "setpriv", "--pdeathsig", "TERM"])  # faketime passes no signal on
         try:
             told = manager.recv(4096).decode()
             done = netdump("send", core, "--config", bundle, "--deadline", "60", check=False)
