@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.process import PYTHON, BenchError, Place, netdump, service
 from netdump.index.catalog import LocalCatalog
-from netdump.index.reading import Query
+from netdump.index.reading import Query, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,8 @@ class Collector:
 
     def dumps(self) -> list[DumpRecord]:
         """What is stored, all of it, newest first."""
-        found: list[DumpRecord] = []
         with LocalCatalog(self.folder) as catalog:
-            while page := catalog.list(Query(before=found[-1].id if found else None)):
-                found += page
-        return found
+            return [*every(catalog.list, Query())]
 
     def settle(self) -> list[DumpRecord]:
         """Wait until every dump is complete and its vmcore restored: nothing goes on in the background any more."""

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final
 
 from bench.cores import SEED
-from bench.hosts import LightHost
+from bench.hosts import DUMP_ID_BYTES, LightHost
 from bench.report import Table
 from netdump.index.record import State
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bench.collector import Collector
     from bench.hosts import Cargo, Journey
 
-DUMP_ID_BYTES: Final = 16
 PATIENCE: Final = 300.0
 RATE: Final = 1e6
 """Bytes a second that a host's link brings: 8 Mbit/s, so that the seats of the collector are what is short."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from netdump.wire import Chunk
 
+DUMP_ID_BYTES: Final = 16
 READ_BYTES: Final = 1 << 16
 BREATH_S: Final = 2.0  # of silence, then it is seen whether a KEEPALIVE is due
 AGENT: Final = "netdump-bench"

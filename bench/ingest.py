@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final
 
-from bench.hosts import DIALS_AT_ONCE, Cargo, Journey, LightHost
+from bench.hosts import DIALS_AT_ONCE, DUMP_ID_BYTES, Cargo, Journey, LightHost
 
 if TYPE_CHECKING:
     import ssl
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from bench.collector import Collector
 
-DUMP_ID_BYTES: Final = 16
 PATIENCE: Final = 300.0
 HEADER: Final = (
     "clients",
