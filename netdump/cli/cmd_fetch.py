@@ -220,4 +220,4 @@ def fetched_json(fetched: Fetched, record: DumpRecord, wanted: Format) -> dict[s
 
 def state_bytes(record: DumpRecord, state: PageState) -> int | None:
     """Of the image, bytes in that state. None: not known, as of a dump that is not complete."""
-    return None if record.totals is None else record.totals[state.name.lower()]
+    return None if record.totals is None else record.totals.get(state.name.lower())

@@ -164,8 +164,9 @@ def _check_space(staging: Staging, plan: FetchPlan, record: DumpRecord, output: 
     missing = sorted(segment.bytes - min(segment.bytes, staging.size(segment.name)) for segment in plan.segments)
     totals = record.totals if plan.complete else None
     # Of an incomplete dump it is not known how much of the image is data; it is at least what is compressed.
-    image = totals["data"] + totals["alias"] if totals else sum(segment.bytes for segment in plan.segments)
-    written = output.estimate(image, sum(segment.bytes for segment in plan.segments))
+    segments = sum(segment.bytes for segment in plan.segments)
+    image = totals.get("data", 0) + totals.get("alias", 0) if totals else segments
+    written = output.estimate(image, segments)
     if not staging.has_holes:  # of the image; a file of another format has none
         image = plan.image_bytes
     # A segment lies in a file until its data are in the image, or to the end where that cannot be taken up.
