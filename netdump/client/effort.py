@@ -39,6 +39,9 @@ class Step(NamedTuple):
 
 STEPS: Final = (Step(STORED, 0.0, 0.0), Step(-7, 0.58, 0.75), Step(1, 1.0, 1.0), Step(3, 1.62, 1.04))
 
+FIRST_LEVEL: Final = -7  # until something is known of the link: little CPU time lost on a fast one, few bytes on a slow
+BLIND_LEVEL: Final = 1  # where the kernel does not tell
+
 HASH_COST: Final = 0.3  # of the digest, as a share of what level 1 takes
 WIRE_COST: Final = 0.5  # of encrypting and sending a byte, as a share of reading and hashing it
 INERTIA: Final = 0.96  # another level must promise this share of the time before it is taken
@@ -86,7 +89,8 @@ class Effort:
         self._cpus = cpus
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._step = next((step for step in steps if step.level == 1), steps[0])
+        self._step = self._of_level(FIRST_LEVEL)
+        self._chunks = 0
         self._samples: deque[_Sample] = deque()  # append and popleft are atomic
         self._base = BASE_SECONDS
         self._level_1 = LEVEL_1_SECONDS
@@ -142,8 +146,11 @@ class Effort:
         self._period_wire += wire_bytes
         if self._period_raw >= _PERIOD_BYTES:
             self._end_period()
+        self._chunks += 1
         if len(self._rates) >= _RATES_LEAST or self._far:
             self._step = self._choose()
+        elif self._chunks == _RATES_LEAST:
+            self._step = self._of_level(BLIND_LEVEL)
 
     def _learn_compression(self) -> float:
         """Take in what compressors have reported. Returns their seconds."""
@@ -197,6 +204,10 @@ class Effort:
         of a receiver that was busy for a moment.
         """
         return sorted(self._rates)[-2:][0] if self._rates else 0.0
+
+    def _of_level(self, level: int) -> Step:
+        """The step of a level, or the only one there is."""
+        return next((step for step in self._steps if step.level == level), self._steps[0])
 
     def _choose(self) -> Step:
         rate = min(self._link_rate() or math.inf, self._far or math.inf)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from netdump.client.effort import STEPS, STORED, AdaptiveCompressor, Effort, Step
+from netdump.client.effort import BLIND_LEVEL, FIRST_LEVEL, STEPS, STORED, AdaptiveCompressor, Effort, Step
 from netdump.codec import decompress
 
 CHUNK = 1 << 20
@@ -121,11 +121,13 @@ def test_a_far_end_that_takes_no_more_when_less_is_sent_gets_the_data_as_it_is(d
     assert play.used[-1] == STORED
 
 
-def test_where_nothing_is_known_of_the_link_level_1_stays() -> None:
+def test_where_nothing_comes_to_be_known_of_the_link_it_is_level_1() -> None:
     effort = Effort(1)
+    used = []
     for _ in range(50):
+        used.append(effort.level)
         effort.sent(CHUNK, CHUNK // 2, 0.0)
-    assert effort.level == 1
+    assert used == [FIRST_LEVEL] * 3 + [BLIND_LEVEL] * 47
 
 
 @pytest.mark.parametrize("level", [step.level for step in STEPS if step.level])
