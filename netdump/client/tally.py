@@ -45,13 +45,15 @@ class Tally:
         self.chunks += 1
         self.raw_bytes += prepared.raw_bytes
         self.data_bytes += len(chunk.data)
-        position = chunk.offset
-        for run in prepared.runs:
-            again = min(run.length, max(0, self.high_water - position))
-            if run.state == PageState.DATA:
-                self.resent_bytes += again
-            self.states[run.state] += run.length - again
-            position += run.length
+        position, states = chunk.offset, self.states
+        for state, length, _, _ in prepared.runs:
+            again = 0
+            if position < self.high_water:
+                again = min(length, self.high_water - position)
+                if state == PageState.DATA:
+                    self.resent_bytes += again
+            states[state] += length - again
+            position += length
         self.high_water = max(self.high_water, chunk.offset + chunk.length)
 
     @property

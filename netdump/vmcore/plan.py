@@ -11,6 +11,7 @@ where they were cut before.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.pages import ExcludeClass, PageState, Run
@@ -35,6 +36,11 @@ CLASSIFY_PAGES_MAX: Final = 8192
 _BLOCK_BYTES: Final = 0x4_0000  # read and looked through at a time: stays in the cache between the two
 _LOST_KEPT: Final = 1024  # stretches that are remembered as lost
 
+# Members by a name of the module: a machine of a tebibyte has tens of millions of runs, and in Python 3.11 looking a
+# member up in its class takes as long as the rest of what is done for one.
+_DATA, _ZERO, _ALIAS, _EXCLUDED, _LOST = PageState
+_KEEP: Final = ExcludeClass.NONE
+
 assert _BLOCK_BYTES <= SCAN_BYTES_MAX
 
 
@@ -54,6 +60,8 @@ class Limits(NamedTuple):
 
 
 LIMITS: Final = Limits()
+
+_run: Final = partial(tuple.__new__, Run)  # half the time of Run(…)
 
 
 class PlannedChunk(NamedTuple):
@@ -125,16 +133,17 @@ def catch_up(
 
 def _classified(stretch: Stretch, page_bytes: int, classify: Classify | None) -> Iterator[tuple[ExcludeClass, int]]:
     """The stretch as (class, end), as the page filter says."""
+    last = stretch.end
     if classify is None or stretch.paddr is None:
-        yield ExcludeClass.NONE, stretch.end
+        yield _KEEP, last
         return
     shift = stretch.paddr - stretch.start
-    page, pages_end = stretch.paddr // page_bytes, -((-stretch.end - shift) // page_bytes)
+    page, pages_end = stretch.paddr // page_bytes, -((-last - shift) // page_bytes)
     while page < pages_end:
         slab_end = min(pages_end, page - page % CLASSIFY_PAGES_MAX + CLASSIFY_PAGES_MAX)
         for exclude, pages in classify(page * page_bytes, slab_end - page):
             page += pages
-            yield exclude, min(stretch.end, page * page_bytes - shift)
+            yield exclude, min(last, page * page_bytes - shift)
         assert page == slab_end, "the page filter answered for other pages than it was asked for"
 
 
@@ -153,26 +162,26 @@ class _Draft:
         self.used = 0  # bytes of data in the buffer, from its start on
         self.read = 0
 
-    def add(self, state: PageState, length: int, exclude: ExcludeClass = ExcludeClass.NONE, source: int = 0) -> None:
+    def add(self, state: PageState, length: int, exclude: ExcludeClass = _KEEP, source: int = 0) -> None:
         """Add a run, or lengthen the last one by it ([W-47])."""
         self.length += length
         if self.runs:
             last = self.runs[-1]
             if last.state == state and last.exclude == exclude:
-                if state != PageState.ALIAS:
-                    self.runs[-1] = Run(state, last.length + length, exclude)
+                if state != _ALIAS:
+                    self.runs[-1] = _run((state, last.length + length, exclude, 0))
                     return
                 if last.source + last.length == source:
-                    self.runs[-1] = Run(state, last.length + length, exclude, last.source)
+                    self.runs[-1] = _run((state, last.length + length, exclude, last.source))
                     return
-        self.runs.append(Run(state, length, exclude, source))
+        self.runs.append(_run((state, length, exclude, source)))
 
     def keep(self, at: int, length: int) -> None:
         """Add a run of data that stands in the buffer at a position, moving it up to the data before it."""
         if at != self.used:
             self.view[self.used : self.used + length] = self.view[at : at + length]
         self.used += length
-        self.add(PageState.DATA, length)
+        self.add(_DATA, length)
 
 
 class _Planner:
@@ -213,18 +222,26 @@ class _Planner:
         for stretch in stretches:
             position = stretch.start
             for exclude, end in _classified(stretch, self._page_bytes, classify):
-                if exclude == ExcludeClass.NONE:
+                if exclude == _KEEP:
                     yield from self._look_through(stretch, position, end)
-                else:
+                elif not self._leave_out(end - position, exclude):
                     yield from self._state(stretch, position, end, exclude)
                 position = end
         yield from self._finish()
 
+    def _leave_out(self, length: int, exclude: ExcludeClass) -> bool:
+        """Say that a range is excluded, if the draft takes it whole, as is the rule. Tells whether it did."""
+        draft, limits = self._draft, self._limits
+        if len(draft.runs) >= limits.runs or draft.length + length > limits.length or self._overdue():
+            return False
+        draft.add(_EXCLUDED, length, exclude)
+        return True
+
     def _state(
-        self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = ExcludeClass.NONE
+        self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = _KEEP
     ) -> Iterator[PlannedChunk]:
         """Say that a range is excluded, or zero, without reading it."""
-        state = PageState.ZERO if exclude == ExcludeClass.NONE else PageState.EXCLUDED
+        state = _ZERO if exclude == _KEEP else _EXCLUDED
         while position < end:
             full = len(self._draft.runs) == self._limits.runs or self._overdue()
             room = 0 if full else self._limits.length - self._draft.length
@@ -285,17 +302,17 @@ class _Planner:
         block = Block(draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
         runs = page_states(block, lost)
         for state, size in runs:
-            if state == PageState.DATA and stretch.source is not None:
+            if state == _DATA and stretch.source is not None:
                 self._compare(stretch, position, at, size)
-            elif state == PageState.DATA:
+            elif state == _DATA:
                 draft.keep(at, size)
             else:
                 draft.add(state, size)
-                if state == PageState.LOST:
+                if state == _LOST:
                     self._remember_lost(position, size)
             at += size
             position += size
-        return runs[-1][0] == PageState.ZERO
+        return runs[-1][0] == _ZERO
 
     def _read(self, position: int, buffer: memoryview) -> list[tuple[int, int]]:
         """Read a block, and decide by how that went how large the next one may be. Returns what was lost of it."""
@@ -327,7 +344,7 @@ class _Planner:
         block = Block(self._draft.buffer, at, length, self._lead(stretch, position), self._page_bytes)
         for equal, size in equal_pages(block, other, lost):
             if equal:
-                self._draft.add(PageState.ALIAS, size, source=source)
+                self._draft.add(_ALIAS, size, source=source)
             else:
                 self._draft.keep(at, size)
             at += size

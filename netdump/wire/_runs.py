@@ -120,11 +120,12 @@ def pack_runs(runs: Iterable[Run]) -> bytes:
     table = bytearray()
     try:
         for run in runs:
-            table += _RUN.pack(run.state, run.exclude, 0, run.length)
-            if run.state == PageState.ALIAS:
-                table += _SOURCE.pack(run.source)
-            elif run.source:
-                raise LocalProtocolError("bad-field", f"a source with page state {run.state}, which has none")
+            state, length, exclude, source = run
+            table += _RUN.pack(state, exclude, 0, length)
+            if state == _ALIAS:
+                table += _SOURCE.pack(source)
+            elif source:
+                raise LocalProtocolError("bad-field", f"a source with page state {state}, which has none")
     except struct.error as error:
         raise LocalProtocolError("bad-field", f"a run does not fit its place in the run table: {error}") from None
     return bytes(table)
@@ -132,4 +133,4 @@ def pack_runs(runs: Iterable[Run]) -> bytes:
 
 def raw_bytes(runs: Iterable[Run]) -> int:
     """Bytes of raw data: the lengths of the DATA runs added up."""
-    return sum(run.length for run in runs if run.state == PageState.DATA)
+    return sum(run.length for run in runs if run.state == _DATA)
