@@ -121,30 +121,33 @@ def catch_up(
     For what somebody else has sent: what the filter finds implausible there it must not believe behind it either.
     Yields the offset that is reached, every CLASSIFY_PAGES_MAX pages or so, and last end.
     """
-    due = start
     for stretch in image_map.stretches(start, page_bytes):
         if stretch.start >= end:
             break
-        for _, reached in _classified(stretch._replace(end=min(end, stretch.end)), page_bytes, classify):
-            if reached >= due or reached == end:
-                due = reached + CLASSIFY_PAGES_MAX * page_bytes
-                yield reached
+        part = stretch._replace(end=min(end, stretch.end))
+        for page, pages in _slabs(part, page_bytes):
+            classify(page * page_bytes, pages)
+            yield min(part.end, _offset(part, page + pages, page_bytes))
+        if part.paddr is None:
+            yield part.end
 
 
-def _classified(stretch: Stretch, page_bytes: int, classify: Classify | None) -> Iterator[tuple[ExcludeClass, int]]:
-    """The stretch as (class, end), as the page filter says."""
-    last = stretch.end
-    if classify is None or stretch.paddr is None:
-        yield _KEEP, last
+def _slabs(stretch: Stretch, page_bytes: int) -> Iterator[tuple[int, int]]:
+    """What the page filter is asked about: (number of the first page, pages) of physical memory, if it shows any."""
+    if stretch.paddr is None:
         return
-    shift = stretch.paddr - stretch.start
-    page, pages_end = stretch.paddr // page_bytes, -((-last - shift) // page_bytes)
+    page = stretch.paddr // page_bytes
+    pages_end = -(-(stretch.paddr + stretch.end - stretch.start) // page_bytes)
     while page < pages_end:
         slab_end = min(pages_end, page - page % CLASSIFY_PAGES_MAX + CLASSIFY_PAGES_MAX)
-        for exclude, pages in classify(page * page_bytes, slab_end - page):
-            page += pages
-            yield exclude, min(last, page * page_bytes - shift)
-        assert page == slab_end, "the page filter answered for other pages than it was asked for"
+        yield page, slab_end - page
+        page = slab_end
+
+
+def _offset(stretch: Stretch, page: int, page_bytes: int) -> int:
+    """The image offset at which a page of physical memory begins in a stretch that shows it."""
+    assert stretch.paddr is not None
+    return page * page_bytes - stretch.paddr + stretch.start
 
 
 class _Draft:
@@ -175,6 +178,18 @@ class _Draft:
                     self.runs[-1] = _run((state, last.length + length, exclude, last.source))
                     return
         self.runs.append(_run((state, length, exclude, source)))
+
+    def leave_out(self, length: int, exclude: ExcludeClass, limits: Limits) -> bool:
+        """Add an excluded range if it fits whole, as is the rule. Tells whether it did."""
+        runs, end = self.runs, self.length + length
+        if end > limits.length or len(runs) >= limits.runs:
+            return False
+        self.length = end
+        if runs and runs[-1].exclude == exclude:
+            runs[-1] = _run((_EXCLUDED, runs[-1].length + length, exclude, 0))
+        else:
+            runs.append(_run((_EXCLUDED, length, exclude, 0)))
+        return True
 
     def keep(self, at: int, length: int) -> None:
         """Add a run of data that stands in the buffer at a position, moving it up to the data before it."""
@@ -220,22 +235,28 @@ class _Planner:
     def chunks(self, stretches: Iterator[Stretch], classify: Classify | None) -> Iterator[PlannedChunk]:
         """All chunks of these stretches."""
         for stretch in stretches:
-            position = stretch.start
-            for exclude, end in _classified(stretch, self._page_bytes, classify):
-                if exclude == _KEEP:
-                    yield from self._look_through(stretch, position, end)
-                elif not self._leave_out(end - position, exclude):
-                    yield from self._state(stretch, position, end, exclude)
-                position = end
+            if classify is None or stretch.paddr is None:
+                yield from self._look_through(stretch, stretch.start, stretch.end)
+            else:
+                yield from self._filter(stretch, classify)
         yield from self._finish()
 
-    def _leave_out(self, length: int, exclude: ExcludeClass) -> bool:
-        """Say that a range is excluded, if the draft takes it whole, as is the rule. Tells whether it did."""
-        draft, limits = self._draft, self._limits
-        if len(draft.runs) >= limits.runs or draft.length + length > limits.length or self._overdue():
-            return False
-        draft.add(_EXCLUDED, length, exclude)
-        return True
+    def _filter(self, stretch: Stretch, classify: Classify) -> Iterator[PlannedChunk]:
+        """Ask the page filter about a stretch, slab by slab, and do as it says."""
+        position, page_bytes = stretch.start, self._page_bytes
+        for page, pages in _slabs(stretch, page_bytes):
+            if self._overdue():
+                yield from self._finish()
+            end_page, shift = page + pages, _offset(stretch, 0, page_bytes)
+            for exclude, count in classify(page * page_bytes, pages):
+                page += count
+                end = min(stretch.end, page * page_bytes + shift)
+                if exclude == _KEEP:
+                    yield from self._look_through(stretch, position, end)
+                elif not self._draft.leave_out(end - position, exclude, self._limits):
+                    yield from self._state(stretch, position, end, exclude)
+                position = end
+            assert page == end_page, "the page filter answered for other pages than it was asked for"
 
     def _state(
         self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = _KEEP
