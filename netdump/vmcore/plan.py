@@ -244,11 +244,12 @@ class _Planner:
     def _filter(self, stretch: Stretch, classify: Classify) -> Iterator[PlannedChunk]:
         """Ask the page filter about a stretch, slab by slab, and do as it says."""
         position, page_bytes = stretch.start, self._page_bytes
-        for page, pages in _slabs(stretch, page_bytes):
+        shift = _offset(stretch, 0, page_bytes)
+        for first, pages in _slabs(stretch, page_bytes):
             if self._overdue():
                 yield from self._finish()
-            end_page, shift = page + pages, _offset(stretch, 0, page_bytes)
-            for exclude, count in classify(page * page_bytes, pages):
+            page = first
+            for exclude, count in classify(first * page_bytes, pages):
                 page += count
                 end = min(stretch.end, page * page_bytes + shift)
                 if exclude == _KEEP:
@@ -256,7 +257,7 @@ class _Planner:
                 elif not self._draft.leave_out(end - position, exclude, self._limits):
                     yield from self._state(stretch, position, end, exclude)
                 position = end
-            assert page == end_page, "the page filter answered for other pages than it was asked for"
+            assert page == first + pages, "the page filter answered for other pages than it was asked for"
 
     def _state(
         self, stretch: Stretch, position: int, end: int, exclude: ExcludeClass = _KEEP
