@@ -39,7 +39,8 @@ class PageRun(NamedTuple):
     parts: tuple[Part, ...] = ()
 
 
-_STATES: Final = {state: PageState.DATA if state is PageState.ALIAS else state for state in PageState}
+_DATA: Final = PageState.DATA  # there may be millions of runs, and looking a member up takes long in Python 3.11
+_STATES: Final = {int(state): _DATA if state is PageState.ALIAS else state for state in PageState}
 # Of a page whose parts differ: bytes that are there are kept; "unknown" is never passed off as zero.
 _ORDER: Final = (PageState.DATA, PageState.LOST, PageState.ZERO, PageState.EXCLUDED)
 
@@ -80,7 +81,7 @@ class _Mixed:
         """The page, if there is one."""
         if self._parts:
             state = min((state for state, _ in self._parts), key=_ORDER.index)
-            data = tuple(part for state, part in self._parts if state is PageState.DATA)
+            data = tuple(part for state, part in self._parts if state is _DATA)
             yield PageRun(state, self._frame, 1, 0, data)
             self._parts = []
 
@@ -90,7 +91,7 @@ def _memory(spool: RunSpool, image_map: ImageMap) -> Iterator[tuple[int, PageSta
     for paddr, paddr_end, offset in image_map.memory():
         end = offset + paddr_end - paddr
         for start, stop, state, _ in spool.pieces(offset, end):
-            yield paddr + start - offset, _STATES[PageState(state)], stop - start, start
+            yield paddr + start - offset, _STATES[state], stop - start, start
         if spool.end < end:
             missing = max(offset, spool.end)
             yield paddr + missing - offset, PageState.LOST, end - missing, missing

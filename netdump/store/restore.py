@@ -52,6 +52,9 @@ LOCK: Final = ".lock"
 _BLOCK_BYTES: Final = 65536  # of an alias copied at once; a block of zeros stays a hole
 _ZEROS: Final = bytes(_BLOCK_BYTES)
 
+_DATA: Final = PageState.DATA  # there may be millions of runs, and looking a member up takes long in Python 3.11
+_ALIAS: Final = PageState.ALIAS
+
 
 class Restored(NamedTuple):
     """A restored image. bytes: its length, which is that of the image if it is complete."""
@@ -217,7 +220,7 @@ class Restoration:
             raise DamageFoundError(Finding(Damage.BAD_DIGEST, segment.name, entry.position, text))
         place = entry.offset
         for run in unpack_runs(table, entry.offset, entry.length):
-            if run.state is PageState.ALIAS:
+            if run.state is _ALIAS:
                 self._copy(run.source, place, run.length)
             place += run.length
 
@@ -276,11 +279,12 @@ class Restoration:
         """Write a chunk, with or without its aliases. Returns whether it has any."""
         found = False
         for run, place, raw in placed_runs(stored):
-            if run.state is PageState.DATA:
+            if run.state is _DATA:
                 self._file.write_at(place, raw)
                 continue
-            self._clear(place, run.length)
-            if run.state is PageState.ALIAS:
+            if self._begun:
+                self._clear(place, run.length)
+            if run.state is _ALIAS:
                 found = True
                 if aliases:
                     self._copy(run.source, place, run.length)
@@ -290,10 +294,10 @@ class Restoration:
         """Verify a chunk whose data are in the image. Returns whether it has aliases."""
         aliases, place, data = False, entry.offset, []
         for run in unpack_runs(table, entry.offset, entry.length):
-            aliases = aliases or run.state is PageState.ALIAS
-            if run.state is PageState.DATA:
+            aliases = aliases or run.state is _ALIAS
+            if run.state is _DATA:
                 data.append(self._file.read(place, run.length))
-            else:
+            elif self._begun:
                 self._clear(place, run.length)
             place += run.length
         if chunk_digest(entry.offset, entry.length, table, data) != entry.digest:
@@ -303,8 +307,6 @@ class Restoration:
 
     def _clear(self, place: int, length: int) -> None:
         """Let a stretch read as zeros, whatever an earlier restoration has left there."""
-        if not self._begun:
-            return
         end = place + length
         while (place := self._file.next_data(place)) < end:
             block = self._file.read(place, min(_BLOCK_BYTES, end - place))
@@ -384,9 +386,12 @@ def placed_runs(stored: StoredChunk) -> Iterator[tuple[Run, int, Buffer]]:
     """
     chunk = stored.chunk
     raw = memoryview(stored.raw)
-    place, taken = chunk.offset, 0
+    place, taken, nothing = chunk.offset, 0, raw[:0]
     for run in unpack_runs(chunk.table, chunk.offset, chunk.length):
-        data = raw[taken : taken + run.length] if run.state is PageState.DATA else raw[:0]
-        yield run, place, data
-        place += run.length
-        taken += len(data)
+        length = run.length
+        if run.state is _DATA:
+            yield run, place, raw[taken : taken + length]
+            taken += length
+        else:
+            yield run, place, nothing
+        place += length

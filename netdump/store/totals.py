@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RUN: Final = struct.Struct(">BBHI")
-_SOURCE_BYTES: Final = 8
 _DATA: Final = int(PageState.DATA)
 _ALIAS: Final = int(PageState.ALIAS)
 _EXCLUDED: Final = int(PageState.EXCLUDED)
@@ -42,11 +41,15 @@ class Totals:
         Raises ValueError for a table that is cut or has an unknown state or class.
         """
         sums = [0] * len(PageState)
+        by_class = [0] * 256
         for state, reason, size in iter_runs(table):
             if state >= len(sums):
                 raise ValueError(f"unknown page state {state}")
             sums[state] += size
             if state == _EXCLUDED:
+                by_class[reason] += size
+        for reason, size in enumerate(by_class):
+            if size:
                 known = ExcludeClass(reason)
                 self.excluded_by[known] = self.excluded_by.get(known, 0) + size
         self.data += sums[PageState.DATA]
@@ -83,11 +86,10 @@ def iter_runs(table: bytes) -> Iterator[tuple[int, int, int]]:
 
     Raises ValueError for a table that is cut.
     """
-    position, end = 0, len(table)
-    while position < end:
-        try:
-            state, reason, _, size = _RUN.unpack_from(table, position)
-        except struct.error:
-            raise ValueError("the run table ends inside a run") from None
-        position += _RUN.size + (_SOURCE_BYTES if state == _ALIAS else 0)
+    if len(table) % _RUN.size:
+        raise ValueError("the run table ends inside a run")
+    words = _RUN.iter_unpack(table)
+    for state, reason, _, size in words:
+        if state == _ALIAS and next(words, None) is None:  # its source
+            raise ValueError("the run table ends inside a run")
         yield state, reason, size

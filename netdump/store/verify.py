@@ -46,6 +46,10 @@ FINDINGS_MAX: Final = 1000
 
 _BLOCK_BYTES: Final = 1 << 20
 
+_DATA: Final = PageState.DATA  # there may be millions of runs, and looking a member up takes long in Python 3.11
+_ALIAS: Final = PageState.ALIAS
+_WITH_BYTES: Final = frozenset((_DATA, _ALIAS))
+
 
 def verify_dump(
     files: Files, dump_id: str, progress: Callable[[int], None] | None = None, since: int = 0, threads: int = 1
@@ -240,11 +244,18 @@ class _Check:
         image = self._vmcore
         if image is None or self._notes.view is not None or notes.view is not None:
             return
+        hole_end = 0  # of the hole in the image that was found last
         for run, place, raw in placed_runs(stored):
+            end = place + run.length
+            if run.state not in _WITH_BYTES:
+                if end > hole_end:
+                    hole_end = image.next_data(place)
+                if end <= hole_end:
+                    continue
             for done, size in _blocks(image, run, place):
-                if run.state is PageState.DATA:
+                if run.state is _DATA:
                     expected = bytes(raw[done : done + size])
-                elif run.state is PageState.ALIAS:
+                elif run.state is _ALIAS:
                     expected = image.read(run.source + done, size)
                 else:
                     expected = bytes(size)
@@ -255,7 +266,7 @@ class _Check:
 
 def _blocks(image: File, run: Run, place: int) -> Iterator[tuple[int, int]]:
     """What is to be read of a run, as (position in it, bytes): all of it, but no holes where zeros are expected."""
-    zeros = run.state not in {PageState.DATA, PageState.ALIAS}
+    zeros = run.state not in _WITH_BYTES
     done = 0
     while done < run.length:
         if zeros:

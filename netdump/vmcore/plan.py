@@ -11,10 +11,9 @@ where they were cut before.
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from netdump.pages import ExcludeClass, PageState, Run
+from netdump.pages import ExcludeClass, PageState, Run, make_run
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.pagescan import SCAN_BYTES_MAX, Block, equal_pages, page_states
 
@@ -60,8 +59,6 @@ class Limits(NamedTuple):
 
 
 LIMITS: Final = Limits()
-
-_run: Final = partial(tuple.__new__, Run)  # half the time of Run(…)
 
 
 class PlannedChunk(NamedTuple):
@@ -172,12 +169,12 @@ class _Draft:
             last = self.runs[-1]
             if last.state == state and last.exclude == exclude:
                 if state != _ALIAS:
-                    self.runs[-1] = _run((state, last.length + length, exclude, 0))
+                    self.runs[-1] = make_run((state, last.length + length, exclude, 0))
                     return
                 if last.source + last.length == source:
-                    self.runs[-1] = _run((state, last.length + length, exclude, last.source))
+                    self.runs[-1] = make_run((state, last.length + length, exclude, last.source))
                     return
-        self.runs.append(_run((state, length, exclude, source)))
+        self.runs.append(make_run((state, length, exclude, source)))
 
     def leave_out(self, length: int, exclude: ExcludeClass, limits: Limits) -> bool:
         """Add an excluded range if it fits whole, as is the rule. Tells whether it did."""
@@ -186,9 +183,9 @@ class _Draft:
             return False
         self.length = end
         if runs and runs[-1].exclude == exclude:
-            runs[-1] = _run((_EXCLUDED, runs[-1].length + length, exclude, 0))
+            runs[-1] = make_run((_EXCLUDED, runs[-1].length + length, exclude, 0))
         else:
-            runs.append(_run((_EXCLUDED, length, exclude, 0)))
+            runs.append(make_run((_EXCLUDED, length, exclude, 0)))
         return True
 
     def keep(self, at: int, length: int) -> None:

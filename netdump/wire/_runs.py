@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import LocalProtocolError, RemoteProtocolError
-from netdump.pages import ExcludeClass, PageState, Run
+from netdump.pages import ExcludeClass, PageState, Run, make_run
 from netdump.wire._registry import CHUNK_DATA_MAX, CHUNK_LENGTH_MAX, CHUNK_RUNS_MAX
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ _DATA: Final = int(PageState.DATA)
 _ALIAS: Final = int(PageState.ALIAS)
 _EXCLUDED: Final = int(PageState.EXCLUDED)
 
-_PLAIN: Final = frozenset(_STATES) - {_ALIAS, _EXCLUDED}  # states whose runs have neither class nor source
+_SOUND: Final = frozenset((state, 0) for state in _STATES if state not in {_ALIAS, _EXCLUDED}) | frozenset(
+    (_EXCLUDED, reason) for reason in _CLASSES if reason
+)
+"""(state, class) of runs that fulfil all there is to fulfil for these, by far the most. Aliases prove themselves."""
 
 assert (_RUN.size, _SOURCE.size) == (8, 8)
 
@@ -40,23 +43,21 @@ def _scan(table: bytes, offset: int, length: int) -> list[_Plain]:
     """All runs of a table that keeps every rule. Plain numbers: the event loop does this for each chunk."""
     if len(table) > _TABLE_MAX:
         raise _bad(f"{len(table)} bytes are more than {CHUNK_RUNS_MAX} runs can have")
+    if len(table) % _RUN.size:
+        raise _bad("it ends inside a run")
     runs: list[_Plain] = []
-    position, start, end = 0, offset, len(table)
+    start = offset
     before: _Plain = (-1, 0, 0, 0)
-    unpack_from = _RUN.unpack_from  # this loop is what a hostile host can make the collector's loop do most of
-    while position < end:
-        if position + 8 > end:
-            raise _bad("it ends inside a run")
-        state, reason, reserved, size = unpack_from(table, position)
-        position += 8
+    words = _RUN.iter_unpack(table)
+    for state, reason, reserved, size in words:  # what a hostile host can make the collector's loop do most of
         source = 0
         if state == _ALIAS:
-            if position + 8 > end:
+            word = next(words, None)
+            if word is None:
                 raise _bad("it ends inside a run")
-            (source,) = _SOURCE.unpack_from(table, position)
-            position += 8
+            (source,) = _SOURCE.unpack(_RUN.pack(*word))
         run = (state, size, reason, source)
-        if state not in _PLAIN or reason or reserved or not 1 <= size <= CHUNK_LENGTH_MAX:
+        if (state, reason) not in _SOUND or reserved or not 1 <= size <= CHUNK_LENGTH_MAX:
             _check_run(run, reserved, start)
         if state == before[0] and reason == before[2] and (state != _ALIAS or source == before[3] + before[1]):
             raise _bad(f"two runs of state {state} at image offset {start} are one")
@@ -107,7 +108,7 @@ def unpack_runs(table: bytes, offset: int, length: int) -> list[Run]:
     Raises RemoteProtocolError (bad-field). Spec: [W-46] to [W-50].
     """
     return [
-        Run(_STATES[state], size, _CLASSES[reason], source)
+        make_run((_STATES[state], size, _CLASSES[reason], source))
         for state, size, reason, source in _scan(table, offset, length)
     ]
 
