@@ -46,6 +46,8 @@ class Machine:
     direct_map: where memory is mapped from its start on. section_pointer: SYMBOL(mem_section) is that of a pointer to
     the table. lines: keys of VMCOREINFO that come on top, or "" to take one away. free_pages: what the zones count;
     None: the truth. blank_zones: how many of the first zones have no memory and so were never given free lists.
+    shared_maps: frame -> frame: the page of memory that has the struct page of the first one, and those behind it, is
+    mapped to that of the second one, and its own is used for something else; with a map_shift of 12 bits.
     """
 
     machine: int
@@ -64,6 +66,7 @@ class Machine:
     section_pointer: bool = False
     numbered: bool = False
     map_shift: int = 21
+    shared_maps: dict[int, int] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
     free_pages: int | None = None
     free_lists: bool = True
@@ -143,6 +146,9 @@ class Machine:
         if self.numbered:
             self._number_sections(first, count)
         self.ram.write(frames.address(first) + base - start, frames.array(first, count))
+        for pfn, other in self.shared_maps.items():
+            self.ram.write(frames.address(pfn) + base - start, b"\xa5" * step)
+            self.tables.map(frames.address(pfn), frames.address(other) + base - start, self.map_shift)
         if self.sparse:
             self._put_sections(first + count)
         else:

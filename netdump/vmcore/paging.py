@@ -7,12 +7,13 @@ any others. What is not mapped, or whose tables the core lacks, is unknown: None
 
 from __future__ import annotations
 
+from struct import unpack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netdump.errors import LostMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from netdump.vmcore.elf import ByteOrder
     from netdump.vmcore.physmap import ImageMap
@@ -98,10 +99,35 @@ class Geometry(NamedTuple):
     tags: int = 0
 
 
+class Extent(NamedTuple):
+    """Virtual memory that is mapped in one way.
+
+    start, end: bytes from the address that was asked for. paddr: where start is mapped to, None if it is not mapped.
+    repeated: whether each page is mapped to the one that the first page, which is whole, is mapped to; else physical
+    memory goes on as virtual memory does.
+    """
+
+    start: int
+    end: int
+    paddr: int | None
+    repeated: bool = False
+
+
 class AddressSpace:
     """The kernel's part of virtual memory. Not thread-safe."""
 
-    __slots__ = ("_geometry", "_large", "_large_shift", "_last", "_root", "_tables", "physical")
+    __slots__ = (
+        "_extents",
+        "_geometry",
+        "_large",
+        "_large_shift",
+        "_last",
+        "_root",
+        "_shared",
+        "_tables",
+        "page_bytes",
+        "physical",
+    )
 
     def __init__(self, physical: PhysicalMemory, geometry: Geometry, root: int) -> None:
         """root: physical address of the root table."""
@@ -112,6 +138,9 @@ class AddressSpace:
         self._last: tuple[int, int, bytes] | None = None  # first address, last address, table of the last level
         self._large_shift = geometry.shifts[-2] if len(geometry.shifts) > 1 else geometry.shifts[-1]
         self._large: dict[int, int] = {}  # address >> that of parts of large pages -> what to add to get the physical
+        self.page_bytes = 1 << geometry.shifts[-1]
+        self._extents: tuple[int, int, list[Extent]] = (0, 0, [])  # address, length, and what was answered last
+        self._shared = (-1, b"")  # physical address and contents of the page that was found repeated last
 
     @property
     def byteorder(self) -> ByteOrder:
@@ -209,25 +238,114 @@ class AddressSpace:
         """Physical addresses of the tables that were read lately."""
         return tuple(paddr for paddr, table in self._tables.items() if table is not None)
 
+    def extents(self, vaddr: int, length: int) -> list[Extent]:
+        """How so many bytes are mapped, without gaps; for many pages at a time. The last answer is kept."""
+        if self._extents[:2] != (vaddr, length):
+            extents: list[Extent] = []
+            for extent in self._iter_extents(vaddr, length):
+                if extents and extent.paddr is not None and not extent.repeated:
+                    start, end, paddr, repeated = extents[-1]
+                    if paddr is not None and not repeated and paddr + end - start == extent.paddr:
+                        extents[-1] = Extent(start, extent.end, paddr)
+                        continue
+                extents.append(extent)
+            self._extents = vaddr, length, extents
+        return self._extents[2]
+
+    def _iter_extents(self, vaddr: int, length: int) -> Iterator[Extent]:
+        """The same, what goes on from one table to the next not being joined."""
+        done = 0
+        while done < length:
+            at = vaddr + done
+            found = self._walk(at)
+            known = self._last
+            if known is not None and known[0] <= at <= known[1]:
+                end = min(known[1] + 1 - vaddr, length)
+                yield from self._table_extents(known[2], vaddr, done, end)
+            elif found is not None:
+                end = min(done + found[1], length)
+                yield Extent(done, end, found[0])
+            else:
+                end = min(done + self.page_bytes - at % self.page_bytes, length)
+                yield Extent(done, end, None)
+            done = end
+
+    def _table_extents(self, table: bytes, vaddr: int, start: int, end: int) -> Iterator[Extent]:
+        """Extents of what one table of the last level maps. start, end: bytes from vaddr."""
+        geometry, size = self._geometry, self.page_bytes
+        into = (vaddr + start) % size
+        first = vaddr + start >> geometry.shifts[-1] & (1 << geometry.bits[-1]) - 1
+        pages = -(-(into + end - start) // size)
+        form = f"{'<' if geometry.byteorder == 'little' else '>'}{pages}{'Q' if geometry.entry_bytes == 8 else 'I'}"
+        entries = unpack(form, table[first * geometry.entry_bytes : (first + pages) * geometry.entry_bytes])
+        targets = self._targets(entries)
+        at = 0
+        while at < pages:
+            target, behind, repeated = targets[at], at + 1, False
+            if target is None:
+                while behind < pages and targets[behind] is None:
+                    behind += 1
+            else:
+                while behind < pages and targets[behind] == target + (behind - at) * size:
+                    behind += 1
+                if behind == at + 1 and not (at == 0 and into):
+                    while behind < pages and targets[behind] == target:
+                        behind += 1
+                    repeated = behind > at + 1
+            begin = start if at == 0 else start - into + at * size
+            if target is not None and at == 0:
+                target += into
+            yield Extent(begin, min(end, start - into + behind * size), target, repeated)
+            at = behind
+
+    def _targets(self, entries: Sequence[int]) -> list[int | None]:
+        """Where entries of a table of the last level lead to."""
+        decode, level, mask = self._geometry.decode, len(self._geometry.shifts) - 1, -self.page_bytes
+        targets: list[int | None] = []
+        last, target = -1, None
+        for entry in entries:
+            if entry != last:
+                last, decoded = entry, decode(entry, level)
+                target = decoded[0] & mask if decoded is not None and decoded[1] else None
+            targets.append(target)
+        return targets
+
     def fill(self, vaddr: int, view: memoryview) -> list[tuple[int, int]]:
         """Fill view from a virtual address on. Returns what is missing as PhysicalMemory.fill does."""
+        wanted = len(view)
+        found = self.translate(vaddr, wanted)
+        if found is not None and found[1] == wanted:
+            return self.physical.fill(found[0], view)
         missing: list[tuple[int, int]] = []
-        done, wanted = 0, len(view)
-        while done < wanted:
-            found = self.translate(vaddr + done, wanted - done)
-            if found is not None and found[1] == wanted:
-                return self.physical.fill(found[0], view)
-            if found is None:
-                part = min(4096 - (vaddr + done) % 4096, wanted - done)
-                view[done : done + part] = bytes(part)
-                missing.append((done, part))
+        for start, end, paddr, repeated in self.extents(vaddr, wanted):
+            if paddr is None:
+                view[start:end] = bytes(end - start)
+                missing.append((start, end - start))
+            elif repeated:
+                missing.extend(self._fill_repeated(paddr, view, start, end))
             else:
-                paddr, part = found
-                missing.extend(
-                    (done + start, length) for start, length in self.physical.fill(paddr, view[done : done + part])
-                )
-            done += part
+                lost = self.physical.fill(paddr, view[start:end])
+                missing.extend([(start + at, length) for at, length in lost])
         return missing
+
+    def _fill_repeated(self, paddr: int, view: memoryview, start: int, end: int) -> list[tuple[int, int]]:
+        """Fill view between two places with one page, over and over."""
+        size = self.page_bytes
+        if self._shared[0] != paddr:
+            page = bytearray(size)
+            if self.physical.fill(paddr, memoryview(page)):
+                missing = []
+                for at in range(start, end, size):
+                    lost = self.physical.fill(paddr, view[at : min(at + size, end)])
+                    missing.extend([(at + place, length) for place, length in lost])
+                return missing
+            self._shared = paddr, bytes(page)
+        shared = self._shared[1]
+        whole = end - (end - start) % size
+        for at in range(start, whole, size):
+            view[at : at + size] = shared
+        view[whole:end] = shared[: end - whole]
+        return []
 
     def read(self, vaddr: int, length: int) -> bytes:
         """Exactly length bytes, 1 MiB at most. Raises LostMemoryError."""

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from netdump.vmcore.pagearray import PageArray
+    from netdump.vmcore.paging import Extent
     from netdump.vmcore.structpage import Wanted
 
 _UNIT_SHIFT: Final = 21  # 2 MiB of struct pages are mapped as one where the tables allow it
 _KNOWN_KEPT: Final = 256
+_KEPT_MAX: Final = 16
 _TABLE_BYTES: Final = 4096  # of a page of memory, on any machine; what is moved is a multiple of it or less
 _TABLE_LOOKS: Final = 16
 _LOOKS: Final = 8  # for a witness in each class of a stretch
@@ -37,25 +39,31 @@ _CLASSES: Final = (ExcludeClass.CACHE, ExcludeClass.CACHE_PRIVATE, ExcludeClass.
 
 
 class Stretch(NamedTuple):
-    """Struct pages that are mapped as one. start, end: bytes from the first of a slab; paddr: where start is."""
+    """Struct pages that are mapped as one. start, end: bytes from the first of a slab; paddr: where start is.
+
+    repeated: whether each page of memory of them is mapped to the one at paddr: see Extent.
+    """
 
     start: int
     end: int
     paddr: int
+    repeated: bool = False
 
 
 class Places:
     """Remembers which mappings of struct pages are right, and which are not."""
 
-    __slots__ = ("_elsewhere", "_home", "_last", "_pages")
+    __slots__ = ("_doubted", "_elsewhere", "_home", "_kept", "_last", "_pages")
 
     def __init__(self, pages: PageArray) -> None:
         self._pages = pages
         self._elsewhere: dict[
             tuple[int, int], int
         ] = {}  # mapping -> how many of its pages said that they are not there
+        self._doubted = 0  # how many of them have one that said so
         self._last = _NOWHERE  # the mapping of the slab before, if that was right
         self._home = -1  # 2 MiB of physical memory in which struct pages were found last
+        self._kept: dict[int, None] = {}  # page frames with struct pages in them, those asked about last
 
     def unproven(self, vaddr: int, length: int) -> list[Stretch]:
         """The parts of a slab of struct pages of which it is not known yet that they are in place. Mostly none."""
@@ -63,17 +71,11 @@ class Places:
         if found is not None and found[1] == length and _mapping(vaddr, found[0]) == self._last:
             return []
         stretches = []
-        done = 0
-        while done < length:
-            unit_end = (vaddr + done >> _UNIT_SHIFT) + 1 << _UNIT_SHIFT
-            found = self._pages.space.translate(vaddr + done, min(length, unit_end - vaddr) - done)
-            if found is None:
-                done += self._pages.page_bytes - (vaddr + done) % self._pages.page_bytes
-                continue
-            self._last = _mapping(vaddr + done, found[0])
-            if self._elsewhere.get(self._last) != _RIGHT:
-                stretches.append(Stretch(done, done + found[1], found[0]))
-            done += found[1]
+        for extent in self._pages.space.extents(vaddr, length):
+            for stretch in _iter_stretches(vaddr, extent):
+                self._last = _mapping(vaddr + stretch.start, stretch.paddr)
+                if stretch.repeated or self._elsewhere.get(self._last) != _RIGHT:
+                    stretches.append(stretch)
         if stretches:
             self._last = _NOWHERE
         return stretches
@@ -83,8 +85,13 @@ class Places:
         home = stretch.paddr >> _UNIT_SHIFT
         if home == self._home:
             return False
-        if self._pages.judge(stretch.paddr // self._pages.page_bytes, wanted).exclude != ExcludeClass.NONE:
-            return True
+        frame = stretch.paddr // self._pages.page_bytes
+        if frame not in self._kept:
+            if self._pages.judge(frame, wanted).exclude != ExcludeClass.NONE:
+                return True
+            if len(self._kept) >= _KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[frame] = None
         self._home = home
         return False
 
@@ -93,13 +100,16 @@ class Places:
 
         vaddr, data, classes: of the whole slab. Raises nothing.
         """
+        if stretch.repeated:
+            return self._hold_repeated(stretch, vaddr, data, classes)
         mapping = _mapping(vaddr + stretch.start, stretch.paddr)
         elsewhere = self._elsewhere.get(mapping, 0)
         if elsewhere >= _ELSEWHERE_MAX:
             return False
         size = self._pages.rules.size
         first, last = stretch.start // size, min(len(classes), -(-stretch.end // size))
-        if self._has_none_to_ask(data, first, last):
+        last = self._last_to_ask(data, first, last)
+        if first == last:
             return not elsewhere
         here = 0
         for page in _iter_witnesses(classes, first, last):
@@ -109,19 +119,36 @@ class Places:
             if here >= _HERE_ENOUGH and not elsewhere:
                 break
         right = here > elsewhere * _HERE_ENOUGH
-        self._remember(mapping, _RIGHT if right else elsewhere)
+        if right or elsewhere:
+            self._remember(mapping, _RIGHT if right else elsewhere)
         return right or not elsewhere
 
-    def _has_none_to_ask(self, data: bytearray, first: int, last: int) -> bool:
-        """Whether all pages are of the rest of compound pages and do not say where they are.
+    def _hold_repeated(self, stretch: Stretch, vaddr: int, data: bytearray, classes: bytearray) -> bool:
+        """The same for one page of memory in many places: asked once where it does not say where it is."""
+        size, page_bytes = self._pages.rules.size, self._pages.space.page_bytes
+        starts = range(stretch.start, stretch.end, page_bytes)
+        first, last = stretch.start // size, -(-min(stretch.end, stretch.start + page_bytes) // size)
+        if page_bytes % size == 0 and self._last_to_ask(data, first, min(len(classes), last)) == first:
+            return not self._doubted or not any(
+                self._elsewhere.get(_mapping(vaddr + start, stretch.paddr), 0) > 0 for start in starts
+            )
+        return all(
+            self._elsewhere.get(_mapping(vaddr + start, stretch.paddr)) == _RIGHT
+            or self.hold(Stretch(start, min(start + page_bytes, stretch.end), stretch.paddr), vaddr, data, classes)
+            for start in starts
+        )
 
-        Of hugetlb pages whose tables of struct pages are shared each such page of memory is a stretch by itself.
+    def _last_to_ask(self, data: bytearray, first: int, last: int) -> int:
+        """Where the pages end that may say where they are.
+
+        The rest of compound pages does not where it does not point at the head. Where hugetlb pages share theirs, each
+        page of memory full of struct pages is a stretch by itself, and all but the first have nothing else.
         """
         rules = self._pages.rules
         if rules.tail_is_pointer:
-            return False
+            return last
         low = byte_place(rules, rules.tail, rules.word, 0)
-        return not data[first * rules.size + low : last * rules.size : rules.size].translate(None, _ODD_NUMBERS)
+        return first + len(data[first * rules.size + low : last * rules.size : rules.size].rstrip(_ODD_NUMBERS))
 
     def blank_others(self, vaddr: int, data: bytearray, classes: bytearray) -> bool:
         """Let the pages of memory whose struct pages are those of other frames say nothing but their node and zone.
@@ -161,7 +188,8 @@ class Places:
 
     def _remember(self, mapping: tuple[int, int], elsewhere: int) -> None:
         if len(self._elsewhere) >= _KNOWN_KEPT:
-            del self._elsewhere[next(iter(self._elsewhere))]
+            self._doubted -= self._elsewhere.pop(next(iter(self._elsewhere))) > 0
+        self._doubted += (elsewhere > 0) - (self._elsewhere.get(mapping, 0) > 0)
         self._elsewhere[mapping] = elsewhere
 
 
@@ -170,8 +198,27 @@ def _mapping(vaddr: int, paddr: int) -> tuple[int, int]:
     return vaddr >> _UNIT_SHIFT, paddr - vaddr
 
 
+def _iter_stretches(vaddr: int, extent: Extent) -> Iterator[Stretch]:
+    """An extent in parts that are proven together, 2 MiB at most. One that repeats a page stays whole."""
+    start, end, paddr, repeated = extent
+    if paddr is None:
+        return
+    if repeated:
+        yield Stretch(start, end, paddr, repeated=True)
+        return
+    while start < end:
+        part_end = min(end, ((vaddr + start >> _UNIT_SHIFT) + 1 << _UNIT_SHIFT) - vaddr)
+        yield Stretch(start, part_end, paddr)
+        paddr += part_end - start
+        start = part_end
+
+
 def _iter_witnesses(classes: bytearray, start: int, end: int) -> Iterator[int]:
     """Pages of a stretch to be asked, some of each class; not at powers of 2 alone, where blocks begin."""
+    if end - start == 1:
+        if classes[start] in _CLASSES:
+            yield start
+        return
     present = [exclude for exclude in _CLASSES if classes.find(exclude, start, end) >= 0]
     asked = set()
     for part in range(_LOOKS):

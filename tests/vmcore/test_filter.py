@@ -104,6 +104,51 @@ def test_blocks_that_span_slabs_and_sections() -> None:
     assert core.filter(16).classify(((1 << 16) + 64) * 4096, 1) == [(ExcludeClass.NONE, 1)]
 
 
+def shared_machine(era: str) -> Machine:
+    """Three huge pages and one of two slabs, all that is behind their first 4 KiB of struct pages being shared.
+
+    Since v7.1 by all of one size; before, each with its own first page.
+    """
+    machine = x86_64(ERAS[era], ram_bytes=256 << 20)
+    machine.map_shift = 12
+    frames = machine.frames
+    for head, order in ((PLAYGROUND, 9), (PLAYGROUND + 512, 9), (PLAYGROUND + 1536, 9), (1 << 14, 14)):
+        frames.hugetlb(head, order, shared_tables=era != "7.1")
+        common = PLAYGROUND + 64 if order == 9 else head + 64
+        for pfn in range(head + 64, head + (1 << order), 64):
+            machine.shared_maps[pfn] = common if era == "7.1" else head
+    if era == "7.1":
+        del machine.shared_maps[PLAYGROUND + 64], machine.shared_maps[(1 << 14) + 64]
+    for pfn in range(PLAYGROUND + 1024, PLAYGROUND + 1536, 2):
+        frames.cache(pfn)
+    frames.free(PLAYGROUND + 2048, 10)  # whose zone is known
+    return machine
+
+
+@pytest.mark.parametrize("era", ["6.1", "6.12", "7.1"])
+def test_huge_pages_that_share_struct_pages(era: str) -> None:
+    machine = shared_machine(era)
+    core = Opened.of(machine)
+    for step in (8192, 4096, 1000):
+        page_filter = core.filter(31)
+        assert core.classify(page_filter, step) == machine.frames.expected(31)
+        assert page_filter.remark is None
+
+
+@pytest.mark.parametrize("era", ["6.1", "6.12", "7.1"])
+@pytest.mark.parametrize("lie", [*range(PLAYGROUND + 576, PLAYGROUND + 1024, 64), (1 << 14) + 8192])
+def test_huge_pages_whose_rest_says_otherwise(era: str, lie: int) -> None:
+    """One entry of the page tables leads to struct pages of the kernel: then the head is not believed."""
+    machine = shared_machine(era)
+    machine.shared_maps[lie] = 0
+    head, order = (PLAYGROUND + 512, 9) if lie < 1 << 14 else (1 << 14, 14)
+    expected = machine.frames.expected(31)
+    for pfn in range(head, head + (1 << order)):
+        expected.pop(pfn)
+    core = Opened.of(machine)
+    assert core.classify(core.filter(31), 8192) == expected
+
+
 def test_sections_with_a_number_in_their_struct_pages() -> None:
     """Kernels without vmemmap: free pages of one zone have flags of several sections."""
     machine = populate(x86_64(ERAS["6.1"], ram_bytes=64 << 20))

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netdump.errors import LostMemoryError
 from netdump.testing.elf_writer import Core, Load
 from netdump.testing.page_tables import Ram, X86Tables
-from netdump.vmcore.paging import AddressSpace, Geometry, PhysicalMemory
+from netdump.vmcore.paging import AddressSpace, Extent, Geometry, PhysicalMemory
 from netdump.vmcore.physmap import ImageMap
 from tests.vmcore.doubles import BytesSource, headers_of
 
@@ -129,3 +133,75 @@ def test_more_tables_than_are_kept() -> None:
         for number in range(64):
             assert space.translate(TOP + (number << 21)) == (0x20_0000 + number * 4096, 1)
     assert len(space.tables()) <= 24
+
+
+def test_extents() -> None:
+    ram, tables = machine()
+    for page, target in enumerate((0x20, 0x21, 0x21, 0x21, None, None, 0x30, 0x31, 0x28, 0x28)):
+        if target is not None:
+            tables.map(TOP + page * 4096, target << 12, 12)
+    space = AddressSpace(memory(ram)[0], geometry(), tables.root)
+    assert space.extents(TOP, 10 * 4096) == [
+        Extent(0, 0x2000, 0x20000),
+        Extent(0x2000, 0x4000, 0x21000, repeated=True),
+        Extent(0x4000, 0x6000, None),
+        Extent(0x6000, 0x8000, 0x30000),
+        Extent(0x8000, 0xA000, 0x28000, repeated=True),
+    ]
+    assert space.extents(TOP + 0x2F00, 0x1200) == [  # only whole pages are repeated
+        Extent(0, 0x100, 0x21F00),
+        Extent(0x100, 0x1100, 0x21000),
+        Extent(0x1100, 0x1200, None),
+    ]
+    assert space.extents(TOP + 0x2000, 0x1800) == [Extent(0, 0x1800, 0x21000, repeated=True)]
+
+
+def test_extents_that_are_mapped_by_several_tables() -> None:
+    ram, tables = machine()
+    tables.map(TOP, 0x40_0000, 21)
+    tables.map_range(TOP + 0x20_0000, 0x60_0000, 0x40_0000, 12)
+    tables.map(TOP + 0x60_0000, 0xA0_0000, 21)
+    space = AddressSpace(memory(ram)[0], geometry(), tables.root)
+    assert space.extents(TOP + 0x1F_F000, 0x40_2000) == [Extent(0, 0x40_2000, 0x5F_F000)]
+    assert space.extents(TOP + 0x7F_F800, 0x1000) == [Extent(0, 0x800, 0xBF_F800), Extent(0x800, 0x1000, None)]
+
+
+PAGES = st.lists(st.sampled_from([None, 0x1A0, 0x1A1, 0x1A2, 0x1B4, 0x1D0]), min_size=1, max_size=24)
+"""Page frames that pages of virtual memory are mapped to; the last two: no bytes in the file, not in the core."""
+
+
+@settings(max_examples=60)
+@given(PAGES, st.integers(0, 4095), st.integers(1, 24 * 4096), st.sampled_from([0, 0x20_0000 - 8 * 4096]))
+def test_many_pages_are_what_each_one_is(targets: list[int | None], into: int, length: int, first: int) -> None:
+    """Extents, and what is read by them, against one page after the other."""
+    ram, tables = machine()
+    base = TOP + first  # of the second one, the ninth page has another table
+    for page, target in enumerate(targets):
+        ram.write((0x1A0 + page % 3) << 12, bytes((page % 3 + 1,)) * 4096)
+        if target is not None:
+            tables.map(base + page * 4096, target << 12, 12)
+    space, plain = (AddressSpace(memory(ram, 0x1C_0000)[0], geometry(), tables.root) for _ in range(2))
+    extents = space.extents(base + into, length)
+    assert [extents[0].start, extents[-1].end] == [0, length]
+    assert all(before.end == after.start for before, after in pairwise(extents))
+    data, expected = bytearray(b"\xee" * length), bytearray(length)
+    lost = bytearray(length)
+    for start, size in space.fill(base + into, memoryview(data)):
+        lost[start : start + size] = b"\1" * size
+    for extent in extents:
+        at = extent.start
+        while at < extent.end:
+            end = min(extent.end, at + 4096 - (into + at) % 4096)
+            found = plain.translate(base + into + at)
+            paddr = extent.paddr
+            if paddr is not None:
+                paddr += (at - extent.start) % 4096 if extent.repeated else at - extent.start
+            missing = True
+            if found is None:
+                assert paddr is None
+            else:
+                assert paddr == found[0]
+                missing = plain.physical.fill(found[0], memoryview(expected)[at:end]) != []
+            assert lost[at:end] == bytes((missing,)) * (end - at)
+            at = end
+    assert data == expected

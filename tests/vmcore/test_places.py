@@ -99,6 +99,42 @@ def test_the_rest_alone_is_not_asked_where_it_cannot_say(era: str, asked: int, m
     assert looks.call_count == asked
 
 
+@pytest.mark.parametrize(("era", "asked"), [("6.12", 9), ("7.1", 0)])
+def test_one_page_of_struct_pages_in_many_places(era: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked in each place, where the rest of compound pages knows one."""
+    machine = x86_64(ERAS[era])
+    machine.frames.hugetlb(PLAYGROUND, 9)
+    slab = Slab(machine, dict.fromkeys(range(512), ExcludeClass.USER))
+    slab.data[4096:16384] = slab.data[16384:20480] * 3
+    looks = Mock(side_effect=slab.pages.stands_at)
+    monkeypatch.setattr(type(slab.pages), "stands_at", looks)
+    slab.stretch = Stretch(4096, 16384, MAP + PLAYGROUND * 64 + 16384, repeated=True)
+    assert slab.holds()
+    assert looks.call_count == asked
+    assert slab.holds()  # pages that are known to be in place are not asked again
+    assert looks.call_count == asked
+
+
+@pytest.mark.parametrize("era", ["6.12", "7.1"])
+def test_a_repeated_page_where_its_pages_were_found_elsewhere(era: str) -> None:
+    """What was held against a mapping counts for each place that is mapped so."""
+    machine = x86_64(ERAS[era])
+    cached = cache(machine, PLAYGROUND + 2048)
+    wrong = Slab(machine, cached, 2048)
+    wrong.stretch = Stretch(0, 4096, wrong.stretch.paddr)  # a page of pages that are elsewhere
+    assert not wrong.holds()
+    wrong.data[4096:] = bytes(len(wrong.data) - 4096)
+    for page in range(64, 512):
+        wrong.data[page * 64 + 8] = 1
+    first = wrong.stretch.paddr
+    kinds = dict.fromkeys(range(64, 512), ExcludeClass.USER)
+    wrong.classes = bytearray(kinds.get(page, 0) for page in range(PAGES))
+    rest = Stretch(4096, 32768, first + 20 * 4096, repeated=True)  # none of them is mapped as those are
+    assert wrong.places.hold(rest, wrong.vaddr, wrong.data, wrong.classes)
+    lies = Stretch(4096, 32768, first + 5 * 4096, repeated=True)  # the sixth of them is
+    assert not wrong.places.hold(lies, wrong.vaddr, wrong.data, wrong.classes)
+
+
 def test_pages_that_do_not_say() -> None:
     """Pages on no list, and lists that lead nowhere."""
     machine = x86_64(ERAS["6.12"])
@@ -131,6 +167,18 @@ def test_struct_pages_in_memory_of_others() -> None:
     assert slab.places.is_stray(stray, ALL)
     assert not slab.places.is_stray(slab.stretch, ALL)
     assert not slab.places.is_stray(stray._replace(paddr=slab.stretch.paddr + 4096), ALL)
+
+
+def test_a_page_that_struct_pages_lie_in_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Huge pages that share theirs lead from one place to the other and back."""
+    slab = Slab(x86_64(ERAS["7.1"]), {})
+    judged = Mock(side_effect=slab.pages.judge)
+    monkeypatch.setattr(type(slab.pages), "judge", judged)
+    shared = slab.stretch._replace(paddr=16 << 20)
+    for number in range(8):
+        assert not slab.places.is_stray(slab.stretch._replace(paddr=MAP + number * 4096), ALL)
+        assert not slab.places.is_stray(shared, ALL)
+    assert judged.call_count == 9
 
 
 def test_what_is_not_mapped_is_skipped() -> None:
