@@ -98,9 +98,16 @@ class _Slab:
 
     def tails_inside(self, start: int, end: int) -> int:
         """How many pages of a range say that they belong to a compound page."""
+        return self._tails().count(1, start, end)
+
+    def others_among(self, start: int, end: int, step: int) -> int:
+        """How many pages do not say so, of the first of a range and each step-th one behind it."""
+        return self._tails()[start:end:step].count(0)
+
+    def _tails(self) -> bytearray:
         if self.tails is None:
             self.tails = (self.codes.codes or bytearray(self.pages)).translate(_IS_TAIL)
-        return self.tails.count(1, start, end)
+        return self.tails
 
 
 class Classifier:
@@ -205,9 +212,11 @@ class Classifier:
         if verdict.is_free:
             whole = slab.nothing_inside(page + 1, inside)
         else:
-            # Tables of struct pages that are all alike may be shared: to those a hugetlb page looks like many heads.
-            shared = (inside - page) // self._shared if hugetlb else 0
-            whole = slab.tails_inside(page + 1, inside) >= inside - page - 1 - shared
+            others = inside - page - 1 - slab.tails_inside(page + 1, inside)
+            if others and hugetlb:
+                # Pages of memory full of struct pages may be the first one once more, which begins with the head.
+                others -= slab.others_among(page + self._shared, inside, self._shared)
+            whole = others == 0
         whole = whole and not (slab.pfn + page) & (1 << order) - 1
         if not whole or (end > inside and not self._confirm(slab.pfn + page, verdict)):
             slab.classes[page] = ExcludeClass.NONE

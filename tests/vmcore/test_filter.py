@@ -136,7 +136,7 @@ def test_huge_pages_that_share_struct_pages(era: str) -> None:
 
 
 @pytest.mark.parametrize("era", ["6.1", "6.12", "7.1"])
-@pytest.mark.parametrize("lie", [*range(PLAYGROUND + 576, PLAYGROUND + 1024, 64), (1 << 14) + 8192])
+@pytest.mark.parametrize("lie", [*range(PLAYGROUND + 576, PLAYGROUND + 1024, 64), (1 << 14) + 64, (1 << 14) + 8192])
 def test_huge_pages_whose_rest_says_otherwise(era: str, lie: int) -> None:
     """One entry of the page tables leads to struct pages of the kernel: then the head is not believed."""
     machine = shared_machine(era)
