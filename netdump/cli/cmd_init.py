@@ -34,7 +34,9 @@ def command(directory: Path, names: str) -> None:
       netdump init /srv/netdump --name collector.example.com
       netdump init /srv/netdump --name collector.example.com,192.0.2.7
 
-    See also: netdump serve, netdump token, netdump enroll.
+    Its certificate gets other names, or a later end, with netdump renew --collector.
+
+    See also: netdump serve, netdump token, netdump enroll, netdump renew.
     """
     wanted = [name.strip() for name in names.split(",")]
     parse_collector_names(wanted)  # before anything is made

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from netdump.pki.authority import Issue as Issue
     from netdump.pki.authority import init_authority as init_authority
     from netdump.pki.authority import make_token as make_token
-    from netdump.pki.authority import reissue_collector as reissue_collector
     from netdump.pki.bundle import Bundle as Bundle
     from netdump.pki.identity import Identity as Identity
     from netdump.pki.identity import peer_identity as peer_identity
     from netdump.pki.ledger import IssuedCertificate as IssuedCertificate
+    from netdump.pki.own import OwnCertificate as OwnCertificate
+    from netdump.pki.own import authority_certificate as authority_certificate
+    from netdump.pki.own import collector_certificate as collector_certificate
+    from netdump.pki.own import reissue_collector as reissue_collector
     from netdump.pki.receipt import check_receipt as check_receipt
     from netdump.pki.receipt import sign_receipt as sign_receipt
     from netdump.pki.role import Role as Role
@@ -32,11 +35,14 @@ else:
         "Issue": "authority",
         "init_authority": "authority",
         "make_token": "authority",
-        "reissue_collector": "authority",
         "Bundle": "bundle",
         "Identity": "identity",
         "peer_identity": "identity",
         "IssuedCertificate": "ledger",
+        "OwnCertificate": "own",
+        "authority_certificate": "own",
+        "collector_certificate": "own",
+        "reissue_collector": "own",
         "check_receipt": "receipt",
         "sign_receipt": "receipt",
         "Role": "role",

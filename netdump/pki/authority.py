@@ -43,9 +43,10 @@ from netdump.pki.certificates import (
 )
 from netdump.pki.certificates import dates as validity_of
 from netdump.pki.folder import NAME, SUBFOLDERS, Folder
-from netdump.pki.identity import MALFORMED, Identity, certificate_digest, fingerprint, peer_identity
+from netdump.pki.identity import Identity, certificate_digest, fingerprint, peer_identity
 from netdump.pki.ledger import IssuedCertificate, Ledger, Survey
 from netdump.pki.names import check_name, parse_collector_names
+from netdump.pki.own import collector_certificate
 from netdump.pki.record import timestamp
 from netdump.pki.request import check_request
 from netdump.pki.token import TTL_DEFAULT, Token, TokenBook
@@ -102,22 +103,6 @@ def init_authority(directory: Path, names: Sequence[str], now: float | None = No
         shutil.rmtree(draft.root, ignore_errors=True)  # gone already if all went well
 
 
-def reissue_collector(directory: Path, names: Sequence[str], now: float | None = None) -> None:
-    """Give the collector a new certificate for other names, from the same authority.
-
-    A running collector shows it after a restart.
-    The collector's key stays, so that certificate and key match at every instant. A stolen key needs a new authority
-    anyway, for clients ignore dates and do not know of revocations (protocol/wire.md section 10). Raises as
-    init_authority does, and NotACollectorError.
-    """
-    folder = Folder(directory)
-    authority = folder.read_authority()
-    issuer = Issuer(authority, folder.read_key(folder.ca_key, authority))
-    key = folder.read_key(folder.collector_key, folder.read_collector())
-    certificate = build_collector(parse_collector_names(names), key.public_key(), issuer, _moment(now))
-    durable.write(folder.collector_certificate, certificate_pem(certificate).encode())
-
-
 def make_token(directory: Path, name: str, role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None) -> str:
     """Make a one-time token for name and role, good for ttl_s seconds (1 minute to 30 days), and return its text.
 
@@ -160,12 +145,7 @@ class Authority:
 
         Raises CertificateError, PkiError.
         """
-        certificate = self._folder.read_collector()
-        try:
-            alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except MALFORMED as error:
-            raise CertificateError(f"{self._folder.collector_certificate} bears no names: {error}") from error
-        return tuple(str(each.value) for each in alternatives)
+        return collector_certificate(self._folder.directory).names
 
     def make_token(self, name: str, role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None) -> str:
         """See the function make_token."""

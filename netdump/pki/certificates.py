@@ -124,6 +124,11 @@ def dates(certificate: x509.Certificate) -> Validity:
     return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
+def age(span: Validity, now: datetime) -> float:
+    """Return the share of a certificate's life that is over: 0 at its first second, 1 at its last."""
+    return (now - span.first) / (span.last - span.first)
+
+
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether the authority's name and signature stand on the certificate. Dates are not looked at."""
     try:

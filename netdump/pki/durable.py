@@ -49,6 +49,14 @@ class Draft:
         except OSError as error:
             raise fault(error, "write", path) from error
 
+    def give_to_owner(self) -> None:
+        """Let the file belong to user and group of its folder. For root. Raises StorageFaultError or PkiError."""
+        try:
+            folder = self.path.parent.stat()
+            os.fchown(self._fd, folder.st_uid, folder.st_gid)
+        except OSError as error:
+            raise fault(error, "write", self.path) from error
+
     def publish(self, data: bytes) -> None:
         """Give the file its content and its name, replacing what had it. When this returns, both are durable."""
         try:
@@ -74,9 +82,12 @@ class Draft:
 def write(path: Path, data: bytes) -> None:
     """Make path a file of exactly this content, durably, replacing what was there.
 
+    What root writes belongs to whom the folder belongs to: the collector that runs there must be able to read it.
     Raises StorageFaultError or PkiError.
     """
     with Draft(path) as draft:
+        if os.geteuid() == 0:
+            draft.give_to_owner()
         draft.publish(data)
 
 

@@ -115,9 +115,14 @@ def _unreachable(url: str, words: str) -> UnreachableError:
 def _verification_error(url: str, error: ssl.SSLCertVerificationError) -> NetdumpError:
     whose = f"the certificate of the collector at {url}"
     if error.verify_code == _EXPIRED:
-        return CertificateError(f"{whose} has expired: it needs another, or this clock is wrong")
+        return CertificateError(
+            f"{whose} has expired: renew it there with `netdump renew --collector DIR`, unless this clock is wrong"
+        )
     if error.verify_code == _NOT_YET_VALID:
         return CertificateError(f"{whose} is not valid yet: check the clocks of this machine and of the collector")
     if error.verify_code in _NAME_MISMATCH:
-        return NameMismatchError(f"{whose} does not bear that name: use one that was given to `netdump init --name`")
+        return NameMismatchError(
+            f"{whose} does not bear that name: use one that was given to `netdump init --name`, or add it there with "
+            "`netdump renew --collector`"
+        )
     return ImpostorError(f"who answers at {url} is not the collector: {error.verify_message}")

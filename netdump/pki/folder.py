@@ -71,10 +71,13 @@ class Folder:
         """Return the collector's certificate. Raises CertificateError, StorageFaultError, PkiError."""
         return load_certificate(self._read(self.collector_certificate), str(self.collector_certificate))
 
-    def read_key(self, path: Path, certificate: x509.Certificate) -> PrivateKey:
-        """Return the private key in path, which must be that of the certificate. Raises StorageFaultError, PkiError."""
+    def read_key(self, path: Path, certificate: x509.Certificate | None = None) -> PrivateKey:
+        """Return the private key in path, which must be that of the certificate, if one is given.
+
+        Raises StorageFaultError, PkiError.
+        """
         key = load_key(self._read(path), str(path))
-        if key.public_key() != certificate.public_key():
+        if certificate is not None and key.public_key() != certificate.public_key():
             raise PkiError(f"{path} is not the key of the certificate beside it: restore both from one backup")
         return key
 

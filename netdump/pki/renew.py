@@ -13,14 +13,13 @@ from netdump.errors import CertificateError
 from netdump.pki import durable, https
 from netdump.pki.answer import check_answer
 from netdump.pki.bundle import Bundle, exchange, parse_bundle, read_text
-from netdump.pki.certificates import dates, key_pem, load_certificate, new_key
+from netdump.pki.certificates import age, dates, key_pem, load_certificate, new_key
 from netdump.pki.request import make_request
 from netdump.pki.tls import client_context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cryptography import x509
 
 RENEW_PATH = "/v1/renew"
 
@@ -36,13 +35,13 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     text = read_text(path)
     bundle = parse_bundle(text, str(path))
     certificate = load_certificate(bundle.certificate, f"certificate of {path}")
-    age = _age(certificate, datetime.fromtimestamp(time.time() if now is None else now, UTC))
-    if age >= 1:
+    over = age(dates(certificate), datetime.fromtimestamp(time.time() if now is None else now, UTC))
+    if over >= 1:
         raise CertificateError(
             f"the certificate of {bundle.name} ended on {certificate.not_valid_after_utc:%Y-%m-%d} and cannot be "
             "renewed: enroll again with a new token"
         )
-    if age < if_older_than:
+    if over < if_older_than:
         return None
     key = new_key()
     authority = load_certificate(bundle.ca, f"ca of {path}")
@@ -59,9 +58,3 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
         renewed = bundle.renewed(answer.certificate, key_pem(key))
         draft.publish(exchange(text, bundle, renewed).encode())
     return renewed
-
-
-def _age(certificate: x509.Certificate, now: datetime) -> float:
-    """Return the share of a certificate's life that is over: 0 at its first second, 1 at its last."""
-    first, last = dates(certificate)
-    return (now - first) / (last - first)

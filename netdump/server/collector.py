@@ -24,7 +24,7 @@ from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.reading import Query, every
 from netdump.index.rebuild import SERVE_LOCK_NAME
 from netdump.index.record import State
-from netdump.pki import Authority, api_server_context, ingest_server_context, sign_receipt
+from netdump.pki import Authority, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
 from netdump.server.api import Desk, build_app
@@ -35,6 +35,7 @@ from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
 from netdump.server.latecatalog import LateCatalog
 from netdump.server.listener import Gate, GateLimits, Listener, address_of, bind
+from netdump.server.passport import Passport
 from netdump.server.ratelimit import RateLimit
 from netdump.server.reception import Reception
 from netdump.server.recorder import Recorder
@@ -48,6 +49,7 @@ from netdump.store.store import Store
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
     from pathlib import Path
 
@@ -92,6 +94,7 @@ class Collector:
         self.ingest_address = config.ingest.listen
         self.api_address = config.api.listen
         self._door: Doorkeeper | None = None
+        self._passport = Passport(directory, around.audit, clock=around.clock)
 
     async def start(self) -> None:
         """Take the folder, bring the index up to date, listen.
@@ -112,9 +115,11 @@ class Collector:
 
     @property
     def status(self) -> str:
-        """The same, and before it what is wrong with the clock."""
-        doubt = self._door.doubt if self._door is not None else None
-        return self.ready if doubt is None else f"THE CLOCK IS WRONG: {doubt}; {self.ready}"
+        """The same, and before it what is wrong with the clock, and which certificate comes to its end."""
+        doubt, ending = self._door.doubt if self._door is not None else None, self._passport.ending
+        said = [f"THE CLOCK IS WRONG: {doubt}"] if doubt is not None else []
+        said += [f"A CERTIFICATE ENDS: {ending}"] if ending is not None else []
+        return "; ".join([*said, self.ready])
 
     async def stop(self) -> None:
         """Accept no more, tell all hosts, make durable what is verified, finish answers, give everything back."""
@@ -155,12 +160,13 @@ class Collector:
         self._closing.push_async_callback(api.close)
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)
-        await self._listen(ingest, api)
+        show = await self._listen(ingest, api)
         await catalog.begin(functools.partial(self._begin, catalog, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         self._write_status()
         door.look()
-        self._closing.push_async_callback(_cancelled, asyncio.create_task(door.watch()))
+        for watch in (door.watch(), self._passport.watch(show)):
+            self._closing.push_async_callback(_cancelled, asyncio.create_task(watch))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
 
@@ -249,12 +255,13 @@ class Collector:
         hosts = HostGate(config.limits, asyncio.get_running_loop().time())
         return IngestService(door, config.ingest, hosts, reception.attend, audit)
 
-    async def _listen(self, ingest: IngestService, api: ApiService) -> None:
+    async def _listen(self, ingest: IngestService, api: ApiService) -> Callable[[dict[str, ssl.SSLContext]], None]:
+        """Open both services. Returns what shows another certificate from then on."""
         config, audit = self._config, self._around.audit
-        limits = config.limits
+        limits, contexts = config.limits, self._passport.contexts()
         hosts = Listener(
             "ingest",
-            ingest_server_context(self._directory),
+            contexts["ingest"],
             Gate(
                 GateLimits(
                     limits.connections,
@@ -269,7 +276,7 @@ class Collector:
         )
         readers = Listener(
             "api",
-            api_server_context(self._directory),
+            contexts["api"],
             Gate(
                 GateLimits(
                     config.api.connections,
@@ -291,6 +298,12 @@ class Collector:
         for listener, sock in ((hosts, host_socket), (readers, reader_socket)):
             self._closing.push_async_callback(listener.close)
             await listener.open([sock])
+
+        def show(new: dict[str, ssl.SSLContext]) -> None:
+            hosts.show(new["ingest"])
+            readers.show(new["api"])
+
+        return show
 
     def _take_lock(self) -> None:
         """One collector per folder: two would fence each other's dumps."""

@@ -154,6 +154,10 @@ class Listener:
         self._evicted: set[asyncio.Task[bool]] = set()
         self._gulp = Gulp()
 
+    def show(self, context: ssl.SSLContext) -> None:
+        """Shake hands in this context from now on; connections that there are stay as they are."""
+        self._context = context
+
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Start to accept. The sockets are the listener's from now on."""
         loop = asyncio.get_running_loop()

@@ -28,6 +28,8 @@ NO_PEERS = {
         "server.doorkeeper.LOOK_S",
         "server.doorkeeper.SAY_S",
         "server.doorkeeper.SLACK_S",
+        "server.passport.LOOK_S",
+        "server.passport.SAY_S",
         "server.latecatalog.RETRY_S",
         "server.views.AGAIN_S",
         "server.views.LIST_S",

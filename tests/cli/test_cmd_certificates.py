@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 YEAR = 365 * 86400
 
 
-def test_nothing(shell: Shell, folder: Path) -> None:
-    assert shell.run("certificates", folder, "--json").object == {"certificates": [], "damaged": []}
-    assert shell.run("certificates", folder).out.split() == [
-        "ROLE",
-        "NAME",
-        "STATE",
-        "ISSUED",
-        "EXPIRES",
-        "FINGERPRINT",
-    ]
+def test_nothing_issued(shell: Shell, folder: Path) -> None:
+    fields = shell.run("certificates", folder, "--json").object
+    assert (fields["certificates"], fields["damaged"]) == ([], [])
+    header, authority, own = (line.split() for line in shell.run("certificates", folder).out.splitlines())
+    assert header == ["ROLE", "NAME", "STATE", "ISSUED", "EXPIRES", "FINGERPRINT"]
+    assert authority[:2] == ["authority", "netdump"]
+    assert own[:2] == ["collector", fields["collector"]["names"][0]]
+    for row, whose in ((authority, "authority"), (own, "collector")):
+        assert row[-4:] == [fields[whose][key] for key in ("state", "issued", "expires", "fingerprint")]
+
+
+def test_the_collectors_own_may_be_damaged(shell: Shell, folder: Path) -> None:
+    papers.enrolled(Authority.load(folder), "web1")
+    (folder / "pki" / "collector.crt").write_bytes(b"damaged")
+    done = shell.run("certificates", folder, "--json")
+    assert done.status == 0
+    assert done.object["collector"] is None
+    assert "netdump renew --collector" in done.object["damaged"][0]
+    assert [row["name"] for row in done.object["certificates"]] == ["web1"]
+    assert "netdump renew --collector" in done.err
 
 
 def test_states_and_order(shell: Shell, tmp_path: Path) -> None:
@@ -45,8 +55,8 @@ def test_states_and_order(shell: Shell, tmp_path: Path) -> None:
     ]
     assert [row["revoked"] is not None for row in rows] == [False, True, False]
     table = shell.run("certificates", tmp_path).out.splitlines()
-    assert [line.split()[:3] for line in table[1:]] == [[row["role"], row["name"], row["state"]] for row in rows]
-    assert [line.split()[-1] for line in table[1:]] == [row["fingerprint"] for row in rows]
+    assert [line.split()[:3] for line in table[3:]] == [[row["role"], row["name"], row["state"]] for row in rows]
+    assert [line.split()[-1] for line in table[3:]] == [row["fingerprint"] for row in rows]
 
 
 def test_damage_is_named_and_hides_nothing(shell: Shell, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -9,8 +10,8 @@ import pytest
 
 from netdump.cli import reading
 from netdump.cli.cmd_renew import command, parse_share, usual_bundle
-from netdump.errors import ConfigMissingError, RevokedError
-from netdump.pki import Bundle, Role
+from netdump.errors import BadNameError, ConfigMissingError, NotACollectorError, PkiError, RevokedError
+from netdump.pki import Bundle, Role, collector_certificate, init_authority
 from netdump.pki.enroll import enroll
 from tests.pki.api import Api
 
@@ -82,6 +83,55 @@ def test_errors(shell: Shell, api: Api, bundle: Path, tmp_path: Path) -> None:
     assert shell.run("renew", "--config", tmp_path / "nothing").status == ConfigMissingError.exit_status
     api.authority.revoke_name("web1", Role.HOST)
     assert shell.run("renew", "--config", bundle).status == RevokedError.exit_status
+
+
+def test_a_collectors_own(shell: Shell, folder: Path) -> None:
+    before = collector_certificate(folder)
+    done = shell.run("renew", "--collector", folder, "--if-older-than", "50%")
+    assert (done.status, collector_certificate(folder)) == (0, before)
+    assert "is young enough" in done.out
+    done = shell.run("renew", "--collector", folder)
+    after = collector_certificate(folder)
+    assert (done.status, done.err, after.names) == (0, "", before.names)
+    assert f"Renewed the certificate of collector {', '.join(after.names)} until" in done.out
+    assert after.pem != before.pem
+
+
+def test_other_names_for_a_collector(shell: Shell, folder: Path) -> None:
+    kept, *gone = collector_certificate(folder).names
+    done = shell.run("renew", "--collector", folder, "--name", f"new.example, {kept}", "--if-older-than", "50%")
+    assert done.status == 0
+    assert collector_certificate(folder).names == ("new.example", kept)
+    assert f"No longer in it: {', '.join(gone)}." in done.err
+    fields = shell.run("renew", "--collector", folder, "--name", "new.example", "--json").object
+    assert fields.pop("expires").endswith("Z")
+    assert fields == {"name": "new.example", "names": ["new.example"], "role": "collector", "renewed": True}
+    assert shell.run("renew", "--collector", folder, "--name", "a b").status == BadNameError.exit_status
+    assert collector_certificate(folder).names == ("new.example",)
+
+
+def test_a_lost_certificate_of_a_collector(shell: Shell, folder: Path) -> None:
+    (folder / "pki" / "collector.crt").unlink()
+    done = shell.run("renew", "--collector", folder)
+    assert done.status == PkiError.exit_status
+    assert "with --name" in done.err
+    assert shell.run("renew", "--collector", folder, "--name", "c.example").status == 0
+    assert collector_certificate(folder).names == ("c.example",)
+
+
+def test_a_collector_near_the_end_of_its_authority(shell: Shell, tmp_path: Path) -> None:
+    init_authority(tmp_path, ["localhost"], now=time.time() - 15 * 365 * 86400)
+    assert "It ends with the authority" in shell.run("renew", "--collector", tmp_path).err
+
+
+def test_one_at_a_time(shell: Shell, folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell.run("renew", "--collector", folder, "--config", bundle).status == 2
+    assert shell.run("renew", "--config", bundle, "--name", "web2").status == 2
+    monkeypatch.setenv("NETDUMP_CONFIG", str(bundle))
+    before = bundle.read_bytes()
+    assert shell.run("renew", "--collector", folder).status == 0
+    assert bundle.read_bytes() == before
+    assert shell.run("renew", "--collector", bundle.parent / "nothing").status == NotACollectorError.exit_status
 
 
 @pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("50%", 0.5), ("99", 0.99), (" 7% ", 0.07)])

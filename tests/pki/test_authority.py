@@ -437,22 +437,6 @@ def test_withdrawn_tokens(authority: Authority) -> None:
         authority.redeem(secret, make_request(new_key()))
 
 
-def test_reissuing_the_collectors_certificate(folder: Path, authority: Authority) -> None:
-    key = (folder / "pki" / "collector.key").read_bytes()
-    reissue_collector(folder, ["new.example", "192.0.2.9"])
-    assert authority.collector_names() == ("new.example", "192.0.2.9")
-    assert (folder / "pki" / "collector.key").read_bytes() == key
-    with pytest.raises(BadNameError):
-        reissue_collector(folder, [])
-
-
-def test_a_collectors_certificate_without_names(folder: Path, authority: Authority) -> None:
-    place = folder / "pki"
-    (place / "collector.crt").write_bytes((place / "ca.crt").read_bytes())
-    with pytest.raises(CertificateError, match=r"collector\.crt bears no names"):
-        authority.collector_names()
-
-
 def test_an_authority_that_has_ended_signs_nothing(tmp_path: Path) -> None:
     init_authority(tmp_path, NAMES, now=time.time() - 21 * YEAR)
     authority = Authority.load(tmp_path)

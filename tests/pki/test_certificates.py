@@ -164,6 +164,13 @@ def test_from_when_to_when(issuer: made.Issuer) -> None:
         made.validity("x", "the authority")
 
 
+def test_age() -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    span = made.Validity(first, first + timedelta(days=100))
+    for days, share in ((0, 0), (25, 0.25), (100, 1), (-50, -0.5)):
+        assert made.age(span, first + timedelta(days=days)) == share
+
+
 def test_dates_with_a_library_that_is_too_old(issuer: made.Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian 12 has one whose certificates lack these attributes."""
     pem = made.certificate_pem(issuer.certificate)

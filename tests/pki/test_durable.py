@@ -31,6 +31,26 @@ def test_write_and_replace(tmp_path: Path) -> None:
     assert names(tmp_path) == ["fact"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 23456)
+    path = tmp_path / "fact"
+    durable.write(path, b"one")
+    state = path.stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (12345, 23456, 0o600)
+
+
+def test_a_file_that_cannot_be_given_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fail)
+    with pytest.raises(StorageFaultError, match="fact"):
+        durable.write(tmp_path / "fact", b"one")
+    assert names(tmp_path) == []
+
+
 def test_order_of_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     fsync, replace = os.fsync, Path.replace

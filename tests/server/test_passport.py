@@ -1,0 +1,136 @@
+"""The collector's own certificate: another one is taken at once, and its end is told of in time."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netdump.pki import init_authority, reissue_collector
+from netdump.pki.certificates import AUTHORITY_LIFE, COLLECTOR_LIFE
+from netdump.server import passport
+from netdump.server.passport import AUTHORITY_NOTICE, NOTICE, SAY_S, Passport
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY = 86_400
+LIFE, AUTHORITY = COLLECTOR_LIFE.total_seconds(), AUTHORITY_LIFE.total_seconds()
+SOON, AUTHORITY_SOON = NOTICE.total_seconds(), AUTHORITY_NOTICE.total_seconds()
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (-50 * 365 * DAY, None),  # a clock in 1976
+        (0, None),
+        (LIFE - SOON - DAY, None),
+        (LIFE - SOON + DAY, "the collector's certificate ends on {last}: run `netdump renew --collector {folder}`"),
+        (LIFE + DAY, "the collector's certificate ended on {last}, unless the clock is wrong: run `netdump renew"),
+        (AUTHORITY - AUTHORITY_SOON + DAY, "the collector's authority ends on {authority}, and with it all"),
+        (AUTHORITY + DAY, "the collector's authority ended on {authority}, unless the clock is wrong, and with it all"),
+    ],
+)
+def test_what_is_said_at_which_age(folder: Path, events: Events, age: float, said: str | None) -> None:
+    made = time.time()
+    watched = Passport(folder, events, clock=lambda: made + age)
+    watched.contexts()
+    assert watched.look() is None
+    if said is None:
+        assert watched.ending is None
+        assert not events.all("certificate-ending")
+    else:
+        dates = {"last": LIFE, "authority": AUTHORITY}
+        texts = {name: time.strftime("%Y-%m-%d", time.gmtime(made + life)) for name, life in dates.items()}
+        assert str(watched.ending).startswith(said.format(folder=folder, **texts))
+        assert events.wait("certificate-ending")["reason"] == watched.ending
+
+
+def test_it_is_said_daily_until_there_is_another(folder: Path, events: Events) -> None:
+    made, steady = time.time(), [1000.0]
+    watched = Passport(folder, events, clock=lambda: made + LIFE - DAY, steady=lambda: steady[0])
+    watched.contexts()
+    for seconds, said in ((0, 1), (SAY_S - 1, 1), (1, 2), (SAY_S, 3)):
+        steady[0] += seconds
+        assert watched.look() is None
+        assert len(events.all("certificate-ending")) == said
+    reissue_collector(folder, ["new.example"], now=made + LIFE - DAY)
+    contexts = watched.look()
+    assert contexts is not None
+    assert sorted(contexts) == ["api", "ingest"]
+    assert watched.ending is None
+    assert events.wait("certificate-taken")["names"] == "new.example"
+    assert watched.look() is None
+
+
+def test_one_that_is_as_old_as_the_authority_is_not_to_be_renewed(tmp_path: Path, events: Events) -> None:
+    then = time.time() - 15 * 365 * DAY
+    init_authority(tmp_path, ["localhost"], now=then)
+    reissue_collector(tmp_path, ["localhost"])
+    watched = Passport(tmp_path, events, clock=lambda: then + AUTHORITY - DAY)
+    watched.look()
+    assert "authority ends" in str(watched.ending)
+    assert "renew" not in str(watched.ending)
+
+
+def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
+    """A certificate of another key: the older one stays, and it is said once."""
+    watched = Passport(folder, events)
+    watched.contexts()
+    other = folder.parent / "other"
+    init_authority(other, ["other.example"])
+    path = folder / "pki" / "collector.crt"
+    right = path.read_bytes()
+    path.write_bytes((other / "pki" / "collector.crt").read_bytes())
+    for _ in range(2):
+        assert watched.look() is None
+    assert len(events.all("certificate-unusable")) == 1
+    assert "restore both from one backup" in str(events.all("certificate-unusable")[0]["reason"])
+    for content in (b"damaged", None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        assert watched.look() is None
+    assert len(events.all("certificate-unusable")) == 1
+    path.write_bytes(right)
+    assert watched.look() is not None
+
+
+def test_a_running_collector_shows_another_without_a_restart(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passport, "LOOK_S", HASTE_S)
+    dump = SampleDump(seed=7, image_bytes=200_000)
+    with Rig(folder) as rig:
+        with Host(rig, web1) as before:
+            reissue_collector(folder, ["localhost", "127.0.0.1", "new.example"])
+            assert rig.events.wait("certificate-taken")["names"] == "localhost, 127.0.0.1, new.example"
+            before.send_all(dump)  # a connection that there was is none the worse
+        with Host(rig, web1) as after:
+            assert "new.example" in {name for _, name in shown(after.socket)}
+        for address in (rig.ingest, rig.api):
+            pem = ssl.get_server_certificate((address.host, address.port), ca_certs=str(folder / "pki" / "ca.crt"))
+            assert pem.strip() == (folder / "pki" / "collector.crt").read_text().strip()
+
+
+def test_the_status_line_tells(folder: Path, web1: Papers) -> None:
+    late = time.time() + LIFE - DAY
+    with Rig(folder, clock=lambda: late) as rig:
+        rig.events.wait("certificate-ending")
+        assert rig.collector.status.startswith("A CERTIFICATE ENDS: the collector's certificate ends on ")
+        assert rig.collector.status.endswith(f"; {rig.collector.ready}")
+
+
+def shown(sock: ssl.SSLSocket) -> tuple[tuple[str, str], ...]:
+    certificate = sock.getpeercert()
+    assert certificate is not None
+    return certificate["subjectAltName"]  # type: ignore[return-value]
