@@ -1,4 +1,4 @@
-"""The pages of a dump in the order of their frames, each with where its bytes stand in the restored image.
+"""The pages of a dump that were not left out, by frame, each with where its bytes stand in the restored image.
 
 Owns what a format that stores pages by frame number needs: one state for each page, and where to read it. Of memory
 that stands at several image offsets the first one counts, as for readers of the ELF core.
@@ -28,8 +28,8 @@ class Part(NamedTuple):
 class PageRun(NamedTuple):
     """Pages first .. first + pages - 1 (frame numbers), all in one state.
 
-    DATA stands for all that has bytes in the image, aliases included: page after page from image offset on, unless
-    parts says how a single page is put together. LOST are also pages that have not arrived.
+    DATA, ZERO or LOST. DATA stands for all that has bytes in the image, aliases included: page after page from image
+    offset on, unless parts says how a single page is put together. LOST are also pages that have not arrived.
     """
 
     state: PageState
@@ -40,20 +40,21 @@ class PageRun(NamedTuple):
 
 
 _DATA: Final = PageState.DATA  # there may be millions of runs, and looking a member up takes long in Python 3.11
+_EXCLUDED: Final = PageState.EXCLUDED
 _STATES: Final = {int(state): _DATA if state is PageState.ALIAS else state for state in PageState}
 # Of a page whose parts differ: bytes that are there are kept; "unknown" is never passed off as zero.
 _ORDER: Final = (PageState.DATA, PageState.LOST, PageState.ZERO, PageState.EXCLUDED)
 
 
 def iter_pages(spool: RunSpool, image_map: ImageMap, page_bytes: int) -> Iterator[PageRun]:
-    """All pages that have bytes in the image, by frame number. Raises StorageFaultError."""
+    """All pages in the image but those that are excluded as a whole, by frame number. Raises StorageFaultError."""
     mixed = _Mixed(page_bytes)
     for paddr, state, length, offset in _memory(spool, image_map):
         head = min(length, -paddr % page_bytes)
         if head:
             yield from mixed.add(state, paddr, head, offset)
         count, tail = divmod(length - head, page_bytes)
-        if count:
+        if count and state is not _EXCLUDED:
             yield from mixed.flush()
             yield PageRun(state, (paddr + head) // page_bytes, count, offset + head)
         if tail:
@@ -82,7 +83,8 @@ class _Mixed:
         if self._parts:
             state = min((state for state, _ in self._parts), key=_ORDER.index)
             data = tuple(part for state, part in self._parts if state is _DATA)
-            yield PageRun(state, self._frame, 1, 0, data)
+            if state is not _EXCLUDED:
+                yield PageRun(state, self._frame, 1, 0, data)
             self._parts = []
 
 

@@ -56,7 +56,6 @@ _ZERO_DESCS: Final = 4096  # written at once
 
 _DATA: Final = PageState.DATA  # there may be millions of runs, and looking a member up takes long in Python 3.11
 _ZERO: Final = PageState.ZERO
-_EXCLUDED: Final = PageState.EXCLUDED
 
 _FLAGS: Final = {Compression.ZLIB: Flag.ZLIB, Compression.ZSTD: Flag.ZSTD, Compression.NONE: Flag.RAW}
 
@@ -137,11 +136,9 @@ class _Writer:
         pages = dict.fromkeys(PageState, 0)
         for run in runs:
             pages[run.state] += run.pages
-            if run.state is not _EXCLUDED:
-                second.set(run.first, run.first + run.pages)
+            second.set(run.first, run.first + run.pages)
         second.finish()
-        stored = sum(pages.values()) - pages[_EXCLUDED]
-        return stored, pages[_DATA], pages[PageState.LOST]
+        return sum(pages.values()), pages[_DATA], pages[PageState.LOST]
 
     def _place_zero_page(self) -> bytes:
         """Write the page of zeros and return its descriptor."""
@@ -186,8 +183,7 @@ class _Writer:
                         batch, room = [], most
             elif run.state is _ZERO:
                 self._write_zero_descs(index, run.pages)
-            if run.state is not _EXCLUDED:
-                index += run.pages
+            index += run.pages
         if batch:
             yield batch
 
