@@ -134,7 +134,7 @@ def test_what_is_armed_again(
     stand.command("systemctl", f'case "$*" in {answers}esac')
     assert stand.run("systemd/rearm").returncode == 0
     assert [call for call in stand.calls if " show " not in call] == (
-        [f"systemctl {does} netdump-arm.service"] if does else []
+        [f"systemctl --no-block {does} netdump-arm.service"] if does else []
     )
 
 
@@ -167,6 +167,21 @@ def test_an_image_of_kdump_that_cannot_be_made_is_not_loaded(stand: Stand) -> No
     stand.command("postinst", "exit 3")
     assert stand.run("kdump/rebuild-kdump", POSTINST=str(stand.folder / "bin/postinst")).returncode == 3
     assert stand.calls == [f"postinst {os.uname().release}"]
+
+
+def test_what_changes_while_the_image_of_kdump_is_made_is_in_the_next(stand: Stand) -> None:
+    """The path unit that tells of changes sees none while what it has started runs."""
+    bundle, settings = stand.folder / "client.toml", stand.folder / "settings"
+    bundle.write_text("old")
+    changes = f"case $(wc -l <$CALLS) in 1) echo new >{bundle} ;; 3) echo new >{settings} ;; esac"
+    stand.command("kdump-config")
+    stand.command("postinst", changes)
+    (stand.folder / "loaded").write_text("1\n")
+    environment = {name: str(stand.folder / name.lower()) for name in ("LOADED", "SETTINGS")}
+    environment |= {"BUNDLE": str(bundle), "POSTINST": str(stand.folder / "bin/postinst")}
+    done = stand.run("kdump/rebuild-kdump", **environment)
+    assert done.returncode == 0, done.stderr
+    assert stand.calls == [f"postinst {os.uname().release}", "kdump-config reload"] * 3
 
 
 def test_a_machine_without_kdump(stand: Stand) -> None:

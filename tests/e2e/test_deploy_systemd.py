@@ -24,7 +24,7 @@ ARM_INSTEAD = """\
 ExecStart=
 ExecStart=/bin/sh -c 'echo armed >>/root/armed'
 ExecReload=
-ExecReload=/bin/sh -c 'echo again >>/root/armed'
+ExecReload=/bin/sh -c 'echo again >>/root/armed; while [ -e /root/slow ]; do sleep 0.1; done'
 ExecStop=
 """
 SHORT_WAIT = "[Service]\nExecStartPre=\nExecStartPre=sleep 1\n"
@@ -38,6 +38,8 @@ until_true() {
 rearmed() { [ "$(systemctl show -p ActiveState --value netdump-rearm.service)" = inactive ]; }
 armed() { [ "$(wc -l </root/armed)" -eq "$1" ]; }
 settled() { armed "$1" && rearmed; } # a path unit sees nothing while what it has started runs
+told() { systemctl show -p ExecMainStartTimestampMonotonic --value netdump-rearm.service; }
+told_again() { [ "$(told)" != "$last_told" ] && rearmed; }
 collector() { runuser -u netdump -- netdump "$@"; }
 """
 COLLECTOR = """\
@@ -79,10 +81,20 @@ until_true settled 5
 mkdir -p /run/systemd/netif
 echo OPER_STATE=routable >/run/systemd/netif/state
 until_true settled 6
+# It changes again while that reload still goes on: there is another one after it.
+touch /root/slow
+echo OPER_STATE=degraded >/run/systemd/netif/state
+until_true settled 7
+last_told=$(told)
+echo OPER_STATE=routable >/run/systemd/netif/state
+until_true told_again
+armed 7
+rm /root/slow
+until_true settled 8
 systemctl stop netdump-arm.service
 IFACE=eth0 /etc/network/if-up.d/netdump
 until_true rearmed
-armed 6
+armed 8
 systemctl stop netdump-collector.service
 systemctl show -p Result -p ExecMainStatus netdump-collector.service
 """
