@@ -234,3 +234,20 @@ def test_a_core_that_is_none_has_no_pages(shell: Shell, folder: Path, here: Path
     assert os.listdir(here) == ["core.netdump-partial"]
     assert shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core").status == 0
     assert os.listdir(here) == ["core"]
+
+
+@pytest.mark.parametrize("known", [(), ("data",), ("data", "alias", "zero")])
+def test_totals_that_an_answer_lacks_are_not_needed(
+    shell: Shell, folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...]
+) -> None:
+    fill(folder)
+    plain = LocalCatalog.show
+
+    def show(catalog: LocalCatalog, dump_id: str) -> DumpRecord:
+        record = plain(catalog, dump_id)
+        return replace(record, totals={name: size for name, size in (record.totals or {}).items() if name in known})
+
+    monkeypatch.setattr(LocalCatalog, "show", show)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core", "--json")
+    assert (done.status, done.object["lost_bytes"]) == (0, None), done.err
+    assert (here / "core").read_bytes() == WHOLE.image
