@@ -11,6 +11,7 @@ import click
 
 from netdump.cli.output import ID_DIGITS, print_json, print_table, share_text, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
+from netdump.errors import RemoteError
 from netdump.index.reading import LIST_LIMIT_MAX, Query, every, list_json
 from netdump.index.record import State, parse_time, time_text
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from netdump.index.record import DumpRecord
 
 COLUMNS: Final = ("ID", "HOST", "STATE", "SIZE", "FIRST SEEN (UTC)", "PANIC")
+LISTED_MAX: Final = 1_000_000
+"""The most dumps that are believed of a collector: an index of 430 MB, a thousand crashes a day for three years."""
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -90,9 +93,16 @@ def command(
 
 
 def list_all(catalog: Catalog, query: Query, limit: int | None) -> list[DumpRecord]:
-    """The dumps that a query asks for, page by page. limit: None for all."""
-    in_a_page = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit)
-    return [*islice(every(catalog.list, query._replace(limit=in_a_page)), limit)]
+    """The dumps that a query asks for, page by page. limit: None for all. RemoteError: there is no end."""
+    if limit is not None:
+        return [*islice(every(catalog.list, query._replace(limit=min(LIST_LIMIT_MAX, limit))), limit)]
+    records = [*islice(every(catalog.list, query._replace(limit=LIST_LIMIT_MAX)), LISTED_MAX + 1)]
+    if len(records) > LISTED_MAX:
+        raise RemoteError(
+            f"the list goes on after {LISTED_MAX:,} dumps, more than any collector is believed to have: "
+            "ask for fewer with --host, --since or --state, or say how many with --limit"
+        )
+    return records
 
 
 def row(record: DumpRecord) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from itertools import count, islice
+from typing import TYPE_CHECKING, cast
 
 import click
 import pytest
 
 from netdump.cli.cmd_list import command, list_all, parse_since
-from netdump.errors import ConfigMissingError, IndexFaultError, NotACollectorError
+from netdump.errors import ConfigMissingError, IndexFaultError, NotACollectorError, RemoteError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.reading import Query
+from netdump.index.record import DumpRecord, State
 from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC, Sample
@@ -19,6 +21,7 @@ from tests.index.stored import PANIC, Sample
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.index.reading import Catalog
     from tests.cli.commands import Shell
 
 
@@ -79,6 +82,26 @@ def test_all_pages_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert [dump.id[0] for dump in list_all(catalog, Query(), None)] == ["5", "4", "3", "2", "1"]
         assert [dump.id[0] for dump in list_all(catalog, Query(), 3)] == ["5", "4", "3"]
         assert [dump.id[0] for dump in list_all(catalog, Query(), 4)] == ["5", "4", "3", "2"]
+
+
+def test_a_list_without_end_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a collector which has one more dump, a little older, whenever it is asked."""
+    monkeypatch.setattr("netdump.cli.cmd_list.LISTED_MAX", 5)
+    monkeypatch.setattr("netdump.cli.cmd_list.LIST_LIMIT_MAX", 2)
+    made = count()
+
+    class Endless:
+        def list(self, query: Query) -> list[DumpRecord]:
+            return [
+                DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 10**9 - number, 1)
+                for number in islice(made, query.limit)
+            ]
+
+    endless = cast("Catalog", Endless())
+    with pytest.raises(RemoteError, match="goes on after 5 dumps"):
+        list_all(endless, Query(), None)
+    assert next(made) == 6
+    assert len(list_all(endless, Query(), 7)) == 7, "who asks for so many gets them"
 
 
 def test_ages_and_times() -> None:
