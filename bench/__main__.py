@@ -6,6 +6,7 @@ import argparse
 import compileall
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from bench.report import Results, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import NoReturn
 
 HERE: Final = Path(__file__).parent
 CACHE: Final = HERE.parent / ".cache" / "bench"
@@ -37,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     results = Results(rounds)
     wanted = arguments.only or list(stages.STAGES)
     begun = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     try:
         with _workplace(arguments) as workplace:
             for name in wanted:
@@ -54,6 +58,13 @@ def main(argv: Sequence[str]) -> int:
     if arguments.update_docs and (unplaced := update_page(results)):
         print(f"bench: docs/performance.md has no place for {', '.join(unplaced)}", file=sys.stderr)
     return 0
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """Have all that was begun be put away. Once: what comes while that is done changes nothing."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 @contextmanager

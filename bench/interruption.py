@@ -88,11 +88,13 @@ def _until_half(argv: list[str], target: Path, wanted: float) -> float:
     """Start a fetch and kill it when that many bytes have come. Returns its seconds."""
     begun = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while _staged(target) < wanted:
-        if process.poll() is not None or time.perf_counter() - begun > TIMEOUT:
-            raise BenchError("the fetch was over before half of it had come")
-        time.sleep(POLL_SECONDS)
-    process.send_signal(signal.SIGKILL)
+    try:
+        while _staged(target) < wanted:
+            if process.poll() is not None or time.perf_counter() - begun > TIMEOUT:
+                raise BenchError("the fetch was over before half of it had come")
+            time.sleep(POLL_SECONDS)
+    finally:
+        process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
         raise BenchError("the fetch was over before it could be killed")
     return time.perf_counter() - begun

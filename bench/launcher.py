@@ -2,15 +2,22 @@
 
 The kernel counts the memory of whoever starts a program as the program's own peak (its maxrss survives exec), so the
 benchmark, which grows large, has this one start them. One JSON request a line on standard input, one answer a line on
-standard output. Run as a script: `python -I -S launcher.py`.
+standard output. Run as a script: `python -I -S launcher.py`. SIGTERM and SIGINT end it with what it runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def launch(argv: list[str], log: str) -> dict[str, float]:
@@ -21,9 +28,15 @@ def launch(argv: list[str], log: str) -> dict[str, float]:
         (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until it is known whom to end
     begun = time.perf_counter()
-    pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions, setpgroup=0)
-    _, status, usage = os.wait4(pid, 0)
+    pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        _, status, usage = os.wait4(pid, 0)
+    except SystemExit:
+        os.killpg(pid, signal.SIGKILL)
+        raise
     return {
         "seconds": time.perf_counter() - begun,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
@@ -32,8 +45,15 @@ def launch(argv: list[str], log: str) -> dict[str, float]:
     }
 
 
+def stop(number: int, _frame: object) -> NoReturn:
+    """End, as a shell says of whom a signal has ended."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
+    for number in STOPS:
+        signal.signal(number, stop)
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps(launch(request["argv"], request["log"])), flush=True)

@@ -62,7 +62,9 @@ class Launcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._process.terminate()  # with what it runs
         with self._process:
             stdin = self._process.stdin
             assert stdin is not None
