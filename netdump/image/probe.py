@@ -11,6 +11,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ast import AST
+    from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
 
 OWN = ("__main__", "netdump.image.rehearsal")  # not for the image
@@ -20,38 +22,42 @@ def load(roots: list[str]) -> None:
     """Import every root, and what the functions of netdump's modules import when they run, until nothing is new."""
     from importlib import import_module  # noqa: PLC0415
 
-    wanted, done = set(roots), set[str]()
+    wanted, done, read = set(roots), set[str](), set[str]()
     while wanted:
         for name in sorted(wanted):
             import_module(name)
         done |= wanted
-        wanted = nested() - done
+        wanted = nested(read) - done
 
 
-def nested() -> set[str]:
-    """The modules that functions of loaded modules of netdump import."""
-    found: set[str] = set()
-    for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if name.startswith("netdump.") and path and path.endswith(".py"):
-            with open(path, "rb") as file:
-                found |= _imported_by_functions(file.read())
-    return found
-
-
-def _imported_by_functions(source: bytes) -> set[str]:
+def nested(read: set[str]) -> set[str]:
+    """The modules that functions of loaded modules of netdump import. read: not again, and added to."""
     before = set(sys.modules)
     import ast  # noqa: PLC0415 - forgotten again, unless the client has loaded it
 
-    names: set[str] = set()
-    for function in ast.walk(ast.parse(source)):
-        if isinstance(function, ast.FunctionDef):
-            for node in ast.walk(function):
-                if isinstance(node, ast.Import):
-                    names.update(alias.name for alias in node.names)
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names.add(node.module)
+    found: set[str] = set()
+    for name in before - read:
+        path = getattr(sys.modules[name], "__file__", None)
+        if name.startswith("netdump.") and path and path.endswith(".py"):
+            with open(path, "rb") as file:
+                tree = ast.parse(file.read())
+            for function in ast.walk(tree):
+                if isinstance(function, ast.FunctionDef):
+                    found |= _imported(ast.walk(function))
+    read |= before
     forget(before)
+    return found
+
+
+def _imported(nodes: Iterator[AST]) -> set[str]:
+    import ast  # noqa: PLC0415 - see nested
+
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
     return names
 
 
