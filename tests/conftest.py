@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 VMCORES = Path(os.environ.get("NETDUMP_VMCORES", Path(__file__).parents[2] / "shared" / "vmcores"))
 
 
+gc.disable()  # until pytest has collected: nothing of that is garbage
+
+
 def pytest_collection_finish() -> None:
     """Python's collector looks through all that lives, again and again; modules and tests stay to the end anyway."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

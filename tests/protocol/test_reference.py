@@ -1,4 +1,4 @@
-"""Runs the reference decoder as a command: on every vector, on dump folders built here from the prose, and on junk.
+"""Runs the reference decoder: as a command on every vector, and on dump folders built here from the prose, and on junk.
 
 The builder below is a third reading of store.md; it shares no code with the decoder and none with netdump.
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import struct
 import subprocess
 import sys
 import tomllib
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,14 +32,32 @@ PAGE = 4096
 DATA, ZERO, ALIAS, EXCLUDED, LOST = range(5)
 
 
-def decode(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, REFERENCE / "decode.py", *arguments], capture_output=True, text=True)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@cache
+def program() -> Any:
+    """The decoder's main module. It stands alone, so its own modules have names without a package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(REFERENCE))
+        return importlib.import_module("decode")
+
+
+def decode(*arguments: str | Path) -> Done:
+    """What the command says; without a process for each, which took longer than all that it had to do."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = program().main([str(word) for word in arguments])
+    return Done(status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, str]:
     """What the decoder says of each vector, by path."""
-    lines = decode("vector", *VECTORS).stdout.splitlines()
+    command = [sys.executable, *map(str, (REFERENCE / "decode.py", "vector", *VECTORS))]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     return {line.split(" ")[1].rstrip(":"): line for line in lines}
 
 
