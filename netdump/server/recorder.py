@@ -128,14 +128,17 @@ class Recorder:
         return self._submit(lambda: self._index.set_state(dump_id, State.DAMAGED, remark[:500]))
 
     def sound(self, dump_id: str) -> Future[None]:
-        """All of a dump was read and found sound: if it was damaged before, somebody has put it right."""
+        """All of a dump was read and found sound: if it was damaged before, somebody has put it right.
+
+        The future raises StoreError if the index cannot be told.
+        """
 
         def work() -> None:
             row = self._index.get(dump_id)
             if row is not None and row.state is State.DAMAGED:
                 self._index.put(gather(self._store, dump_id))
 
-        return self._submit(work)
+        return self._pool.submit(self._sound, work)
 
     def checked(self, dump_id: str, when: int) -> Future[None]:
         """All of a dump was read and checked. when: seconds since 1970."""

@@ -150,6 +150,10 @@ class Scrubber:
         self._late = False
         self._new: Final[dict[str, int]] = {}  # when dumps that were never checked were new
         self._failed: Final[set[str]] = set()  # dumps that cannot be looked at, which is said once
+        # Dumps that are damaged no more, and when that was found, of which the index is to be told; said once if it
+        # cannot be.
+        self._untold: Final[dict[str, tuple[Report, int]]] = {}
+        self._is_mute = False
 
     def start(self) -> None:
         """Begin."""
@@ -182,10 +186,11 @@ class Scrubber:
     def next_due(self) -> str | None:
         """The dump to check now; None: none is due. Raises StoreError. Blocks."""
         memory, ids = self._memory, self._plain.ids()
-        for known in (memory.checked, self._new):
+        for known in (memory.checked, self._new, self._untold):
             for gone in known.keys() - ids:
                 del known[gone]
         self._failed.intersection_update(ids)
+        self._tell_sound()
         self._look_for_lost()
         memory.lost.intersection_update(ids)
         if memory.dump not in ids:
@@ -199,7 +204,7 @@ class Scrubber:
                 since = self._since(dump_id)
                 # A check in the future is none: the clock was wrong then, or is now.
                 is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
-                if is_due and not self._is_busy(dump_id):
+                if is_due and dump_id not in self._untold and not self._is_busy(dump_id):
                     due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
                 self._failed.discard(dump_id)
             except DumpNotFoundError:
@@ -236,24 +241,46 @@ class Scrubber:
         report = self._paced.dump(dump_id).verify(note, since)
         if not report.complete and not report.ok and self._is_busy(dump_id):
             return report  # its host has come back meanwhile, and may have removed what was to be read
-        if not since and report.ok and was_damaged:
-            memory.offset = 0  # if the index cannot be told now, all of it is read again
-            self._put_right(dump_id)
         memory.dump, memory.offset = "", 0
-        memory.checked[dump_id] = int(self._clock())
-        if not since:
-            memory.lost.discard(dump_id)
-        self._new.pop(dump_id, None)
-        self._save()
-        self._tell(report)
+        when = int(self._clock())
+        if not since and report.ok and was_damaged:
+            self._untold[dump_id] = report, when
+            self._tell_sound()
+        else:
+            self._settle(report, when, is_whole=not since)
         return report
 
-    def _put_right(self, dump_id: str) -> None:
-        """A dump that was damaged is not any more: somebody had a copy, or the disk gives it back again."""
-        self._recorder.sound(dump_id).result()  # before the index is asked which are damaged
-        self._memory.damaged.discard(dump_id)
-        self._audit("dump-sound", dump=dump_id, by="scrub", reason="it was damaged, and is not any more")
-        self._restore(dump_id)
+    def _tell_sound(self) -> None:
+        """Dumps that were damaged are not any more: somebody had copies, or the disk gives them back again.
+
+        What the index cannot be told now it is told later, without reading the dump again.
+        """
+        for dump_id, (report, when) in list(self._untold.items()):
+            try:
+                del self._untold[dump_id]
+                self._recorder.sound(dump_id).result()  # before the index is asked which are damaged
+            except (DamagedError, DumpNotFoundError):
+                continue  # it has changed since: it is read again
+            except StoreError as error:
+                self._untold[dump_id] = report, when  # behind the others: it may be its own disk that fails
+                if not self._is_mute:
+                    self._audit("index-failed", dump=dump_id, reason=str(error))
+                self._is_mute = True
+                return
+            self._is_mute = False
+            self._memory.damaged.discard(dump_id)
+            self._audit("dump-sound", dump=dump_id, by="scrub", reason="it was damaged, and is not any more")
+            self._restore(dump_id)
+            self._settle(report, when, is_whole=True)
+
+    def _settle(self, report: Report, when: int, *, is_whole: bool) -> None:
+        """A dump is checked. is_whole: from its beginning."""
+        self._memory.checked[report.id] = when
+        if is_whole:
+            self._memory.lost.discard(report.id)
+        self._new.pop(report.id, None)
+        self._save()
+        self._tell(report)
 
     def _tell(self, report: Report) -> None:
         for finding in report.findings[:FINDINGS_LOGGED]:

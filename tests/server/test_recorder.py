@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump import wire
+from netdump.errors import BusyError
 from netdump.index.gather import gather
 from netdump.index.index import Index
 from netdump.index.place import NAME
@@ -264,6 +265,29 @@ def test_a_dump_that_is_sound_is_damaged_no_more(folder: Path, recorder: Recorde
     recorder.sound(DUMP.origin.id).result()
     assert row(folder) == before
     recorder.sound("0" * 32).result()  # deleted meanwhile
+
+
+def test_who_tells_of_a_sound_dump_hears_that_the_index_cannot_be_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reads and does not end: the index can be read, and not written."""
+    monkeypatch.setattr("netdump.index.index._PRAGMAS", ("busy_timeout=0", "journal_mode=TRUNCATE"))
+    deliver(Store(folder / "dumps"), DUMP)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, Store(folder / "dumps"), Events())
+        recorder.refresh(DUMP.origin.id).result()
+        recorder.damaged(DUMP.origin.id, "bad digest").result()
+        database = sqlite3.connect(folder / NAME, isolation_level=None)
+        database.execute("BEGIN")
+        database.execute("SELECT * FROM dumps").fetchone()
+        with pytest.raises(BusyError, match="is locked by another process"):
+            recorder.sound(DUMP.origin.id).result()
+        assert recorder.found_damaged() == {DUMP.origin.id}
+        database.execute("ROLLBACK")
+        database.close()
+        recorder.sound(DUMP.origin.id).result()
+        assert recorder.found_damaged() == set()
+        recorder.close()
 
 
 def test_damage_found_while_a_row_is_written_stays(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netdump.errors import BusyError
+from netdump.errors import BusyError, DamagedError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.server.config import DAY_S, Scrub
@@ -38,6 +38,7 @@ class Told:
         self.times: dict[str, int] = {}
         self.verdicts: set[str] | None = set()
         self.is_locked = False
+        self.refusal: Exception = BusyError("the index is locked")
 
     def found_damaged(self) -> set[str]:
         if self.verdicts is None:
@@ -51,7 +52,7 @@ class Told:
         assert self.verdicts is not None
         done: Future[None] = Future()
         if self.is_locked:
-            done.set_exception(BusyError("the index is locked"))
+            done.set_exception(self.refusal)
         else:
             self.verdicts.discard(dump_id)
             done.set_result(None)
@@ -165,22 +166,63 @@ def test_a_dump_that_was_put_right_is_damaged_no_more(directory: Path) -> None:
     assert desk.scrubber.next_due() is None, "nothing was lost that must be found again"
 
 
-def test_a_dump_that_was_put_right_while_the_index_is_locked_is_read_again_soon(directory: Path) -> None:
+def test_a_dump_that_was_put_right_while_the_index_is_locked_is_told_of_later(directory: Path) -> None:
+    """It is not read again for that, and the lock is said once."""
     desk = Desktop(directory, CREATED + 40 * DAY_S)
     desk.scrubber.check(NEW.origin.id)
     desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
     assert desk.scrubber.next_due() == OLD.origin.id
-    for _ in range(2):
-        with pytest.raises(BusyError, match="locked"):
-            desk.scrubber.check(OLD.origin.id)
-        assert desk.scrubber.next_due() == OLD.origin.id
+    assert desk.scrubber.check(OLD.origin.id).ok
+    for _ in range(3):
+        assert desk.scrubber.next_due() is None
+    (event,) = desk.events.all("index-failed")
+    assert (event["dump"], "locked" in str(event["reason"])) == (OLD.origin.id, True)
     assert not desk.events.all("dump-sound")
     assert OLD.origin.id not in desk.told.times
     desk.told.is_locked = False
-    assert desk.scrubber.check(OLD.origin.id).chunks == len(OLD.chunks), "from its beginning"
+    read, desk.now = desk.now, desk.now + 3600
+    assert desk.scrubber.next_due() is None
     assert not desk.told.verdicts
     assert [event["dump"] for event in desk.events.all("dump-sound")] == [OLD.origin.id]
+    assert desk.told.times[OLD.origin.id] == read, "when it was read"
+    assert desk.views == [OLD.origin.id]
+    assert len(desk.events.all("dump-checked")) == 2
+
+
+def test_a_dump_that_has_rotted_again_before_the_index_was_told_is_read_again(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(NEW.origin.id)
+    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
+    assert desk.scrubber.next_due() == OLD.origin.id
+    desk.scrubber.check(OLD.origin.id)
     assert desk.scrubber.next_due() is None
+    desk.told.refusal = DamagedError("its manifest is damaged")
+    assert desk.scrubber.next_due() == OLD.origin.id
+
+
+def test_a_restart_before_the_index_was_told_reads_it_once_more(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.scrubber.check(NEW.origin.id)
+    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
+    assert desk.scrubber.next_due() == OLD.origin.id
+    desk.scrubber.check(OLD.origin.id)
+    desk.scrubber._save()
+    again = Desktop(directory, desk.now)
+    again.told.verdicts = {OLD.origin.id}
+    assert again.scrubber.next_due() == OLD.origin.id
+    again.scrubber.check(OLD.origin.id)
+    assert not again.told.verdicts
+
+
+def test_a_dump_that_is_deleted_before_the_index_was_told_is_forgotten(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
+    desk.scrubber.next_due()
+    desk.scrubber.check(OLD.origin.id)
+    desk.store.delete(OLD.origin.id)
+    desk.told.verdicts, desk.told.is_locked = set(), False
+    assert desk.scrubber.next_due() == NEW.origin.id
+    assert not desk.events.all("dump-sound")
 
 
 def test_a_verdict_that_comes_while_a_dump_is_read_stays(directory: Path) -> None:
