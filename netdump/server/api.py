@@ -214,4 +214,10 @@ async def _mistake(request: Request, error: Exception) -> Response:  # noqa: ARG
 
 async def _http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
     assert isinstance(error, HTTPException)
-    return error_answer(BadRequestError(f"there is nothing here: {error.detail}"), error.status_code)
+    return error_answer(
+        BadRequestError(
+            f"this collector knows no such request ({error.detail}): if your netdump is newer than the collector's, "
+            "upgrade the collector"
+        ),
+        error.status_code,
+    )

@@ -138,6 +138,7 @@ def test_what_is_not_there(folder: Path, template: Template) -> None:
     with Rig(folder) as rig, Desk(rig, template.olga) as desk:
         for method, path, status in ABSENT:
             assert desk.error(method, path, redirect=False) == (status, "bad-request"), path
+        assert b"upgrade the collector" in desk.ask("GET", "/v1/news").data  # asked by a newer one
 
 
 def test_head_is_get_without_a_body(folder: Path, template: Template) -> None:
