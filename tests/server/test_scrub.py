@@ -166,13 +166,19 @@ def test_a_dump_that_was_put_right_is_damaged_no_more(directory: Path) -> None:
     assert desk.scrubber.next_due() is None, "nothing was lost that must be found again"
 
 
-def test_a_dump_that_was_put_right_while_the_index_is_locked_is_told_of_later(directory: Path) -> None:
-    """It is not read again for that, and the lock is said once."""
+def put_right_and_untold(directory: Path) -> Desktop:
+    """The index calls OLD damaged, and was locked when that was found to be over; NEW is checked."""
     desk = Desktop(directory, CREATED + 40 * DAY_S)
     desk.scrubber.check(NEW.origin.id)
     desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
     assert desk.scrubber.next_due() == OLD.origin.id
     assert desk.scrubber.check(OLD.origin.id).ok
+    return desk
+
+
+def test_a_dump_that_was_put_right_while_the_index_is_locked_is_told_of_later(directory: Path) -> None:
+    """It is not read again for that, and the lock is said once."""
+    desk = put_right_and_untold(directory)
     for _ in range(3):
         assert desk.scrubber.next_due() is None
     (event,) = desk.events.all("index-failed")
@@ -190,22 +196,14 @@ def test_a_dump_that_was_put_right_while_the_index_is_locked_is_told_of_later(di
 
 
 def test_a_dump_that_has_rotted_again_before_the_index_was_told_is_read_again(directory: Path) -> None:
-    desk = Desktop(directory, CREATED + 40 * DAY_S)
-    desk.scrubber.check(NEW.origin.id)
-    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
-    assert desk.scrubber.next_due() == OLD.origin.id
-    desk.scrubber.check(OLD.origin.id)
+    desk = put_right_and_untold(directory)
     assert desk.scrubber.next_due() is None
     desk.told.refusal = DamagedError("its manifest is damaged")
     assert desk.scrubber.next_due() == OLD.origin.id
 
 
 def test_a_restart_before_the_index_was_told_reads_it_once_more(directory: Path) -> None:
-    desk = Desktop(directory, CREATED + 40 * DAY_S)
-    desk.scrubber.check(NEW.origin.id)
-    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
-    assert desk.scrubber.next_due() == OLD.origin.id
-    desk.scrubber.check(OLD.origin.id)
+    desk = put_right_and_untold(directory)
     desk.scrubber._save()
     again = Desktop(directory, desk.now)
     again.told.verdicts = {OLD.origin.id}
@@ -215,13 +213,10 @@ def test_a_restart_before_the_index_was_told_reads_it_once_more(directory: Path)
 
 
 def test_a_dump_that_is_deleted_before_the_index_was_told_is_forgotten(directory: Path) -> None:
-    desk = Desktop(directory, CREATED + 40 * DAY_S)
-    desk.told.verdicts, desk.told.is_locked = {OLD.origin.id}, True
-    desk.scrubber.next_due()
-    desk.scrubber.check(OLD.origin.id)
+    desk = put_right_and_untold(directory)
     desk.store.delete(OLD.origin.id)
-    desk.told.verdicts, desk.told.is_locked = set(), False
-    assert desk.scrubber.next_due() == NEW.origin.id
+    desk.told.is_locked = False
+    assert desk.scrubber.next_due() is None
     assert not desk.events.all("dump-sound")
 
 
