@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.paging import Extent
-    from netdump.vmcore.structpage import Wanted
+    from netdump.vmcore.structpage import Verdict, Wanted
 
 _UNIT_SHIFT: Final = 21  # 2 MiB of struct pages are mapped as one where the tables allow it
 _KNOWN_KEPT: Final = 256
-_KEPT_MAX: Final = 16
+_NEAR_FRAMES: Final = 512  # whose struct pages are read at once: 32 KiB
 _TABLE_BYTES: Final = 4096  # of a page of memory, on any machine; what is moved is a multiple of it or less
 _TABLE_LOOKS: Final = 16
 _LOOKS: Final = 8  # for a witness in each class of a stretch
@@ -53,7 +53,7 @@ class Stretch(NamedTuple):
 class Places:
     """Remembers which mappings of struct pages are right, and which are not."""
 
-    __slots__ = ("_doubted", "_elsewhere", "_home", "_kept", "_last", "_pages")
+    __slots__ = ("_doubted", "_elsewhere", "_home", "_last", "_mute", "_near", "_pages")
 
     def __init__(self, pages: PageArray) -> None:
         self._pages = pages
@@ -63,7 +63,8 @@ class Places:
         self._doubted = 0  # how many of them have one that said so
         self._last = _NOWHERE  # the mapping of the slab before, if that was right
         self._home = -1  # 2 MiB of physical memory in which struct pages were found last
-        self._kept: dict[int, None] = {}  # page frames with struct pages in them, those asked about last
+        self._mute = -1  # physical address of a page of them that do not say where they are, found repeated last
+        self._near = (-1, bytearray())  # a frame, and the struct pages from its own on, asked about last
 
     def unproven(self, vaddr: int, length: int) -> list[Stretch]:
         """The parts of a slab of struct pages of which it is not known yet that they are in place. Mostly none."""
@@ -72,6 +73,8 @@ class Places:
             return []
         stretches = []
         for extent in self._pages.space.extents(vaddr, length):
+            if extent.repeated and extent.paddr == self._mute and not self._doubted:
+                continue
             for stretch in _iter_stretches(vaddr, extent):
                 self._last = _mapping(vaddr + stretch.start, stretch.paddr)
                 if stretch.repeated or self._elsewhere.get(self._last) != _RIGHT:
@@ -81,19 +84,30 @@ class Places:
         return stretches
 
     def is_stray(self, stretch: Stretch, wanted: Wanted) -> bool:
-        """Whether struct pages lie in memory that would be left out itself. Asked once for each 2 MiB of it."""
+        """Whether struct pages lie in memory that would be left out itself. Asked once for each 2 MiB of it.
+
+        What is mapped by itself, page by page, is asked about page by page.
+        """
         home = stretch.paddr >> _UNIT_SHIFT
-        if home == self._home:
+        alone = stretch.repeated or stretch.end - stretch.start <= self._pages.space.page_bytes
+        if home == self._home and not alone:
             return False
-        frame = stretch.paddr // self._pages.page_bytes
-        if frame not in self._kept:
-            if self._pages.judge(frame, wanted).exclude != ExcludeClass.NONE:
-                return True
-            if len(self._kept) >= _KEPT_MAX:
-                del self._kept[next(iter(self._kept))]
-            self._kept[frame] = None
+        if self._judge(stretch.paddr // self._pages.page_bytes, wanted).exclude != ExcludeClass.NONE:
+            return True
         self._home = home
         return False
+
+    def _judge(self, pfn: int, wanted: Wanted) -> Verdict:
+        """PageArray.judge, quick for frames that are near each other."""
+        pages, first = self._pages, pfn - pfn % _NEAR_FRAMES
+        if first != self._near[0]:
+            vaddr, there = pages.locate(first)
+            if vaddr is None or there < _NEAR_FRAMES:
+                return pages.judge(pfn, wanted)
+            data = bytearray(min(there, _NEAR_FRAMES + 1) * pages.rules.size)
+            pages.fill(vaddr, memoryview(data))
+            self._near = first, data
+        return pages.rules.judge(self._near[1], (pfn - first) * pages.rules.size, pfn, wanted)
 
     def hold(self, stretch: Stretch, vaddr: int, data: bytearray, classes: bytearray) -> bool:
         """Whether what a stretch says may be believed: its witnesses say so, or it has none.
@@ -129,6 +143,8 @@ class Places:
         starts = range(stretch.start, stretch.end, page_bytes)
         first, last = stretch.start // size, -(-min(stretch.end, stretch.start + page_bytes) // size)
         if page_bytes % size == 0 and self._last_to_ask(data, first, min(len(classes), last)) == first:
+            if stretch.end - stretch.start > page_bytes:
+                self._mute = stretch.paddr
             return not self._doubted or not any(
                 self._elsewhere.get(_mapping(vaddr + start, stretch.paddr), 0) > 0 for start in starts
             )

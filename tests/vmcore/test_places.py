@@ -169,16 +169,37 @@ def test_struct_pages_in_memory_of_others() -> None:
     assert not slab.places.is_stray(stray._replace(paddr=slab.stretch.paddr + 4096), ALL)
 
 
-def test_a_page_that_struct_pages_lie_in_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Huge pages that share theirs lead from one place to the other and back."""
-    slab = Slab(x86_64(ERAS["7.1"]), {})
-    judged = Mock(side_effect=slab.pages.judge)
-    monkeypatch.setattr(type(slab.pages), "judge", judged)
-    shared = slab.stretch._replace(paddr=16 << 20)
-    for number in range(8):
-        assert not slab.places.is_stray(slab.stretch._replace(paddr=MAP + number * 4096), ALL)
-        assert not slab.places.is_stray(shared, ALL)
-    assert judged.call_count == 9
+def test_each_page_that_is_mapped_by_itself_is_judged() -> None:
+    """One entry of the page tables may lead to a page beside those of struct pages, which others are free to use."""
+    machine = x86_64(ERAS["7.1"])
+    machine.frames.anon(PLAYGROUND + 5)
+    slab = Slab(machine, {})
+    for pfn in range(PLAYGROUND, PLAYGROUND + 1024):
+        stretch = Stretch(0, 4096, pfn << 12)
+        assert slab.places.is_stray(stretch, ALL) == (pfn == PLAYGROUND + 5)
+        assert slab.places.is_stray(stretch._replace(end=28672, repeated=True), ALL) == (pfn == PLAYGROUND + 5)
+    assert not slab.places.is_stray(Stretch(0, 1 << 20, (PLAYGROUND + 1023) << 12), ALL)
+    assert not slab.places.is_stray(Stretch(0, 4096, 1 << 50), ALL)  # of which nothing is known
+
+
+def test_a_page_of_the_rest_that_is_repeated_is_asked_about_once() -> None:
+    """Unless pages of the same mapping were found elsewhere."""
+    machine = x86_64(ERAS["7.1"])
+    machine.map_shift = 12
+    machine.frames.hugetlb(PLAYGROUND, 9)
+    machine.shared_maps = {PLAYGROUND + page: PLAYGROUND + 64 for page in range(128, 512, 64)}
+    slab = Slab(machine, dict.fromkeys(range(512), ExcludeClass.USER))
+    head, common, rest = slab.stretch._replace(end=8192), MAP + (PLAYGROUND + 64) * 64, PAGES * 64
+    shared = Stretch(8192, rest, common, repeated=True)
+    assert slab.places.unproven(slab.vaddr, rest) == [head, shared]
+    assert slab.places.hold(shared, slab.vaddr, slab.data, slab.classes)
+    assert slab.places.unproven(slab.vaddr, rest) == [head]
+    cached = cache(machine, PLAYGROUND + 2048)
+    for page in cached:
+        slab.data[page * 64 : page * 64 + 64] = machine.frames.page(PLAYGROUND + 2048 + page)
+    slab.classes = bytearray(cached.get(page, 0) for page in range(PAGES))
+    assert not slab.places.hold(Stretch(0, rest, MAP), slab.vaddr, slab.data, slab.classes)
+    assert slab.places.unproven(slab.vaddr, rest) == [head, shared]
 
 
 def test_what_is_not_mapped_is_skipped() -> None:
