@@ -71,7 +71,7 @@ def command(
         image = build_image(replace(wishes(options), known=before.known if before else {}))
         for warning in image.warnings:
             warn(warning)
-        needed = needed_bytes(len(image.data), image.raw_bytes)
+        needed = needed_bytes(len(image.data), image.raw_bytes, image.kernel.image())
         check_reservation(reserved, needed)
         line = given if given is not None else command_line(running_command_line(), append)
         now = digests(image, line)

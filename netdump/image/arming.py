@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netdump.errors import ArmError, ReservationError
-from netdump.image.bzimage import with_room
+from netdump.image.bzimage import HEADER_BYTES, parse_header, with_room
 
 SYS_KERNEL = Path("/sys/kernel")
 LOAD_DISABLED = Path("/proc/sys/kernel/kexec_load_disabled")
@@ -21,8 +21,10 @@ KEXEC_TIMEOUT = 120.0  # seconds
 X86_32 = frozenset(("i386", "i486", "i586", "i686"))  # as uname says
 
 # What kernel, init and client need beside the image. Measured in QEMU with Debian's kernel 6.1 on x86_64
-# (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more.
+# (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more. A larger kernel needs as much more
+# as it is larger than that one: with Debian's 7.2 and Python 3.14, of 128 MiB 4 were left.
 WORKING_BYTES = 72 << 20
+MEASURED_KERNEL_BYTES = 0x3378000  # init_size in the header of Debian's 6.1.0-56-cloud-amd64
 
 USUAL_RESERVATION = "crashkernel=128M"
 """What to ask for before an image is built, as docs/capture.md does."""
@@ -47,9 +49,18 @@ def reserved_bytes(sys_kernel: Path = SYS_KERNEL) -> int:
         ) from error
 
 
-def needed_bytes(packed_bytes: int, raw_bytes: int) -> int:
-    """The memory that a capture kernel with an image of this size needs. Both: bytes."""
-    return WORKING_BYTES + 2 * packed_bytes + raw_bytes
+def needed_bytes(packed_bytes: int, raw_bytes: int, kernel: Path) -> int:
+    """The memory that this capture kernel with an image of this size needs. Both: bytes. kernel: the file to boot.
+
+    Raises ArmError if that cannot be read.
+    """
+    try:
+        with kernel.open("rb") as file:
+            header = parse_header(file.read(HEADER_BYTES))
+    except OSError as error:
+        raise ArmError(f"{kernel} cannot be read ({error.strerror}): install the kernel's package again") from error
+    larger = max(0, header.init_bytes - MEASURED_KERNEL_BYTES) if header else 0  # others do not tell
+    return WORKING_BYTES + larger + 2 * packed_bytes + raw_bytes
 
 
 def advice(needed: int) -> str:

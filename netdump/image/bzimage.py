@@ -12,6 +12,7 @@ import struct
 from typing import NamedTuple
 
 MAGIC_AT, MAGIC = 0x202, b"HdrS"
+HEADER_BYTES = 0x264
 VERSION_MIN = 0x020A  # init_size came with it
 INIT_SIZE_MAX = 1 << 28  # bytes; a kernel that is larger is none
 SECTOR_BYTES = 512
@@ -26,7 +27,7 @@ class Header(NamedTuple):
 
 def parse_header(image: bytes) -> Header | None:
     """Read the header of a bzImage; None if it is something else, or too old to say how much it needs."""
-    if len(image) < 0x264 or image[MAGIC_AT : MAGIC_AT + 4] != MAGIC:
+    if len(image) < HEADER_BYTES or image[MAGIC_AT : MAGIC_AT + 4] != MAGIC:
         return None
     (version,) = struct.unpack_from("<H", image, 0x206)
     (init_bytes,) = struct.unpack_from("<I", image, 0x260)

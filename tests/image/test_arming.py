@@ -8,6 +8,7 @@ import pytest
 from netdump.errors import ArmError, ReservationError
 from netdump.image.arming import (
     Loading,
+    advice,
     check_machine,
     check_reservation,
     is_disabled,
@@ -17,16 +18,37 @@ from netdump.image.arming import (
     reserved_bytes,
     unload,
 )
+from tests.image.test_bzimage import bzimage
 
 MIB = 1 << 20
 
 
-def test_memory() -> None:
-    needed = needed_bytes(7 * MIB, 20 * MIB)
+def test_memory(tmp_path: Path) -> None:
+    needed = needed_bytes(7 * MIB, 20 * MIB, bzimage_file(tmp_path / "6.1", 0x3378000))
     assert 90 * MIB < needed <= 112 * MIB  # DESIGN section 6: 112M must do
     check_reservation(112 * MIB, needed)
     with pytest.raises(ReservationError, match=r"64 MiB are reserved .* needs 106 MiB"):
         check_reservation(64 * MIB, needed)
+
+
+def bzimage_file(path: Path, init_size: int) -> Path:
+    path.write_bytes(bzimage(init=init_size))
+    return path
+
+
+def test_a_larger_kernel_needs_more(tmp_path: Path) -> None:
+    """The numbers are of Debian's 7.2 with Python 3.14: of 128 MiB 4.4 were left at the least."""
+    sizes = (11 * MIB + 300_000, 25 * MIB)
+    as_measured = needed_bytes(*sizes, bzimage_file(tmp_path / "6.1", 0x3378000))
+    larger = needed_bytes(*sizes, bzimage_file(tmp_path / "7.2", 0x3C3A000))
+    assert larger - as_measured == 0x3C3A000 - 0x3378000
+    assert advice(as_measured) == "crashkernel=128M"
+    assert advice(larger) == "crashkernel=144M"
+    assert needed_bytes(*sizes, bzimage_file(tmp_path / "small", 0x100C000)) == as_measured
+    (tmp_path / "Image").write_bytes(b"of another architecture")
+    assert needed_bytes(*sizes, tmp_path / "Image") == as_measured
+    with pytest.raises(ArmError, match=r"absent cannot be read \(No such file"):
+        needed_bytes(*sizes, tmp_path / "absent")
 
 
 def test_a_machine_that_can_load_nothing(fake_kexec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

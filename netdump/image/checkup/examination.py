@@ -5,6 +5,7 @@ Owns that order, and that no check keeps another from being made.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -60,8 +61,7 @@ def examine(case: Case) -> Iterator[Finding]:
     yield built
     if image is not None:
         yield from _shown(capture.TOPIC_WAYS, lambda: capture.check_contents(machine, wishes, image))
-    needed = needed_bytes(len(image.data), image.raw_bytes) if image is not None else None
-    yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, needed))
+    yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, _needed(image)))
     yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
     yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
     now = _digests(case, image)
@@ -76,6 +76,19 @@ def case_of(armed: Armed) -> Case:
     given = armed.options.get("command_line")
     append = armed.options.get("append")
     return Case(armed.wishes(), tuple(append or ()), given if isinstance(given, str) else None)
+
+
+def _needed(image: CaptureImage | None) -> int | None:
+    """The memory that it needs, bytes; None if that cannot be known. Raises DeniedError."""
+    if image is None:
+        return None
+    try:
+        kernel = image.kernel.image()
+        if not os.access(kernel, os.R_OK):  # some distributions let only root read kernels
+            raise DeniedError(str(kernel))
+        return needed_bytes(len(image.data), image.raw_bytes, kernel)
+    except NetdumpError:
+        return None  # `netdump arm` says what is wrong with it
 
 
 def _kernel(case: Case) -> tuple[Kernel | None, list[Finding]]:
