@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,9 @@ def test_byte_for_byte_the_same(image: CaptureImage, bundle: Path, machine: Path
 def test_the_budget_holds(image: CaptureImage, bundle: Path, machine: Path) -> None:
     if image.programs_bytes > PROGRAMS_BUDGET:  # at level 1: Python 3.12 is the largest; people have a higher one
         image = build_image(Wishes(bundle, kernel=RELEASE), machine)
-    assert image.programs_bytes <= PROGRAMS_BUDGET
-    assert image.raw_bytes < 24 << 20
+    # Of Python 3.14, itself larger and with OpenSSL 3.6, 9.0 MiB were measured in Debian (docs/capture.md).
+    assert image.programs_bytes <= (PROGRAMS_BUDGET if sys.version_info < (3, 14) else 10 << 20)
+    assert image.raw_bytes < (24 if sys.version_info < (3, 14) else 28) << 20
 
 
 def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
