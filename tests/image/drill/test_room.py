@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from netdump.image.build import Contents
 from netdump.image.cpio import Archive
 from netdump.image.drill.room import CORE, FAILED, WORDS, Furniture, enter_or_end, furnish
@@ -32,6 +34,7 @@ def test_the_room_holds_what_the_image_holds(tmp_path: Path) -> None:
     assert (tmp_path / "etc/resolv.conf").read_text() == "nameserver 192.0.2.1\nnameserver 192.0.2.2\n"
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # a runner's threads
 def test_a_room_that_cannot_be_made(tmp_path: Path) -> None:
     """In a child, for the process that tries it ends."""
     furniture = Furniture(None, b"", "")  # type: ignore[arg-type]
