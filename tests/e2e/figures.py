@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.peer import Peer
 
-RESERVED = 112  # MiB, at boot; what is tried is not more
 STEP = 4
 SMALLEST = 64
 REPETITIONS = 3
@@ -89,7 +88,7 @@ def peer_run(armed: Armed, peer: Peer, folder: Path, mebibytes: int) -> Run:
 def smallest(run: Callable[[int], Run]) -> tuple[int, Run | None]:
     """The least memory with which a dump is complete, and what happened with the next less."""
     best = 0
-    for mebibytes in range(RESERVED, SMALLEST, -STEP):
+    for mebibytes in range(vm.RESERVED, SMALLEST, -STEP):
         done = run(mebibytes)
         print(f"  crashkernel={mebibytes}M: {describe(done)}", flush=True)
         if done.marks["complete"] is None:
@@ -119,9 +118,9 @@ def main() -> None:
             print(f"the peer's image: {len(peer.image) / (1 << 20):.1f} MiB", flush=True)
             for number in range(REPETITIONS):
                 for level in (31, 0):
-                    done = our_run(armed, folder / f"ours-{level}-{number}", RESERVED, f"netdump.level={level}")
+                    done = our_run(armed, folder / f"ours-{level}-{number}", vm.RESERVED, f"netdump.level={level}")
                     print(f"netdump -d {level}, load {os.getloadavg()[0]:.1f}: {describe(done)}", flush=True)
-                done = peer_run(armed, peer, folder / f"peer-{number}", RESERVED)
+                done = peer_run(armed, peer, folder / f"peer-{number}", vm.RESERVED)
                 print(f"makedumpfile | ssh, load {os.getloadavg()[0]:.1f}: {describe(done)}", flush=True)
             print("the smallest reservation for netdump -d 31", flush=True)
             least, _ = smallest(lambda size: our_run(armed, folder / f"ours-{size}M", size, "netdump.level=31"))

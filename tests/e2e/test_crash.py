@@ -206,7 +206,7 @@ def check_estimate(console: str, dump: dict[str, Any]) -> None:
     forecast = json.loads(found[1])
     assert forecast["kernel_release"] == vm.RELEASE
     assert forecast["remark"] is None
-    assert forecast["crashkernel_bytes"] == 112 << 20
+    assert forecast["crashkernel_bytes"] == vm.RESERVED << 20
     assert min(forecast["pages"][name] for name in ("kernel", "free", "cache", "user")) > 1000
     whole, small = forecast["levels"]
     assert small["wire_bytes"] < whole["wire_bytes"]
