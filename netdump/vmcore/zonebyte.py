@@ -52,6 +52,7 @@ class ZoneByte:
     __slots__ = (
         "_in_place",
         "_known",
+        "_loners",
         "_mask",
         "_odd",
         "_part",
@@ -69,6 +70,8 @@ class ZoneByte:
         self._in_place = in_place
         self._size = rules.size
         self._slabs = self._odd = 0
+        # bits in which odd pages differ -> first frame of a slab -> how many of these were in place there
+        self._loners: dict[int, dict[int, int]] = {}
         self._known: set[int] = set()  # values of the byte that are those of pages, as far as its bits are believed
         self.constant = 0
         self._choose(3, 0xFF)
@@ -240,16 +243,22 @@ class ZoneByte:
     def _drop_bits(self, slab: _Slab, values: set[int], odd: bytearray) -> bool:
         """Whether odd pages are in place, so that bits in which they differ from the others tell neither node nor zone.
 
-        Then these are not believed any longer. values: of pages that are not odd. odd: the values of those that are.
+        Then these are not believed any longer. Pages of other slabs count too: where the processor of last use stands
+        beside the zone, a machine of several nodes has such a page here and there. values: of pages that are not odd.
+        odd: the values of those that are.
         """
         if not values:
             return False
         often = max(set(odd), key=odd.count)
         has_it = int.from_bytes(slab.column.translate(bytes(often) + b"\1" + bytes(255 - often)), "little")
         candidates = bytearray((has_it & int.from_bytes(slab.speakers, "little")).to_bytes(len(slab.column), "little"))
-        if self._in_place_of(slab, candidates, 0, len(candidates)) < _IN_PLACE_ENOUGH:
+        bits = often ^ max(values, key=slab.column.count)
+        loners = self._loners.setdefault(bits, {})
+        if here := self._in_place_of(slab, candidates, 0, len(candidates)):
+            loners[slab.pfn] = here
+        if sum(loners.values()) < _IN_PLACE_ENOUGH:
             return False
-        self._believe(self.bits & ~(often ^ max(values, key=slab.column.count)))
+        self._believe(self.bits & ~bits)
         return True
 
     def _in_place_of(self, slab: _Slab, candidates: bytearray, start: int, end: int) -> int:

@@ -185,6 +185,23 @@ def test_one_page_that_is_in_place() -> None:
     assert marked(strange(zone_byte(in_place=lambda _pfn, _data, _at: False), data, 4096)) == list(range(64, 128))
 
 
+def test_pages_that_are_in_place_one_in_each_slab() -> None:
+    """A bit of the processor of last use, where that is the same for nearly all pages."""
+    byte, others = zone_byte(in_place=lambda _pfn, _data, _at: True), zone_byte(in_place=lambda _pfn, _data, _at: None)
+    found, silent = [], []
+    for slab in range(40):
+        data = plain()
+        data[(100 + slab * 97) * SIZE + 7] ^= 0x01
+        if not slab:
+            assert len(marked(strange(byte, data, 4096, 0))) == 1  # asked again, it is the same page
+        found.append(len(marked(strange(byte, data, 4096, slab * 4096))))
+        silent.append(len(marked(strange(others, data, 4096, slab * 4096))))
+    assert found == [1, 1] + [0] * 38
+    assert not byte.often_odd
+    assert set(silent) == {64}
+    assert others.often_odd
+
+
 def test_garbage() -> None:
     data = plain()
     data[640 * SIZE : 768 * SIZE] = random.Random(3).randbytes(128 * SIZE)
