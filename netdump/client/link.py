@@ -37,6 +37,9 @@ After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5
 renews keys by itself. Whoever sends more makes a new connection.
 """
 
+# X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, of openssl/x509_vfy.h
+NAME_MISMATCH = frozenset({62, 64})
+
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
 REFUSALS = frozenset(
     {
@@ -269,6 +272,11 @@ class Link:
     def _blame_handshake(self, error: ssl.SSLError) -> NetdumpError:
         """Whose fault it is. Only what cannot be mere damage on the way makes an impostor, who is not tried again."""
         if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code in NAME_MISMATCH:
+                return ImpostorError(
+                    f"{self.address} has the certificate of another name: check the address; if the collector is to "
+                    "have this one, give it with `netdump renew --collector` there"
+                )
             return ImpostorError(
                 f"{self.address} has a certificate that is not the collector's ({error.verify_message}): "
                 "check the address; if the collector was set up anew, enroll this host again"

@@ -277,10 +277,10 @@ def test_another_authority_is_an_impostor(serve: Serve, context: ssl.SSLContext)
 
 
 def test_another_name_is_an_impostor(serve: Serve, context: ssl.SSLContext, authority: Authority) -> None:  # [W-03]
-    with pytest.raises(ImpostorError, match="IP address mismatch"):
+    with pytest.raises(ImpostorError, match=r"of another name.*netdump renew --collector"):
         dial(serve(pair=authority.collector("10.0.0.7")).address, context)
     address = serve(pair=authority.collector("other.example")).address
-    with pytest.raises(ImpostorError, match="Hostname mismatch"):
+    with pytest.raises(ImpostorError, match="of another name"):
         dial(Address("localhost", address.port), context)
 
 
