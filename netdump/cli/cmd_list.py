@@ -16,6 +16,8 @@ from netdump.index.reading import LIST_LIMIT_MAX, Query, every, list_json
 from netdump.index.record import State, parse_time, time_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from netdump.cli.reading import Source
     from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
@@ -94,15 +96,30 @@ def command(
 
 def list_all(catalog: Catalog, query: Query, limit: int | None) -> list[DumpRecord]:
     """The dumps that a query asks for, page by page. limit: None for all. RemoteError: there is no end."""
-    if limit is not None:
-        return [*islice(every(catalog.list, query._replace(limit=min(LIST_LIMIT_MAX, limit))), limit)]
-    records = [*islice(every(catalog.list, query._replace(limit=LIST_LIMIT_MAX)), LISTED_MAX + 1)]
-    if len(records) > LISTED_MAX:
+    in_a_page = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit)
+    listed = newest_first(every(catalog.list, query._replace(limit=in_a_page)))
+    records = [*islice(listed, LISTED_MAX + 1 if limit is None else limit)]
+    if limit is None and len(records) > LISTED_MAX:
         raise RemoteError(
             f"the list goes on after {LISTED_MAX:,} dumps, more than any collector is believed to have: "
             "ask for fewer with --host, --since or --state, or say how many with --limit"
         )
     return records
+
+
+def newest_first(records: Iterable[DumpRecord]) -> Iterator[DumpRecord]:
+    """The same dumps. Raises RemoteError where they do not come newest first: such a list may go round in circles."""
+    second, known = None, set[str]()  # first_seen of the latest, and the dumps of that second so far
+    for record in records:
+        if second is None or record.first_seen < second:
+            second, known = record.first_seen, set()
+        if record.first_seen > second or record.id in known:
+            raise RemoteError(
+                f"the collector does not answer as one does: dump {record.id} stands where only older ones follow; "
+                "it may be of another version"
+            )
+        known.add(record.id)
+        yield record
 
 
 def row(record: DumpRecord) -> tuple[str, ...]:

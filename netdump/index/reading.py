@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from netdump.errors import RemoteError
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 
 if TYPE_CHECKING:
@@ -122,23 +121,10 @@ class Catalog(Protocol):
 
 
 def every(ask: Callable[[Query], Sequence[DumpRecord]], query: Query) -> Iterator[DumpRecord]:
-    """All dumps that a query asks for, by as many questions as it takes. query.limit: in the answer to one.
-
-    Raises RemoteError for a list that goes round in circles.
-    """
-    second, known = None, set[str]()  # first_seen of the latest, and the dumps of that second so far
+    """All dumps that a query asks for, by as many questions as it takes. query.limit: in the answer to one."""
     while True:
         page = ask(query)
-        for record in page:
-            if second is None or record.first_seen < second:
-                second, known = record.first_seen, set()
-            if record.first_seen > second or record.id in known:
-                raise RemoteError(
-                    f"the collector does not answer as one does: dump {record.id} stands where only older ones follow; "
-                    "it may be of another version"
-                )
-            known.add(record.id)
-            yield record
+        yield from page
         if len(page) < query.limit:
             return
         query = query._replace(before=page[-1].id)

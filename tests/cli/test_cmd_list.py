@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 import click
 import pytest
 
-from netdump.cli.cmd_list import command, list_all, parse_since
+from netdump.cli.cmd_list import command, list_all, newest_first, parse_since
 from netdump.errors import ConfigMissingError, IndexFaultError, NotACollectorError, RemoteError
 from netdump.index.catalog import LocalCatalog
-from netdump.index.reading import Query
+from netdump.index.reading import Query, every
 from netdump.index.record import DumpRecord, State
 from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
@@ -102,6 +102,17 @@ def test_a_list_without_end_is_not_followed_for_ever(monkeypatch: pytest.MonkeyP
         list_all(endless, Query(), None)
     assert next(made) == 6
     assert len(list_all(endless, Query(), 7)) == 7, "who asks for so many gets them"
+
+
+@pytest.mark.parametrize("times", [[9, 9, 9], [9, 8, 7], [9, 8, 8]])
+def test_a_list_that_goes_round_in_circles_comes_to_an_end(times: list[int]) -> None:
+    """As that of a collector that overlooks from where it is to go on."""
+    ids = [f"{when:031x}{at}" for at, when in enumerate(times)]
+    records = [DumpRecord(each, "a", State.COMPLETE, 1, 4096, 0, int(each[:-1], 16), 1) for each in ids]
+    listed = newest_first(every(lambda _: records, Query(limit=len(records))))
+    assert [*islice(listed, len(records))] == records
+    with pytest.raises(RemoteError, match=f"dump {ids[0]} stands where only older ones follow"):
+        next(listed)
 
 
 def test_ages_and_times() -> None:

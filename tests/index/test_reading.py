@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
 
-from netdump.errors import RemoteError
 from netdump.index.reading import FetchPlan, PlannedSegment, Query, every, list_json, plan_json
 from netdump.index.record import DumpRecord, State
 
@@ -40,14 +37,3 @@ def test_every_dump_by_as_many_questions_as_it_takes(limit: int) -> None:
     assert [*every(ask, Query(host="a", limit=limit))] == records
     assert len(asked) == len(records) // limit + 1
     assert {query.host for query in asked} == {"a"}
-
-
-@pytest.mark.parametrize("times", [[9, 9, 9], [9, 8, 7], [9, 8, 8]])
-def test_a_list_that_goes_round_in_circles_comes_to_an_end(times: list[int]) -> None:
-    """As that of a collector that overlooks from where it is to go on."""
-    ids = [f"{when:031x}{at}" for at, when in enumerate(times)]
-    records = [DumpRecord(each, "a", State.COMPLETE, 1, 4096, 0, int(each[:-1], 16), 1) for each in ids]
-    listed = every(lambda _: records, Query(limit=len(records)))
-    assert [*islice(listed, len(records))] == records
-    with pytest.raises(RemoteError, match=f"dump {ids[0]} stands where only older ones follow"):
-        next(listed)
