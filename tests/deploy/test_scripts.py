@@ -184,6 +184,19 @@ def test_what_changes_while_the_image_of_kdump_is_made_is_in_the_next(stand: Sta
     assert stand.calls == [f"postinst {os.uname().release}", "kdump-config reload"] * 3
 
 
+def test_what_never_stops_changing_does_not_keep_it_for_ever(stand: Stand) -> None:
+    bundle = stand.folder / "client.toml"
+    stand.command("kdump-config")
+    stand.command("postinst", f"wc -l <$CALLS >{bundle}.new; mv {bundle}.new {bundle}")
+    (stand.folder / "loaded").write_text("1\n")
+    environment = {"LOADED": str(stand.folder / "loaded"), "SETTINGS": str(stand.folder / "settings")}
+    environment |= {"BUNDLE": str(bundle), "POSTINST": str(stand.folder / "bin/postinst")}
+    done = stand.run("kdump/rebuild-kdump", **environment)
+    assert done.returncode == 1
+    assert "changes again and again" in done.stderr
+    assert stand.calls == [f"postinst {os.uname().release}", "kdump-config reload"] * 5
+
+
 def test_a_machine_without_kdump(stand: Stand) -> None:
     (stand.folder / "bin/sh").symlink_to("/bin/sh")
     done = stand.run("kdump/rebuild-kdump", PATH=f"{stand.folder}/bin")
