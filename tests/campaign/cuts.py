@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.campaign.frame import Campaign, seeded
-from tests.e2e.cuts import MIB, RESENT_MAX, Ordeal, write_core
+from tests.e2e.cuts import MIB, RESENT_MAX, Ordeal, passes, write_core
 
 if TYPE_CHECKING:
     from tests.campaign.frame import Budget, Tally
 
 CUTS: Final = 200
-CORE_BYTES: Final = 768 * MIB
 TRANSFER_S: Final = 3600.0
 
 
@@ -22,7 +21,7 @@ def look(case: int, tally: Tally) -> None:
     with tempfile.TemporaryDirectory(prefix="netdump-cuts-") as name:
         folder = Path(name)
         core = folder / "core"
-        write_core(core, CORE_BYTES, case)
+        write_core(core, passes(case, CUTS), case)
         ordeal = Ordeal(folder, case, CUTS)
         try:
             account = ordeal.send(core, TRANSFER_S)

@@ -62,6 +62,13 @@ def draw(seed: int, number: int) -> Cut:
     return Cut(kind, at, _faults(kind, at, down, line))
 
 
+def passes(seed: int, cuts: int) -> int:
+    """The most that the plan of a seed lets through, bytes, in whole MiB: an image of that size meets all its cuts."""
+    lines = [draw(seed, number).faults for number in range(cuts)]
+    ends = [[line.cut_up, line.close_up, line.stall_up] for line in lines if not line.refuse]
+    return -(-sum(min(end for end in each if end is not None) for each in ends) // MIB) * MIB
+
+
 def _faults(kind: str, at: int, down: int, line: Faults) -> Faults:
     match kind:
         case "reset":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.cuts import KINDS, MIB, RESENT_MAX, Ordeal, draw, write_core
+from tests.e2e.cuts import KINDS, RESENT_MAX, Ordeal, draw, passes, write_core
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_the_seed_has_cuts_of_every_kind() -> None:
 
 def test_two_dozen_cuts(tmp_path: Path) -> None:
     core = tmp_path / "core"
-    write_core(core, 80 * MIB, SEED)
+    write_core(core, passes(SEED, CUTS), SEED)
     ordeal = Ordeal(tmp_path, SEED, CUTS)
     try:
         account = ordeal.send(core, timeout=300)
