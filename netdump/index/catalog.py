@@ -7,9 +7,10 @@ index makes lists cheap. Works beside a running collector and without one. Metho
 from __future__ import annotations
 
 import os
-import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeGuard, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, NotACollectorError, StorageFaultError, StoreError
@@ -103,27 +104,25 @@ class LocalCatalog:
 
     def list(self, query: Query) -> list[DumpRecord]:
         """Implements Catalog.list. Dumps that the index does not know are added to it, those that are gone left out."""
-        return [*self._mended(lambda: self._list(query))]
+        return self._mended(lambda: [*islice(self._walk(query), query.limit)])
 
-    def _list(self, query: Query) -> Sequence[DumpRecord]:
-        present = self._add_missing()
-        unlisted = set(present)
-        found: list[DumpRecord] = []
+    def _walk(self, query: Query) -> Iterator[DumpRecord]:
+        """The dumps that a query asks for, whatever its limit."""
+        # What is new stands on the first page; a later one need not look for it.
+        unlisted = self._add_missing() if query.before is None else set[str]()
         before = query.before
         while True:
             also = _UNSETTLED if query.state is not None else frozenset[State]()
             page = self._index.list(query._replace(before=before, limit=_PAGE), also)
             unlisted.difference_update(row.id for row in page)
             for row in page:
-                record = self._reconciled(row) if row.id in present else None
+                record = self._reconciled(row) if self._store.holds(row.id) else None
                 if record is not None and query.state in {None, record.state}:
-                    found.append(record)
-                    if len(found) >= query.limit:
-                        return found
+                    yield record
             if len(page) < _PAGE:
                 if query == Query(limit=query.limit):
                     self._index.assert_unknown(unlisted)
-                return found
+                return
             before = page[-1].id
 
     def refresh(self) -> None:
@@ -133,10 +132,17 @@ class LocalCatalog:
         Reads every row, so that damage in the index is found now.
         """
         self._index.check()
-        present = self._add_missing()
-        for dump_id in self._index.ids() - present:
-            self._index.remove(dump_id)
-        self._list(Query(limit=sys.maxsize))
+        self._add_missing()
+        for dump_id in self._index.ids():
+            if not self._store.holds(dump_id):
+                self._index.remove(dump_id)
+        for _ in self._walk(Query()):
+            pass
+
+    def without_vmcore(self) -> Sequence[str]:
+        """The dumps that are complete, as far as the index knows, and have no vmcore, oldest first."""
+        root = self._store.root
+        return [each for each in self._index.ids_in(State.COMPLETE) if not os.path.lexists(root / each / VMCORE)]
 
     def show(self, dump_id: str) -> DumpRecord:
         """Implements Catalog.show."""
@@ -254,14 +260,13 @@ class LocalCatalog:
         return self._store.resolve(dump_id)
 
     def _add_missing(self) -> set[str]:
-        """Add the dumps that the index does not know. Returns all that are there."""
-        present = set(self._store.ids())
+        """Add the dumps that the index does not know. Returns all that may be there: see Store.candidates."""
+        present = set(self._store.candidates())
         records = []
-        for dump_id in sorted(present - self._index.ids()):
-            try:
-                records.append(gather_anyway(self._store, dump_id))
-            except DumpNotFoundError:
-                present.discard(dump_id)  # deleted since it was listed
+        for dump_id in sorted(present.difference(self._index.ids())):
+            if self._store.holds(dump_id):
+                with suppress(DumpNotFoundError):  # deleted since it was listed
+                    records.append(gather_anyway(self._store, dump_id))
         if records:
             self._index.add(records)
         return present

@@ -231,6 +231,12 @@ class Index:
         with self._read() as connection:
             return set(connection.scalars(select(DUMPS.c.id)))
 
+    def ids_in(self, state: State) -> list[str]:
+        """The ids of the dumps whose rows name that state, oldest first."""
+        wanted = select(DUMPS.c.id).where(DUMPS.c.state == state.value)
+        with self._read() as connection:
+            return [*connection.scalars(wanted.order_by(DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id))]
+
     def assert_unknown(self, dump_ids: Iterable[str]) -> None:
         """What follows from a list that lacks these dumps. Raises IndexFaultError (damaged) if one has a row."""
         with self._read() as connection:

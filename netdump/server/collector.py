@@ -21,9 +21,7 @@ from netdump import wire
 from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import NAME as INDEX_NAME
-from netdump.index.reading import Query, every
 from netdump.index.rebuild import SERVE_LOCK_NAME
-from netdump.index.record import State
 from netdump.pki import Authority, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
@@ -201,7 +199,7 @@ class Collector:
     async def _begin(self, catalog: LateCatalog, restorer: Restorer, scrubber: Scrubber) -> None:
         """Do what needs the index."""
         if self._config.store.keep_vmcore:
-            for dump_id in await asyncio.to_thread(_without_vmcore, catalog.get()):
+            for dump_id in await asyncio.to_thread(catalog.get().without_vmcore):
                 restorer.add(dump_id)
         if self._config.scrub.enabled:
             scrubber.start()
@@ -360,12 +358,6 @@ def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def _without_vmcore(catalog: LocalCatalog) -> list[str]:
-    """The complete dumps that have no vmcore, oldest first."""
-    found = [record.id for record in every(catalog.list, Query(state=State.COMPLETE)) if not record.vmcore]
-    return found[::-1]
 
 
 async def run(collector: Collector, notifier: Notifier, announce: Callable[[str], None]) -> None:

@@ -149,6 +149,8 @@ class Scrubber:
         self._next_measure = 0.0
         self._late = False
         self._new: Final[dict[str, int]] = {}  # when dumps that were never checked were new
+        self._due: list[str] = []  # the first last
+        self._next_look = 0.0  # at all dumps, for those that are due
         self._failed: Final[set[str]] = set()  # dumps that cannot be looked at, which is said once
         # Dumps that are damaged no more, and when that was found, of which the index is to be told; said once if it
         # cannot be.
@@ -185,35 +187,68 @@ class Scrubber:
 
     def next_due(self) -> str | None:
         """The dump to check now; None: none is due. Raises StoreError. Blocks."""
+        self._tell_sound()
+        lost = set(self._memory.lost)
+        self._look_for_lost()
+        if self._memory.lost - lost or time.monotonic() >= self._next_look:
+            self._due.clear()
+        if (dump_id := self._first_due()) is None:
+            self._due = self._all_due()
+            self._next_look = time.monotonic() + REST_S
+            dump_id = self._first_due()
+        return dump_id
+
+    def _first_due(self) -> str | None:
+        """The first of those that were due which is so still, and at rest. Those before it are passed over."""
+        while self._due:
+            dump_id = self._due[-1]
+            try:
+                if self._plain.holds(dump_id) and self._is_due(dump_id) and not self._is_busy(dump_id):
+                    self._failed.discard(dump_id)
+                    return dump_id
+            except DumpNotFoundError:
+                pass  # deleted this moment
+            except StorageFaultError as error:  # the others are to be checked all the same
+                self._cannot_look(dump_id, error)
+            self._due.pop()
+        return None
+
+    def _all_due(self) -> list[str]:
+        """Those that are due, the first last. What is known of dumps that are gone is forgotten."""
         memory, ids = self._memory, self._plain.ids()
         for known in (memory.checked, self._new, self._untold):
             for gone in known.keys() - ids:
                 del known[gone]
         self._failed.intersection_update(ids)
-        self._tell_sound()
-        self._look_for_lost()
         memory.lost.intersection_update(ids)
         if memory.dump not in ids:
             memory.dump, memory.offset = "", 0
         if time.monotonic() >= self._next_measure:
             self._next_measure = time.monotonic() + MEASURE_S
             self._set_rate(ids)
-        now, due = self._clock(), []
+        due = []
         for dump_id in ids:
             try:
-                since = self._since(dump_id)
-                # A check in the future is none: the clock was wrong then, or is now.
-                is_due = since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in memory.lost
-                if is_due and dump_id not in self._untold and not self._is_busy(dump_id):
-                    due.append((dump_id != memory.dump, dump_id not in memory.lost, since, dump_id))
-                self._failed.discard(dump_id)
+                if self._is_due(dump_id):
+                    due.append((dump_id != memory.dump, dump_id not in memory.lost, self._since(dump_id), dump_id))
             except DumpNotFoundError:
                 continue  # deleted since it was listed
-            except StorageFaultError as error:  # the others are to be checked all the same
-                if dump_id not in self._failed:
-                    self._audit("scrub-failed", dump=dump_id, reason=str(error))
-                self._failed.add(dump_id)
-        return min(due)[3] if due else None
+            except StorageFaultError as error:
+                self._cannot_look(dump_id, error)
+        return [dump_id for *_, dump_id in sorted(due, reverse=True)]
+
+    def _is_due(self, dump_id: str) -> bool:
+        """Whether it is to be read again. Raises DumpNotFoundError, StorageFaultError."""
+        if dump_id in self._untold:
+            return False
+        now, since = self._clock(), self._since(dump_id)
+        # A check in the future is none: the clock was wrong then, or is now.
+        return since > now or since + self._settings.pass_days * DAY_S / 2 <= now or dump_id in self._memory.lost
+
+    def _cannot_look(self, dump_id: str, error: StorageFaultError) -> None:
+        if dump_id not in self._failed:
+            self._audit("scrub-failed", dump=dump_id, reason=str(error))
+        self._failed.add(dump_id)
 
     def _look_for_lost(self) -> None:
         """A row that rotted is made anew from the store, and a whole index is; neither knows what was found damaged."""
@@ -258,6 +293,8 @@ class Scrubber:
         for dump_id, (report, when) in list(self._untold.items()):
             try:
                 del self._untold[dump_id]
+                if not self._plain.holds(dump_id):
+                    continue  # deleted since
                 self._recorder.sound(dump_id).result()  # before the index is asked which are damaged
             except (DamagedError, DumpNotFoundError):
                 continue  # it has changed since: it is read again
@@ -279,7 +316,8 @@ class Scrubber:
         if is_whole:
             self._memory.lost.discard(report.id)
         self._new.pop(report.id, None)
-        self._save()
+        if time.monotonic() >= self._next_save:
+            self._save()
         self._tell(report)
 
     def _tell(self, report: Report) -> None:

@@ -333,9 +333,12 @@ class LocalFiles:
 
         The root itself may be a symbolic link.
         """
-        descriptor = os.open(self._root, _FOLDER)
+        if parts:
+            descriptor = os.open(os.path.join(self._root, _checked(parts[0])), _FOLDER | os.O_NOFOLLOW)
+        else:
+            descriptor = os.open(self._root, _FOLDER)
         try:
-            for part in parts:
+            for part in parts[1:]:
                 inner = os.open(_checked(part), _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner

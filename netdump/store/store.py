@@ -59,14 +59,25 @@ class Store:
                 LocalFiles(root.parent).sync_folder("")
 
     def ids(self) -> list[str]:
-        """The ids of all dumps, sorted. A folder without origin is not one yet; one that cannot be looked at is."""
+        """The ids of all dumps, sorted. Asks for a file of each: see candidates."""
+        return [name for name in self.candidates() if self.holds(name)]
+
+    def candidates(self) -> list[str]:
+        """The ids of all dumps, sorted, and of folders that are not dumps yet: see holds."""
         with storage_faults(f"listing the dumps in {self.root}"):
-            return [name for name in self._files.names("") if is_dump_id(name) and self._is_dump(name)]
+            return [name for name in self._files.names("") if is_dump_id(name)]
+
+    def holds(self, dump_id: str) -> bool:
+        """Whether that is a dump. A folder without origin is not one yet; one that cannot be looked at is."""
+        try:
+            return self._files.status(f"{checked_id(dump_id)}/{ORIGIN}") is not None
+        except OSError:
+            return True  # what is wrong with it comes out when it is opened; the other dumps are not to blame
 
     def resolve(self, prefix: str) -> str:
         """The id that begins with prefix (case does not matter). Raises DumpNotFoundError, AmbiguousIdError."""
         wanted = prefix.lower()
-        fitting = [name for name in self.ids() if name.startswith(wanted)]
+        fitting = [name for name in self.candidates() if name.startswith(wanted) and self.holds(name)]
         if not fitting or not wanted:
             raise DumpNotFoundError(
                 f"there is no dump {prefix!r}: `netdump list` shows the ids of those that there are"
@@ -186,12 +197,6 @@ class Store:
             receipt=read_receipt(files, dump_id),
             clock=self._clock,
         )
-
-    def _is_dump(self, name: str) -> bool:
-        try:
-            return self._files.status(f"{name}/{ORIGIN}") is not None
-        except OSError:
-            return True  # what is wrong with it comes out when it is opened; the other dumps are not to blame
 
     def _throw_away(self, dump_id: str) -> str:
         """Take a folder out of the store in one step. The caller holds the lock. Returns what is to be removed now."""

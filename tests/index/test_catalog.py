@@ -104,6 +104,33 @@ def test_pages_and_limits_count_what_is_listed(
     assert listed(catalog, Query(limit=3)) == listed(catalog)[:3]
 
 
+def test_only_what_is_shown_is_looked_at(store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet leaves tens of thousands of dumps, and whoever asks for one does not pay for them all."""
+    dumps = [Sample(pages=8, number=number, created=number).store(store) for number in range(1, 10)]
+    listed(catalog)
+    asked, holds = list[str](), Store.holds
+
+    def noted(store: Store, dump_id: str) -> bool:
+        asked.append(dump_id)
+        return holds(store, dump_id)
+
+    monkeypatch.setattr(Store, "holds", noted)
+    assert listed(catalog, Query(limit=2)) == dumps[:-3:-1]
+    assert asked == dumps[:-3:-1]
+    asked.clear()
+    assert catalog.show(dumps[4]).id == dumps[4]
+    assert asked == [dumps[4]]
+    monkeypatch.setattr(Store, "candidates", None)
+    assert listed(catalog, Query(before=dumps[2])) == dumps[1::-1], "what is new stands on the first page"
+
+
+def test_a_page_leaves_out_dumps_that_went_away_since_the_first(store: Store, catalog: LocalCatalog) -> None:
+    dumps = [Sample(pages=8, number=number, created=number).store(store) for number in range(1, 6)]
+    assert listed(catalog, Query(limit=2)) == [dumps[4], dumps[3]]
+    store.delete(dumps[1])
+    assert listed(catalog, Query(before=dumps[3])) == [dumps[2], dumps[0]]
+
+
 def test_a_page_after_a_dump_that_is_not_there(store: Store, catalog: LocalCatalog) -> None:
     Sample().store(store)
     with pytest.raises(DumpNotFoundError):
@@ -313,6 +340,18 @@ def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catal
         half.id: (State.INTERRUPTED, 2 * 8 * 4096),
         new.id: (State.COMPLETE, len(new.image)),
     }
+
+
+def test_the_complete_dumps_without_vmcore(store: Store, catalog: LocalCatalog) -> None:
+    old, new, half, restored = (Sample(number=number, created=number) for number in (1, 2, 3, 4))
+    for sample in (new, restored, old):
+        sample.store(store)
+    half.store(store, chunks=2)
+    store.dump(restored.id).reassemble()
+    catalog.refresh()
+    assert catalog.without_vmcore() == [old.id, new.id]
+    store.dump(restored.id).drop_vmcore()
+    assert catalog.without_vmcore() == [old.id, new.id, restored.id]
 
 
 def test_no_index_is_no_hindrance(tmp_path: Path, store: Store) -> None:

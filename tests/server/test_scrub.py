@@ -132,7 +132,39 @@ def test_a_dump_that_cannot_be_looked_at_does_not_keep_others_from_it(directory:
     assert event["dump"] == OLD.origin.id
     assert OLD.origin.id in str(event["reason"])
     lock.unlink()
+    assert desk.scrubber.check(NEW.origin.id).ok
     assert desk.scrubber.next_due() == OLD.origin.id
+
+
+def test_all_dumps_are_looked_at_once_for_all_that_are_due(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet leaves tens of thousands, and each check would pay for them all."""
+    desk, looks = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS), list[list[str]]()
+    ids = Store.ids
+
+    def noted(store: Store) -> list[str]:
+        looks.append(ids(store))
+        return looks[-1]
+
+    monkeypatch.setattr(Store, "ids", noted)
+    first = desk.scrubber.next_due()
+    assert first is not None
+    desk.scrubber.check(first)
+    second = desk.scrubber.next_due()
+    assert {first, second} == {OLD.origin.id, NEW.origin.id}
+    assert len(looks) == 1
+    desk.store.delete(second or "")
+    assert desk.scrubber.next_due() is None
+    assert second not in desk.scrubber._new
+
+
+def test_a_dump_that_was_lost_meanwhile_comes_before_those_that_are_due(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS)
+    first = desk.scrubber.next_due()
+    (second,) = {OLD.origin.id, NEW.origin.id} - {first}
+    desk.told.verdicts = {second}
+    assert desk.scrubber.next_due() == first
+    desk.told.verdicts = set()
+    assert desk.scrubber.next_due() == second
 
 
 def test_a_dump_that_goes_away_does_not_keep_others_from_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

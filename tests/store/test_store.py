@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netdump.errors import BusyError, DamagedError, StorageFaultError
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StorageFaultError
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
@@ -213,3 +213,16 @@ def test_a_missing_root_is_a_fault(tmp_path: Path) -> None:
             call()
     with pytest.raises(StorageFaultError, match="making the folder"):
         Store(tmp_path / "absent" / "dumps")
+
+
+def test_a_folder_without_origin_is_no_dump_yet(tmp_path: Path) -> None:
+    store, unborn = Store(tmp_path / "dumps"), "f" * 32
+    deliver(store, SAMPLE)
+    (tmp_path / "dumps" / unborn).mkdir()
+    assert store.candidates() == sorted([ID, unborn])
+    assert store.ids() == [ID]
+    assert [store.holds(each) for each in (ID, unborn, "0" * 32)] == [True, False, False]
+    with pytest.raises(DumpNotFoundError):
+        store.resolve(unborn)
+    with pytest.raises(DumpNotFoundError):
+        store.holds("../dumps")
