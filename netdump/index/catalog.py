@@ -24,7 +24,7 @@ from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
 from netdump.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -138,11 +138,6 @@ class LocalCatalog:
                 self._index.remove(dump_id)
         for _ in self._walk(Query()):
             pass
-
-    def without_vmcore(self) -> Sequence[str]:
-        """The dumps that are complete, as far as the index knows, and have no vmcore, oldest first."""
-        root = self._store.root
-        return [each for each in self._index.ids_in(State.COMPLETE) if not os.path.lexists(root / each / VMCORE)]
 
     def show(self, dump_id: str) -> DumpRecord:
         """Implements Catalog.show."""

@@ -159,7 +159,7 @@ class Collector:
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)
         show = await self._listen(ingest, api)
-        await catalog.begin(functools.partial(self._begin, catalog, restorer, scrubber))
+        await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         self._write_status()
         door.look()
@@ -196,10 +196,10 @@ class Collector:
             verifications=asyncio.Semaphore(config.api.verifications),
         )
 
-    async def _begin(self, catalog: LateCatalog, restorer: Restorer, scrubber: Scrubber) -> None:
+    async def _begin(self, recorder: Recorder, restorer: Restorer, scrubber: Scrubber) -> None:
         """Do what needs the index."""
         if self._config.store.keep_vmcore:
-            for dump_id in await asyncio.to_thread(catalog.get().without_vmcore):
+            for dump_id in await asyncio.to_thread(recorder.complete, restored=False):
                 restorer.add(dump_id)
         if self._config.scrub.enabled:
             scrubber.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, was_unreadable
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S
+from netdump.store.layout import VMCORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,19 +88,20 @@ class Recorder:
             stored += record.stored_bytes
         return Usage(today, stored)
 
-    def restored(self) -> list[str]:
-        """The complete dumps that have a vmcore as far as the index knows, oldest first. Blocks. Raises StoreError."""
-        complete = self._sound(lambda: self._all(State.COMPLETE))
-        return [record.id for record in reversed(complete) if record.vmcore]
+    def complete(self, *, restored: bool) -> list[str]:
+        """The dumps that are complete as far as the index knows, and have a vmcore, or have none, oldest first.
+
+        Blocks. Raises StoreError.
+        """
+        root = os.fspath(self._store.root)
+        ids = self._sound(lambda: self._index.ids_in(State.COMPLETE))
+        return [each for each in ids if os.path.lexists(f"{root}/{each}/{VMCORE}") == restored]
 
     def found_damaged(self) -> set[str]:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
-        damaged = self._sound(lambda: self._all(State.DAMAGED))
+        query = Query(state=State.DAMAGED, limit=LIST_LIMIT_MAX)
+        damaged = self._sound(lambda: [*every(self._index.list, query)])
         return {record.id for record in damaged if not was_unreadable(record.remark)}
-
-    def _all(self, state: State) -> list[DumpRecord]:
-        """Newest first. Raises StoreError."""
-        return [*every(self._index.list, Query(state=state, limit=LIST_LIMIT_MAX))]
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""

@@ -61,7 +61,7 @@ class Views:
             return None
         try:
             if self._oldest_first is None or (not self._oldest_first and now >= self._list_again):
-                self._oldest_first = deque(self._recorder.restored())
+                self._oldest_first = deque(self._recorder.complete(restored=True))
                 self._list_again = now + LIST_S
             while self._oldest_first:
                 is_complete = self._recorder.is_complete(self._oldest_first[0])

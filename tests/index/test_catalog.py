@@ -342,18 +342,6 @@ def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catal
     }
 
 
-def test_the_complete_dumps_without_vmcore(store: Store, catalog: LocalCatalog) -> None:
-    old, new, half, restored = (Sample(number=number, created=number) for number in (1, 2, 3, 4))
-    for sample in (new, restored, old):
-        sample.store(store)
-    half.store(store, chunks=2)
-    store.dump(restored.id).reassemble()
-    catalog.refresh()
-    assert catalog.without_vmcore() == [old.id, new.id]
-    store.dump(restored.id).drop_vmcore()
-    assert catalog.without_vmcore() == [old.id, new.id, restored.id]
-
-
 def test_no_index_is_no_hindrance(tmp_path: Path, store: Store) -> None:
     dump_id = Sample().store(store)
     assert not (tmp_path / NAME).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,22 @@ def recorder(folder: Path) -> Iterator[Recorder]:
         recorder = Recorder(lambda: index, Store(folder / "dumps"), Events())
         yield recorder
         recorder.close()
+
+
+def test_complete_dumps_with_a_vmcore_and_without(folder: Path, recorder: Recorder) -> None:
+    store = Store(folder / "dumps")
+    late, early, restored, half = (SampleDump(seed, image_bytes=30_000) for seed in (1, 2, 3, 4))
+    for number, sample in enumerate((early, restored, late)):
+        sample.origin = replace(sample.origin, created=1000 + number)  # type: ignore[misc]
+        deliver(store, sample)
+    deliver(store, half, 1)
+    store.dump(restored.origin.id).reassemble()
+    for sample in (late, half, restored, early):
+        recorder.refresh(sample.origin.id).result()
+    assert recorder.complete(restored=True) == [restored.origin.id]
+    assert recorder.complete(restored=False) == [early.origin.id, late.origin.id]
+    store.dump(restored.origin.id).drop_vmcore()
+    assert recorder.complete(restored=True) == [], "whatever the index says of it"
 
 
 def test_the_life_of_a_row(folder: Path, web1: Papers, ann: Papers) -> None:
