@@ -97,6 +97,16 @@ def _fleet(table: Table) -> dict[str, float]:
     }
 
 
+def _holdings(table: Table) -> dict[str, float]:
+    """The last row beside the first: what is done with all dumps by the dump, what is done with some as it is."""
+    more = _column(table, "dumps")[-1] / _column(table, "dumps")[0]
+    grown = {name: _column(table, name)[-1] / _column(table, name)[0] for name in ("start", "list of all", "show")}
+    return {
+        "holdings.all_growth": max(grown["start"], grown["list of all"]) / more,
+        "holdings.one_growth": grown["show"],
+    }
+
+
 _OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
     "filter": _filter,
     "vast": _vast,
@@ -105,6 +115,7 @@ _OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
     "compression": _compression,
     "ingest": _ingest,
     "fleet": _fleet,
+    "holdings": _holdings,
 }
 
 

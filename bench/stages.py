@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench import cores, curve, download, filtering, fleet, growth, hosts, ingest, interruption, links, upload
+from bench import cores, curve, download, filtering, fleet, growth, holdings, hosts, ingest, interruption, links, upload
 from bench.budgets import load_goals
-from bench.collector import collector
+from bench.collector import collector, netdump_init
 from bench.contest import Outcome, hold
 from bench.page import PAGE
 from bench.process import PYTHON, Launcher, Place, on_cpus, run, split_cpus
@@ -338,6 +338,23 @@ def _grown(work: Workplace, gib: int, data_mib: int) -> tuple[tuple[str, ...], l
     return cells, places
 
 
+def many_dumps(work: Workplace, results: Results) -> None:
+    """A collector with more and more dumps."""
+    title = "A collector with more and more dumps, on its own machine (s; peak in MiB)"
+    table = Table("holdings", title, ("dumps", *holdings.HEADER))
+    folder, count = work.far / "holdings", 0
+    shutil.rmtree(folder, ignore_errors=True)
+    netdump_init(folder, "127.0.0.1")
+    (folder / "config.toml").write_text(holdings.CONFIG)
+    for wanted in (100, 1000) if work.quick else (2000, 20_000):
+        holdings.fill(folder, count, wanted)
+        count = wanted
+        table.rows.append((f"{count:,}", *holdings.measure(folder, work.launcher, 1 if work.quick else 3)))
+        _say(f"dumps: {table.rows[-1]}")
+    shutil.rmtree(folder)
+    results.tables.append(table)
+
+
 def _limit(work: Workplace, results: Results, name: str, core: Path, *, outcome: Outcome, idle: float) -> None:
     """The parts of the one-core limit beside what the client took, and what it takes for next to nothing."""
     argv = [PYTHON, "-m", "bench.parts", str(core), str(_certificate(work))]
@@ -384,4 +401,5 @@ STAGES: Final[dict[str, Callable[[Workplace, Results], None]]] = {
     "collector": collector_load,
     "fleet": crashing_fleet,
     "scale": scale,
+    "holdings": many_dumps,
 }

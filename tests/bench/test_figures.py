@@ -65,6 +65,15 @@ def test_a_fetch_is_held_against_scp_even_where_another_peer_is_better() -> None
             {"filter.ratio": 2.5, "filter.peak_mib": 15.6},
         ),
         (
+            Table(
+                "holdings",
+                "",
+                ("dumps", "start", "collector peak", "list of all", "list of 100", "show"),
+                [("2,000", "1.0", "80", "0.5", "0.3", "0.30"), ("20,000", "4.0", "90", "4.0", "0.4", "0.33")],
+            ),
+            {"holdings.all_growth": 0.8, "holdings.one_growth": 0.33 / 0.30},
+        ),
+        (
             Table("vast", "", ("memory", "s", "peak MiB"), [("16 GiB", "9.0", "28.1"), ("128 GiB", "70.0", "28.5")]),
             {"client.vast_peak_mib": 28.5},
         ),
