@@ -125,19 +125,21 @@ class LocalCatalog:
                 return
             before = page[-1].id
 
-    def refresh(self) -> None:
+    def refresh(self, keep_on: Callable[[], None] = lambda: None) -> None:
         """Bring the index up to what the store holds: for the start of a collector.
 
         Adds dumps it does not know, forgets those that are gone, settles what an earlier collector left as arriving.
-        Reads every row, so that damage in the index is found now.
+        Reads every row, so that damage in the index is found now. With many dumps it takes long, seconds for ten
+        thousand, minutes if the index is to be made anew: keep_on is called for each, and may raise to stop.
         """
         self._index.check()
-        self._add_missing()
+        self._add_missing(keep_on)
         for dump_id in self._index.ids():
+            keep_on()
             if not self._store.holds(dump_id):
                 self._index.remove(dump_id)
         for _ in self._walk(Query()):
-            pass
+            keep_on()
 
     def show(self, dump_id: str) -> DumpRecord:
         """Implements Catalog.show."""
@@ -254,14 +256,18 @@ class LocalCatalog:
             raise DumpNotFoundError(f"{dump_id!r} is too short: give at least {PREFIX_DIGITS_MIN} digits of the id")
         return self._store.resolve(dump_id)
 
-    def _add_missing(self) -> set[str]:
+    def _add_missing(self, keep_on: Callable[[], None] = lambda: None) -> set[str]:
         """Add the dumps that the index does not know. Returns all that may be there: see Store.candidates."""
         present = set(self._store.candidates())
-        records = []
+        records: list[DumpRecord] = []
         for dump_id in sorted(present.difference(self._index.ids())):
+            keep_on()
             if self._store.holds(dump_id):
                 with suppress(DumpNotFoundError):  # deleted since it was listed
                     records.append(gather_anyway(self._store, dump_id))
+            if len(records) >= _PAGE:
+                self._index.add(records)
+                records.clear()
         if records:
             self._index.add(records)
         return present

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
-from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError
+from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError, StoreError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.rebuild import SERVE_LOCK_NAME
@@ -137,10 +137,10 @@ class Collector:
         )
         authority = Authority.load(directory)
         store = Store(directory / STORE_NAME, self._around.files)
-        await asyncio.to_thread(store.empty_trash)
+        await asyncio.to_thread(store.candidates)  # which raises where no dump could be kept either
         catalog = LateCatalog(directory, audit)
         self._closing.push_async_callback(catalog.close)
-        await asyncio.to_thread(catalog.open)
+        await catalog.open_soon()
         space = SpaceWatch(config.space, self._around.measure or measure_of(directory / STORE_NAME))
         recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit, catalog.mend)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
@@ -167,6 +167,15 @@ class Collector:
             self._closing.push_async_callback(_cancelled, asyncio.create_task(watch))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
+        asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
+
+    def _empty_trash(self, store: Store, keep_on: Callable[[int], None]) -> None:
+        try:
+            store.empty_trash(lambda: keep_on(0))
+        except BusyError:
+            pass  # the collector stops: at its next start
+        except StoreError as error:
+            self._around.audit("trash-kept", reason=str(error))
 
     def _tell_of_shortage(self, space: SpaceWatch) -> None:
         """Who has just set a collector up should not have to find out from a host that it takes no dumps."""

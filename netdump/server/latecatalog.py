@@ -1,14 +1,15 @@
 """The catalog of a collector, which may not be there yet when the collector starts.
 
 Owns when the index is opened and what is said of that. A dump must not be lost because some other process has the index
-locked, or its disk is full: hosts are served without it, as when that happens later, and whoever needs it is told to
-come back.
+locked, or its disk is full, or because it takes long to bring it up to date: hosts are served without it, as when that
+happens later, and whoever needs it is told to come back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
 
 RETRY_S: Final = 5.0
+PATIENCE_S: Final = 5.0  # how long hosts wait for it at a start
+
+
+class _StoppedError(Exception):
+    """The collector stops."""
 
 
 class LateCatalog:
@@ -34,6 +40,8 @@ class LateCatalog:
         self._catalog: LocalCatalog | None = None
         self._told = ""  # which event was the last
         self._stop = asyncio.Event()
+        self._is_stopping = threading.Event()  # the same, for the thread that opens it
+        self._opening: asyncio.Task[bool] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def get(self) -> LocalCatalog:
@@ -56,7 +64,9 @@ class LateCatalog:
         Raises StoreError.
         """
         try:
-            self._catalog = open_catalog(self._directory, self._audit)
+            self._catalog = open_catalog(self._directory, self._audit, self._keep_on)
+        except _StoppedError:
+            return False
         except (BusyError, StorageFaultError) as error:
             event = "index-locked" if isinstance(error, BusyError) else "index-failed"
             if event != self._told:
@@ -64,6 +74,16 @@ class LateCatalog:
             self._told = event
             return False
         return True
+
+    async def open_soon(self) -> None:
+        """Open it, but wait no longer than PATIENCE_S: begin() waits for the rest. Raises what open does."""
+        opening = self._opening = asyncio.create_task(asyncio.to_thread(self.open))
+        await asyncio.wait({opening}, timeout=PATIENCE_S)
+        if opening.done():
+            self._opening = None
+            await opening
+        else:
+            self._audit("index-late", reason="bringing it up to date takes long; dumps are received without it")
 
     async def begin(self, then: Callable[[], Awaitable[None]]) -> None:
         """Await then(), which needs the index: now if it is open, else as soon as it is. On the event loop.
@@ -76,19 +96,23 @@ class LateCatalog:
     async def close(self) -> None:
         """Try no more, and give it back."""
         await self.stop_trying()
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
         if self._catalog is not None:
             self._catalog.close()
 
     async def stop_trying(self) -> None:
         """Do not open it any more."""
         self._stop.set()
+        self._is_stopping.set()
         if self._task is not None:
             await self._task
 
     async def _begin_later(self, then: Callable[[], Awaitable[None]]) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), RETRY_S)
+            if self._opening is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
             if self._stop.is_set() or await self._attempt(then):
                 return
 
@@ -96,7 +120,8 @@ class LateCatalog:
         """Returns whether it is open, and then() is done."""
         try:
             if self._catalog is None:
-                if not await asyncio.to_thread(self.open):
+                opening, self._opening = self._opening or asyncio.create_task(asyncio.to_thread(self.open)), None
+                if not await opening:
                     return False
                 self._audit("index-opened")
             await then()
@@ -105,26 +130,31 @@ class LateCatalog:
             return False
         return True
 
+    def _keep_on(self) -> None:
+        if self._is_stopping.is_set():
+            raise _StoppedError
 
-def open_catalog(directory: Path, audit: Audit) -> LocalCatalog:
+
+def open_catalog(directory: Path, audit: Audit, keep_on: Callable[[], None] = lambda: None) -> LocalCatalog:
     """The catalog, its index brought up to date. A damaged index is set aside: it is a view [S-05].
 
-    Raises StoreError; BusyError if another process has the index locked, or damaged and in use.
+    keep_on: called for each dump, may raise to stop. Raises StoreError; BusyError if another process has the index
+    locked, or damaged and in use.
     """
     try:
-        return _fresh(directory, audit)
+        return _fresh(directory, audit, keep_on)
     except IndexFaultError as error:
         if not error.damaged:
             raise
         aside = set_aside(directory)
         audit("index-rebuilt", reason=str(error), damaged=aside.name)
-    return _fresh(directory, audit)
+    return _fresh(directory, audit, keep_on)
 
 
-def _fresh(directory: Path, audit: Audit) -> LocalCatalog:
+def _fresh(directory: Path, audit: Audit, keep_on: Callable[[], None]) -> LocalCatalog:
     catalog = LocalCatalog(directory, lambda reason, done: audit("index-mended", reason=reason, done=done))
     try:
-        catalog.refresh()
+        catalog.refresh(keep_on)
     except BaseException:
         catalog.close()
         raise

@@ -129,13 +129,15 @@ class Store:
                 lock.release()
             self._remove_tree(trash)
 
-    def empty_trash(self) -> None:
+    def empty_trash(self, keep_on: Callable[[], None] = lambda: None) -> None:
         """Remove what deletions cut short have left, and folders of dumps that never came to be.
 
-        Harmless at any time, also beside a deletion that is going on.
+        Harmless at any time, also beside a deletion that is going on. keep_on: called for each folder, may raise to
+        stop.
         """
         with storage_faults(f"emptying the trash of {self.root}"):
             for name in self._files.names(""):
+                keep_on()
                 if name.startswith(TRASH):
                     self._remove_tree(name)
                 elif is_dump_id(name):

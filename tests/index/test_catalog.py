@@ -342,6 +342,23 @@ def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catal
     }
 
 
+def test_a_refresh_that_is_stopped_keeps_what_it_has_done(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netdump.index.catalog._PAGE", 2)
+    dumps = [Sample(pages=8, number=number).store(store) for number in range(1, 7)]
+    steps = iter(range(5))
+
+    def keep_on() -> None:
+        next(steps)
+
+    with pytest.raises(StopIteration):
+        catalog.refresh(keep_on)
+    assert catalog.index.ids() == set(dumps[:4])
+    catalog.refresh()
+    assert catalog.index.ids() == set(dumps)
+
+
 def test_no_index_is_no_hindrance(tmp_path: Path, store: Store) -> None:
     dump_id = Sample().store(store)
     assert not (tmp_path / NAME).exists()

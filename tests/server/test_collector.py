@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import threading
 import time
+from queue import Queue
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,12 +32,14 @@ from netdump.index.record import State
 from netdump.server.collector import STATUS_NAME, Collector, Surroundings
 from netdump.server.config import build
 from netdump.server.space import Measure
+from netdump.store.files import LocalFiles
 from netdump.store.intake import verify_chunk
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
-from tests.server.rig import Desk, Events, Host, Papers, Rig
+from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from netdump.server.audit import Audit
@@ -146,6 +149,39 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
     (folder / STATUS_NAME).mkdir()
     with pytest.raises(StorageFaultError, match=STATUS_NAME), Rig(folder):
         pass
+
+
+def test_a_store_that_cannot_be_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = LocalFiles.names
+
+    def failing(files: LocalFiles, name: str) -> list[str]:
+        if not name:
+            raise OSError(errno.EIO, "Input/output error")
+        return names(files, name)
+
+    monkeypatch.setattr(LocalFiles, "names", failing)
+    with pytest.raises(StorageFaultError, match="listing the dumps"), Rig(folder):
+        pass
+
+
+def test_the_trash_is_emptied_while_it_runs_and_until_it_stops(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand folders to look at are no reason to receive nothing."""
+    asked: Queue[Callable[[], None]] = Queue()
+    monkeypatch.setattr(Store, "empty_trash", lambda _, keep_on: asked.put(keep_on))
+    with Rig(folder):
+        keep_on = asked.get(timeout=PATIENCE_S)
+        keep_on()
+    with pytest.raises(BusyError):
+        keep_on()
+
+
+def test_trash_that_cannot_be_emptied_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise StorageFaultError("emptying the trash: Input/output error")
+
+    monkeypatch.setattr(Store, "empty_trash", failing)
+    with Rig(folder) as rig:
+        assert "Input/output error" in str(rig.events.wait("trash-kept")["reason"])
 
 
 def test_sockets_of_the_service_manager_are_used(folder: Path, web1: Papers) -> None:

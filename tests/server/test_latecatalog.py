@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 import functools
 import sqlite3
+import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import create_engine
 
 from netdump import wire
 from netdump.errors import BusyError, StorageFaultError, StoreError
+from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.server import latecatalog, recorder
 from netdump.server.latecatalog import RETRY_S, LateCatalog, open_catalog
 from netdump.testing.sample_dump import SampleDump
-from tests.server.rig import Desk, Events, Host, Papers, Rig
+from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 from tests.server.test_dumps import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from netdump.index.catalog import LocalCatalog
 
 DUMP = SampleDump(seed=171, image_bytes=100_000)
 LATER = SampleDump(seed=172, image_bytes=100_000)
@@ -93,6 +94,47 @@ def test_dumps_are_received_while_there_is_no_room_for_an_index(folder: Path, we
             rig.skip(RETRY_S)
             rig.events.wait("index-opened")
             assert [each["state"] for each in desk.get("/v1/dumps")["dumps"]] == ["complete"]
+
+
+def test_dumps_are_received_while_the_index_is_brought_up_to_date(
+    folder: Path, web1: Papers, ann: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes minutes to make one anew for tens of thousands of dumps, and a host waits for seconds."""
+    store(folder, DUMP)
+    made, real = threading.Event(), open_catalog
+
+    def slow(*arguments: Any) -> LocalCatalog:
+        assert made.wait(PATIENCE_S)
+        return real(*arguments)
+
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(latecatalog, "open_catalog", slow)
+    with Rig(folder) as rig, Desk(rig, ann) as desk:
+        rig.events.wait("index-late")
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(LATER), wire.Receipt)
+        assert desk.error("GET", "/v1/dumps") == (409, "busy")
+        made.set()
+        rig.events.wait("index-opened")
+        states = {each["id"]: each["state"] for each in desk.get("/v1/dumps")["dumps"]}
+        assert states == {DUMP.origin.id: "complete", LATER.origin.id: "complete"}
+
+
+def test_a_collector_stops_while_its_index_is_brought_up_to_date(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(folder, DUMP)
+    begun = threading.Event()
+
+    def refresh(_: LocalCatalog, keep_on: Callable[[], None]) -> None:
+        begun.set()
+        while True:
+            keep_on()
+
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(LocalCatalog, "refresh", refresh)
+    with Rig(folder) as rig:
+        assert begun.wait(PATIENCE_S)
+    assert rig.events.all("index-late")
+    assert not any(rig.events.all(f"index-{what}") for what in ("opened", "failed", "locked", "rebuilt"))
 
 
 def test_a_collector_that_could_not_open_its_index_stops_all_the_same(folder: Path) -> None:
