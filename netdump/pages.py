@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
+
+from netdump.namedtuple import NamedTuple
 
 
 class PageState(IntEnum):

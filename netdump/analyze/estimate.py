@@ -11,9 +11,10 @@ get to be too many. Where the first one is, is drawn from a seed, so the same co
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.codec import Compressor
+from netdump.namedtuple import NamedTuple
 from netdump.pages import ExcludeClass
 from netdump.vmcore.filter import LEVEL_ALL, open_filter
 from netdump.vmcore.physmap import ImageMap

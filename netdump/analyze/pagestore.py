@@ -6,8 +6,9 @@ that stands at several image offsets the first one counts, as for readers of the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import PageState
 
 if TYPE_CHECKING:

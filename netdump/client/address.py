@@ -5,9 +5,8 @@ Owns the text form of HOST:PORT. Resolving a name is netdump.client.resolve's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from netdump.errors import ConfigError
+from netdump.namedtuple import NamedTuple
 from netdump.wire import PORT_INGEST
 
 HOST_CHARS_MAX = 253  # RFC 1035 2.3.4, without the closing dot

@@ -8,9 +8,10 @@ table; help, mistakes and everything else that argparse understands is argparse'
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from netdump.client.config import DEFAULT_CONFIG, LEVEL_CAPTURE, LEVEL_FILE
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     import argparse

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import tomllib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from netdump.client.address import Address, parse_address
 from netdump.errors import BundleError, ConfigError, ConfigMissingError
+from netdump.namedtuple import NamedTuple
 from netdump.wire import TEXT_MAX
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ only through the console.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump import __version__
 from netdump.client.ledger import Ledger
@@ -29,6 +29,7 @@ from netdump.errors import (
     SendError,
     UnreachableError,
 )
+from netdump.namedtuple import NamedTuple
 from netdump.wire import ERROR_RETRYABLE, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ to several.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.client.stream import InlineStream, ThreadedStream
 from netdump.codec import Compressor
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filesource import FileSource

@@ -8,9 +8,10 @@ an older offset in a RESUME is simply obeyed.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.errors import RemoteProtocolError
+from netdump.namedtuple import NamedTuple
 from netdump.wire import chain_link, chain_start
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ Owns the wording of the last line and the members of the JSON object.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.client.progress import mebibytes
+from netdump.namedtuple import NamedTuple
 from netdump.pages import PageState
 
 if TYPE_CHECKING:

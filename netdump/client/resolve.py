@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.errors import UnreachableError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from netdump.client.address import Address

@@ -10,10 +10,11 @@ can begin that the collector would find us slow. What to do then is netdump.clie
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.client.link import RECORDS_MAX
 from netdump.errors import DeadlineError, ProtocolError, RemoteProtocolError, UnreachableError
+from netdump.namedtuple import NamedTuple
 from netdump.wire import (
     Ack,
     Connection,

@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from netdump.namedtuple import NamedTuple
 from netdump.wire import Chunk, CodecId, chunk_digest, pack_runs
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from the header. Owns the few fields of that header (Linux Documentation/x86/boo
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from netdump.namedtuple import NamedTuple
 
 MAGIC_AT, MAGIC = 0x202, b"HdrS"
 HEADER_BYTES = 0x264

@@ -8,7 +8,8 @@ Documentation/driver-api/early-userspace/buffer-format.rst, init/initramfs.c.
 from __future__ import annotations
 
 import stat
-from typing import NamedTuple
+
+from netdump.namedtuple import NamedTuple
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"

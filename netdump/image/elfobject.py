@@ -8,9 +8,9 @@ of the file is checked against its size; a file that contradicts itself is an Im
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from netdump.errors import ImageError
+from netdump.namedtuple import NamedTuple
 
 MAGIC = b"\x7fELF"
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3

@@ -6,9 +6,10 @@ asks a collector over HTTPS. The reading commands and `netdump.remote.fetch` kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

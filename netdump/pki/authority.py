@@ -16,7 +16,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -29,6 +29,7 @@ from netdump.errors import (
     SigningRequestError,
     TokenError,
 )
+from netdump.namedtuple import NamedTuple
 from netdump.pki import durable
 from netdump.pki.certificates import (
     Issuer,

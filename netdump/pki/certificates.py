@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cryptography
 from cryptography import x509
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from netdump.errors import CertificateError, DependencyError, PkiError
+from netdump.namedtuple import NamedTuple
 from netdump.pki.identity import MALFORMED, role_uri
 from netdump.pki.names import CollectorName, printable
 

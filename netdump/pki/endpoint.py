@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from typing import NamedTuple
 
 from netdump.errors import BadNameError, ConfigError
+from netdump.namedtuple import NamedTuple
 from netdump.pki.names import parse_collector_name, printable
 from netdump.wire import PORT_API
 

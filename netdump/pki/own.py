@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from netdump.errors import CertificateError
+from netdump.namedtuple import NamedTuple
 from netdump.pki import durable
 from netdump.pki.certificates import Issuer, Validity, build_collector, certificate_pem, dates
 from netdump.pki.folder import Folder

@@ -20,7 +20,7 @@ import time
 from contextlib import closing
 from enum import StrEnum
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import (
     DamagedError,
@@ -30,6 +30,7 @@ from netdump.errors import (
     RemoteError,
     StorageFaultError,
 )
+from netdump.namedtuple import NamedTuple
 from netdump.remote.coming import Coming, new_room
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience

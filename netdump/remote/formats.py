@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.codec import shrink
+from netdump.namedtuple import NamedTuple
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
 from netdump.store.runtables import read_run_tables

@@ -18,12 +18,13 @@ import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.analyze.frames import as_frames
 from netdump.analyze.pagestore import iter_pages
 from netdump.codec import Compressor
 from netdump.errors import DamagedError
+from netdump.namedtuple import NamedTuple
 from netdump.pages import PageState
 from netdump.remote.formats import Compression
 from netdump.remote.kdump_bitmap import BitmapWriter

@@ -5,9 +5,10 @@ Owns the arithmetic. Must not sleep or know clocks: who waits is the caller's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.client.retry import system_random
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,9 +7,10 @@ A dump that is complete already is answered with its receipt and never comes her
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump import wire
+from netdump.namedtuple import NamedTuple
 from netdump.server.ratelimit import RateLimit
 from netdump.server.space import Room
 

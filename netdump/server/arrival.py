@@ -15,10 +15,11 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError, StoreError
+from netdump.namedtuple import NamedTuple
 from netdump.server.seats import CREDIT_FIRST, VAST_BYTES
 from netdump.server.space import Room, SpaceWatch
 from netdump.store.intake import verify_chunk, verify_headline

@@ -11,10 +11,11 @@ import difflib
 import json
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from netdump import wire
 from netdump.errors import AddressError, ConfigError, ConfigMissingError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,9 +13,10 @@ import os
 import socket
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from netdump.errors import AddressError
+from netdump.namedtuple import NamedTuple
 from netdump.server.audit import Rationed
 from netdump.server.config import Address
 from netdump.server.ratelimit import source_of

@@ -6,7 +6,8 @@ Several ranges, other units and what makes no sense are ignored, as the RFC allo
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from netdump.namedtuple import NamedTuple
 
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 

@@ -10,10 +10,11 @@ import asyncio
 import functools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
+from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import Seat, Seats

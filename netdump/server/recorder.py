@@ -11,12 +11,13 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
 from netdump.index.gather import gather
 from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, was_unreadable
+from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S
 from netdump.store.layout import VMCORE

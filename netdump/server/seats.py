@@ -12,7 +12,9 @@ import asyncio
 from bisect import insort
 from collections import Counter
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from netdump.server.config import Ingest, Limits

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import os
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.errors import StorageFaultError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ Owns the words for damage. Must not read files.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 
 from netdump.errors import DamagedError
+from netdump.namedtuple import NamedTuple
 
 
 class Damage(StrEnum):

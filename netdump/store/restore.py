@@ -26,9 +26,10 @@ import hashlib
 from array import array
 from contextlib import contextmanager, suppress
 from threading import Lock as ThreadLock
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from netdump.errors import BusyError
+from netdump.namedtuple import NamedTuple
 from netdump.pages import PageState
 from netdump.store.durable import discard, drop, publish, storage_faults
 from netdump.store.files import LocalFiles

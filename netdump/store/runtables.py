@@ -6,9 +6,10 @@ cover the data too, are not verified; their form is, and that they are what the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.errors import RemoteProtocolError
+from netdump.namedtuple import NamedTuple
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.wire import check_runs
 

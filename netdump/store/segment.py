@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from netdump.errors import RemoteProtocolError
+from netdump.namedtuple import NamedTuple
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.intake import verify_chunk
 from netdump.store.layout import segment_name, segment_range

@@ -6,8 +6,9 @@ here they reach the core, which must find them or pass them to a digest that doe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from netdump.namedtuple import NamedTuple
 from netdump.testing.pipe import Pipe
 from netdump.wire import Role
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from netdump.namedtuple import NamedTuple
 from netdump.store.files import Status
 
 if TYPE_CHECKING:

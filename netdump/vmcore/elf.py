@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from netdump.errors import BadHeadersError, EmptyCoreError, NotElfError, TruncatedCoreError
+from netdump.namedtuple import NamedTuple
 
 Read = Callable[[int, int], bytes]
 """read(offset, length) -> exactly length bytes; raises SourceUnreadableError."""

@@ -8,8 +8,9 @@ if any, begins at one of a few frames before it, which can be looked at wherever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.pageclasses import Classifier, Tally
 from netdump.vmcore.pagecodes import SLAB_PAGES
 from netdump.vmcore.places import Places

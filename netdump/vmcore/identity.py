@@ -5,8 +5,9 @@ Owns which they are. Must not hash them (wire.dump_identity does). Spec: [W-30],
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.notes import vmcoreinfo_text
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ Owns the gathering. Must not fail: what a core lacks is unknown, and a remark sa
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.memory import Memory
 from netdump.vmcore.notes import iter_notes, prstatus, read_notes, vmcoreinfo_text
 from netdump.vmcore.physmap import ImageMap

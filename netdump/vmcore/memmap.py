@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from netdump.errors import KernelDataError, LostMemoryError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.address_space import EM_386, EM_AARCH64
 
 if TYPE_CHECKING:

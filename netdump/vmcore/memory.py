@@ -6,9 +6,10 @@ kernel's own page tables where no segment has them: what QEMU and libvirt write 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError, LostMemoryError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

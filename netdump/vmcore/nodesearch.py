@@ -8,9 +8,10 @@ memory map (freelists.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import LostMemoryError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.zones import ZONES_MAX, ZoneLayout
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ hardware dump in second kernel") (in v4.18)), so a note segment is never read wh
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import SourceUnreadableError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.elf import PT_NOTE, ByteOrder, ElfHeaders, Read
 
 if TYPE_CHECKING:

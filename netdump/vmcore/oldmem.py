@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from mmap import PAGESIZE
-from typing import Final, NamedTuple
+from typing import Final
 
 from netdump.errors import BadHeadersError, SourceUnreadableError, TruncatedCoreError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.elf import (
     IMAGE_BYTES_MAX,
     PN_XNUM,

@@ -9,8 +9,9 @@ kinds are few and are looked at one by one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import ExcludeClass
 from netdump.vmcore.freeblocks import FreeBlocks
 from netdump.vmcore.pagecodes import (

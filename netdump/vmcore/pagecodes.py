@@ -9,8 +9,9 @@ integer and again out of it). Whether a byte occurs at all is asked first where 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.structpage import byte_place
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ that fits none of its states is not believed. Source: Linux include/linux/page-f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from netdump.vmcore.vmcoreinfo import Vmcoreinfo

@@ -11,9 +11,10 @@ one is known; a number that does not fit the others is not believed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.pageflags import mask, read_flag_bits
 from netdump.vmcore.structpage import Compound, PageRules, PageTypes
 

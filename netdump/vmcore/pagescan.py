@@ -13,8 +13,9 @@ be partial.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import PageState
 
 if TYPE_CHECKING:

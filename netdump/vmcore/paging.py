@@ -8,9 +8,10 @@ any others. What is not mapped, or whose tables the core lacks, is unknown: None
 from __future__ import annotations
 
 from struct import unpack
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import LostMemoryError
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

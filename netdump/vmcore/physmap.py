@@ -14,8 +14,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.elf import PT_LOAD, ElfHeaders, Segment
 
 if TYPE_CHECKING:

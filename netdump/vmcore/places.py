@@ -10,8 +10,9 @@ with it, so each stretch that is mapped as one is asked about once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import ExcludeClass
 from netdump.vmcore.structpage import byte_place
 

@@ -11,8 +11,9 @@ where they were cut before.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import ExcludeClass, PageState, Run, make_run
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.pagescan import SCAN_BYTES_MAX, Block, equal_pages, page_states

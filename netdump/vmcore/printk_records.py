@@ -7,9 +7,10 @@ variable-length record buffer") (in v3.5). A damaged buffer yields the records u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.memory import Memory, Table
 from netdump.vmcore.printk_ring import Record
 

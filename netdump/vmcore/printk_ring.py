@@ -7,9 +7,10 @@ The writer died at any instruction, and pages may be lost: whatever does not hol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.memory import Memory, Table
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from mmap import ALLOCATIONGRANULARITY, MAP_PRIVATE, PAGESIZE, PROT_READ, mmap
-from typing import Final, NamedTuple
+from typing import Final
 
 from netdump.errors import SourceUnreadableError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.filesource import FileSource, add_lost, boot_identity
 
 WINDOW_BYTES: Final = 0x40_0000

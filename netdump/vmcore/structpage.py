@@ -6,8 +6,9 @@ the rules come from. The order of the tests is makedumpfile's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.pages import ExcludeClass
 
 if TYPE_CHECKING:

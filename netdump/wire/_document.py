@@ -5,9 +5,10 @@ Owns the form of the decompressed body of HEADLINE. Must not decompress or hash 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from netdump.errors import LocalProtocolError, RemoteProtocolError
+from netdump.namedtuple import NamedTuple
 from netdump.wire._fields import pack_fields, unpack_fields
 from netdump.wire._registry import HEADLINE_FIELDS, HEADLINE_RAW_MAX
 

@@ -7,9 +7,10 @@ states belong to the connection.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from netdump.errors import LocalProtocolError, RemoteProtocolError
+from netdump.namedtuple import NamedTuple
 from netdump.wire._fields import pack_fields, unpack_fields
 from netdump.wire._messages import CLASS_OF, TYPE_OF, Chunk, Decline, Error, Headline, Hello, Resume
 from netdump.wire._registry import (

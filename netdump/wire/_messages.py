@@ -6,8 +6,9 @@ in bytes, seconds or image offsets as the page says; digests and ids are bytes.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.wire._registry import CodecId, DeclineCode, ErrorCode, MessageType
 
 Buffer = bytes | bytearray | memoryview

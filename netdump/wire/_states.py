@@ -8,8 +8,9 @@ compares the table with the one in wire.md.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from netdump.namedtuple import NamedTuple
 from netdump.wire._messages import TYPE_OF, Resume
 from netdump.wire._registry import MessageType
 

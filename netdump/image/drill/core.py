@@ -11,9 +11,10 @@ import os
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.errors import KernelDataError
+from netdump.namedtuple import NamedTuple
 from netdump.vmcore.memory import Memory, Partial
 from netdump.vmcore.notes import NT_VMCOREINFO, vmcoreinfo_text
 from netdump.vmcore.printk import read_log

@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.image.init.kernelcalls import MS_NOSUID, mount
 from netdump.image.tree import lay_out
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

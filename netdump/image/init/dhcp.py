@@ -10,7 +10,9 @@ import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from netdump.image.init.lease import HeldLease

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import NamedTuple
+
+from netdump.namedtuple import NamedTuple
 
 LEASE_PATH = "/run/netdump-lease"
 NEVER = float("inf")

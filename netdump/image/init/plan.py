@@ -17,7 +17,7 @@ Owns the format, for the builder that writes it and the init that reads it. One 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from netdump.namedtuple import NamedTuple
 
 PLAN_PATH = "/etc/netdump/plan"
 BUNDLE_PATH = "/etc/netdump/client.toml"

@@ -16,12 +16,13 @@ import os
 import resource  # os.wait4 imports it by itself when it is first called: here the closure finds it
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netdump.image.init.console import notes, say, warn
 from netdump.image.init.hardware import HardwareWatchdog
 from netdump.image.init.lease import NEVER, renewal_time
 from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
+from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
