@@ -72,6 +72,12 @@ class _Scenario:
         self._lives = 0
 
     def play(self) -> None:
+        try:
+            self._play()
+        finally:
+            self._world.unwind()
+
+    def _play(self) -> None:
         world, random = self._world, self._random
         while self._waiting():
             if self._left and random.random() < self._rate:

@@ -202,6 +202,14 @@ class World:
         self.collector_due = self.now + self.random.choice((0.0, 0.1, 5.0, 40.0))
         self._look_at_disk(self.disk.after_power_cut())
 
+    def unwind(self) -> None:
+        """End what still runs where a promise was broken: garbage collection cannot unwind what awaits in a handler."""
+        for client in self.clients:
+            client.kill()
+        if self.collector is not None:
+            self.collector.files.stopped = True
+            self.collector.loop.kill()
+
     def _connect(self, client: SimulatedClient) -> Cable | None:
         if self.collector is None or self.collector.stopping is not None:
             return None
