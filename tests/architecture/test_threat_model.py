@@ -30,6 +30,7 @@ NO_PEERS = {
         "server.doorkeeper.SLACK_S",
         "server.passport.LOOK_S",
         "server.passport.SAY_S",
+        "server.latecatalog.PATIENCE_S",
         "server.latecatalog.RETRY_S",
         "server.views.AGAIN_S",
         "server.views.LIST_S",
