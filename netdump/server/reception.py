@@ -166,7 +166,7 @@ class Reception:
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)
-            self._recorder.refresh(origin.id)
+            self._recorder.mended(origin.id)
         assert writer.manifest is None, "nobody else completes a dump that this host claims here"
         return _Place(writer, facts.stored_bytes, facts.usage)
 

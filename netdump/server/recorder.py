@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from netdump.store.store import Store
 
 Result = TypeVar("Result")
+Verdict = TypeVar("Verdict", str, int)
 
 ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
+VERDICTS_MAX: Final = (
+    10_000  # of each kind that wait for an index which cannot be written; the scrub finds the rest again
+)
 
 
 class _Progress(NamedTuple):
@@ -68,6 +72,9 @@ class Recorder:
         self._guard = threading.Lock()
         self._refreshes: dict[str, Future[None]] = {}  # that have not begun
         self._progress: dict[str, _Progress] = {}  # that is not written yet
+        # Verdicts that are not written yet, by dump: what is bad, and when all of it was read.
+        self._damage: dict[str, str] = {}
+        self._checks: dict[str, int] = {}
         self._until = math.inf
 
     @property
@@ -102,12 +109,14 @@ class Recorder:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
         query = Query(state=State.DAMAGED, limit=LIST_LIMIT_MAX)
         damaged = self._sound(lambda: [*every(self._index.list, query)])
-        return {record.id for record in damaged if not was_unreadable(record.remark)}
+        with self._guard:
+            waiting = {dump_id for dump_id, remark in self._damage.items() if not was_unreadable(remark)}
+        return waiting | {record.id for record in damaged if not was_unreadable(record.remark)}
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
         record = self._sound(lambda: self._index.get(dump_id))
-        return record is not None and record.state is State.COMPLETE
+        return record is not None and record.state is State.COMPLETE and dump_id not in self._damage
 
     def refresh(self, dump_id: str) -> Future[None]:
         """Write a dump's row anew from the store. Asked for again before it has begun, it is done once."""
@@ -128,8 +137,8 @@ class Recorder:
             return self._refreshes[dump_id]
 
     def damaged(self, dump_id: str, remark: str) -> Future[None]:
-        """A dump was found damaged."""
-        return self._submit(lambda: self._index.set_state(dump_id, State.DAMAGED, remark[:500]))
+        """A dump was found damaged. While the index cannot be written, that waits until it can be."""
+        return self._submit(lambda: None, lambda: self._keep(self._damage, dump_id, remark[:500]))
 
     def sound(self, dump_id: str) -> Future[None]:
         """All of a dump was read and found sound: if it was damaged before, somebody has put it right.
@@ -138,15 +147,27 @@ class Recorder:
         """
 
         def work() -> None:
+            self._write_verdicts()
             row = self._index.get(dump_id)
             if row is not None and row.state is State.DAMAGED:
                 self._index.put(gather(self._store, dump_id))
 
         return self._pool.submit(self._sound, work)
 
+    def mended(self, dump_id: str) -> None:
+        """What was bad of a dump is given up, and its host sends that again."""
+        with self._guard:
+            self._damage.pop(dump_id, None)
+        self.refresh(dump_id)
+
     def checked(self, dump_id: str, when: int) -> Future[None]:
-        """All of a dump was read and checked. when: seconds since 1970."""
-        return self._submit(lambda: self._index.set_checked(dump_id, when))
+        """All of a dump was read and checked. when: seconds since 1970. Waits as damaged does."""
+        return self._submit(lambda: None, lambda: self._keep(self._checks, dump_id, when))
+
+    def settle(self) -> None:
+        """Write the verdicts that wait, if the index can be written again: whatever else is written does so, too."""
+        if self._damage or self._checks:
+            self._submit(lambda: None)
 
     def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> None:
         """More of a dump is durable. stored_bytes: of all its segments. Only the latest is written."""
@@ -180,7 +201,9 @@ class Recorder:
         Who reads all of it takes that back. A dump that merely could not be read is not bad: who reads it will see.
         """
         record = self._row(dump_id)
-        return record is not None and record.state is State.DAMAGED and not was_unreadable(record.remark)
+        remark = record.remark if record is not None and record.state is State.DAMAGED else None
+        remark = self._damage.get(dump_id, remark)
+        return remark is not None and not was_unreadable(remark)
 
     def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:
         """The journal of a dump that goes on arriving, with stored_bytes in segments. On the event loop."""
@@ -193,6 +216,7 @@ class Recorder:
     def close(self) -> None:
         """Finish what was asked for, as far as CLOSING_S go: the next start settles the rest. Blocks."""
         self._until = time.monotonic() + CLOSING_S
+        self.settle()
         self._pool.shutdown()
 
     def _row(self, dump_id: str) -> DumpRecord | None:
@@ -221,18 +245,41 @@ class Recorder:
             self._mend(str(error))
         return work()
 
-    def _submit(self, work: Callable[[], None], *, settled_later: bool = False) -> Future[None]:
-        """settled_later: the store says the same at the next start, so a collector that stops need not wait for it."""
+    def _submit(
+        self, work: Callable[[], None], first: Callable[[], None] = lambda: None, *, settled_later: bool = False
+    ) -> Future[None]:
+        """Write something, behind the verdicts that wait: in the order in which things were found.
+
+        first: is done in the thread, whatever the index is like. settled_later: the store says the same at the next
+        start, so a collector that stops need not wait for it.
+        """
 
         def guarded() -> None:
             if settled_later and time.monotonic() > self._until:
                 return
+            first()
             try:
+                self._sound(self._write_verdicts)
                 self._sound(work)
             except StoreError as error:
                 self._audit("index-failed", reason=str(error))
 
         return self._pool.submit(guarded)
+
+    def _keep(self, verdicts: dict[str, Verdict], dump_id: str, verdict: Verdict) -> None:
+        with self._guard:
+            if dump_id in verdicts or len(verdicts) < VERDICTS_MAX:
+                verdicts[dump_id] = verdict
+
+    def _write_verdicts(self) -> None:
+        """Raises StoreError; what is not written by then goes on waiting."""
+        for dump_id, remark in list(self._damage.items()):
+            self._index.set_state(dump_id, State.DAMAGED, remark)
+            with self._guard:
+                self._damage.pop(dump_id, None)
+        for dump_id, when in list(self._checks.items()):
+            self._index.set_checked(dump_id, when)
+            del self._checks[dump_id]
 
 
 class DumpJournal:

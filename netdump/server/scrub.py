@@ -187,6 +187,7 @@ class Scrubber:
 
     def next_due(self) -> str | None:
         """The dump to check now; None: none is due. Raises StoreError. Blocks."""
+        self._recorder.settle()
         self._tell_sound()
         lost = set(self._memory.lost)
         self._look_for_lost()

@@ -270,6 +270,87 @@ def test_damage_is_noted(recorder: Recorder) -> None:
     assert record.remark == "x" * 500
 
 
+@pytest.fixture
+def reader(folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """Another process that reads the index: until it ends by ROLLBACK, the index can be read, and not written."""
+    index = recorder._index
+    for number in range(3):
+        index.put(DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
+    with index._write() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    database = sqlite3.connect(folder / NAME, isolation_level=None)
+    database.execute("BEGIN")
+    database.execute("SELECT * FROM dumps").fetchone()
+    yield database
+    database.close()
+
+
+def states(recorder: Recorder) -> list[State]:
+    return [record.state for record in sorted(recorder._index.list(), key=lambda record: record.id)]
+
+
+def test_verdicts_wait_for_an_index_that_cannot_be_written(recorder: Recorder, reader: sqlite3.Connection) -> None:
+    recorder.damaged("0" * 32, "bad digest").result()
+    recorder.damaged(f"{2:032x}", f"{UNREADABLE}: input/output error").result()
+    recorder.checked(f"{1:032x}", 2000).result()
+    assert states(recorder) == [State.COMPLETE] * 3
+    assert recorder.found_damaged() == {"0" * 32}
+    assert recorder.is_damaged("0" * 32)
+    assert not recorder.is_damaged(f"{2:032x}")
+    assert not recorder.is_complete("0" * 32)
+    assert recorder.is_complete(f"{1:032x}")
+    reader.execute("ROLLBACK")
+    recorder.settle()
+    assert recorder.is_damaged("0" * 32)
+    assert states(recorder) == [State.DAMAGED, State.COMPLETE, State.DAMAGED]
+    checked = recorder._index.get(f"{1:032x}")
+    assert checked is not None
+    assert checked.checked == 2000
+    assert not recorder._damage
+    assert not recorder._checks
+
+
+def test_verdicts_are_written_before_what_comes_later(
+    folder: Path, recorder: Recorder, reader: sqlite3.Connection
+) -> None:
+    deliver(Store(folder / "dumps"), DUMP)
+    recorder.damaged(f"{1:032x}", "bad digest").result()
+    reader.execute("ROLLBACK")
+    recorder.refresh(DUMP.origin.id).result()
+    assert State.DAMAGED in states(recorder)
+    recorder.damaged(DUMP.origin.id, "bad digest").result()
+    recorder.sound(DUMP.origin.id).result()
+    assert recorder.found_damaged() == {f"{1:032x}"}
+
+
+def test_a_verdict_that_waits_is_written_at_the_end(recorder: Recorder, reader: sqlite3.Connection) -> None:
+    recorder.damaged("0" * 32, "bad digest").result()
+    reader.execute("ROLLBACK")
+    recorder.close()
+    assert states(recorder)[0] is State.DAMAGED
+
+
+def test_a_verdict_on_what_is_given_up_waits_no_longer(recorder: Recorder, reader: sqlite3.Connection) -> None:
+    recorder.damaged("0" * 32, "bad digest").result()
+    recorder.mended("0" * 32)
+    assert not recorder.is_damaged("0" * 32)
+    reader.execute("ROLLBACK")
+    recorder.settle()
+    assert recorder.found_damaged() == set()
+
+
+def test_no_more_verdicts_wait_than_that(
+    recorder: Recorder, reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "VERDICTS_MAX", 2)
+    for number in range(3):
+        recorder.damaged(f"{number:032x}", "bad digest").result()
+        recorder.checked(f"{number:032x}", 2000).result()
+    recorder.damaged("0" * 32, "another").result()
+    assert recorder._damage == {"0" * 32: "another", f"{1:032x}": "bad digest"}
+    assert len(recorder._checks) == 2
+
+
 def test_a_dump_that_is_sound_is_damaged_no_more(folder: Path, recorder: Recorder) -> None:
     deliver(Store(folder / "dumps"), DUMP)
     recorder.refresh(DUMP.origin.id).result()

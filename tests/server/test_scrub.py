@@ -38,6 +38,7 @@ class Told:
         self.times: dict[str, int] = {}
         self.verdicts: set[str] | None = set()
         self.is_locked = False
+        self.settled = 0
         self.refusal: Exception = BusyError("the index is locked")
 
     def found_damaged(self) -> set[str]:
@@ -60,6 +61,9 @@ class Told:
 
     def checked(self, dump_id: str, when: int) -> None:
         self.times[dump_id] = when
+
+    def settle(self) -> None:
+        self.settled += 1
 
 
 class Desktop:
@@ -119,6 +123,7 @@ def test_the_one_checked_longest_ago_is_next(directory: Path) -> None:
     desk.now = 0
     assert desk.scrubber.next_due() == first, "a check in the future is none"
     assert not desk.told.bad
+    assert desk.told.settled == 6, "what the index could not be told before is tried again each time"
 
 
 def test_a_dump_that_cannot_be_looked_at_does_not_keep_others_from_it(directory: Path) -> None:
