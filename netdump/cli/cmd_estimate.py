@@ -68,9 +68,11 @@ def command(*, vmcore: str, levels: tuple[int, ...], compression: int, seed: int
     for each 20 GiB or so. Memory changes meanwhile, and a crash will find other contents: take the sizes for a
     forecast, and make it when the machine is at work.
 
-    `data` is what has to be sent before compression, `wire` after it: what the collector stores. While a restored
-    vmcore is kept there too, it takes `data` on top. Pages of zeros are not sent at any level. What is left out at
-    which level is in docs/filter.md. Memory reserved for the capture kernel is no part of a dump.
+    `data` is what has to be sent before compression, `wire` after it: what the collector stores. Over a network that is
+    faster than its processors the client compresses less, down to nothing, unless `compression` is set in its bundle:
+    reckon with up to `data` then. While a restored vmcore is kept there too, it takes `data` on top. Pages of zeros are
+    not sent at any level. What is left out at which level is in docs/filter.md. Memory reserved for the capture kernel
+    is no part of a dump.
 
     With --json the object has `source`, `kernel_release`, `page_bytes`, `memory_bytes`, `pages` (by class; `kernel` are
     those that are kept at every level), `sampled_pages`, `crashkernel_bytes`, `remark`, and `levels`: objects with
@@ -139,6 +141,10 @@ def _show(found: Estimate, release: str | None, forecasts: Sequence[Forecast], c
         for forecast in forecasts
     ]
     print_table(("level", "left out", "data", "wire", "at 100 MiB/s", "leaves out"), rows)
+    click.echo()
+    click.echo(
+        "The collector stores what is on the wire: over a fast network up to `data`, unless `compression` is set."
+    )
 
 
 def _leaves_out(level: int) -> str:

@@ -33,7 +33,11 @@ def test_a_core_file(shell: Shell, core: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0].split() == ["kernel", "6.12.0"]
     assert any(line.startswith("  cache_private ") for line in lines)
-    table = lines[lines.index("") + 1 :]
+    assert lines[-2:] == [
+        "",
+        "The collector stores what is on the wire: over a fast network up to `data`, unless `compression` is set.",
+    ]
+    table = lines[lines.index("") + 1 : -2]
     assert table[0].split() == ["level", "left", "out", "data", "wire", "at", "100", "MiB/s", "leaves", "out"]
     assert [line.split()[0] for line in table[1:]] == ["0", "1", "2", "4", "8", "16", "31"]
     assert table[1].endswith("nothing")
