@@ -6,7 +6,7 @@ usage() {
     cat <<'TEXT'
 usage: sh install.sh [--root DIR] [--remove] WHAT…
 
-  collector         netdump-collector.service, the user netdump and its folder /var/lib/netdump
+  collector         netdump-collector.service, the renewal of its certificate, the user netdump and /var/lib/netdump
   host              netdump-arm.service and its helpers: arm at boot, after changes, renew, send what was saved
   dracut            netdump as the dump target of kdump on Fedora, RHEL and SUSE
   initramfs-tools   netdump as the dump target of kdump-tools on Debian and Ubuntu
@@ -66,8 +66,10 @@ tell() {
 }
 
 install_collector() {
-    stop netdump-collector.service
-    put systemd/netdump-collector.service /etc/systemd/system/netdump-collector.service
+    stop netdump-renew-collector.timer netdump-collector.service
+    for unit in collector.service renew-collector.service renew-collector.timer; do
+        put "systemd/netdump-$unit" "/etc/systemd/system/netdump-$unit"
+    done
     put systemd/netdump.sysusers /usr/lib/sysusers.d/netdump.conf
     put systemd/netdump.tmpfiles /usr/lib/tmpfiles.d/netdump.conf
     if [ -z "$remove" ]; then

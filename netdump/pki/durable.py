@@ -8,8 +8,11 @@ mean.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
+import time
 from typing import TYPE_CHECKING, Self
 
 from netdump.errors import DamagedError, PkiError, StorageFaultError
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PARTIAL_SUFFIX = ".partial"
+ABANDONED_S = 86_400  # a draft as old as that belongs to a process that was killed
 
 
 def fault(error: OSError, deed: str, path: Path) -> PkiError | StorageFaultError:
@@ -89,6 +93,15 @@ def write(path: Path, data: bytes) -> None:
         if os.geteuid() == 0:
             draft.give_to_owner()
         draft.publish(data)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the drafts of path that killed processes have left. What cannot be removed stays."""
+    draft = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
+    with contextlib.suppress(OSError):
+        for each in path.parent.iterdir():
+            if draft.fullmatch(each.name) and each.lstat().st_mtime + ABANDONED_S < time.time():
+                each.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -123,6 +123,7 @@ def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> di
     for path in paths:
         try:
             make_folder(path.parent)
+            durable.remove_abandoned(path)
             drafts[path] = stack.enter_context(durable.Draft(path))
         except (PkiError, StorageFaultError) as error:
             fault = fault or error

@@ -67,6 +67,7 @@ def reissue_collector(directory: Path, names: Sequence[str], now: float | None =
     key = folder.read_key(folder.collector_key)
     moment = datetime.fromtimestamp(int(time.time() if now is None else now), UTC)
     certificate = build_collector(parse_collector_names(names), key.public_key(), issuer, moment)
+    durable.remove_abandoned(folder.collector_certificate)
     durable.write(folder.collector_certificate, certificate_pem(certificate).encode())
 
 

@@ -46,6 +46,7 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     key = new_key()
     authority = load_certificate(bundle.ca, f"ca of {path}")
     context = client_context(bundle)
+    durable.remove_abandoned(path)
     with durable.Draft(path) as draft:
         # Tried with stand-ins first: a file that cannot be changed in place must not cost a certificate.
         exchange(text, bundle, bundle.renewed("-----BEGIN NEW-----", "-----BEGIN NEW KEY-----"))

@@ -55,6 +55,7 @@ NO_PEERS = {
         "server.recorder.VERDICTS_MAX",
         "server.scrub.STATE_BYTES_MAX",
         "pki.certificates.PEM_MAX",
+        "pki.durable.ABANDONED_S",
         "pki.names.COLLECTOR_NAMES_MAX",
         "pki.record.RECORD_MAX",
         "pki.token.TTL_MIN",

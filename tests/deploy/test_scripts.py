@@ -251,6 +251,8 @@ KDUMP = {
 PARTS = {
     "collector": {
         "etc/systemd/system/netdump-collector.service": 0o644,
+        "etc/systemd/system/netdump-renew-collector.service": 0o644,
+        "etc/systemd/system/netdump-renew-collector.timer": 0o644,
         "usr/lib/sysusers.d/netdump.conf": 0o644,
         "usr/lib/tmpfiles.d/netdump.conf": 0o644,
     },

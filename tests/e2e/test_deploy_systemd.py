@@ -28,6 +28,7 @@ ExecReload=/bin/sh -c 'echo again >>/root/armed; while [ -e /root/slow ]; do sle
 ExecStop=
 """
 SHORT_WAIT = "[Service]\nExecStartPre=\nExecStartPre=sleep 1\n"
+RENEW_NOW = "[Service]\nExecStart=\nExecStart=netdump renew --collector /var/lib/netdump\n"
 HELPERS = """\
 until_true() {
     set +x
@@ -53,6 +54,9 @@ kill -KILL "$(systemctl show -p MainPID --value netdump-collector.service)"
 restarted() { [ "$(systemctl show -p NRestarts --value netdump-collector.service)" = 1 ]; }
 until_true restarted
 until_true systemctl is-active -q netdump-collector.service
+before=$(cksum </var/lib/netdump/pki/collector.crt)
+systemctl start netdump-renew-collector.service
+[ "$before" != "$(cksum </var/lib/netdump/pki/collector.crt)" ] || exit 1
 """
 HOST = """\
 systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.timer
@@ -141,6 +145,7 @@ def test_a_collector_and_a_host(copy: overlay.Overlay, tmp_path: Path) -> None:
     (copy.root / "var/crash/netdump-20260101T000000.d31.vmcore").write_bytes(core[:-1] + b"\xff")
     copy.write("/etc/systemd/system/netdump-arm.service.d/test.conf", ARM_INSTEAD)
     copy.write("/etc/systemd/system/netdump-rearm.service.d/test.conf", SHORT_WAIT)
+    copy.write("/etc/systemd/system/netdump-renew-collector.service.d/test.conf", RENEW_NOW)
     release = copy.run("uname", "-r").stdout.strip()
     copy.write(f"/lib/modules/{release}/modules.dep", "")
     out = copy.boot(HELPERS + COLLECTOR + HOST, UNITS)

@@ -51,6 +51,23 @@ def test_a_file_that_cannot_be_given_away(tmp_path: Path, monkeypatch: pytest.Mo
     assert names(tmp_path) == []
 
 
+def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "client.toml"
+    dead, alive, other, kept = (
+        f".client.toml.{'0' * 12}.partial",
+        f".client.toml.{'1' * 12}.partial",
+        f".client-toml.{'0' * 12}.partial",
+        ".client.toml.mine.partial",
+    )
+    for name in (dead, alive, other, kept):
+        (tmp_path / name).touch()
+        if name != alive:
+            os.utime(tmp_path / name, (0, 0))
+    durable.remove_abandoned(path)
+    assert names(tmp_path) == sorted([alive, other, kept])
+    durable.remove_abandoned(tmp_path / "none" / "client.toml")
+
+
 def test_order_of_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     fsync, replace = os.fsync, Path.replace

@@ -43,7 +43,11 @@ def test_one_without_names(folder: Path) -> None:
 def test_reissuing(folder: Path, authority: Authority) -> None:
     place = folder / "pki"
     key, before = (place / "collector.key").read_bytes(), collector_certificate(folder)
+    abandoned = place / f".collector.crt.{'0' * 12}.partial"  # by a renewal that was killed
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
     reissue_collector(folder, ["new.example", "192.0.2.9"])
+    assert not abandoned.exists()
     after = collector_certificate(folder)
     assert authority.collector_names() == after.names == ("new.example", "192.0.2.9")
     assert (after.fingerprint, after.pem != before.pem) == (before.fingerprint, True)

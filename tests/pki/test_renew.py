@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -49,6 +50,9 @@ def path(api: Api, tmp_path: Path) -> Path:
 
 def test_renewal(api: Api, path: Path) -> None:
     before = Bundle.load(path)
+    abandoned = path.with_name(f".client.toml.{'0' * 12}.partial")  # by a renewal that was killed
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
     renewed = renew(path)
     assert renewed is not None
     assert Bundle.load(path) == renewed
