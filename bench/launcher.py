@@ -28,24 +28,29 @@ def launch(argv: list[str], log: str) -> dict[str, float]:
         (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until it is known whom to end
+    # One wait for all of them: a handler of Python's does not run if its signal comes just before a call that blocks.
+    awaited = {*STOPS, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     begun = time.perf_counter()
     pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        _, status, usage = os.wait4(pid, 0)
-    except SystemExit:
+    while (number := signal.sigwait(awaited)) == signal.SIGCHLD:
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            break
+    else:
         os.killpg(pid, signal.SIGKILL)
-        raise
+        stop(number)
+    seconds = time.perf_counter() - begun
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
     return {
-        "seconds": time.perf_counter() - begun,
+        "seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
         "status": os.waitstatus_to_exitcode(status),
     }
 
 
-def stop(number: int, _frame: object) -> NoReturn:
+def stop(number: int, _frame: object = None) -> NoReturn:
     """End, as a shell says of whom a signal has ended."""
     raise SystemExit(128 + number)
 
