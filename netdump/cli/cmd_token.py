@@ -6,21 +6,27 @@ import json
 import os
 import re
 import time
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
 from netdump.errors import AddressError, ConfigError
-from netdump.pki import Authority
+from netdump.pki import Authority, Role
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.record import timestamp
 from netdump.pki.token import TTL_MAX, TTL_MIN
 from netdump.server.config import load, parse_address
 from netdump.wire import PORT_API
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 CONFIG_NAME = "config.toml"
 STATUS_NAME = "serve.json"
+NAMES_MAX = 100_000
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -39,6 +45,13 @@ def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) 
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @holder_options
 @click.option(
+    "--hosts",
+    "hosts_file",
+    metavar="FILE",
+    type=click.File(encoding="utf-8", errors="replace"),
+    help="The same for many machines, one name a line; - for standard input.",
+)
+@click.option(
     "--ttl",
     callback=parse_ttl,
     metavar="TIME",
@@ -47,13 +60,16 @@ def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) 
     help="How long it is good: 1m to 30d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object: token, name, role, expires.")
-def command(directory: Path, ttl: int, as_json: bool, **names: str | None) -> None:
+def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool, **names: str | None) -> None:
     """Make a one-time token, with which a host or person enrolls at the collector whose folder is DIR.
 
     The token alone is printed on standard output. It is good for one certificate, for exactly this name and role, until
     it expires; it also carries the fingerprint of this collector's authority, so that the newcomer cannot be fooled by
     another. Whoever has it can enroll under that name: hand it over as you would a password. Only its hash is kept
     here.
+
+    With --hosts a line is printed for each token, NAME and token, as it is made; with --json an object a line. Lines of
+    FILE that are empty or begin with # are passed over.
 
     A name may enroll again, with a new token, at any time. That does not revoke the key it had before; `netdump revoke`
     does.
@@ -62,24 +78,36 @@ def command(directory: Path, ttl: int, as_json: bool, **names: str | None) -> No
     Example:
       netdump token /srv/netdump --host web1
       netdump token /srv/netdump --analyst ann --ttl 2h
+      netdump token /srv/netdump --hosts rack7.txt --ttl 7d > tokens
 
     See also: netdump enroll, netdump revoke, netdump certificates.
     """
     holder = chosen_holder(names)
-    if holder is None:
-        raise click.UsageError("say for whom: --host NAME, --analyst NAME or --operator NAME")
-    role, name = holder
+    if (holder is None) == (hosts_file is None):
+        raise click.UsageError("say for whom: --host NAME, --analyst NAME or --operator NAME, or --hosts FILE")
+    role, wanted = (Role.HOST, read_names(hosts_file)) if holder is None else (holder[0], [holder[1]])
     authority = Authority.load(directory)
     now = int(time.time())
-    token = authority.make_token(name, role, ttl, now)
-    if as_json:
-        fields = {"token": token, "name": name, "role": str(role), "expires": timestamp(now + ttl)}
-        click.echo(json.dumps(fields, indent=2))
-        return
-    click.echo(token)
-    url = Endpoint(authority.collector_names()[0], _api_port(directory)).url
-    click.echo(f"Good once, for {role} {name}, until {timestamp(now + ttl)}. There, run:", err=True)
-    click.echo(f"  netdump enroll {url} --token TOKEN", err=True)
+    for name, token in zip(wanted, authority.make_tokens(wanted, role, ttl, now), strict=True):
+        if as_json:
+            fields = {"token": token, "name": name, "role": str(role), "expires": timestamp(now + ttl)}
+            click.echo(json.dumps(fields, indent=None if hosts_file else 2))
+        else:
+            click.echo(f"{name} {token}" if hosts_file else token)
+    if not as_json:
+        whom = f"each for one of {len(wanted):,} hosts" if hosts_file else f"for {role} {wanted[0]}"
+        url = Endpoint(authority.collector_names()[0], _api_port(directory)).url
+        click.echo(f"Good once, {whom}, until {timestamp(now + ttl)}. There, run:", err=True)
+        click.echo(f"  netdump enroll {url} --token TOKEN", err=True)
+
+
+def read_names(file: Iterable[str] | None) -> list[str]:
+    """The names that stand in a file, each once, in their order. Raises click.UsageError."""
+    lines = (line.strip() for line in islice(file or (), NAMES_MAX + 1))
+    names = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not 0 < len(names) <= NAMES_MAX:
+        raise click.UsageError(f"--hosts takes 1 to {NAMES_MAX:,} names, one a line")
+    return names
 
 
 def _api_port(directory: Path) -> int:

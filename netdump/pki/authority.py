@@ -53,7 +53,7 @@ from netdump.pki.request import check_request
 from netdump.pki.token import TTL_DEFAULT, Token, TokenBook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from netdump.pki.role import Role
@@ -150,8 +150,16 @@ class Authority:
 
     def make_token(self, name: str, role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None) -> str:
         """See the function make_token."""
-        secret = self._tokens.make(role, check_name(name), ttl_s, int(_moment(now).timestamp()))
-        return Token(self.ca_fingerprint, secret).text()
+        (token,) = self.make_tokens([name], role, ttl_s, now)
+        return token
+
+    def make_tokens(
+        self, names: Iterable[str], role: Role, ttl_s: int = TTL_DEFAULT, now: float | None = None
+    ) -> Iterator[str]:
+        """The same for many names, one token after the other. No token is made if a name is bad (BadNameError)."""
+        checked = [check_name(name) for name in names]
+        made = self._tokens.make_all(role, checked, ttl_s, int(_moment(now).timestamp()))
+        return (Token(self.ca_fingerprint, secret).text() for secret in made)
 
     def withdraw_tokens(self, name: str, role: Role) -> int:
         """Make all unused tokens of one name and role worthless.

@@ -23,7 +23,7 @@ from netdump.errors import DamagedError, PkiError, TokenError
 from netdump.pki import durable, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from netdump.pki.role import Role
@@ -109,9 +109,17 @@ class TokenBook:
 
         ttl_s: 1 minute to 30 days. Raises PkiError, StorageFaultError.
         """
+        (secret,) = self.make_all(role, [name], ttl_s, now)
+        return secret
+
+    def make_all(self, role: Role, names: Iterable[str], ttl_s: int, now: int) -> Iterator[bytes]:
+        """The same for many names, one after the other: a secret is on file when it is given. Raises what make does."""
         if not TTL_MIN <= ttl_s <= TTL_MAX:
             raise PkiError(f"a token can be good for 1 minute to 30 days, not for {ttl_s} s")
-        self._prune(now)
+        self._prune(now)  # which reads all that are on file
+        return (self._make(role, name, ttl_s, now) for name in names)
+
+    def _make(self, role: Role, name: str, ttl_s: int, now: int) -> bytes:
         secret = secrets.token_bytes(SECRET_BYTES)
         fields = {"role": str(role), "name": name, "created": now, "expires": now + ttl_s}
         durable.write(self._folder / (_digest(secret) + FRESH), record.pack(FORMAT, fields))

@@ -89,9 +89,49 @@ def test_bad_times(shell: Shell, folder: Path, text: str) -> None:
     assert not list((folder / "pki" / "tokens").iterdir())
 
 
+def test_many_hosts(shell: Shell, folder: Path, tmp_path: Path) -> None:
+    names = tmp_path / "rack7"
+    names.write_text("web1\n\n# the new ones\n  web2  \nweb1\n")
+    done = shell.run("token", folder, "--hosts", names)
+    lines = [line.split(" ") for line in done.out.splitlines()]
+    assert [name for name, _ in lines] == ["web1", "web2"]
+    authority = Authority.load(folder)
+    for name, token in lines:
+        issue = authority.redeem(parse_token(token).secret_text(), make_request(new_key()))
+        assert (issue.role, issue.name) == (Role.HOST, name)
+        assert token not in done.err
+    assert "each for one of 2 hosts" in done.err
+    objects = [json.loads(line) for line in shell.run("token", folder, "--hosts", names, "--json").out.splitlines()]
+    assert [each["name"] for each in objects] == ["web1", "web2"]
+    parse_token(objects[1]["token"])
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(b"", 2), (b"# nobody\n", 2), (b"web1\nweb 2\n", BadNameError.exit_status), (b"\xff\n", BadNameError.exit_status)],
+)
+def test_a_list_of_hosts_that_is_none_makes_no_token(
+    shell: Shell, folder: Path, tmp_path: Path, content: bytes, status: int
+) -> None:
+    names = tmp_path / "names"
+    names.write_bytes(content)
+    assert shell.run("token", folder, "--hosts", names).status == status
+    assert not list((folder / "pki" / "tokens").iterdir())
+
+
+def test_so_many_hosts_and_no_more(shell: Shell, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdump.cli.cmd_token.NAMES_MAX", 3)
+    names = tmp_path / "names"
+    names.write_text("a\nb\nc\n")
+    assert shell.run("token", folder, "--hosts", names).out.count("\n") == 3
+    names.write_text("a\nb\nc\nd\n")
+    assert shell.run("token", folder, "--hosts", names).status == 2
+
+
 def test_for_whom(shell: Shell, folder: Path) -> None:
     assert shell.run("token", folder).status == 2
     assert shell.run("token", folder, "--host", "a", "--analyst", "b").status == 2
+    assert shell.run("token", folder, "--host", "a", "--hosts", os.devnull).status == 2
 
 
 def test_errors(shell: Shell, folder: Path, tmp_path: Path) -> None:
