@@ -37,9 +37,7 @@ Verdict = TypeVar("Verdict", str, int)
 ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
-VERDICTS_MAX: Final = (
-    10_000  # of each kind that wait for an index which cannot be written; the scrub finds the rest again
-)
+VERDICTS_MAX: Final = 10_000  # of each kind that wait for an index; the scrub finds the rest again
 
 
 class _Progress(NamedTuple):
