@@ -7,6 +7,7 @@ table; help, mistakes and everything else that argparse understands is argparse'
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Send a core to a collector. After any cut or kill the same command goes on where it was.",
         epilog="Settings: [send] of the bundle, netdump.NAME=VALUE on the kernel command line; see docs/client.md.",
         allow_abbrev=False,
-        **_without_colours(argparse.HelpFormatter),
+        **_plain(argparse.HelpFormatter),
     )
     parser.add_argument("vmcore", nargs="?", metavar="VMCORE", help=f"the core (default {DEFAULT_SOURCE})")
     for option in _OPTIONS:
@@ -150,22 +151,34 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _without_colours(formatter: type[argparse.HelpFormatter]) -> dict[str, Any]:
-    """What to tell argparse from Python 3.14 on, so that it does not load what knows of colours.
+def _plain(formatter: type[argparse.HelpFormatter]) -> dict[str, Any]:
+    """What to tell argparse so that it does not load what capture images have no other use for.
 
-    That brings dataclasses and with them inspect: a third of a mebibyte of the capture image. 3.14 loads it even to
-    print no colours, in the one method that is replaced here; 3.15 does not (there _colorize is imported lazily).
+    Of shutil it wants the width of the terminal, and shutil loads every compression of the standard library with its
+    shared object. From Python 3.14 on it loads what knows of colours, which brings dataclasses and with them inspect:
+    a third of a mebibyte. 3.14 does so even to print no colours, in the one method that is replaced here; 3.15 does
+    not (there _colorize is imported lazily).
     """
-    version = sys.version_info[:2]
-    if version != (3, 14):
-        return {"color": False} if version > (3, 14) else {}
 
     class Plain(formatter):  # type: ignore[misc,valid-type]
-        def _set_color(self, *_: object, **__: object) -> None:
-            self._theme = _NoTheme()
-            self._decolor = str
+        def __init__(self, *arguments: Any, **words: Any) -> None:
+            super().__init__(*arguments, **{"width": _width(), **words})
 
-    return {"color": False, "formatter_class": Plain}
+        if sys.version_info[:2] == (3, 14):
+
+            def _set_color(self, *_: object, **__: object) -> None:
+                self._theme = _NoTheme()
+                self._decolor = str
+
+    return {"formatter_class": Plain, **({"color": False} if sys.version_info >= (3, 14) else {})}
+
+
+def _width() -> int:
+    """Columns for text, as shutil finds them."""
+    try:
+        return (int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size(1).columns or 80) - 2
+    except (OSError, ValueError):
+        return 78
 
 
 class _NoTheme:

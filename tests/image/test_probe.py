@@ -37,6 +37,16 @@ def test_imports_inside_functions_are_followed() -> None:
     assert not {"ast", "annotationlib"} & found
 
 
+def test_help_needs_no_compression() -> None:
+    """argparse loads shutil for the width of the terminal."""
+    program = "from netdump.client.arguments import make_parser; make_parser().format_help()"
+    loaded = "import sys; print(*sys.modules)"
+    command = [*bare_interpreter(), "-c", f"import sys; sys.path.insert(0, {str(FOLDER)!r}); {program}; {loaded}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "argparse" in done.stdout.split()
+    assert not {"shutil", "bz2", "lzma"} & set(done.stdout.split())
+
+
 def test_kinds_and_libraries() -> None:
     answer = ask(roots=["ssl"])
     kinds = {module["name"]: module["kind"] for module in answer["modules"]}
