@@ -9,12 +9,14 @@ from netdump.image.commandline import COMMAND_LINE_MAX, EVERYWHERE, NEUTRALISING
 def test_what_the_capture_kernel_inherits() -> None:
     line = command_line(
         'BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro quiet console=ttyS0,115200 crashkernel=128M hugepages=9 "dyndbg=a b" '
-        "systemd.unit=x intel_iommu=on netdump.deadline=9 cma=64M rd.lvm=0 panic_on_warn=1 hung_task_panic=1",
+        "systemd.unit=x intel_iommu=on netdump.deadline=9 cma=64M rd.lvm=0 panic_on_warn=1 hung_task_panic=1 "
+        "loglevel=4 printk.devkmsg=off",
         ["earlyprintk=ttyS0"],
         "x86_64",
     )
     words = split_words(line)
     assert words[:3] == ["console=ttyS0,115200", '"dyndbg=a b"', "intel_iommu=on"]
+    assert not [word for word in words if word.startswith(("loglevel", "printk"))], "what we say is to be seen"
     assert words[-1] == "earlyprintk=ttyS0"
     assert {*X86, *EVERYWHERE, *NEUTRALISING} <= set(words)
     assert not [word for word in words if word.startswith(("root", "ro", "crashkernel", "systemd", "netdump", "rd."))]
