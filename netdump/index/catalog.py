@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeGuard, TypeVar
@@ -257,14 +256,15 @@ class LocalCatalog:
         return self._store.resolve(dump_id)
 
     def _add_missing(self, keep_on: Callable[[], None] = lambda: None) -> set[str]:
-        """Add the dumps that the index does not know. Returns all that may be there: see Store.candidates."""
+        """Add the dumps that the index does not know. Returns those that have a row now."""
         present = set(self._store.candidates())
         records: list[DumpRecord] = []
         for dump_id in sorted(present.difference(self._index.ids())):
             keep_on()
-            if self._store.holds(dump_id):
-                with suppress(DumpNotFoundError):  # deleted since it was listed
-                    records.append(gather_anyway(self._store, dump_id))
+            try:
+                records.append(gather_anyway(self._store, dump_id))
+            except DumpNotFoundError:
+                present.discard(dump_id)  # no dump yet, or deleted since it was listed
             if len(records) >= _PAGE:
                 self._index.add(records)
                 records.clear()

@@ -70,7 +70,7 @@ class Store:
     def holds(self, dump_id: str) -> bool:
         """Whether that is a dump. A folder without origin is not one yet; one that cannot be looked at is."""
         try:
-            return self._files.status(f"{checked_id(dump_id)}/{ORIGIN}") is not None
+            return is_dump_id(dump_id) and self._files.status(f"{dump_id}/{ORIGIN}") is not None
         except OSError:
             return True  # what is wrong with it comes out when it is opened; the other dumps are not to blame
 

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,9 +21,11 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.index.catalog import LocalCatalog
+from netdump.index.gather import gather
+from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.reading import Query
-from netdump.index.record import State
+from netdump.index.record import DumpRecord, State
 from netdump.store.files import LocalFiles
 from netdump.store.restore import Restoration, Wanted, read_segment
 from netdump.store.store import Store
@@ -340,6 +342,36 @@ def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catal
         half.id: (State.INTERRUPTED, 2 * 8 * 4096),
         new.id: (State.COMPLETE, len(new.image)),
     }
+
+
+def test_a_dump_that_comes_while_a_list_is_made_is_no_damage(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is there first, then its origin, then its row; the page on which that stands may be read already."""
+    known, coming = Sample(number=1).store(store), Sample(number=2)
+    (store.root / coming.id).mkdir()
+    list_rows = Index.list
+
+    def then_it_comes(*arguments: Any) -> list[DumpRecord]:
+        page = list_rows(*arguments)
+        coming.store(store)
+        catalog.index.add([gather(store, coming.id)])
+        return page
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalCatalog, "mend", None)
+        patch.setattr(Index, "list", then_it_comes)
+        assert listed(catalog) == [known]
+    assert set(listed(catalog)) == {known, coming.id}
+
+
+def test_a_row_of_what_is_no_id_is_forgotten(migrated: Path, store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    catalog.refresh()
+    with sqlite3.connect(migrated) as database:
+        database.execute("UPDATE dumps SET id = 'x' || substr(id, 2)")
+    catalog.refresh()
+    assert listed(catalog) == [dump_id]
 
 
 def test_a_refresh_that_is_stopped_keeps_what_it_has_done(
