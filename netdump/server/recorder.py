@@ -11,10 +11,11 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
-from netdump.index.gather import gather
+from netdump.index.gather import gather, gather_anyway
 from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, was_unreadable
 from netdump.namedtuple import NamedTuple
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netdump.index.index import Index
-    from netdump.index.record import DumpRecord
     from netdump.server.audit import Audit
     from netdump.store.recovery import Durable
     from netdump.store.store import Store
@@ -106,15 +106,17 @@ class Recorder:
     def found_damaged(self) -> set[str]:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
         query = Query(state=State.DAMAGED, limit=LIST_LIMIT_MAX)
-        damaged = self._sound(lambda: [*every(self._index.list, query)])
-        with self._guard:
+        with self._guard:  # before the index is asked, in which it may stand a moment later
             waiting = {dump_id for dump_id, remark in self._damage.items() if not was_unreadable(remark)}
+        damaged = self._sound(lambda: [*every(self._index.list, query)])
         return waiting | {record.id for record in damaged if not was_unreadable(record.remark)}
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
+        if dump_id in self._damage:
+            return False
         record = self._sound(lambda: self._index.get(dump_id))
-        return record is not None and record.state is State.COMPLETE and dump_id not in self._damage
+        return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
         """Write a dump's row anew from the store. Asked for again before it has begun, it is done once."""
@@ -190,7 +192,7 @@ class Recorder:
 
     def stored_bytes(self, dump_id: str) -> int:
         """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
-        record = self._row(dump_id)
+        record = self._asked(lambda: self._index.get(dump_id), None)
         return 0 if record is None else record.stored_bytes
 
     def is_damaged(self, dump_id: str) -> bool:
@@ -198,9 +200,15 @@ class Recorder:
 
         Who reads all of it takes that back. A dump that merely could not be read is not bad: who reads it will see.
         """
-        record = self._row(dump_id)
-        remark = record.remark if record is not None and record.state is State.DAMAGED else None
-        remark = self._damage.get(dump_id, remark)
+
+        def found() -> str | None:
+            """In the thread in which verdicts are written. What is bad; None: nothing."""
+            if (waiting := self._damage.get(dump_id)) is not None:
+                return waiting
+            record = self._index.get(dump_id)
+            return record.remark if record is not None and record.state is State.DAMAGED else None
+
+        remark = self._asked(found, self._damage.get(dump_id))
         return remark is not None and not was_unreadable(remark)
 
     def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:
@@ -216,10 +224,6 @@ class Recorder:
         self._until = time.monotonic() + CLOSING_S
         self.settle()
         self._pool.shutdown()
-
-    def _row(self, dump_id: str) -> DumpRecord | None:
-        """A dump's row once everything noted before is in it; None without one."""
-        return self._asked(lambda: self._index.get(dump_id), None)
 
     def _asked(self, work: Callable[[], Result], otherwise: Result) -> Result:
         """What the index says, once everything noted before is in it; otherwise, if it does not say so soon."""
@@ -272,6 +276,9 @@ class Recorder:
     def _write_verdicts(self) -> None:
         """Raises StoreError; what is not written by then goes on waiting."""
         for dump_id, remark in list(self._damage.items()):
+            if self._index.get(dump_id) is None:  # it came while the index could not be told
+                with suppress(DumpNotFoundError):
+                    self._index.add([gather_anyway(self._store, dump_id)])
             self._index.set_state(dump_id, State.DAMAGED, remark)
             with self._guard:
                 self._damage.pop(dump_id, None)

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -321,6 +321,45 @@ def test_verdicts_are_written_before_what_comes_later(
     recorder.damaged(DUMP.origin.id, "bad digest").result()
     recorder.sound(DUMP.origin.id).result()
     assert recorder.found_damaged() == {f"{1:032x}"}
+
+
+@pytest.mark.parametrize("name", ["list", "get", "_asked"])
+def test_a_verdict_is_known_while_it_is_written(
+    recorder: Recorder, reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It waits no more once the index has answered without it."""
+    place = Recorder if name == "_asked" else Index
+    ask = getattr(place, name)
+
+    def then_written(*arguments: Any) -> object:
+        answer = ask(*arguments)
+        monkeypatch.setattr(place, name, ask)
+        reader.execute("ROLLBACK")
+        recorder.settle()
+        recorder._pool.submit(lambda: None).result()
+        assert not recorder._damage
+        return answer
+
+    dump_id = "0" * 32
+    recorder.damaged(dump_id, "bad digest").result()
+    monkeypatch.setattr(place, name, then_written)
+    match name:
+        case "list":
+            assert recorder.found_damaged() == {dump_id}
+        case "get":
+            assert not recorder.is_complete(dump_id)
+        case _:
+            assert recorder.is_damaged(dump_id)
+
+
+def test_damage_of_a_dump_without_a_row_is_noted(folder: Path, recorder: Recorder) -> None:
+    """It came while there was no index."""
+    deliver(Store(folder / "dumps"), DUMP)
+    recorder.damaged("0" * 32, "deleted since").result()
+    recorder.damaged(DUMP.origin.id, "bad digest").result()
+    assert row(folder).state is State.DAMAGED
+    assert row(folder).host == DUMP.origin.host
+    assert recorder.found_damaged() == {DUMP.origin.id}
 
 
 def test_a_verdict_that_waits_is_written_at_the_end(recorder: Recorder, reader: sqlite3.Connection) -> None:
