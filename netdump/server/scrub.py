@@ -146,6 +146,7 @@ class Scrubber:
         self._rate = RATE_MIN
         self._next_read = 0.0  # of time.monotonic
         self._next_save = 0.0
+        self._saved = b""
         self._next_measure = 0.0
         self._late = False
         self._new: Final[dict[str, int]] = {}  # when dumps that were never checked were new
@@ -173,6 +174,7 @@ class Scrubber:
             try:
                 dump_id = self.next_due()
                 if dump_id is None:
+                    self._save()
                     self._stop.wait(REST_S)
                 else:
                     self.check(dump_id)
@@ -366,7 +368,10 @@ class Scrubber:
 
     def _save(self) -> None:
         self._next_save = time.monotonic() + SAVE_S
+        if (packed := self._memory.pack()) == self._saved:
+            return
         try:
-            durable.write(self._path, self._memory.pack())
+            durable.write(self._path, packed)
+            self._saved = packed
         except NetdumpError as error:
             self._audit("scrub-not-saved", reason=str(error))

@@ -13,6 +13,7 @@ import pytest
 from netdump.errors import BusyError, DamagedError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.place import NAME as INDEX_NAME
+from netdump.pki import durable
 from netdump.server.config import DAY_S, Scrub
 from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
 from netdump.store.files import LocalFiles
@@ -468,6 +469,30 @@ def test_a_slow_scrub_stops_at_once(directory: Path) -> None:
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_what_was_checked_is_remembered_before_a_rest(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be days until the next dump is due, and a machine that loses its power closes nothing."""
+    desk = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS)
+    remembered, writes, write = list[set[str]](), list[str](), durable.write
+
+    def noted(path: Path, data: bytes) -> None:
+        writes.append(path.name)
+        write(path, data)
+
+    def rest(timeout: float | None = None) -> bool:
+        if desk.scrubber._due:
+            return False  # a pause between two reads
+        remembered.append(set(Memory.load(directory / NAME).checked))
+        if len(remembered) == 2:
+            desk.scrubber._stop.set()
+        return False
+
+    monkeypatch.setattr(durable, "write", noted)
+    desk.scrubber._stop.wait = rest  # type: ignore[method-assign]
+    desk.scrubber._run()
+    assert remembered == [{OLD.origin.id, NEW.origin.id}] * 2
+    assert len(writes) == 2, "after the first check, and before the first rest"
 
 
 def test_a_collector_finds_rot_by_itself(folder: Path, web1: Papers, ann: Papers) -> None:
