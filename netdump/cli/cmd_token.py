@@ -6,7 +6,6 @@ import json
 import os
 import re
 import time
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -103,11 +102,15 @@ def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool,
 
 def read_names(file: Iterable[str] | None) -> list[str]:
     """The names that stand in a file, each once, in their order. Raises click.UsageError."""
-    lines = (line.strip() for line in islice(file or (), NAMES_MAX + 1))
-    names = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    names: dict[str, None] = {}
+    for line in file or ():
+        if (name := line.strip()) and not name.startswith("#"):
+            names[name] = None
+        if len(names) > NAMES_MAX:
+            break
     if not 0 < len(names) <= NAMES_MAX:
         raise click.UsageError(f"--hosts takes 1 to {NAMES_MAX:,} names, one a line")
-    return names
+    return list(names)
 
 
 def _api_port(directory: Path) -> int:

@@ -124,6 +124,8 @@ def test_so_many_hosts_and_no_more(shell: Shell, folder: Path, tmp_path: Path, m
     names = tmp_path / "names"
     names.write_text("a\nb\nc\n")
     assert shell.run("token", folder, "--hosts", names).out.count("\n") == 3
+    names.write_text("# rack 7\na\nb\nb\n\nc\n")
+    assert shell.run("token", folder, "--hosts", names).out.count("\n") == 3, "names are counted, not lines"
     names.write_text("a\nb\nc\nd\n")
     assert shell.run("token", folder, "--hosts", names).status == 2
 
