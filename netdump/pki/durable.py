@@ -100,8 +100,9 @@ def remove_abandoned(path: Path) -> None:
     draft = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
     with contextlib.suppress(OSError):
         for each in path.parent.iterdir():
-            if draft.fullmatch(each.name) and each.lstat().st_mtime + ABANDONED_S < time.time():
-                each.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if draft.fullmatch(each.name) and each.lstat().st_mtime + ABANDONED_S < time.time():
+                    each.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -68,6 +68,19 @@ def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
     durable.remove_abandoned(tmp_path / "none" / "client.toml")
 
 
+def test_a_draft_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f".fact.{number:012x}.partial").touch()
+    for each in [*tmp_path.iterdir()]:
+        os.utime(each, (0, 0))
+    first = next(tmp_path.iterdir())  # in the order in which they are looked at
+    first.unlink()
+    first.mkdir()
+    os.utime(first, (0, 0))
+    durable.remove_abandoned(tmp_path / "fact")
+    assert names(tmp_path) == [first.name]
+
+
 def test_order_of_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     fsync, replace = os.fsync, Path.replace
