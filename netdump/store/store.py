@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import (
@@ -28,7 +28,7 @@ from netdump.store.recovery import Recovery, follow_manifest, recover, sound_par
 from netdump.store.writer import DumpWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from netdump.store.files import Files, Lock
@@ -152,19 +152,18 @@ class Store:
 
     def _lock_for_writing(self, dump_id: str) -> Lock:
         """The lock of a dump whose folders are there and durable."""
-        for folder in (dump_id, f"{dump_id}/{SEGMENTS}"):
-            with suppress(FileExistsError):
-                self._files.make_folder(folder)
+        with suppress(FileExistsError):
+            self._files.make_folder(dump_id)
+        with suppress(FileExistsError), _deleted_is_busy(dump_id):
+            self._files.make_folder(f"{dump_id}/{SEGMENTS}")
         return self._take_lock(dump_id)
 
     def _take_lock(self, dump_id: str) -> Lock:
         try:
-            return self._files.lock(f"{dump_id}/{LOCK}")
+            with _deleted_is_busy(dump_id):
+                return self._files.lock(f"{dump_id}/{LOCK}")
         except BlockingIOError:
             raise BusyError(f"dump {dump_id} is being written, restored or deleted; try again later") from None
-        except FileNotFoundError:
-            # Its folder went away after we had seen or made it: a deletion was faster.
-            raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
 
     def _open_locked(self, origin: Origin, lock: Lock, *, distrust: bool) -> DumpWriter:
         files, dump_id = self._files, origin.id
@@ -271,6 +270,15 @@ class Store:
                     with suppress(FileNotFoundError):
                         self._files.unlink(path)
             self._files.remove_folder(name)
+
+
+@contextmanager
+def _deleted_is_busy(dump_id: str) -> Iterator[None]:
+    """Its folder may go away after we have seen or made it: a deletion was faster."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
 
 
 def _check_owner(known: Origin | None, offered: Origin) -> None:

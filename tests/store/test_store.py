@@ -140,6 +140,23 @@ def test_a_dump_that_is_being_born_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "dumps") == []
 
 
+def test_a_dump_whose_folder_is_removed_as_stillborn_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that was killed has left it, its host comes back, and the trash is emptied meanwhile."""
+    store, make_folder = Store(tmp_path / "dumps"), LocalFiles.make_folder
+    (tmp_path / "dumps" / ID).mkdir()
+
+    def thrown_away(files: LocalFiles, name: str) -> None:
+        if name.endswith("/segments"):
+            store.empty_trash()
+        make_folder(files, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "make_folder", thrown_away)
+        with pytest.raises(BusyError):
+            store.open_writer(SAMPLE.origin)
+    deliver(store, SAMPLE)
+
+
 def test_a_full_disk_does_not_keep_the_trash_from_being_emptied(tmp_path: Path) -> None:
     (tmp_path / "dumps" / ID).mkdir(parents=True)
     files = FaultyFiles(LocalFiles(tmp_path / "dumps"))
