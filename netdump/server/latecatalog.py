@@ -113,13 +113,16 @@ class LateCatalog:
             if self._opening is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), RETRY_S)
-            if self._stop.is_set() or await self._attempt(then):
-                return
+            try:
+                if self._stop.is_set() or await self._attempt(then):
+                    return
+            except Exception as error:  # a mistake of ours: nobody else would say why there is no index
+                self._audit("index-failed", reason=f"{type(error).__name__}: {error}")
 
     async def _attempt(self, then: Callable[[], Awaitable[None]]) -> bool:
         """Returns whether it is open, and then() is done."""
         try:
-            if self._catalog is None:
+            if self._catalog is None or self._opening is not None:
                 opening, self._opening = self._opening or asyncio.create_task(asyncio.to_thread(self.open)), None
                 if not await opening:
                     return False

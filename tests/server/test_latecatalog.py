@@ -120,6 +120,50 @@ def test_dumps_are_received_while_the_index_is_brought_up_to_date(
         assert states == {DUMP.origin.id: "complete", LATER.origin.id: "complete"}
 
 
+@pytest.mark.asyncio
+async def test_an_index_that_was_late_is_said_to_be_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if that was so between the wait for it and what needs it, while the collector began to listen."""
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    events, begun = Events(), list[str]()
+    late = LateCatalog(folder, events)
+
+    async def then() -> None:
+        begun.append("")
+
+    await late.open_soon()
+    assert late._opening is not None
+    await asyncio.wait({late._opening})
+    await late.begin(then)
+    await late.close()
+    assert begun == [""]
+    assert len(events.all("index-late")) == len(events.all("index-opened")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_of_ours_with_an_index_that_was_late_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(latecatalog, "RETRY_S", 0.0)
+    events, begun, real = Events(), asyncio.Event(), open_catalog
+
+    def mistaken(*_: Any) -> LocalCatalog:
+        monkeypatch.setattr(latecatalog, "open_catalog", real)
+        raise AssertionError("a row too many")
+
+    async def then() -> None:
+        begun.set()
+
+    monkeypatch.setattr(latecatalog, "open_catalog", mistaken)
+    late = LateCatalog(folder, events)
+    late._opening = asyncio.create_task(asyncio.to_thread(late.open))
+    await late.begin(then)
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    await late.close()
+    (event,) = events.all("index-failed")
+    assert event["reason"] == "AssertionError: a row too many"
+
+
 def test_a_collector_stops_while_its_index_is_brought_up_to_date(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store(folder, DUMP)
     begun = threading.Event()
