@@ -21,7 +21,7 @@ import os, signal
 from netdump.image.init.kernelcalls import mount
 from netdump.image.init.supervisor import System, supervise
 mount("proc", "/proc", "proc")
-held = System().free_kib() - (14 << 10)
+held = System().free_kib() - (8 << 10)
 if os.fork() == 0:
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("-1000")
