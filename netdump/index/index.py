@@ -231,6 +231,11 @@ class Index:
         with self._read() as connection:
             return set(connection.scalars(select(DUMPS.c.id)))
 
+    def checks(self) -> dict[str, int | None]:
+        """When all of each dump was last checked, seconds since 1970; None: never."""
+        with self._read() as connection:
+            return {row.id: row.checked for row in connection.execute(select(DUMPS.c.id, DUMPS.c.checked))}
+
     def ids_in(self, state: State) -> list[str]:
         """The ids of the dumps whose rows name that state, oldest first."""
         wanted = select(DUMPS.c.id).where(DUMPS.c.state == state.value)

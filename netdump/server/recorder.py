@@ -24,7 +24,7 @@ from netdump.server.config import DAY_S
 from netdump.store.layout import VMCORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from netdump.index.index import Index
     from netdump.server.audit import Audit
@@ -163,6 +163,11 @@ class Recorder:
     def checked(self, dump_id: str, when: int) -> Future[None]:
         """All of a dump was read and checked. when: seconds since 1970. Waits as damaged does."""
         return self._submit(lambda: None, lambda: self._keep(self._checks, dump_id, when))
+
+    def untold(self, checks: Mapping[str, int]) -> dict[str, int]:
+        """Those checks, by dump, of which the index does not know. Blocks. Raises StoreError."""
+        known = self._sound(self._index.checks)
+        return {dump_id: when for dump_id, when in checks.items() if known.get(dump_id, when) != when}
 
     def settle(self) -> None:
         """Write the verdicts that wait, if the index can be written again: whatever else is written does so, too."""

@@ -168,8 +168,7 @@ class Scrubber:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _run(self) -> None:
-        for known, when in self._memory.checked.items():
-            self._recorder.checked(known, when)
+        self._tell_checks()
         while True:
             try:
                 dump_id = self.next_due()
@@ -186,6 +185,16 @@ class Scrubber:
             if self._stop.is_set():
                 break
         self._save()
+
+    def _tell_checks(self) -> None:
+        """Tell an index that was made anew. One after the other: there may be thousands, and hosts ask it, too."""
+        try:
+            for dump_id, when in self._recorder.untold(self._memory.checked).items():
+                if self._stop.is_set():
+                    return
+                self._recorder.checked(dump_id, when).result()
+        except StoreError as error:
+            self._audit("index-failed", reason=str(error))
 
     def next_due(self) -> str | None:
         """The dump to check now; None: none is due. Raises StoreError. Blocks."""

@@ -378,6 +378,14 @@ def test_a_verdict_on_what_is_given_up_waits_no_longer(recorder: Recorder, reade
     assert recorder.found_damaged() == set()
 
 
+def test_checks_that_the_index_does_not_know(recorder: Recorder) -> None:
+    for name in "abc":
+        recorder._index.put(DumpRecord(name, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
+    recorder.checked("a", 2000).result()
+    recorder.checked("b", 2000).result()
+    assert recorder.untold({"a": 2000, "b": 3000, "c": 2000, "gone": 2000}) == {"b": 3000, "c": 2000}
+
+
 def test_no_more_verdicts_wait_than_that(
     recorder: Recorder, reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

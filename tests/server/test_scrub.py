@@ -40,6 +40,9 @@ class Told:
         self.verdicts: set[str] | None = set()
         self.is_locked = False
         self.settled = 0
+        self.is_slow = False
+        self.told = list[str]()
+        self.pending: Future[None] = Future()
         self.refusal: Exception = BusyError("the index is locked")
 
     def found_damaged(self) -> set[str]:
@@ -60,8 +63,18 @@ class Told:
             done.set_result(None)
         return done
 
-    def checked(self, dump_id: str, when: int) -> None:
+    def checked(self, dump_id: str, when: int) -> Future[None]:
         self.times[dump_id] = when
+        self.told.append(dump_id)
+        self.pending = Future()
+        if not self.is_slow:
+            self.pending.set_result(None)
+        return self.pending
+
+    def untold(self, checks: dict[str, int]) -> dict[str, int]:
+        if self.verdicts is None:
+            raise BusyError("the index is locked")
+        return {dump_id: when for dump_id, when in checks.items() if self.times.get(dump_id) != when}
 
     def settle(self) -> None:
         self.settled += 1
@@ -469,6 +482,28 @@ def test_a_slow_scrub_stops_at_once(directory: Path) -> None:
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_an_index_is_told_of_checks_it_does_not_know_and_one_after_the_other(directory: Path) -> None:
+    """Whatever waits in its queue, hosts that ask it wait for."""
+    desk = Desktop(directory, CREATED)
+    desk.scrubber._memory.checked = {"a": 1, "b": 2, "c": 3}
+    desk.told.times, desk.told.is_slow = {"b": 2}, True
+    thread = threading.Thread(target=desk.scrubber._tell_checks)
+    thread.start()
+    thread.join(0.1)
+    assert desk.told.told == ["a"]
+    desk.told.is_slow = False
+    desk.told.pending.set_result(None)
+    thread.join(PATIENCE_S)
+    assert desk.told.told == ["a", "c"]
+    desk.told.times = {}
+    desk.scrubber._stop.set()
+    desk.scrubber._tell_checks()
+    desk.told.verdicts = None
+    desk.scrubber._tell_checks()
+    assert desk.told.told == ["a", "c"]
+    assert len(desk.events.all("index-failed")) == 1
 
 
 def test_what_was_checked_is_remembered_before_a_rest(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
