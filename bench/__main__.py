@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench import stages
 from bench.page import update_page
-from bench.process import BenchError, Launcher
+from bench.process import STOPS, BenchError, Launcher
 from bench.report import Results, lines
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     results = Results(rounds)
     wanted = arguments.only or list(stages.STAGES)
     begun = time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         signal.signal(number, _stop)
     try:
         with _workplace(arguments) as workplace:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _stop(number: int, _frame: object) -> NoReturn:
     """Have all that was begun be put away. Once: what comes while that is done changes nothing."""
-    for each in (signal.SIGTERM, signal.SIGHUP):
+    for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STOP_TIMEOUT: Final = 30
+STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a benchmark, with all that it has begun."""
 PYTHON: Final = sys.executable
 
 
@@ -108,8 +110,21 @@ def netdump(*arguments: str | Path, place: Place = ANYWHERE) -> Any:
 @contextmanager
 def service(argv: Sequence[str], place: Place, log: IO[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Run a service for as long as the block runs; it is ended with SIGTERM, or killed if that does not help."""
-    process = subprocess.Popen(place.command(argv), stderr=log, text=True, start_new_session=True, **options)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until it is known whom to end
     try:
+        process = subprocess.Popen(
+            place.command(argv),
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_hear,  # noqa: PLW1509  # there are no threads here
+            **options,
+        )
+    except BaseException:
+        _hear()
+        raise
+    try:
+        _hear()
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
@@ -120,6 +135,10 @@ def service(argv: Sequence[str], place: Place, log: IO[str], **options: Any) -> 
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _hear() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def split_cpus() -> tuple[str, str]:
