@@ -115,7 +115,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[overlay.Overlay]:
 
 def test_systemd_finds_nothing_wrong(copy: overlay.Overlay) -> None:
     units = sorted(path.name for path in (copy.root / "etc/systemd/system").glob("netdump-*"))
-    assert len(units) == 8
+    assert len(units) == 10
     verified = copy.run("systemd-analyze", "verify", "--man=no", *units)
     ours = [line for line in (verified.stdout + verified.stderr).splitlines() if "netdump" in line]
     assert ours == []
