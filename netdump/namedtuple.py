@@ -21,6 +21,9 @@ else:
         def __new__(cls, name, bases, members):
             if not bases:
                 return super().__new__(cls, name, bases, members)
+            if "__annotations__" not in members and any(each.startswith("__annotate") for each in members):
+                # From Python 3.14 on the fields would stand in a function, and the tuple have none.
+                raise TypeError(f"{name}: its module lacks `from __future__ import annotations`")
             fields = members.pop("__annotations__", ())
             defaults = [members.pop(field) for field in fields if field in members]
             made = namedtuple(name, fields, defaults=defaults, module=members["__module__"])  # noqa: PYI024

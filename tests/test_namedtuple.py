@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import new_class
+
 import pytest
 
 from netdump.namedtuple import NamedTuple
@@ -52,3 +54,10 @@ def test_without_fields() -> None:
         pass
 
     assert Nothing() == ()
+
+
+@pytest.mark.parametrize("function", ["__annotate__", "__annotate_func__"])
+def test_a_module_without_the_future_import(function: str) -> None:
+    """As Python 3.14 makes a class there."""
+    with pytest.raises(TypeError, match="__future__"):
+        new_class("Lost", (NamedTuple,), exec_body=lambda members: members.update({function: dict}))
