@@ -1,55 +1,108 @@
-"""`netdump delete`: delete a dump for good."""
+"""`netdump delete`: delete dumps for good."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from netdump.cli.output import print_json, printable, size_text
+from netdump.cli.output import print_json, printable, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
-from netdump.errors import BusyError
+from netdump.cli.selection import Selection, selection_options
+from netdump.errors import BusyError, DumpNotFoundError
 from netdump.index.record import time_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from netdump.cli.reading import Source
+    from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
 
 
-@click.command("delete", short_help="Delete a dump for good.", epilog=exit_statuses(BusyError))
-@click.argument("dump_id", metavar="ID")
+@click.command("delete", short_help="Delete dumps for good.", epilog=exit_statuses(BusyError))
+@click.argument("dump_ids", metavar="[ID]...", nargs=-1)
+@selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @reading_options
-def command(*, source: Source, dump_id: str, yes: bool, as_json: bool) -> None:
-    """Delete the dump ID for good: all that is stored of it, its log and receipt included.
+def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, yes: bool, as_json: bool) -> int:
+    """Delete dumps for good: all that is stored of them, their logs and receipts included.
+
+    Which ones is said by each ID, or by options, those of `netdump list`, which shows with them what would be deleted.
 
     Asks first, on a terminal; elsewhere --yes is needed. From afar it takes a certificate of the role operator. A dump
-    that is arriving is not deleted. It is gone when the command returns, and after a crash in between either all of it
-    is there or nothing.
+    that is arriving is not deleted; the others are. Each is gone when the command says so, and after a crash in between
+    either all of it is there or nothing.
+
+    With --json an object is printed whose member `dumps` lists the `id` of each dump that was meant, and whether it was
+    `deleted`.
 
     \b
     Examples:
       netdump delete 3f2a
-      netdump delete 3f2a --yes --root /srv/netdump --json
+      netdump delete --drills --until 1d
+      netdump delete --state complete --until 90d --yes --root /srv/netdump --json
     """
+    if bool(dump_ids) == (selection != Selection()):
+        raise click.UsageError("say which dumps: by ID, or by options such as --until 90d; not by both")
     with source.open() as catalog:
-        record = catalog.show(dump_id)
-        if not yes:
-            _ask(record)
-        catalog.delete(record.id)
+        meant = [*_named(catalog, dump_ids)] if dump_ids else selection.list(catalog)
+        if meant and not yes:
+            _ask(meant)
+        left = _delete(catalog, meant, tell=not as_json)
     if as_json:
-        print_json({"id": record.id, "deleted": True})
-    else:
-        click.echo(f"deleted dump {record.id}")
+        print_json({"dumps": [{"id": record.id, "deleted": record.id not in left} for record in meant]})
+    elif not meant:
+        warn("no such dumps")
+    for error in left.values():
+        warn(str(error))
+    return BusyError.exit_status if left else 0
 
 
-def _ask(record: DumpRecord) -> None:
+def _named(catalog: Catalog, dump_ids: Iterable[str]) -> Iterable[DumpRecord]:
+    """Each once."""
+    return {record.id: record for record in map(catalog.show, dump_ids)}.values()
+
+
+def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dict[str, BusyError]:
+    """Delete them, but for those that are arriving or in use, which are returned by id, with what was said of them."""
+    left: dict[str, BusyError] = {}
+    for record in meant:
+        try:
+            with suppress(DumpNotFoundError):  # somebody else was faster
+                catalog.delete(record.id)
+        except BusyError as error:
+            left[record.id] = error
+            continue
+        if tell:
+            click.echo(f"deleted dump {record.id}")
+    return left
+
+
+def _ask(meant: Sequence[DumpRecord]) -> None:
     """Raises click.Abort unless the user agrees, click.UsageError if nobody can be asked."""
     if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here: say --yes to delete the dump for good")
-    what = (
-        f"{record.id}\n  of {printable(record.host)}, {time_text(record.first_seen)}, {size_text(record.image_bytes)}"
-    )
-    click.echo(f"{what}\n  {printable(record.panic or 'no panic line')}", err=True)
-    click.confirm("Delete it for good?", abort=True, err=True)
+        raise click.UsageError("nobody can be asked here: say --yes to delete for good")
+    for line in _told(meant):
+        click.echo(line, err=True)
+    click.confirm("Delete it for good?" if len(meant) == 1 else "Delete them for good?", abort=True, err=True)
+
+
+def _told(meant: Sequence[DumpRecord]) -> Iterator[str]:
+    """What is to be deleted, in some lines."""
+    if len(meant) == 1:
+        (record,) = meant
+        yield record.id
+        yield f"  of {printable(record.host)}, {time_text(record.first_seen)}, {size_text(record.image_bytes)}"
+        yield f"  {printable(record.panic or 'no panic line')}"
+        return
+    hosts = len({record.host for record in meant})
+    states = Counter(record.state.value for record in meant)
+    seen = [record.first_seen for record in meant]
+    stored = size_text(sum(record.stored_bytes for record in meant))
+    yield f"{len(meant):,} dumps of {hosts:,} host{'s' * (hosts > 1)}, {stored} of segments"
+    yield f"  first seen {time_text(min(seen))} to {time_text(max(seen))}"
+    yield "  " + ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import BusyError, DumpNotFoundError
+from netdump.index.catalog import LocalCatalog
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC
 
@@ -30,9 +31,49 @@ def test_yes_deletes(shell: Shell, folder: Path) -> None:
     assert not (folder / "dumps" / WHOLE.id).exists()
     assert shell.run("delete", WHOLE.id, "--root", folder, "--yes").status == DumpNotFoundError.exit_status
     assert shell.run("delete", HALF.id, "--root", folder, "--yes", "--json").object == {
-        "id": HALF.id,
-        "deleted": True,
+        "dumps": [{"id": HALF.id, "deleted": True}]
     }
+
+
+def test_several_by_id(shell: Shell, folder: Path) -> None:
+    fill(folder)
+    done = shell.run("delete", HALF.id, "no5uch", WHOLE.id, "--root", folder, "--yes")
+    assert done.status == DumpNotFoundError.exit_status
+    assert (folder / "dumps" / HALF.id).exists(), "nothing is deleted where one of them is not known"
+    done = shell.run("delete", HALF.id, WHOLE.id[:8], WHOLE.id, "--root", folder, "--yes")
+    assert (done.status, done.out) == (0, f"deleted dump {HALF.id}\ndeleted dump {WHOLE.id}\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--drills"], [WHOLE.id]),
+        (["--until", "2026-11-22T20:05:00Z"], [HALF.id]),
+        (["--state", "damaged"], [HALF.id, WHOLE.id]),
+        (["--since", "2026-01-01"], []),
+    ],
+)
+def test_those_that_options_say(shell: Shell, folder: Path, options: list[str], left: list[str]) -> None:
+    fill(folder)
+    done = shell.run("delete", *options, "--root", folder, "--yes")
+    assert (done.status, "no such dumps" in done.err) == (0, len(left) == 2)
+    assert [dump["id"] for dump in shell.run("list", "--root", folder, "--json").object["dumps"]] == left
+
+
+@pytest.mark.parametrize("options", [[], ["abcd", "--drills"]])
+def test_which_must_be_said(shell: Shell, folder: Path, options: list[str]) -> None:
+    """Above all, none does not mean all."""
+    fill(folder)
+    done = shell.run("delete", *options, "--root", folder, "--yes")
+    assert (done.status, "say which dumps" in done.err) == (2, True)
+    assert len(shell.run("list", "--root", folder, "--json").object["dumps"]) == 2
+
+
+def test_none(shell: Shell, folder: Path) -> None:
+    fill(folder)
+    done = shell.run("delete", "--host", "x", "--root", folder)
+    assert (done.status, done.out, done.err) == (0, "", "netdump: no such dumps\n")
+    assert shell.run("delete", "--host", "x", "--root", folder, "--json").object == {"dumps": []}
 
 
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("", False)])
@@ -48,6 +89,16 @@ def test_a_person_is_asked(
     assert "web1" in done.err
 
 
+def test_a_person_is_asked_once_for_many(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder)
+    monkeypatch.setattr(sys, "stdin", Keyboard("n\n"))
+    done = shell.run("delete", "--until", "1d", "--root", folder)
+    assert done.status != 0
+    assert "2 dumps of 2 hosts, " in done.err
+    assert "first seen 2026-11-22T20:03:59Z to 2026-11-22T20:05:00Z\n  1 complete, 1 interrupted\n" in done.err
+    assert len(shell.run("list", "--root", folder, "--json").object["dumps"]) == 2
+
+
 def test_nobody_to_ask(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
@@ -61,3 +112,25 @@ def test_a_dump_that_arrives_stays(shell: Shell, folder: Path) -> None:
     with HALF.open(store):
         assert shell.run("delete", HALF.id, "--root", folder, "--yes").status == BusyError.exit_status
     assert (folder / "dumps" / HALF.id).exists()
+
+
+def test_those_that_arrive_do_not_keep_the_others(shell: Shell, folder: Path) -> None:
+    store = fill(folder)
+    with HALF.open(store):
+        done = shell.run("delete", "--until", "1d", "--root", folder, "--yes", "--json")
+        assert (done.status, HALF.id in done.err) == (BusyError.exit_status, True)
+    assert done.object == {"dumps": [{"id": HALF.id, "deleted": False}, {"id": WHOLE.id, "deleted": True}]}
+    assert not (folder / "dumps" / WHOLE.id).exists()
+
+
+def test_what_others_have_deleted_is_gone(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill(folder)
+    real = LocalCatalog.delete
+
+    def late(catalog: LocalCatalog, dump_id: str) -> None:
+        store.delete(dump_id)
+        real(catalog, dump_id)
+
+    monkeypatch.setattr(LocalCatalog, "delete", late)
+    done = shell.run("delete", HALF.id, WHOLE.id, "--root", folder, "--yes")
+    assert (done.status, done.out.count("deleted dump")) == (0, 2)
