@@ -7,6 +7,7 @@ encryption, RAID, network file systems) now rather than after a panic.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,23 +62,37 @@ def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> S
         ) from error
     if len(uuid) != 32:
         raise SaveFolderError(f"--save {folder}: {device} is too small for {kind}: choose a folder on another disk")
-    inside = str(Path(root) / real.relative_to(point))
-    if len(inside.split()) != 1:
-        raise SaveFolderError(f"--save {folder}: the path must not hold blanks")
+    inside = str(root / real.relative_to(point))
+    if len(inside.split()) != 1 or not _is_text(inside):
+        raise SaveFolderError(f"--save {folder}: the path must not hold blanks, nor what is not UTF-8")
     return SaveTarget(Save(kind, uuid, inside), (*block_modules(entry.name, sys), kind))
 
 
-def _mount_of(path: Path, mountinfo: Path) -> tuple[str, str, Path, str] | None:
+def _mount_of(path: Path, mountinfo: Path) -> tuple[str, Path, Path, str] | None:
     """major:minor, root in the file system, mount point and kind of the last mount above path (proc(5))."""
-    best: tuple[str, str, Path, str] | None = None
-    for line in mountinfo.read_text(errors="replace").splitlines():
+    best: tuple[str, Path, Path, str] | None = None
+    for line in os.fsdecode(mountinfo.read_bytes()).removesuffix("\n").split("\n"):
         left, _, right = line.partition(" - ")
-        fields = left.split()
-        point = Path(fields[4].encode().decode("unicode_escape"))
+        fields = left.split(" ")
+        point = _path(fields[4])
         if path.is_relative_to(point) and (best is None or len(point.parts) >= len(best[2].parts)):
-            kind, source = right.split()[:2]
-            best = (_number(source) if kind == "btrfs" else fields[2], fields[3], point, kind)
+            kind, source = right.split(" ")[:2]
+            best = (_number(str(_path(source))) if kind == "btrfs" else fields[2], _path(fields[3]), point, kind)
     return best
+
+
+def _path(field: str) -> Path:
+    r"""What stands for a path in mountinfo: blanks, line feeds and backslashes as \ooo, all else as it is."""
+    return Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field))
+
+
+def _is_text(name: str) -> bool:
+    """Whether the plan can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _number(device: str) -> str:

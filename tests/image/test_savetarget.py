@@ -49,6 +49,24 @@ def test_a_file_system_that_the_image_cannot_use(machine: Path) -> None:
         find(machine, Path("/"))
 
 
+@pytest.mark.parametrize("name", ["dümp", "a\\b", "崩溃", "a\x85b"])
+def test_a_mount_point_of_any_name(machine: Path, name: str) -> None:
+    """It must not pass for a folder of the file system above, where nobody would see the dump after the reboot."""
+    point = machine / name
+    point.mkdir()
+    field = str(point).replace("\\", "\\134")
+    with (machine / "mountinfo").open("a", encoding="utf-8") as file:
+        file.write(f"30 29 254:1 /vol\\134-ü {field} rw - xfs /dev/vda1 rw\n")
+    assert find(machine, point).save == Save("xfs", UUID, "/vol\\-ü")
+
+
+@pytest.mark.parametrize("name", ["a b", os.fsdecode(b"d\xfcmp")])
+def test_a_name_that_the_plan_cannot_hold(machine: Path, name: str) -> None:
+    (machine / name).mkdir()
+    with pytest.raises(SaveFolderError, match="must not hold blanks, nor what is not UTF-8"):
+        find(machine, machine / name)
+
+
 def test_a_subvolume_of_btrfs(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number in mountinfo is that of no device."""
     (machine / "mountinfo").write_text(f"29 1 0:61 /@ {machine} rw - btrfs /dev/vda1 rw,subvol=/@\n")
