@@ -84,7 +84,8 @@ def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for collector in collectors:
         try:
-            answers = socket.getaddrinfo(collector.host, collector.port, type=socket.SOCK_STREAM)
+            # bytes, because a str with an empty label or a long one is no OSError
+            answers = socket.getaddrinfo(collector.host.encode("ascii"), collector.port, type=socket.SOCK_STREAM)
         except OSError:
             found[collector.host] = []
             continue

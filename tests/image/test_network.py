@@ -174,6 +174,8 @@ def test_name_servers_on_the_loopback_are_of_no_use(tmp_path: Path) -> None:
 def test_names_are_looked_up() -> None:
     found = resolve([Address("127.0.0.1", 7461), Address("nothing.invalid", 7461)])
     assert found == {"127.0.0.1": ["127.0.0.1"], "nothing.invalid": []}
+    for impossible in ("a..invalid", f"{'a' * 64}.invalid"):
+        assert resolve([Address(impossible, 7461)]) == {impossible: []}
 
 
 def test_this_machine_can_be_asked() -> None:
