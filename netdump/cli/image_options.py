@@ -29,8 +29,8 @@ _EVERYWHERE = (
         help="dhcp, auto, or ADDRESS/PREFIX … [via GATEWAY] [dns SERVER] [vlan ID]; default: as this machine does now.",
     ),
     click.option(
-        "--deadline", type=click.FloatRange(DEADLINE_MIN, DEADLINE_MAX), default=DEADLINE, show_default=True,
-        metavar="SECONDS", help="When the capture kernel stops trying to send.",
+        "--deadline", type=click.FloatRange(DEADLINE_MIN, DEADLINE_MAX), metavar="SECONDS",
+        help=f"When the capture kernel stops trying to send.  [default: of [send] in the bundle, else {DEADLINE:g}]",
     ),
     click.option("--final", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="After delivery."),
 )  # fmt: skip

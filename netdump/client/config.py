@@ -148,7 +148,7 @@ def load_config(path: str, words: Mapping[str, str], overrides: Mapping[str, obj
     for name, word in words.items():
         try:
             if name == "collectors":
-                collectors = _counted(tuple(parse_address(part) for part in word.split(",")), "kernel command line")
+                collectors = parse_collectors(word)
             else:
                 _refuse_unknown((name,), ("collectors", *SETTINGS), "kernel command line", WORD_PREFIX)
                 chosen[name] = _checked(name, _typed(name, word), f"kernel command line: {WORD_PREFIX}{name}")
@@ -181,6 +181,11 @@ def parse_words(command_line: str) -> dict[str, str]:
             continue
         words[name.removeprefix(WORD_PREFIX)] = value if equals else "1"
     return words
+
+
+def parse_collectors(word: str) -> tuple[Address, ...]:
+    """Read the word `netdump.collectors=`: addresses with commas between them. Raises ConfigError."""
+    return _counted(tuple(parse_address(part) for part in word.split(",")), "kernel command line")
 
 
 def read_words(path: str) -> dict[str, str]:

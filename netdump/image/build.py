@@ -55,8 +55,8 @@ class Wishes:
     """What the administrator wants. None and empty mean: as is best.
 
     bundle: of this host. kernel: release. drivers: more kernel modules. network: as network.SYNTAX. save: a folder.
-    compression, level: see compression. deadline: seconds. known: addresses of collectors by name, found earlier, for
-    names that cannot be looked up now.
+    compression, level: see compression. deadline: seconds; that of [send] of the bundle is the best, if it has one.
+    known: addresses of collectors by name, found earlier, for names that cannot be looked up now.
     """
 
     bundle: Path
@@ -64,7 +64,7 @@ class Wishes:
     drivers: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
     save: Path | None = None
-    deadline: float = DEADLINE
+    deadline: float | None = None
     final: str = "reboot"
     failure: str = "reboot"
     watchdog: bool = True
@@ -255,7 +255,7 @@ def _add_firmware(archive: Archive, folder: Path, names: Iterable[str], sizes: d
 
 def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[str]) -> Plan:
     return Plan(
-        deadline=wishes.deadline,
+        deadline=wishes.deadline or config.settings.deadline or DEADLINE,
         final=wishes.final,
         failure=wishes.failure,
         watchdog=WATCHDOG_SECONDS if wishes.watchdog else 0,

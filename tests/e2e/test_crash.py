@@ -139,6 +139,18 @@ def test_the_second_collector_takes_over(armed: Armed, second: vm.GuestCollector
     assert first.dumps()[0]["state"] != "complete"
 
 
+def test_the_kernel_command_line_names_the_collector(armed: Armed, first: vm.GuestCollector, tmp_path: Path) -> None:
+    """Nobody listens where the image looks for one any more."""
+    with armed.resume(tmp_path / "console") as guest:
+        files = {"etc/netdump/plan": armed.plan(collectors=((vm.HOST, 9),), deadline=90.0)}
+        armed.reload(guest, files, f"netdump.collectors={first.guest_address} netdump.deadline=300")
+        panic(guest)
+        console = guest.wait(CAPTURE_TIMEOUT)
+        assert how_it_ended(guest) == "guest-shutdown", console[-4000:]
+    assert f"{first.guest_address} is reachable" in console
+    delivered(first, console)
+
+
 def test_over_a_bond_to_the_second_collector(armed: Armed, second: vm.GuestCollector, tmp_path: Path) -> None:
     """The first collector was never there. The dead system had a bond, so the capture kernel makes it again."""
     bonding = " ".join(str(vm.module_path(armed.kernel, name)) for name in ("tls", "bonding"))

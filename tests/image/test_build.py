@@ -10,7 +10,7 @@ import pytest
 
 from netdump.errors import ConfigMissingError, DriverError, ImageError
 from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes, build_image, write_image
-from netdump.image.init.plan import FIRST_LINE, Link, Way, parse_plan
+from netdump.image.init.plan import DEADLINE, FIRST_LINE, Link, Way, parse_plan
 from netdump.image.init.supervisor import CLIENT, STAGE
 from tests.image.archives import unpack, write
 from tests.image.conftest import MAC, RELEASE
@@ -44,6 +44,7 @@ def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
     assert all(path[1:] in entries for path in plan.modules)
     assert plan.links == (Link("eth0", "ether", MAC),)
     assert plan.ways == (Way("eth0", "static", ("192.0.2.7/24",)),)
+    assert plan.deadline == DEADLINE
     assert plan.collectors == (("192.0.2.9", 7461), ("collector.invalid", 7461))
     assert image.interfaces == "eth0"
     assert replace(image, plan=plan._replace(ways=plan.ways * 2)).interfaces == "eth0"
@@ -68,6 +69,16 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
     assert image.plan.modules[-1] == "/lib/modules/bonding.ko"
     with pytest.raises(DriverError, match="no module mlx5_core"):
         build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
+
+
+@pytest.mark.parametrize(("asked", "deadline"), [(None, 900), (120.0, 120)])
+def test_the_deadline_of_the_bundle(
+    bundle: Path, machine: Path, few_programs: Path, tmp_path: Path, asked: float | None, deadline: float
+) -> None:
+    own = tmp_path / "client.toml"
+    own.write_text(bundle.read_text() + "[send]\ndeadline = 900\n")
+    own.chmod(0o600)
+    assert build_image(wishes(own, deadline=asked), machine).plan.deadline == deadline
 
 
 def test_what_cannot_be_built(bundle: Path, machine: Path, tmp_path: Path) -> None:

@@ -137,6 +137,14 @@ def parse_plan(text: str) -> Plan:
     return plan
 
 
+def parse_seconds(word: str, floor: float = 1) -> float:
+    """A time limit, floor to DEADLINE_MAX. Raises ValueError."""
+    seconds = float(word)
+    if not floor <= seconds <= DEADLINE_MAX:  # nor is it infinite, or no number
+        raise ValueError(f"must be from {floor:g} to {DEADLINE_MAX:g} seconds")
+    return seconds
+
+
 def _link_line(link: Link) -> str:
     words = ["link", link.name, link.kind]
     words += [f"mac={link.mac}"] if link.mac else []
@@ -158,15 +166,15 @@ def _way_line(way: Way) -> str:
 def _apply(plan: Plan, keyword: str, words: list[str]) -> Plan:
     match keyword:
         case "deadline":
-            return plan._replace(deadline=_seconds(words[0]))
+            return plan._replace(deadline=parse_seconds(words[0]))
         case "save-deadline":
-            return plan._replace(save_deadline=_seconds(words[0]))
+            return plan._replace(save_deadline=parse_seconds(words[0]))
         case "final":
             return plan._replace(final=_one_of(words[0], ACTIONS))
         case "failure":
             return plan._replace(failure=_one_of(words[0], ACTIONS))
         case "watchdog":
-            return plan._replace(watchdog=int(_seconds(words[0], 0)))
+            return plan._replace(watchdog=int(parse_seconds(words[0], 0)))
         case "module":
             return plan._replace(modules=(*plan.modules, words[0]))
         case "link":
@@ -216,13 +224,6 @@ def _options(words: list[str]) -> dict[str, tuple[str, ...]]:
 
 def _last(options: dict[str, tuple[str, ...]], name: str) -> str:
     return options.get(name, ("",))[-1]
-
-
-def _seconds(word: str, floor: float = 1) -> float:
-    seconds = float(word)
-    if not floor <= seconds <= DEADLINE_MAX:  # nor is it infinite, or no number
-        raise ValueError(f"must be from {floor:g} to {DEADLINE_MAX:g} seconds")
-    return seconds
 
 
 def _one_of(word: str, allowed: tuple[str, ...]) -> str:

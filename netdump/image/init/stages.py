@@ -24,8 +24,9 @@ def _run(argv: list[str]) -> int:
 
         return finish(argv[1])
     from netdump.image.init.supervisor import read_plan  # noqa: PLC0415
+    from netdump.image.init.words import heed  # noqa: PLC0415
 
-    plan = read_plan()
+    plan = heed(read_plan())
     if argv[0] == "prepare":
         from netdump.image.init.prepare import prepare  # noqa: PLC0415
 

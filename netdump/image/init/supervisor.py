@@ -22,6 +22,7 @@ from netdump.image.init.console import notes, say, warn
 from netdump.image.init.hardware import HardwareWatchdog
 from netdump.image.init.lease import NEVER, renewal_time
 from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
+from netdump.image.init.words import heed
 from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Supervisor:
         self._plan = plan
         self._system = system or System()
         self._clock = clock
-        self._deadline = clock() + plan.deadline
+        self._started = clock()
+        self._deadline = self._started + plan.deadline
         self._watchdog = HardwareWatchdog(0)
         self._least_free = 1 << 62
         self._hung_networks = 0
@@ -139,6 +141,8 @@ class Supervisor:
             status = self._stage("prepare", PREPARE_SECONDS).status
             if status is not None and status >= 0:
                 break
+        self._plan = self._system.heed(self._plan)  # there is a command line from here on
+        self._deadline = self._started + self._plan.deadline
 
     def _save(self) -> bool:
         if not self._plan.save:
@@ -372,6 +376,10 @@ class System:
         except (OSError, ValueError, IndexError):
             pass  # no /proc: nothing moves
         return total
+
+    def heed(self, plan: Plan) -> Plan:
+        """The plan as the kernel command line wants it."""
+        return heed(plan)
 
     def renewal_time(self) -> float:
         """When the lease in use wants renewing."""

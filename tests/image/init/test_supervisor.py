@@ -81,6 +81,7 @@ class Machine(System):
         self.per_second = 0
         self.keys: list[bytes] = []
         self.renewals: list[float] = []
+        self.words: dict[str, object] = {}
 
     def spawn(self, command: list[str]) -> int:
         start = tuple(command[: len(STAGE)])
@@ -103,6 +104,9 @@ class Machine(System):
 
     def kill(self, child: int, number: int) -> None:
         self.children[child].signals.append(number)
+
+    def heed(self, plan: Plan) -> Plan:
+        return plan._replace(**self.words)  # type: ignore[arg-type]
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -217,6 +221,14 @@ def test_a_network_that_hangs_begins_with_the_next_way(said: list[str]) -> None:
     machine = run(Machine(network=[Child(None), Child(1, 1), Child(None), Child(0)], client=[Child(0, 1)]), ways=ways)
     assert machine.started[1:5] == ["network", "network 1", "network 1", "network 2"]
     assert machine.now < 2 * (NETWORK_SECONDS * 3 + 10) + 10  # as much time for each way, and once more
+
+
+def test_the_kernel_command_line_sets_the_deadline(said: list[str]) -> None:
+    machine = Machine(prepare=[Child(0, 20)], network=[Child(1, 1)] * 100)
+    machine.words = {"deadline": 100.0}
+    run(machine, deadline=3600.0)
+    assert "the deadline of 100 s has passed" in said
+    assert machine.now == pytest.approx(100, abs=10)  # from the start of the init
 
 
 def test_no_network_until_the_deadline(said: list[str]) -> None:
