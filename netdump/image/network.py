@@ -31,6 +31,7 @@ BOND_OPTIONS = (  # in the order in which the bonding driver takes them; mode fi
 RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 SERVERS_MAX = 3
 MTU_DEFAULT = 1500
+HOST_PREFIX = 128
 SYNTAX = (
     "write IFACE dhcp, IFACE auto, or IFACE ADDRESS/PREFIX … [via GATEWAY] [dns SERVER] [vlan ID], "
     "as in --network 'eth0 192.0.2.7/24 via 192.0.2.1'"
@@ -190,23 +191,34 @@ def _bond_options(sys: Path, name: str) -> tuple[str, ...]:
 
 
 def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
-    """How this interface got its addresses, as ways: one for what was set or leased, one for advertised ones."""
+    """How this interface got its addresses, as ways: leased ones, those that were set, advertised ones.
+
+    Who leases IPv4 gets IPv6 in further ways, where a collector is reached by it.
+    """
     own = [each for each in snapshot.addresses if each.ifindex == state.ifindex and each.is_routed]
-    own.sort(key=lambda each: ":" in each.address)
     v4 = [each for each in own if ":" not in each.address]
-    fixed = [each for each in own if each.permanent]
-    gateways = [route for _, route in snapshot.targets if route.ifindex == state.ifindex]
+    v6 = [each for each in own if ":" in each.address]
+    reached = [target for target, route in snapshot.targets if route.ifindex == state.ifindex]
     routes = tuple(dict.fromkeys(_routes(snapshot, state.ifindex)))
-    if v4 and not all(each.permanent for each in v4):
-        addresses = tuple(f"{each.address}/{each.prefix}" for each in v4)
-        return [Way(name, "dhcp", addresses, routes, snapshot.servers)]
     ways = []
-    if fixed:
-        addresses = tuple(f"{each.address}/{each.prefix}" for each in fixed)
-        ways.append(Way(name, "static", addresses, routes, snapshot.servers))
-    if any(":" in each.address and not each.permanent for each in own) and (gateways or not fixed):
-        ways.append(Way(name, "auto", servers=snapshot.servers))
+    if not all(each.permanent for each in v4):
+        ways.append(Way(name, "dhcp", _texts(v4), routes, snapshot.servers))
+        if not any(":" in target for target in reached):
+            return ways
+        v4 = []
+    if fixed := v4 + [each for each in v6 if each.permanent]:
+        ways.append(Way(name, "static", _texts(fixed), routes, snapshot.servers))
+    passing = [each for each in v6 if not each.permanent]
+    if passing and (reached or not fixed):
+        # Of DHCPv6, which gives no prefix: the init cannot ask for them, and uses them as they were.
+        leased = [each for each in passing if each.prefix == HOST_PREFIX]
+        wide = tuple(route for route in routes if ":" in route.via) if leased else ()
+        ways.append(Way(name, "auto", _texts(leased), wide, snapshot.servers))
     return ways
+
+
+def _texts(addresses: Iterable[AddressState]) -> tuple[str, ...]:
+    return tuple(f"{each.address}/{each.prefix}" for each in addresses)
 
 
 def _routes(snapshot: Snapshot, index: int) -> list[Route]:

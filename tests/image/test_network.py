@@ -72,6 +72,32 @@ def test_an_advertised_address(sys: Path) -> None:
         assert [way.method for way in plan_from(snapshot).ways] == ["auto"]
 
 
+WIDE = (("2001:db8:1::9", RouteState(1, "fe80::1", "")),)
+
+
+def test_an_address_of_dhcpv6_is_kept_for_need(sys: Path) -> None:
+    own = (address(1, "2001:db8::7", 128, permanent=False), address(1, "2001:db8::8", 64, permanent=False))
+    (way,) = plan_from(Snapshot((link(1, "eth0"),), own, WIDE, sys=sys)).ways
+    assert way == Way("eth0", "auto", ("2001:db8::7/128",), (Route("::/0", "fe80::1"),))
+
+
+def test_ipv6_beside_a_leased_address(sys: Path) -> None:
+    """In ways of its own, where a collector is reached by it."""
+    leased = address(1, "192.0.2.7", 24, permanent=False)
+    for own, expected in (
+        (address(1, "2001:db8::7", 64), ("static", ("2001:db8::7/64",))),
+        (address(1, "2001:db8::7", 128, permanent=False), ("auto", ("2001:db8::7/128",))),
+        (address(1, "2001:db8::7", 64, permanent=False), ("auto", ())),
+    ):
+        first, second = plan_from(Snapshot((link(1, "eth0"),), (own, leased), WIDE, sys=sys)).ways
+        assert (first.method, first.addresses) == ("dhcp", ("192.0.2.7/24",))
+        assert (second.method, second.addresses) == expected
+        narrow = ((COLLECTOR, RouteState(1, "192.0.2.1", "")),)
+        assert plan_from(Snapshot((link(1, "eth0"),), (own, leased), narrow, sys=sys)).ways == (
+            Way("eth0", "dhcp", ("192.0.2.7/24",), (Route("default", "192.0.2.1"),)),
+        )
+
+
 def test_gateways_of_both_families(sys: Path) -> None:
     snapshot = Snapshot(
         (link(1, "eth0"),),

@@ -106,11 +106,14 @@ class _Network:
         state = self._carrier(self._bring_up(way.link).ifindex)
         _forget_others(netlink, state.ifindex)
         forget()
-        if way.method == "auto":
-            _await_advertisement(netlink, state)
-            _write_servers(way.servers)
-            return "has an advertised address"
         addresses, routes, servers = way.addresses, way.routes, way.servers
+        if way.method == "auto":
+            if _is_advertised(netlink, state):
+                _write_servers(servers)
+                return "has an advertised address"
+            if not addresses:
+                raise WayError("no router advertises a prefix")
+            warn(f"{way.link}: no router advertises a prefix; using the address it had")
         if way.method == "dhcp":
             lease = obtain_lease(state.name, state.mac, time.monotonic() + LEASE_SECONDS)
             if lease is not None:
@@ -231,15 +234,16 @@ def _find(netlink: Netlink, name: str) -> LinkState | None:
     return next((state for state in netlink.links() if state.name == name), None)
 
 
-def _await_advertisement(netlink: Netlink, state: LinkState) -> None:
+def _is_advertised(netlink: Netlink, state: LinkState) -> bool:
+    """Wait until a router has advertised a prefix, and the kernel has made an address of it."""
     until = time.monotonic() + ADVERTISEMENT_SECONDS
     while True:
         for address in netlink.addresses():
             is_ours = address.ifindex == state.ifindex and address.is_routed
-            if is_ours and ":" in address.address and not address.tentative:
-                return
+            if is_ours and ":" in address.address and not address.tentative and not address.permanent:
+                return True
         if time.monotonic() > until:
-            raise WayError("no router advertises a prefix")
+            return False
         time.sleep(STEP)
 
 

@@ -260,6 +260,19 @@ def test_an_advertised_address(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPa
         assert network.bring_up(plan) == 0
 
 
+def test_an_address_of_dhcpv6_stands_in(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    """That an earlier run has set is no advertised one."""
+    reachable(monkeypatch, "", "c:1")
+    way = Way("eth0", "auto", ("2001:db8::7/128",), (Route("::/0", "fe80::1"),))
+    kernel.known = [AddressState(1, "2001:db8::7", 128, 0, True, False)]
+    assert network.bring_up(Plan(links=(ETH0,), ways=(way,))) == 0
+    assert kernel.done[-2:] == [("add_address", 1, "2001:db8::7", 128), ("add_route", 1, "::/0", "fe80::1")]
+    assert said == [
+        "eth0: no router advertises a prefix; using the address it had",
+        "eth0 (auto): 2001:db8::7/128; c:1 is reachable",
+    ]
+
+
 def test_reaching() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
