@@ -70,7 +70,7 @@ def command(
             check_machine(reserved)
         image = build_image(replace(wishes(options), known=before.known if before else {}))
         for warning in image.warnings:
-            warn(warning)
+            warn(str(warning))
         needed = needed_bytes(len(image.data), image.raw_bytes, image.kernel.image())
         check_reservation(reserved, needed)
         line = given if given is not None else command_line(running_command_line(), append)

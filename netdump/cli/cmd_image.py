@@ -41,7 +41,7 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     image = build_image(wishes(options))
     write_image(image, out)
     for warning in image.warnings:
-        warn(warning)
+        warn(str(warning))
     if image.lacks_stripping:
         warn("the image is larger than it need be: install binutils, whose `strip` makes its programs smaller")
     if as_json:
@@ -70,7 +70,7 @@ def tree(folder: Path, *, as_json: bool, **options: Any) -> None:
     """
     contents = gather(wishes({**options, "watchdog": False}))
     for warning in contents.warnings:
-        warn(warning)
+        warn(str(warning))
     written = write_tree(contents, folder)
     ways = [f"{way.link} {way.method}" for way in contents.plan.ways]
     if as_json:

@@ -83,11 +83,22 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """What may keep an image from delivering. fact: what was seen. remedy: what to do."""
+
+    fact: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureImage:
     """A finished image.
 
     programs_bytes: its compressed part beyond the machine's own. raw_bytes: unpacked. known: addresses of the
-    collectors by name. digests: SHA-256 of what went in, by the name of what may change. warnings: for the user.
+    collectors by name. digests: SHA-256 of what went in, by the name of what may change.
     """
 
     data: bytes
@@ -99,7 +110,7 @@ class CaptureImage:
     raw_bytes: int
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
 
     @property
     def lacks_stripping(self) -> bool:
@@ -126,7 +137,7 @@ class Contents:
     sizes: Mapping[str, int]
     known: Mapping[str, Sequence[str]]
     digests: Mapping[str, str]
-    warnings: tuple[str, ...]
+    warnings: tuple[Doubt, ...]
 
 
 def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
@@ -159,9 +170,10 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     """Find everything that client and init need on this machine. Arguments and errors as of build_image."""
     kernel = find_kernel(wishes.kernel, root)
     config = load_config(str(wishes.bundle), {}, {})
-    known, warnings = _look_up(config, wishes.known)
+    known, doubts = _look_up(config, wishes.known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
     network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
+    doubts += _far_interfaces(network)
     target = find_target(wishes.save) if wishes.save else None
     sizes: dict[str, int] = {}
 
@@ -178,7 +190,7 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
         programs.add_folder(folder)
     programs.add_file("etc/nsswitch.conf", NSSWITCH.encode())
     digests = {**_digests(plan, files), "drivers": sha256(drivers)}
-    return Contents(kernel, plan, programs, machine, sizes, known, digests, warnings)
+    return Contents(kernel, plan, programs, machine, sizes, known, digests, tuple(doubts))
 
 
 def sha256(content: bytes) -> str:
@@ -267,16 +279,29 @@ def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarg
     )
 
 
-def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], tuple[str, ...]]:
-    """The addresses of the collectors by name, and warnings. A name server may be away for now."""
+def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], list[Doubt]]:
+    """The addresses of the collectors by name, and what to doubt. A name server may be away for now."""
     found: dict[str, Sequence[str]] = {}
-    warnings = []
+    doubts = []
     for name, addresses in resolve(config.collectors).items():
         found[name] = addresses or earlier.get(name, ())
         if not addresses:
             stand_in = "the addresses it had are used" if found[name] else "the capture kernel will have to find it"
-            warnings.append(f"the collector's name {name} cannot be looked up now: {stand_in}")
-    return found, tuple(warnings)
+            fact = f"the collector's name {name} cannot be looked up now: {stand_in}"
+            doubts.append(Doubt(fact, "see to the name server, or enroll with an address (--collector)"))
+    return found, doubts
+
+
+def _far_interfaces(network: NetworkPlan) -> list[Doubt]:
+    """Tunnels, teams and the like."""
+    if not network.beyond:
+        return []
+    instead = ", ".join(dict.fromkeys(way.link for way in network.ways))
+    fact = (
+        f"the collectors are reached over {', '.join(network.beyond)}, which the capture kernel cannot make; "
+        f"it will look for them over {instead}"
+    )
+    return [Doubt(fact, "name a way that leads there with --network, or see that they are reached over it")]
 
 
 def _settings(bundle: Path, plan: Plan, known: Mapping[str, Sequence[str]]) -> dict[str, tuple[bytes, int]]:

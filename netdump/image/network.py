@@ -51,11 +51,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """links and ways for the init. devices: names of the interfaces whose drivers the image needs."""
+    """links and ways for the init. devices: names of the interfaces whose drivers the image needs.
+
+    beyond: names of those over which all collectors are reached now, where the plan has none of these.
+    """
 
     links: tuple[Link, ...]
     ways: tuple[Way, ...]
     devices: tuple[str, ...] = field(default=())
+    beyond: tuple[str, ...] = field(default=())
 
 
 def take_snapshot(targets: Iterable[str], sys: Path = Path("/sys")) -> Snapshot:
@@ -99,26 +103,30 @@ def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
 def plan_from(snapshot: Snapshot) -> NetworkPlan:
     """Plan what this machine uses now. Raises NetworkPlanError if that is nothing."""
     by_index = {link.ifindex: link for link in snapshot.links}
-    order: list[int] = []
-    for _, route in snapshot.targets:
-        if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK:
-            order.append(route.ifindex)
-    order += [address.ifindex for address in snapshot.addresses if address.is_routed]
+    used = [
+        route.ifindex
+        for _, route in snapshot.targets
+        if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK
+    ]
+    order = used + [address.ifindex for address in snapshot.addresses if address.is_routed]
     links: dict[str, Link] = {}
     ways: list[Way] = []
+    made: set[int] = set()
     for index in dict.fromkeys(order):
         state = by_index.get(index)
         if state is None or state.hardware == ARPHRD_LOOPBACK:
             continue
         name = _describe(snapshot, state, links)
         if name:
+            made.add(index)
             ways += [way for way in _ways(snapshot, state, name) if way not in ways]
     if not ways:
         raise NetworkPlanError(
             f"no network interface with an address and a device below it was found: bring one up, or {SYNTAX}"
         )
     devices = tuple(name for name, link in links.items() if link.kind == "ether")
-    return NetworkPlan(tuple(links.values()), tuple(ways), devices)
+    beyond = () if made & {*used} else tuple(dict.fromkeys(by_index[index].name for index in used))
+    return NetworkPlan(tuple(links.values()), tuple(ways), devices, beyond)
 
 
 def plan_given(settings: Sequence[str], snapshot: Snapshot) -> NetworkPlan:

@@ -7,7 +7,7 @@ import pytest
 
 from netdump.cli import cmd_image
 from netdump.errors import AlreadyExistsError, ConfigMissingError, DriverError
-from netdump.image.build import Contents
+from netdump.image.build import Contents, Doubt
 from netdump.image.cpio import Archive
 from tests.cli.test_image_options import IMAGE
 
@@ -44,8 +44,9 @@ def test_building(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
 
 
 def test_warnings(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cmd_image, "build_image", lambda _: replace(IMAGE, warnings=("names are old",)))
-    assert "names are old" in shell.run("image", "build", "--out", tmp_path / "x").err
+    image = replace(IMAGE, warnings=(Doubt("names are old", "be patient"),))
+    monkeypatch.setattr(cmd_image, "build_image", lambda _: image)
+    assert "names are old; be patient" in shell.run("image", "build", "--out", tmp_path / "x").err
 
 
 def test_json(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
@@ -74,7 +75,9 @@ def test_a_tree(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     def gather(wishes: Wishes) -> Contents:
         asked.append(wishes)
-        return Contents(IMAGE.kernel, IMAGE.plan, programs, machine, {}, {}, {}, ("names are old",))
+        return Contents(
+            IMAGE.kernel, IMAGE.plan, programs, machine, {}, {}, {}, (Doubt("names are old", "be patient"),)
+        )
 
     monkeypatch.setattr(cmd_image, "gather", gather)
     done = shell.run("image", "tree", "--kernel", "6.1", "--final", "halt", tmp_path / "x", "--json")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import ConfigMissingError, DriverError, ImageError
+from netdump.image import build
 from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes, build_image, write_image
 from netdump.image.init.plan import DEADLINE, FIRST_LINE, Link, Way, parse_plan
 from netdump.image.init.supervisor import CLIENT, STAGE
+from netdump.image.network import plan_from
 from tests.image.archives import unpack, write
 from tests.image.conftest import MAC, RELEASE
 
@@ -71,14 +73,26 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
         build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
 
 
-@pytest.mark.parametrize(("asked", "deadline"), [(None, 900), (120.0, 120)])
-def test_the_deadline_of_the_bundle(
-    bundle: Path, machine: Path, few_programs: Path, tmp_path: Path, asked: float | None, deadline: float
-) -> None:
+@pytest.mark.usefixtures("few_programs")
+def test_the_deadline_of_the_bundle(bundle: Path, machine: Path, tmp_path: Path) -> None:
     own = tmp_path / "client.toml"
     own.write_text(bundle.read_text() + "[send]\ndeadline = 900\n")
     own.chmod(0o600)
-    assert build_image(wishes(own, deadline=asked), machine).plan.deadline == deadline
+    assert build_image(wishes(own), machine).plan.deadline == 900
+    assert build_image(wishes(own, deadline=120.0), machine).plan.deadline == 120
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = build_image(wishes(bundle), machine)
+    assert [each.fact.partition(":")[0] for each in image.warnings] == [
+        "the collector's name collector.invalid cannot be looked up now"
+    ]
+    monkeypatch.setattr(build, "plan_from", lambda snapshot: replace(plan_from(snapshot), beyond=("team0", "wg0")))
+    doubt = build_image(wishes(bundle), machine).warnings[-1]
+    assert doubt.fact.startswith("the collectors are reached over team0, wg0, which the capture kernel cannot make; ")
+    assert doubt.fact.endswith("over eth0")
+    assert "--network" in str(doubt)
 
 
 def test_what_cannot_be_built(bundle: Path, machine: Path, tmp_path: Path) -> None:

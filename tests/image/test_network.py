@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +153,20 @@ def test_a_bridge_is_left_out_and_its_port_gets_the_address(sys: Path) -> None:
     plan = plan_from(snapshot)
     assert [each.name for each in plan.links] == ["eth0"]
     assert [(way.link, way.addresses) for way in plan.ways] == [("eth0", ("192.0.2.7/24",))]
+
+
+def test_a_way_that_cannot_be_made_again_is_told_of(sys: Path) -> None:
+    snapshot = Snapshot(
+        (link(1, "eth0"), link(2, "wg0", "wireguard")),
+        (address(1, "192.0.2.7", 24), address(2, "198.51.100.7", 24)),
+        ((COLLECTOR, RouteState(2, "", "198.51.100.7")),),
+        sys=sys,
+    )
+    plan = plan_from(snapshot)
+    assert ([way.link for way in plan.ways], plan.beyond) == (["eth0"], ("wg0",))
+    both = (*snapshot.targets, ("2001:db8::9", RouteState(1, "", "")))
+    assert plan_from(replace(snapshot, targets=both)).beyond == ()  # one of them is enough
+    assert plan_from(replace(snapshot, targets=())).beyond == ()
 
 
 def test_a_machine_without_a_network(sys: Path) -> None:

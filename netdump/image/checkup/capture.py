@@ -50,8 +50,8 @@ def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Findin
 def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Iterator[Finding]:
     """What the image has for this machine. Raises DeniedError."""
     ways = ", ".join(f"{way.link} ({way.method})" for way in image.plan.ways)
-    for sentence in image.warnings:
-        yield warning(TOPIC_WAYS, sentence, "see to the name server, or enroll with an address (--collector)")
+    for doubt in image.warnings:
+        yield warning(TOPIC_WAYS, doubt.fact, doubt.remedy)
     if not image.warnings:
         yield ok(TOPIC_WAYS, ways)
     for link in image.plan.links:
