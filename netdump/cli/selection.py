@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from netdump.errors import RemoteError
+from netdump.errors import BadNameError, RemoteError
 from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, parse_time
 
@@ -40,20 +40,32 @@ class Selection:
     def list(self, catalog: Catalog, limit: int | None = None) -> list[DumpRecord]:
         """The dumps that are meant, newest first, asked for page by page. limit: None for all.
 
-        Raises RemoteError for a list that has no end.
+        Raises RemoteError for a list that has no end, or has others in it.
         """
         until = self.until
         in_a_page = LIST_LIMIT_MAX if limit is None or until is not None else min(LIST_LIMIT_MAX, limit)
         listed = _believed(newest_first(every(catalog.list, self.query._replace(limit=in_a_page))))
         if until is not None:
             listed = dropwhile(lambda record: record.first_seen >= until, listed)
-        return [*islice(listed, limit)]
+        return [self._checked(record) for record in islice(listed, limit)]
+
+    def _checked(self, record: DumpRecord) -> DumpRecord:
+        """The same dump. Raises RemoteError if it is not meant: it may be asked for to be deleted."""
+        host, since, drill = self.query.host, self.query.since, self.query.drill
+        if host in {None, record.host} and record.first_seen >= (since or 0) and drill in {None, record.drill}:
+            return record
+        raise RemoteError(
+            f"the collector does not answer as one does: dump {record.id} was not asked for; "
+            "it may be of another version"
+        )
 
 
 def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --host, --state, --since, --until and --drills; it gets them as `selection`."""
 
-    @click.option("--host", metavar="NAME", help="Only of this host, as it is named in its certificate.")
+    @click.option(
+        "--host", metavar="NAME", callback=parse_host, help="Only of this host, as it is named in its certificate."
+    )
     @click.option("--state", type=click.Choice([state.value for state in State]), help="Only in this state.")
     @click.option(
         "--since", metavar="TIME", callback=parse_when, help="Only first seen at or after TIME, or so long ago."
@@ -75,6 +87,21 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(selection=Selection(query, until), **options)
 
     return with_selection
+
+
+def parse_host(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A name that a host can have: of an empty one, as of a variable that is not set, no dumps are meant, nor all.
+
+    Raises click.BadParameter.
+    """
+    if value is None:
+        return None
+    from netdump.pki.names import check_name  # noqa: PLC0415
+
+    try:
+        return check_name(value)
+    except BadNameError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_when(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:

@@ -69,6 +69,14 @@ def test_which_must_be_said(shell: Shell, folder: Path, options: list[str]) -> N
     assert len(shell.run("list", "--root", folder, "--json").object["dumps"]) == 2
 
 
+def test_an_empty_name_is_no_host(shell: Shell, folder: Path) -> None:
+    """As of a variable that is not set. A collector lists all dumps for it."""
+    fill(folder)
+    done = shell.run("delete", "--host", "", "--yes", "--root", folder)
+    assert (done.status, "cannot be a name" in done.err) == (2, True)
+    assert len(shell.run("list", "--root", folder, "--json").object["dumps"]) == 2
+
+
 def test_none(shell: Shell, folder: Path) -> None:
     fill(folder)
     done = shell.run("delete", "--host", "x", "--root", folder)

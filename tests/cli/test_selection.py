@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 import pytest
 
-from netdump.cli.selection import Selection, newest_first, parse_when
+from netdump.cli.selection import Selection, newest_first, parse_host, parse_when
 from netdump.errors import RemoteError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.reading import Query, every
@@ -66,6 +66,28 @@ def test_a_list_that_goes_round_in_circles_comes_to_an_end(times: list[int]) -> 
     assert [*islice(listed, len(records))] == records
     with pytest.raises(RemoteError, match=f"dump {ids[0]} stands where only older ones follow"):
         next(listed)
+
+
+@pytest.mark.parametrize("query", [Query(host="b"), Query(since=10), Query(drill=True)])
+def test_dumps_that_were_not_asked_for(query: Query) -> None:
+    """Of a collector that knows less than this command; what a list shows is what `netdump delete` deletes."""
+
+    class Deaf:
+        def list(self, _: Query) -> list[DumpRecord]:
+            return [DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 9, 1)]
+
+    with pytest.raises(RemoteError, match="was not asked for"):
+        Selection(query).list(cast("Catalog", Deaf()))
+
+
+def test_names_of_hosts() -> None:
+    option = click.Option(["--host"])
+    context = click.Context(click.Command("list"))
+    assert parse_host(context, option, None) is None
+    assert parse_host(context, option, "web_1.example") == "web_1.example"
+    for wrong in ("", " ", "\udcff", "a/b"):
+        with pytest.raises(click.BadParameter, match="cannot be a name"):
+            parse_host(context, option, wrong)
 
 
 def test_ages_and_times() -> None:
