@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,7 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
     else:
         click.echo(summary(fetched, record, wanted))
     plan, path = fetched.plan, printable(str(fetched.path))
+    warn_of_modes(fetched.path)
     if plan.complete:
         if lost := state_bytes(record, PageState.LOST):
             warn(
@@ -172,6 +174,16 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
         f"Pages that its host could not read {LOST_LOOKS[wanted]}: `netdump pages {plan.id[:12]} --list lost`"
     )
     return IncompleteDumpError.exit_status
+
+
+def warn_of_modes(path: Path) -> None:
+    """Say so where other users may do anything with the file. Not if it cannot be asked: it may have been moved."""
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            warn(
+                f"{printable(str(path))} is open to other users of this machine: its file system keeps no permissions; "
+                "mount it with umask=077, or keep the file elsewhere"
+            )
 
 
 def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Path:

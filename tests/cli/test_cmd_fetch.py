@@ -12,6 +12,7 @@ from netdump.codec import expand
 from netdump.errors import AlreadyExistsError, DamagedError, IncompleteDumpError, NotElfError, UnreachableError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.record import State
+from netdump.remote.staging import Staging
 from netdump.store.store import Store
 from tests.analyze.test_frames import DUMP
 from tests.cli.collector import HALF, WHOLE, fill
@@ -58,6 +59,23 @@ def test_of_a_dump_without_lost_pages_nothing_is_said(shell: Shell, folder: Path
     assert (done.object["lost_bytes"], done.object["excluded_bytes"]) == (0, 0)
     assert "LOST" not in done.err
     assert "excluded" not in shell.run("fetch", sample.id, "--root", folder, "-o", "other").out
+
+
+def test_where_modes_are_not_kept_it_is_told(
+    shell: Shell, folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on exfat, where every file has the mode of the mount."""
+    fill(folder)
+    real = Staging.place
+
+    def place(staging: Staging, image: Path, final: Path, *, replace: bool) -> None:
+        real(staging, image, final, replace=replace)
+        final.chmod(0o777)
+
+    assert "open to other users" not in shell.run("fetch", WHOLE.id, "--root", folder).err
+    monkeypatch.setattr(Staging, "place", place)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core")
+    assert (done.status, f"{here / 'core'} is open to other users" in done.err) == (0, True)
 
 
 @pytest.mark.parametrize(("name", "status"), [("x" * 300, 46), ("x" * 300 + "/core", 2)])
