@@ -12,7 +12,7 @@ def run(budget: Budget) -> Tally:
 
 CAMPAIGN = Campaign(
     "full-disk",
-    "store and index on an ext4 of 16 MiB that is filled up ten times",
+    "store and index on a small ext4, xfs or btrfs that is filled up ten times",
     run,
     missing=full_disk.missing,
 )

@@ -9,11 +9,12 @@ from tests.crashes import full_disk
 
 
 @pytest.mark.e2e
-def test_filled_up_ten_times() -> None:
-    if (why := full_disk.missing()) is not None:
+@pytest.mark.parametrize("kind", full_disk.KINDS)
+def test_filled_up_ten_times(kind: str) -> None:
+    if (why := full_disk.missing(kind)) is not None:
         pytest.skip(why)
     tally = Tally()
-    full_disk.look(1, tally)
-    assert tally.counts["fillings"] == 10
+    full_disk.fill(kind, 1, tally)
+    assert tally.counts[f"fillings of {kind}"] == 10
     assert tally.counts["deliveries that found it full"] >= 5
-    assert tally.counts["index found it full"] >= 1
+    assert kind == "xfs" or tally.counts["index found it full"] >= 1  # xfs often has room for the journal
