@@ -83,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
 def _send(arguments: Arguments, console: Console, watchdog: Watchdog) -> int:
     started = time.monotonic()
     capture = source_kind(arguments.vmcore, arguments.source, arguments.elfcorehdr) != "file"
-    watchdog.arm((arguments.deadline or _default_deadline(capture)) + GRACE)
+    given = arguments.deadline or 0
+    watchdog.arm((given if 0 < given <= DEADLINE_FILE else _default_deadline(capture)) + GRACE)  # the rest is refused
     if capture:  # until the settings say otherwise: a damaged bundle too must be seen on every console
         console.configure(Settings().progress_interval, KMSG)
     config = load_config(arguments.config, read_words(COMMAND_LINE), _overrides(arguments))

@@ -33,8 +33,9 @@ class Watchdog:
         """Bark in delay seconds; what was said before no longer counts."""
         self.call_off()
         self._called_off.clear()
-        self._thread = threading.Thread(target=self._watch, args=(delay,), daemon=True, name="watchdog")
-        self._thread.start()
+        thread = threading.Thread(target=self._watch, args=(delay,), daemon=True, name="watchdog")
+        thread.start()
+        self._thread = thread  # of which call_off knows only now: a signal may come before it runs
 
     def call_off(self) -> None:
         """The process ends by itself."""

@@ -60,7 +60,10 @@ def source_kind(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None
         return kind
     if elfcorehdr is not None:
         return "oldmem"
-    return "vmcore" if os.path.realpath(path).startswith("/proc/") else "file"
+    try:
+        return "vmcore" if os.path.realpath(path).startswith("/proc/") else "file"
+    except OSError:  # a relative path in a folder that is gone: opening it says so
+        return "file"
 
 
 def open_source(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None) -> Source:

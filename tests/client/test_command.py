@@ -308,6 +308,15 @@ def test_bad_settings_and_bundles(host: Host, authority: Authority, capfd: pytes
     assert "level is 32, must be a whole number from 0 to 31" in failed(capfd)["message"]
 
 
+@pytest.mark.parametrize("deadline", ["nan", "inf", "1e300", "-5", "0"])
+def test_a_deadline_that_is_none(host: Host, deadline: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is refused, not obeyed by who ends this process."""
+    address: Any = "127.0.0.1:1"
+    host.enroll(address)
+    assert host.send("--json", f"--deadline={deadline}") == ConfigError.exit_status
+    assert "must be a number from 1 to" in failed(capfd)["message"]
+
+
 def test_bad_cores(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
     address: Any = "127.0.0.1:1"
     host.enroll(address)

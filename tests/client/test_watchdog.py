@@ -36,6 +36,17 @@ def test_the_last_time_that_was_said_counts() -> None:
     watchdog.call_off()
 
 
+def test_a_signal_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    watchdog = Watchdog(lambda: None)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watchdog.arm(60)
+    watchdog.call_off()
+
+
 def test_it_ends_a_process_that_hangs() -> None:
     load = "import time; from netdump.client.watchdog import Watchdog, end_process"
     program = f"{load}; Watchdog(end_process).arm(0.05); time.sleep(60)"

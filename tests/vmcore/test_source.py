@@ -39,6 +39,15 @@ def test_files_of_proc_are_mapped() -> None:
     assert isinstance(open_source("/proc/self/maps"), VmcoreSource)
 
 
+def test_a_path_from_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SourceUnreadableError, match="core cannot be opened: No such file"):
+        open_source("core")
+
+
 def test_a_memory_image_needs_an_address(path: str) -> None:
     with pytest.raises(SourceUnreadableError, match="--elfcorehdr"):
         open_source(path, "oldmem")
