@@ -47,7 +47,7 @@ def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) 
     "--hosts",
     "hosts_file",
     metavar="FILE",
-    type=click.File(encoding="utf-8", errors="replace"),
+    type=click.File(encoding="utf-8-sig", errors="replace"),
     help="The same for many machines, one name a line; - for standard input.",
 )
 @click.option(

@@ -9,6 +9,7 @@ worth more than a complaint.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -230,7 +231,7 @@ def _read_bundle(path: str) -> tuple[str, tuple[str, ...]]:
     if len(raw) > BUNDLE_BYTES_MAX:
         raise ConfigError(f"{path} is larger than {BUNDLE_BYTES_MAX} bytes: that is no bundle")
     try:
-        text = raw.decode()
+        text = raw.removeprefix(codecs.BOM_UTF8).decode()  # some editors begin a file with one
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}): that is no bundle") from error
     warnings = (f"{path} holds a private key and is readable by others: chmod 600 it",) if mode & 0o077 else ()

@@ -7,6 +7,7 @@ same file with its own code (netdump/client/config.py). The file holds a private
 
 from __future__ import annotations
 
+import codecs
 import json
 import tomllib
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def read_text(path: Path) -> str:
     """Return the text of a bundle file, up to 1 MiB. Raises ConfigMissingError, ConfigError."""
     try:
         data = durable.read(path, BUNDLE_BYTES_MAX)
-        return data.decode()
+        return data.removeprefix(codecs.BOM_UTF8).decode()
     except FileNotFoundError as error:
         raise ConfigMissingError(f"there is no bundle {path}: name it, or make one with `netdump enroll`") from error
     except UnicodeDecodeError as error:
@@ -135,12 +136,15 @@ def exchange(text: str, old: Bundle, new: Bundle) -> str:
     Everything else stays as it was. Raises BundleError if that is not possible because they do not stand in the file
     letter for letter, once each.
     """
-    for before, after in ((old.certificate, new.certificate), (old.key, new.key)):
-        if text.count(before.strip()) != 1:
+    for pair in ((old.certificate, new.certificate), (old.key, new.key)):
+        before, after = (pem.strip() for pem in pair)
+        if before not in text:  # as an editor of another system leaves it; to TOML both are one line end
+            before, after = (pem.replace("\n", "\r\n") for pem in (before, after))
+        if text.count(before) != 1:
             raise BundleError(
                 f"{old.origin}: certificate and key do not stand there as `netdump enroll` wrote them: enroll again"
             )
-        text = text.replace(before.strip(), after.strip())
+        text = text.replace(before, after)
     if _bare(parse_bundle(text, old.origin)) != _bare(old.renewed(new.certificate, new.key)):
         raise BundleError(f"{old.origin} cannot be changed in place: enroll again")
     return text

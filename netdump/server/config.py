@@ -6,6 +6,7 @@ come from them. 0 never means unlimited: every number has a floor and a ceiling.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import json
@@ -278,7 +279,7 @@ def load(path: Path) -> Config:
     if len(raw) > CONFIG_BYTES_MAX:
         raise ConfigError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
     try:
-        document = tomllib.loads(raw.decode())
+        document = tomllib.loads(raw.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:  # of which TOMLDecodeError is one, and a number of 5,000 digits none
         raise ConfigError(f"{path} is not valid TOML ({error}): correct it there") from error
     return build(document, str(path))

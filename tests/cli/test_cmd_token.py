@@ -91,7 +91,7 @@ def test_bad_times(shell: Shell, folder: Path, text: str) -> None:
 
 def test_many_hosts(shell: Shell, folder: Path, tmp_path: Path) -> None:
     names = tmp_path / "rack7"
-    names.write_text("web1\n\n# the new ones\n  web2  \nweb1\n")
+    names.write_bytes(b"\xef\xbb\xbfweb1\r\n\n# the new ones\n  web2  \nweb1\n")
     done = shell.run("token", folder, "--hosts", names)
     lines = [line.split(" ") for line in done.out.splitlines()]
     assert [name for name, _ in lines] == ["web1", "web2"]

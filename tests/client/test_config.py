@@ -177,6 +177,11 @@ def test_secrets_are_in_no_message(tmp_path: Path) -> None:
     assert "SECRET" not in str(caught.value)
 
 
+def test_a_bundle_that_went_through_an_editor_of_another_system(tmp_path: Path) -> None:
+    (tmp_path / "client.toml").write_bytes(b"\xef\xbb\xbf" + BUNDLE.replace("\n", "\r\n").encode())
+    assert load_config(str(tmp_path / "client.toml"), {}, {}).credentials == (CERTIFICATE, CERTIFICATE, KEY)
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigMissingError, match="does not exist: name the bundle with --config"):
         load_config(str(tmp_path / "none"), {}, {})

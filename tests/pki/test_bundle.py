@@ -106,6 +106,17 @@ def test_an_exchange_touches_nothing_else(authority: Authority, bundle: Bundle) 
     assert changed.replace(other.certificate, bundle.certificate).replace(other.key, bundle.key) == text
 
 
+def test_an_exchange_in_a_file_of_another_system(authority: Authority, bundle: Bundle, tmp_path: Path) -> None:
+    other = papers.enrolled(authority, "web1")
+    renewed = bundle.renewed(other.certificate, other.key)
+    path = tmp_path / "client.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + bundle.text().replace("\n", "\r\n").encode())
+    text = read_text(path)
+    changed = exchange(text, parse_bundle(text, bundle.origin), renewed)
+    assert parse_bundle(changed, bundle.origin) == renewed
+    assert changed.count("\r\n") == changed.count("\n")
+
+
 def test_an_exchange_that_is_not_clear_is_refused(authority: Authority, bundle: Bundle) -> None:
     other = papers.enrolled(authority, "web1", Role.HOST)
     renewed = bundle.renewed(other.certificate, other.key)

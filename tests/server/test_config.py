@@ -109,6 +109,12 @@ def test_zero_is_never_unlimited() -> None:
                     build({section: {item.name: item.metadata["high"] + 1}})
 
 
+def test_a_file_of_an_editor_that_marks_its_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + default_text().replace("\n", "\r\n").encode())
+    assert load(path) == Config()
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     with pytest.raises(ConfigMissingError, match="netdump init"):
