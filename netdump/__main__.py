@@ -7,6 +7,7 @@ of all the others, and its libraries, are loaded.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import NoReturn
@@ -28,6 +29,8 @@ def main() -> int:
                 from netdump.cli.main import report_missing  # noqa: PLC0415
 
                 return report_missing(error, arguments)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of Latin-1 cannot show all that is said
         gc.disable()  # while modules are made; the group enables it before the command runs
         from netdump.cli.main import main as others  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -44,6 +45,14 @@ def test_standard_files_that_are_closed(closed: str, tmp_path: Path) -> None:
     command = f'"$0" -m netdump init "$1" --name localhost {closed}'
     assert subprocess.run(["sh", "-c", command, sys.executable, str(folder)], timeout=60).returncode == 0
     assert b"Made a collector" not in b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_terminal_that_cannot_show_everything() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "netdump", "enroll", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"--token ndt1.\u2026" in done.stdout
 
 
 def test_send_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import click
 
 from netdump.cli import reading
 from netdump.cli.reading import CONFIG_NAME, HOST_BUNDLE
+from netdump.errors import ConfigMissingError
 from netdump.pki import Role
 from netdump.pki.certificates import validity
 from netdump.pki.enroll import enroll
@@ -67,8 +68,7 @@ def command(
     """
     if token == "-":  # noqa: S105 - means standard input
         token = sys.stdin.readline(TOKEN_LINE_MAX)
-    places = {role: reading.HOST_BUNDLE if role is Role.HOST else reading.own_bundle() for role in Role}
-    bundle = enroll(url, token, out or places, collectors=collectors, name=name, force=force)
+    bundle = enroll(url, token, out or _places(), collectors=collectors, name=name, force=force)
     expires = validity(bundle.certificate, "the certificate").last
     if as_json:
         fields = {
@@ -87,7 +87,19 @@ def command(
     )
     if bundle.role is Role.HOST:
         click.echo(f"Dumps go to {', '.join(bundle.collectors)}: netdump send --config {bundle.origin}")
-    elif bundle.origin == str(reading.own_bundle()):
+    elif _is_found(Path(bundle.origin)):
         click.echo("Reading commands find it there: netdump list")
     else:
         click.echo(f"Reading commands find it with NETDUMP_CONFIG={bundle.origin}")
+
+
+def _places() -> dict[Role, Path]:
+    """Where commands look for a bundle. Raises ConfigMissingError."""
+    return {role: reading.HOST_BUNDLE if role is Role.HOST else reading.own_bundle() for role in Role}
+
+
+def _is_found(path: Path) -> bool:
+    try:
+        return path == reading.own_bundle()
+    except ConfigMissingError:
+        return False

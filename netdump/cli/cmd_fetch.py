@@ -191,7 +191,10 @@ def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Pa
     target = Path(default_name(record, wanted)) if output is None else output
     if os.path.isdir(target):  # which raises nothing
         target /= default_name(record, wanted)
-    target = target.absolute()
+    try:
+        target = target.absolute()
+    except FileNotFoundError:
+        raise click.BadParameter("the current folder is gone: name a file elsewhere", param_hint="-o") from None
     if not os.path.isdir(target.parent):
         raise click.BadParameter(f"the folder {target.parent} is not there, or closed to you", param_hint="-o")
     return target

@@ -98,8 +98,15 @@ class Source:
 
 
 def own_bundle() -> Path:
-    """Where the bundle of the user who runs this is looked for, and written by default."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / CONFIG_NAME
+    """Where the bundle of the user who runs this is looked for, and written by default. Raises ConfigMissingError."""
+    if told := os.environ.get("XDG_CONFIG_HOME"):
+        return Path(told) / CONFIG_NAME
+    try:
+        return Path.home() / ".config" / CONFIG_NAME
+    except RuntimeError:
+        raise ConfigMissingError(
+            f"this user (id {os.getuid()}) has no home folder, where a bundle would be: set HOME, or name the bundle"
+        ) from None
 
 
 def is_missing(path: Path) -> bool:

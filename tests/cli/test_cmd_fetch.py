@@ -86,6 +86,13 @@ def test_a_name_that_cannot_even_be_looked_for(shell: Shell, folder: Path, here:
     assert os.listdir(here) == []
 
 
+def test_from_a_folder_that_is_gone(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    here.rmdir()
+    done = shell.run("fetch", WHOLE.id, "--root", folder)
+    assert (done.status, "the current folder is gone" in done.err) == (2, True)
+
+
 def test_json(shell: Shell, folder: Path, here: Path) -> None:
     fill(folder)
     fetched = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "core", "--json", "--jobs", "1").object

@@ -40,6 +40,22 @@ def test_the_bundle_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.M
         Source().bundle_path()
 
 
+def test_a_user_without_a_home(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container under any number."""
+    for variable in ("NETDUMP_CONFIG", "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for line in (("list",), ("renew",), ("enroll", "https://localhost:1", "--token", "x")):
+        done = shell.run(*line)
+        assert (done.status, "has no home folder" in done.err.replace("\n", " ")) == (21, True), line
+    assert shell.run("list", "--config", "absent").status == 21
+    assert shell.run("enroll", "https://localhost:1", "--token", "x", "--out", "y").status == 51
+
+
 LONG = "x" * 300
 """Not a name that a system looks up: the same as a folder that is closed to the user, but for root too."""
 
