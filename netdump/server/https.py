@@ -75,8 +75,7 @@ class _ApiProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came: is a whole request there?"""
         super().data_received(data)
-        answering = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        if answering:
+        if self._is_under_way and not self.cycle.more_body:
             self._request_alarm.disarm()
         else:
             self._request_alarm.arm()
@@ -85,6 +84,8 @@ class _ApiProtocol(H11Protocol):
         """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""
         self._request_alarm.disarm()
         super().on_response_complete()
+        if self._is_under_way and self.cycle.more_body:
+            self._request_alarm.arm()  # uvicorn waits for the rest of a request for ever
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we write."""
@@ -103,6 +104,11 @@ class _ApiProtocol(H11Protocol):
         super().connection_lost(exc)
         self._visitor.leave()
         self._on_lost()
+
+    @property
+    def _is_under_way(self) -> bool:
+        """Whether the head of a request has come whose answer is not written."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _give_up(self) -> None:
         self.transport.abort()

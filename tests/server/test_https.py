@@ -87,6 +87,21 @@ def test_a_request_must_be_there_in_time(folder: Path, sent: bytes, more: bytes,
         assert rest(sock) == b""
 
 
+def test_the_rest_of_a_request_that_came_with_another_must_be_there_in_time(folder: Path) -> None:
+    """It is looked at only when the one before is answered, and no byte comes then."""
+    head = b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+    with Rig(folder, {"api": {"request_s": 120}}) as rig, connected(rig) as sock:
+        sock.sendall(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\n\r\n" + head)
+        assert b"200 OK" in sock.recv(65536)
+        see_what_came(rig)
+        rig.skip(119)
+        see_what_came(rig)
+        sock.sendall(b"{")
+        see_what_came(rig)
+        rig.skip(1.1)
+        assert b"HTTP/1.1" not in rest(sock)
+
+
 def see_what_came(rig: Rig) -> None:
     """One answer from elsewhere: then the collector has taken what had come before."""
     with connected(rig) as other:
