@@ -7,6 +7,7 @@ and only where the network is slower than that. The form is netdump.index.packin
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
@@ -48,13 +49,15 @@ async def read_packed(visit: Visit) -> Response:
     if visit.request.method == "HEAD":
         await file.close()
         return Response(headers=headers)
-    await file.seek(int(start))
-    return FileResponse(file, _records(file, visit, always=always), status_code=200, headers=headers)
+    records = _records(file, int(start), visit, always=always)
+    return FileResponse(file, records, status_code=200, headers=headers)
 
 
-async def _records(file: AsyncBufferedReader, visit: Visit, *, always: bool) -> AsyncIterator[bytes]:
-    """The records from where the file stands. Until the network has shown that it is slow nothing is compressed."""
+async def _records(file: AsyncBufferedReader, start: int, visit: Visit, *, always: bool) -> AsyncIterator[bytes]:
+    """The records from byte start on. Until the network has shown that it is slow nothing is compressed."""
     network: DeliveryRate = visit.request.state.network
+    # Not behind the end: a file system that has no files so long takes that for a mistake.
+    await file.seek(min(start, os.fstat(file.fileno()).st_size))
     while piece := await file.read(PIECE_BYTES):
         network.read()
         if always or (network.sure and network.rate < FAST):
