@@ -286,9 +286,9 @@ class Scrubber:
                 self._save()
 
         report = self._paced.dump(dump_id).verify(note, since)
-        if not report.complete and not report.ok and self._is_busy(dump_id):
-            return report  # its host has come back meanwhile, and may have removed what was to be read
         memory.dump, memory.offset = "", 0
+        if not report.ok and self._has_changed(report):
+            return report
         when = int(self._clock())
         if not since and report.ok and was_damaged:
             self._untold[dump_id] = report, when
@@ -296,6 +296,14 @@ class Scrubber:
         else:
             self._settle(report, when, is_whole=not since)
         return report
+
+    def _has_changed(self, report: Report) -> bool:
+        """Whether what could not be read may be gone for a reason: it was deleted, or its host has come back."""
+        try:
+            dump = self._plain.dump(report.id)
+            return not report.complete and (self._is_busy(report.id) or dump.believed_manifest() is not None)
+        except DumpNotFoundError:
+            return True
 
     def _tell_sound(self) -> None:
         """Dumps that were damaged are not any more: somebody had copies, or the disk gives them back again.
@@ -360,12 +368,24 @@ class Scrubber:
 
     def _set_rate(self, ids: list[str]) -> None:
         """As fast as all that is stored can be read in half of the time."""
-        stored = sum(self._plain.dump(dump_id).size_on_disk for dump_id in ids)
+        stored = sum(self._size_of(dump_id) for dump_id in ids)
         wanted = 2 * stored // (self._settings.pass_days * DAY_S)
         self._rate = min(max(RATE_MIN, wanted), self._settings.rate_bytes)
         late, self._late = self._late, wanted > 2 * self._settings.rate_bytes
         if self._late and not late:
             self._audit("scrub-late", bytes=stored, rate_bytes=self._rate, pass_days=self._settings.pass_days)
+
+    def _size_of(self, dump_id: str) -> int:
+        """What a dump takes up; nothing, if it is gone or cannot be looked at. Raises _StoppedError."""
+        if self._stop.is_set():
+            raise _StoppedError
+        try:
+            return self._plain.dump(dump_id).size_on_disk
+        except DumpNotFoundError:
+            return 0
+        except StorageFaultError as error:
+            self._cannot_look(dump_id, error)
+            return 0
 
     def _take(self, size: int) -> None:
         """So many bytes were read: wait until more may be. Raises _StoppedError."""

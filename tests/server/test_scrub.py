@@ -15,15 +15,16 @@ from netdump.index.catalog import LocalCatalog
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import durable
 from netdump.server.config import DAY_S, Scrub
-from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber
+from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber, _StoppedError
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
-from netdump.testing.store_contract import deliver
+from netdump.testing.store_contract import append_all, deliver
 from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 OLD, NEW = SampleDump(1), SampleDump(2)
@@ -271,6 +272,45 @@ def test_a_dump_that_is_deleted_before_the_index_was_told_is_forgotten(directory
     assert not desk.events.all("dump-sound")
 
 
+def while_it_is_read(desk: Desktop, dump_id: str, then: Callable[[], object]) -> None:
+    """Check a dump, and do something behind its first chunk."""
+    done = list[object]()
+
+    def take(_size: int) -> None:
+        if desk.scrubber._memory.offset and not done:
+            done.append(then())
+
+    desk.scrubber._paced._files._take = take  # type: ignore[attr-defined]
+    desk.scrubber.check(dump_id)
+    assert done
+
+
+def test_a_dump_that_is_deleted_while_it_is_read_is_not_damaged(directory: Path) -> None:
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    while_it_is_read(desk, OLD.origin.id, lambda: desk.store.delete(OLD.origin.id))
+    assert not desk.events.all("dump-damaged")
+    assert not desk.told.bad
+    assert desk.scrubber.next_due() == NEW.origin.id
+
+
+def test_a_dump_that_is_mended_and_completed_while_it_is_read_is_not_damaged(directory: Path) -> None:
+    """Its host came back and sent again what was bad; it was bad when it was read."""
+    sample = SampleDump(3)
+    deliver(Store(directory / "dumps"), sample, 12)
+    flip(segment_of(directory, sample, 3), 400)
+
+    def complete() -> None:
+        with Store(directory / "dumps").open_writer(sample.origin, distrust=True) as writer:
+            append_all(writer, [chunk for chunk in sample.chunks if chunk.offset >= writer.durable.offset])
+            writer.finish(sample.root)
+
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    while_it_is_read(desk, sample.origin.id, complete)
+    assert not desk.told.bad
+    assert desk.scrubber.check(sample.origin.id).complete
+    assert [event["sound"] for event in desk.events.all("dump-checked")] == [True]
+
+
 def test_a_verdict_that_comes_while_a_dump_is_read_stays(directory: Path) -> None:
     """What was read before it may have rotted since."""
     desk = Desktop(directory, CREATED + 40 * DAY_S)
@@ -433,6 +473,21 @@ def test_the_pace(directory: Path) -> None:
         desk.scrubber._set_rate(["b"])
     assert desk.scrubber._rate == 1 << 20
     assert len(desk.events.all("scrub-late")) == 1
+
+
+def test_a_dump_that_is_deleted_while_all_are_measured_takes_up_nothing(directory: Path) -> None:
+    desk = Desktop(directory, CREATED)
+    del desk.scrubber._set_rate
+    desk.scrubber._set_rate(["0" * 32, OLD.origin.id])
+    assert desk.scrubber._rate == RATE_MIN
+
+
+def test_a_collector_that_stops_does_not_wait_until_all_are_measured(directory: Path) -> None:
+    desk = Desktop(directory, CREATED)
+    del desk.scrubber._set_rate
+    desk.scrubber._stop.set()
+    with pytest.raises(_StoppedError):
+        desk.scrubber._set_rate([OLD.origin.id])
 
 
 def test_it_waits_for_as_long_as_what_it_has_read_may_take(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
