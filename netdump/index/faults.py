@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
 
@@ -36,6 +37,8 @@ def faults(path: Path) -> Iterator[None]:
         raise IndexFaultError(
             f"the index {path} cannot be opened: {error.strerror or error}; check its owner"
         ) from error
+    except PoolTimeoutError as error:
+        raise BusyError(f"the index {path} is asked for more at once than it answers; try again in a moment") from error
     except (SQLAlchemyError, ValueError, TypeError) as error:
         # A row whose JSON, state or type is not what the schema promises: the file was changed by something else.
         raise IndexFaultError(f"the index {path} is damaged ({error}); {remedy(path)}", damaged=True) from error

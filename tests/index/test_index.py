@@ -6,7 +6,7 @@ import multiprocessing
 import sqlite3
 import stat
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -202,6 +202,18 @@ def test_a_writer_that_does_not_come_to_an_end(path: Path, index: Index, monkeyp
     with Index.open(path) as late, pytest.raises(BusyError):
         late.put(FULL)
     other.close()
+
+
+def test_an_index_that_is_asked_for_too_much_at_once_is_not_damaged(index: Index) -> None:
+    """A disk that hangs holds up whoever asks, and then those who find no connection: nothing is to be made anew."""
+    pool: Any = index._engine.pool
+    pool._timeout = 0.01
+    with ExitStack() as stack:
+        for _ in range(pool.size() + pool._max_overflow):
+            stack.enter_context(index._engine.connect())
+        with pytest.raises(BusyError, match="more at once"):
+            index.ids()
+    assert index.ids() == set()
 
 
 def test_a_damaged_file_names_the_remedy(path: Path) -> None:
