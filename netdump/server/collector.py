@@ -206,7 +206,8 @@ class Collector:
         )
 
     async def _begin(self, recorder: Recorder, restorer: Restorer, scrubber: Scrubber) -> None:
-        """Do what needs the index."""
+        """Do what needs the index, and tell it of what has come about while it was not there."""
+        recorder.settle()
         if self._config.store.keep_vmcore:
             for dump_id in await asyncio.to_thread(recorder.complete, restored=False):
                 restorer.add(dump_id)

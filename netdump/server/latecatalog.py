@@ -97,7 +97,7 @@ class LateCatalog:
         """Try no more, and give it back."""
         await self.stop_trying()
         if self._opening is not None:
-            await asyncio.wait({self._opening})
+            await asyncio.gather(self._opening, return_exceptions=True)  # nobody needs it any more
         if self._catalog is not None:
             self._catalog.close()
 

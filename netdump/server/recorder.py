@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from netdump.errors import DumpNotFoundError, IndexFaultError, StoreError
+from netdump.errors import DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
 from netdump.index.gather import gather, gather_anyway
 from netdump.index.reading import LIST_LIMIT_MAX, Query, every
 from netdump.index.record import State, was_unreadable
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from netdump.store.store import Store
 
 Result = TypeVar("Result")
-Verdict = TypeVar("Verdict", str, int)
+Waiting = TypeVar("Waiting")
 
 ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
-VERDICTS_MAX: Final = 10_000  # of each kind that wait for an index; the scrub finds the rest again
+WAITING_MAX: Final = 10_000  # of each kind that wait for an index; the scrub, and lists, find the rest again
 
 
 class _Progress(NamedTuple):
@@ -70,9 +70,12 @@ class Recorder:
         self._guard = threading.Lock()
         self._refreshes: dict[str, Future[None]] = {}  # that have not begun
         self._progress: dict[str, _Progress] = {}  # that is not written yet
-        # Verdicts that are not written yet, by dump: what is bad, and when all of it was read.
-        self._damage: dict[str, str] = {}
+        # What is not written yet, by dump: what is bad (None: nothing any more), when all of it was read, and rows that
+        # are to be written anew.
+        self._damage: dict[str, str | None] = {}
         self._checks: dict[str, int] = {}
+        self._rows: dict[str, None] = {}
+        self._probe: Future[None] | None = None  # is done when an index that did not answer does so again
         self._until = math.inf
 
     @property
@@ -107,33 +110,32 @@ class Recorder:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
         query = Query(state=State.DAMAGED, limit=LIST_LIMIT_MAX)
         with self._guard:  # before the index is asked, in which it may stand a moment later
-            waiting = {dump_id for dump_id, remark in self._damage.items() if not was_unreadable(remark)}
+            waiting = dict(self._damage)
         damaged = self._sound(lambda: [*every(self._index.list, query)])
-        return waiting | {record.id for record in damaged if not was_unreadable(record.remark)}
+        remarks = {**{record.id: record.remark for record in damaged}, **waiting}
+        return {dump_id for dump_id, remark in remarks.items() if remark is not None and not was_unreadable(remark)}
 
     def is_complete(self, dump_id: str) -> bool:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
-        if dump_id in self._damage:
+        if self._damage.get(dump_id) is not None:
             return False
         record = self._sound(lambda: self._index.get(dump_id))
         return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
-        """Write a dump's row anew from the store. Asked for again before it has begun, it is done once."""
+        """Write a dump's row anew from the store. Asked for again before it has begun, it is done once.
 
-        def work() -> None:
+        While the index cannot be written, that waits until it can be.
+        """
+
+        def begin() -> None:
             with self._guard:
                 self._refreshes.pop(dump_id, None)
-            try:
-                record = gather(self._store, dump_id)
-            except DumpNotFoundError:
-                self._index.remove(dump_id)
-            else:
-                self._index.renew(record)
+            self._keep(self._rows, dump_id, None)
 
         with self._guard:
             if dump_id not in self._refreshes:
-                self._refreshes[dump_id] = self._submit(work, settled_later=True)
+                self._refreshes[dump_id] = self._submit(lambda: None, begin, settled_later=True)
             return self._refreshes[dump_id]
 
     def damaged(self, dump_id: str, remark: str) -> Future[None]:
@@ -147,7 +149,7 @@ class Recorder:
         """
 
         def work() -> None:
-            self._write_verdicts()
+            self._write_waiting()
             row = self._index.get(dump_id)
             if row is not None and row.state is State.DAMAGED:
                 self._index.put(gather(self._store, dump_id))
@@ -155,10 +157,8 @@ class Recorder:
         return self._pool.submit(self._sound, work)
 
     def mended(self, dump_id: str) -> None:
-        """What was bad of a dump is given up, and its host sends that again."""
-        with self._guard:
-            self._damage.pop(dump_id, None)
-        self.refresh(dump_id)
+        """What was bad of a dump is given up, and its host sends that again. Waits as damaged does."""
+        self._submit(lambda: None, lambda: self._keep(self._damage, dump_id, None))
 
     def checked(self, dump_id: str, when: int) -> Future[None]:
         """All of a dump was read and checked. when: seconds since 1970. Waits as damaged does."""
@@ -170,8 +170,8 @@ class Recorder:
         return {dump_id: when for dump_id, when in checks.items() if known.get(dump_id, when) != when}
 
     def settle(self) -> None:
-        """Write the verdicts that wait, if the index can be written again: whatever else is written does so, too."""
-        if self._damage or self._checks:
+        """Write what waits, if the index can be written again: whatever else is written does so, too."""
+        if self._damage or self._checks or self._rows:
             self._submit(lambda: None)
 
     def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> None:
@@ -208,8 +208,8 @@ class Recorder:
 
         def found() -> str | None:
             """In the thread in which verdicts are written. What is bad; None: nothing."""
-            if (waiting := self._damage.get(dump_id)) is not None:
-                return waiting
+            if dump_id in self._damage:
+                return self._damage[dump_id]
             record = self._index.get(dump_id)
             return record.remark if record is not None and record.state is State.DAMAGED else None
 
@@ -231,14 +231,21 @@ class Recorder:
         self._pool.shutdown()
 
     def _asked(self, work: Callable[[], Result], otherwise: Result) -> Result:
-        """What the index says, once everything noted before is in it; otherwise, if it does not say so soon."""
+        """What the index says, once everything noted before is in it; otherwise, if it does not say so soon.
+
+        Who asks holds a thread that dumps are written with. So when the index has not answered nobody waits for it
+        again before it has done what it was asked for until then.
+        """
+        if self._probe is not None and not self._probe.done():
+            return otherwise
         question = self._pool.submit(self._sound, work)
         try:
             return question.result(ANSWER_S)
         except StoreError as error:
             self._audit("index-failed", reason=str(error))
         except TimeoutError:
-            question.cancel()  # of an index that hangs more is asked than it answers, for as long as it does
+            question.cancel()
+            self._probe = self._pool.submit(lambda: None)
             self._audit("index-failed", reason="the index does not answer: another process has it locked, or the disk")
         return otherwise
 
@@ -255,7 +262,7 @@ class Recorder:
     def _submit(
         self, work: Callable[[], None], first: Callable[[], None] = lambda: None, *, settled_later: bool = False
     ) -> Future[None]:
-        """Write something, behind the verdicts that wait: in the order in which things were found.
+        """Write something, behind what waits: in the order in which things were found.
 
         first: is done in the thread, whatever the index is like. settled_later: the store says the same at the next
         start, so a collector that stops need not wait for it.
@@ -266,30 +273,54 @@ class Recorder:
                 return
             first()
             try:
-                self._sound(self._write_verdicts)
+                self._sound(self._write_waiting)
                 self._sound(work)
             except StoreError as error:
                 self._audit("index-failed", reason=str(error))
 
         return self._pool.submit(guarded)
 
-    def _keep(self, verdicts: dict[str, Verdict], dump_id: str, verdict: Verdict) -> None:
+    def _keep(self, waiting: dict[str, Waiting], dump_id: str, what: Waiting) -> None:
         with self._guard:
-            if dump_id in verdicts or len(verdicts) < VERDICTS_MAX:
-                verdicts[dump_id] = verdict
+            if dump_id in waiting or len(waiting) < WAITING_MAX:
+                waiting[dump_id] = what
 
-    def _write_verdicts(self) -> None:
+    def _write_waiting(self) -> None:
         """Raises StoreError; what is not written by then goes on waiting."""
+        index = self._index
         for dump_id, remark in list(self._damage.items()):
-            if self._index.get(dump_id) is None:  # it came while the index could not be told
-                with suppress(DumpNotFoundError):
-                    self._index.add([gather_anyway(self._store, dump_id)])
-            self._index.set_state(dump_id, State.DAMAGED, remark)
+            self._write_verdict(index, dump_id, remark)
             with self._guard:
-                self._damage.pop(dump_id, None)
+                del self._damage[dump_id]
         for dump_id, when in list(self._checks.items()):
-            self._index.set_checked(dump_id, when)
+            index.set_checked(dump_id, when)
             del self._checks[dump_id]
+        for dump_id in list(self._rows):
+            if time.monotonic() <= self._until:
+                self._write_row(index, dump_id)
+                del self._rows[dump_id]
+
+    def _write_verdict(self, index: Index, dump_id: str, remark: str | None) -> None:
+        """remark: what is bad of a dump; None: what was bad is not any more. Raises StoreError."""
+        row = index.get(dump_id)
+        with suppress(DumpNotFoundError):
+            if row is None:  # it came while the index could not be told
+                index.add([gather_anyway(self._store, dump_id)])
+            elif remark is None and row.state is State.DAMAGED:
+                index.put(gather_anyway(self._store, dump_id))
+        if remark is not None:
+            index.set_state(dump_id, State.DAMAGED, remark)
+
+    def _write_row(self, index: Index, dump_id: str) -> None:
+        """Raises StoreError of the index; a dump that cannot be read leaves its row as it is."""
+        try:
+            record = gather(self._store, dump_id)
+        except DumpNotFoundError:
+            index.remove(dump_id)
+        except StorageFaultError as error:
+            self._audit("index-failed", dump=dump_id, reason=str(error))
+        else:
+            index.renew(record)
 
 
 class DumpJournal:

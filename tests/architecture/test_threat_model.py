@@ -52,7 +52,7 @@ NO_PEERS = {
         "server.https.GOODBYE_S",
         "server.notify.LISTEN_FDS_MAX",
         "server.recorder.CLOSING_S",
-        "server.recorder.VERDICTS_MAX",
+        "server.recorder.WAITING_MAX",
         "server.scrub.STATE_BYTES_MAX",
         "pki.certificates.PEM_MAX",
         "pki.durable.ABANDONED_S",

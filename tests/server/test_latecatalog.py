@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import sqlite3
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +15,11 @@ import pytest
 from sqlalchemy import create_engine
 
 from netdump import wire
-from netdump.errors import BusyError, StorageFaultError, StoreError
+from netdump.errors import BusyError, IndexFaultError, StorageFaultError, StoreError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
 from netdump.index.place import NAME
+from netdump.index.record import State
 from netdump.server import latecatalog, recorder
 from netdump.server.latecatalog import RETRY_S, LateCatalog, open_catalog
 from netdump.testing.sample_dump import SampleDump
@@ -179,6 +182,65 @@ def test_a_collector_stops_while_its_index_is_brought_up_to_date(folder: Path, m
         assert begun.wait(PATIENCE_S)
     assert rig.events.all("index-late")
     assert not any(rig.events.all(f"index-{what}") for what in ("opened", "failed", "locked", "rebuilt"))
+
+
+@pytest.mark.asyncio
+async def test_an_index_that_fails_as_the_collector_stops_is_nobodys_business(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten, stops = list[object](), threading.Event()
+
+    def fail(*_: Any) -> LocalCatalog:
+        assert stops.wait(PATIENCE_S)
+        raise IndexFaultError("made by a newer netdump")
+
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(latecatalog, "open_catalog", fail)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: forgotten.append(context))
+    late = LateCatalog(folder, Events())
+    await late.open_soon()
+    stops.set()
+    await late.close()
+    del late
+    gc.collect()
+    assert not forgotten
+
+
+def test_a_dump_that_is_complete_before_the_index_is_open_does_not_stay_arriving(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All dumps have been looked at by then."""
+    begun, made, real = threading.Event(), threading.Event(), open_catalog
+
+    def slow(*arguments: Any) -> LocalCatalog:
+        assert begun.wait(PATIENCE_S)
+        catalog = real(*arguments)
+        assert made.wait(PATIENCE_S)
+        return catalog
+
+    monkeypatch.setattr(latecatalog, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(latecatalog, "open_catalog", slow)
+    with Rig(folder, {"store": {"keep_vmcore": False}, "scrub": {"enabled": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.resume(LATER)
+            begun.set()
+            while LATER.origin.id not in _ids(folder):
+                time.sleep(0.01)
+            host.headline(LATER)
+            host.chunks(LATER.chunks)
+            assert isinstance(host.finish(LATER), wire.Receipt)
+        rig.events.wait("dump-complete")
+        made.set()
+        rig.events.wait("index-opened")
+    with Index.open(folder / NAME) as index:
+        row = index.get(LATER.origin.id)
+    assert row is not None
+    assert row.state is State.COMPLETE
+
+
+def _ids(folder: Path) -> set[str]:
+    with Index.open(folder / NAME) as index:
+        return index.ids()
 
 
 def test_a_collector_that_could_not_open_its_index_stops_all_the_same(folder: Path) -> None:

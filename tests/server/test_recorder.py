@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from netdump import wire
-from netdump.errors import BusyError
+from netdump.errors import BusyError, StorageFaultError
 from netdump.index.gather import gather
 from netdump.index.index import Index
 from netdump.index.place import NAME
@@ -22,7 +23,7 @@ from netdump.server.recorder import Recorder
 from netdump.store.recovery import Durable
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
-from netdump.testing.store_contract import deliver
+from netdump.testing.store_contract import append_all, deliver
 from tests.server.rig import Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
@@ -378,6 +379,92 @@ def test_a_verdict_on_what_is_given_up_waits_no_longer(recorder: Recorder, reade
     assert recorder.found_damaged() == set()
 
 
+def test_what_was_mended_and_completed_before_the_index_could_be_told_is_not_damaged(
+    folder: Path, recorder: Recorder
+) -> None:
+    """The row of a damaged dump does not become sound by a look at its documents; its mending says that it is."""
+    store, dump_id, busy = Store(folder / "dumps"), DUMP.origin.id, threading.Event()
+    deliver(store, DUMP, 3)
+    recorder.refresh(dump_id).result()
+    recorder.damaged(dump_id, "bad digest").result()
+    recorder._pool.submit(busy.wait, 20)
+    recorder.mended(dump_id)
+    with store.open_writer(DUMP.origin) as writer:
+        append_all(writer, DUMP.chunks[3:])
+        writer.finish(DUMP.root)
+    recorder.refresh(dump_id)
+    busy.set()
+    assert not recorder.is_damaged(dump_id)
+    assert row(folder).state is State.COMPLETE
+
+
+def test_a_mending_waits_for_an_index_that_cannot_be_written(
+    folder: Path, recorder: Recorder, reader: sqlite3.Connection
+) -> None:
+    reader.execute("ROLLBACK")
+    deliver(Store(folder / "dumps"), DUMP)
+    recorder.damaged(DUMP.origin.id, "bad digest").result()
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM dumps").fetchone()
+    recorder.mended(DUMP.origin.id)
+    assert not recorder.is_damaged(DUMP.origin.id)
+    assert recorder.found_damaged() == set()
+    assert row(folder).state is State.DAMAGED
+    reader.execute("ROLLBACK")
+    recorder.settle()
+    assert not recorder.is_damaged(DUMP.origin.id)
+    assert row(folder).state is State.COMPLETE
+
+
+def test_rows_wait_for_an_index_that_cannot_be_written(
+    folder: Path, recorder: Recorder, reader: sqlite3.Connection
+) -> None:
+    deliver(Store(folder / "dumps"), DUMP)
+    recorder.refresh(DUMP.origin.id).result()
+    recorder.refresh("0" * 32).result()  # deleted since
+    assert len(states(recorder)) == 3
+    reader.execute("ROLLBACK")
+    recorder.settle()
+    recorder.stored_bytes("")
+    assert row(folder).state is State.COMPLETE
+    assert recorder._index.get("0" * 32) is None
+    assert not recorder._rows
+
+
+def test_a_dump_that_cannot_be_read_keeps_no_other_from_the_index(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(Store(folder / "dumps"), DUMP)
+
+    def read(store: Store, dump_id: str) -> DumpRecord:
+        if dump_id == "0" * 32:
+            raise StorageFaultError("Input/output error")
+        return gather(store, dump_id)
+
+    monkeypatch.setattr(module, "gather", read)
+    recorder.refresh("0" * 32).result()
+    recorder.refresh(DUMP.origin.id).result()
+    assert row(folder).state is State.COMPLETE
+    assert not recorder._rows
+
+
+def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever did would hold a thread that dumps are written with: three questions a host, and hosts come in crowds."""
+    hangs = threading.Event()
+    recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=5))
+    recorder._pool.submit(hangs.wait, 20)
+    monkeypatch.setattr(module, "ANSWER_S", 0.01)
+    assert recorder.usage("a", 1000) == Usage(0, 0)
+    monkeypatch.setattr(module, "ANSWER_S", 20.0)
+    begun = time.monotonic()
+    assert recorder.usage("a", 1000) == Usage(0, 0)
+    assert recorder.stored_bytes("0" * 32) == 0
+    assert time.monotonic() < begun + 10
+    hangs.set()
+    recorder._pool.submit(lambda: None).result()
+    assert recorder.usage("a", 1000) == Usage(1, 5)
+
+
 def test_checks_that_the_index_does_not_know(recorder: Recorder) -> None:
     for name in "abc":
         recorder._index.put(DumpRecord(name, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
@@ -389,7 +476,7 @@ def test_checks_that_the_index_does_not_know(recorder: Recorder) -> None:
 def test_no_more_verdicts_wait_than_that(
     recorder: Recorder, reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "VERDICTS_MAX", 2)
+    monkeypatch.setattr(module, "WAITING_MAX", 2)
     for number in range(3):
         recorder.damaged(f"{number:032x}", "bad digest").result()
         recorder.checked(f"{number:032x}", 2000).result()
