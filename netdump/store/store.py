@@ -130,10 +130,10 @@ class Store:
             self._remove_tree(trash)
 
     def empty_trash(self, keep_on: Callable[[], None] = lambda: None) -> None:
-        """Remove what deletions cut short have left, and folders of dumps that never came to be.
+        """Remove what deletions cut short have left, folders of dumps that never came to be, and unfinished files.
 
-        Harmless at any time, also beside a deletion that is going on. keep_on: called for each folder, may raise to
-        stop.
+        Of a dump that is incomplete, or has no room for its ``vmcore``, nobody else may ever remove those. Harmless at
+        any time, also beside a deletion that is going on. keep_on: called for each folder, may raise to stop.
         """
         with storage_faults(f"emptying the trash of {self.root}"):
             for name in self._files.names(""):
@@ -143,7 +143,7 @@ class Store:
                 elif is_dump_id(name):
                     # What cannot be looked at or locked now is tried again at the next start; it is in nobody's way.
                     with suppress(OSError, BusyError):
-                        self._remove_stillborn(name)
+                        self._tidy(name)
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""
@@ -206,28 +206,35 @@ class Store:
         self._files.sync_folder("")
         return trash
 
-    def _remove_stillborn(self, name: str) -> None:
-        """Remove the folder of a dump whose origin never became durable, if nothing of value is in it.
+    def _tidy(self, name: str) -> None:
+        """Remove the unfinished files of a dump, and its folder if its origin never became durable.
 
-        Segments without origin are no such thing: the origin was lost then. Raises OSError, BusyError.
+        Segments without origin are kept: the origin was lost then. Raises OSError, BusyError.
         """
-        if not self._is_stillborn(name):
+        found = self._contents(name)
+        if found and not any(each.endswith(PARTIAL) for each in found):
             return
         lock = self._take_lock(name)
         try:
             if not self._is_stillborn(name):
-                return  # born since
+                self._remove_partials(name)
+                return
             trash = self._throw_away(name)
         finally:
             lock.release()
         self._remove_tree(trash)
 
     def _is_stillborn(self, name: str) -> bool:
+        """Whether nothing of value is in the folder of a dump."""
+        return all(each.endswith(PARTIAL) for each in self._contents(name))
+
+    def _contents(self, name: str) -> set[str]:
+        """The names of the files in the folder of a dump, but for its lock."""
         found = set(self._files.names(name)) - {LOCK}
         if SEGMENTS in found:
             found.remove(SEGMENTS)
             found.update(self._files.names(f"{name}/{SEGMENTS}"))
-        return all(each.endswith(PARTIAL) for each in found)
+        return found
 
     def _remove_partials(self, dump_id: str) -> None:
         """Remove what is worthless by its name, [S-02]. The caller holds the lock."""

@@ -129,6 +129,23 @@ def test_folders_of_dumps_that_never_came_to_be_are_removed(tmp_path: Path) -> N
     assert sorted(path.name for path in root.iterdir()) == sorted([ID, "d" * 32, "e" * 32, "not-a-dump"])
 
 
+def test_what_killed_writers_have_left_of_dumps_is_removed(tmp_path: Path) -> None:
+    """Who would make the image again may find no room, for what is left of it; a host may never come back."""
+    store = Store(tmp_path / "dumps")
+    deliver(store, SAMPLE, 3)
+    before = sorted((tmp_path / "dumps" / ID).rglob("*"))
+    left = [tmp_path / "dumps" / ID / name for name in ("vmcore.partial", f"segments/{9:016x}.seg.partial")]
+    for path in left:
+        path.touch()
+    lock = LocalFiles(tmp_path / "dumps").lock(f"{ID}/lock")
+    store.empty_trash()
+    assert all(path.exists() for path in left), "somebody is at work"
+    lock.release()
+    store.empty_trash()
+    assert sorted((tmp_path / "dumps" / ID).rglob("*")) == before
+    assert store.dump(ID).verify().ok
+
+
 def test_a_dump_that_is_being_born_is_left_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "dumps")
     (tmp_path / "dumps" / ID / "segments").mkdir(parents=True)
