@@ -82,6 +82,8 @@ def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
             answer = _receive(link, transaction, hardware, (_ACK, _NAK), min(deadline, time.monotonic() + wait))
             if answer is not None and answer.type == _ACK:
                 return answer.lease
+            if answer is not None:  # refused, by who may refuse everything: not at once again, for all hear it
+                time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
     return None
 
 

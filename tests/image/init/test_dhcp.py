@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.image.init import dhcp
 from netdump.image.init.dhcp import Lease, pack_message, parse_message
 
 MAC = bytes.fromhex("525400123456")
@@ -70,6 +73,27 @@ def test_who_has_an_address_says_so() -> None:
     assert message[10:12] == b"\0\0"  # it need not be answered by broadcast
     assert bytes((50, 4)) not in message
     assert bytes((54, 4)) not in message
+
+
+def test_a_server_that_refuses_is_not_asked_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on the wire hears it, and the other side may refuse each request of a hundred hosts."""
+    offer = parse_message(answer(bytes((53, 1, 2)) + ACK[3:]), TRANSACTION, MAC)
+    refusal = parse_message(answer(bytes((53, 1, 6)) + ACK[3:], address="0.0.0.0"), TRANSACTION, MAC)
+    now, asked = [100.0], [0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def send(*_: object) -> None:
+        asked[0] += 1
+        assert asked[0] < 100
+
+    monkeypatch.setattr(dhcp, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(dhcp, "_open_link", lambda _: nullcontext())
+    monkeypatch.setattr(dhcp, "_send", send)
+    monkeypatch.setattr(dhcp, "_receive", lambda *words: offer if 2 in words[3] else refusal)
+    assert dhcp.obtain_lease("eth0", "52:54:00:12:34:56", 145.0) is None
+    assert now[0] == 145.0
 
 
 def test_classless_routes_win() -> None:
