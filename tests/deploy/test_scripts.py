@@ -63,7 +63,7 @@ def test_saved_dumps_are_sent_and_removed(stand: Stand) -> None:
         f"netdump send -d 31 {folder}/netdump-1.d31.vmcore",
         f"netdump send {folder}/netdump-2.vmcore",
     ]
-    assert sorted(path.name for path in folder.iterdir()) == ["netdump-3.d31.vmcore.partial", "vmcore"]
+    assert sorted(path.name for path in folder.iterdir()) == ["vmcore"]
 
 
 def test_what_is_not_delivered_is_kept(stand: Stand) -> None:

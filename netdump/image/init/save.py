@@ -31,6 +31,7 @@ PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
 PAGE_BYTES = 4096
 FREE_BYTES_MIN = 64 << 20  # left to the machine's own life after the reboot
+TIDY_SECONDS = 60.0  # before process 1 ends this stage: for removing what has no time to become whole
 # Offsets of the 16 bytes of UUID: ext4 (Linux fs/ext4/ext4.h, s_uuid), xfs (sb_uuid), btrfs (fsid).
 UUID_OFFSETS = {"ext2": 0x468, "ext3": 0x468, "ext4": 0x468, "xfs": 0x20, "btrfs": 0x10020}
 # The plan names the folder from the top of the file system: of btrfs a subvolume may be mounted by default.
@@ -41,7 +42,7 @@ def save_image(plan: Plan) -> int:
     """Save as the plan says. Returns 0 when the dump is safely on the disk."""
     if plan.save is None:
         return 2
-    level = _level()
+    level, until = _level(), time.monotonic() + max(plan.save_deadline / 2, plan.save_deadline - TIDY_SECONDS)
     try:
         device = find_device(plan.save.kind, plan.save.uuid, time.monotonic() + DEVICE_SECONDS)
         if not device:
@@ -54,7 +55,7 @@ def save_image(plan: Plan) -> int:
             folder = MOUNT_POINT + plan.save.folder
             os.makedirs(folder, 0o700, exist_ok=True)
             name = choose_name(folder, level)
-            written = write_core(source, name)
+            written = write_core(source, name, until)
         finally:
             unmount(MOUNT_POINT)
     except (OSError, NetdumpError) as error:
@@ -118,8 +119,11 @@ def choose_name(folder: str, level: int) -> str:
     return f"{folder}/{name}"
 
 
-def write_core(source: Source, path: str) -> int:
-    """Write an image as a sparse file, durably. Returns the bytes that take room. Raises OSError."""
+def write_core(source: Source, path: str, until: float) -> int:
+    """Write an image as a sparse file, durably, until then (of time.monotonic). Returns the bytes that take room.
+
+    Raises OSError, having removed what was written.
+    """
     partial = f"{path}{PARTIAL}"
     buffer, zero = bytearray(BLOCK_BYTES), bytes(PAGE_BYTES)
     written, lost_bytes = 0, 0
@@ -138,6 +142,7 @@ def write_core(source: Source, path: str) -> int:
                     os.pwrite(descriptor, page, offset + at)
                     written += len(page)
             _check_room(descriptor)
+            _check_time(until)
             offset = source.next_data(offset + len(view))
         os.fsync(descriptor)
         os.rename(partial, path)
@@ -156,6 +161,11 @@ def _check_room(descriptor: int) -> None:
     room = os.fstatvfs(descriptor)
     if room.f_bavail * room.f_frsize < FREE_BYTES_MIN:
         raise OSError(errno.ENOSPC, "the disk is full")
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise OSError(errno.ETIME, "the time for saving is over")
 
 
 def _sync_folder(path: str) -> None:

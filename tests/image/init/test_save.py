@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.client.config import Config, Credentials, Settings
 from netdump.image.init import save
+from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save
 from netdump.image.rehearsal import tiny_core
 from netdump.vmcore.source import open_source
@@ -27,7 +29,7 @@ def core(tmp_path: Path) -> Path:
 def test_the_same_bytes_with_holes(core: Path, tmp_path: Path) -> None:
     target = tmp_path / "saved"
     source = open_source(str(core), "file")
-    written = save.write_core(source, str(target))
+    written = save.write_core(source, str(target), NEVER)
     source.close()
     assert target.read_bytes() == core.read_bytes()
     assert written == 9 * 4096  # header, seven pages that are not zero, the last one
@@ -35,12 +37,20 @@ def test_the_same_bytes_with_holes(core: Path, tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_does_not_become_whole_in_time_leaves_nothing(core: Path, tmp_path: Path) -> None:
+    source = open_source(str(core), "file")
+    with pytest.raises(OSError, match="the time for saving is over"):
+        save.write_core(source, str(tmp_path / "saved"), time.monotonic() - 1)
+    source.close()
+    assert sorted(tmp_path.iterdir()) == [core]
+
+
 def test_a_full_disk_leaves_nothing(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "saved"
     monkeypatch.setattr(save, "FREE_BYTES_MIN", 1 << 62)
     source = open_source(str(core), "file")
     with pytest.raises(OSError, match="the disk is full"):
-        save.write_core(source, str(target))
+        save.write_core(source, str(target), NEVER)
     source.close()
     assert sorted(tmp_path.iterdir()) == [core]
 
