@@ -7,6 +7,7 @@ from netdump.client.delivery import Outcome
 from netdump.client.report import Report
 from netdump.client.tally import Tally
 from netdump.pages import PageState
+from tests.architecture.client_page import PAGE
 from tests.client.pretend import PretendImage
 
 IMAGE: Any = PretendImage(bytes(10 << 20))
@@ -40,6 +41,11 @@ def test_the_line_and_the_object_say_the_same() -> None:
     assert (members["excluded_bytes"], members["unfiltered"]) == (12288, None)
     assert (members["ratio"], members["seconds"], members["chunks"], members["connections"]) == (2.5, 2.0, 40, 2)
     assert (members["collector"], members["host"], members["state"]) == ("collector:7461", "web1", "complete")
+
+
+def test_every_member_is_on_the_page() -> None:
+    page = PAGE.read_text()
+    assert [name for name in Report(IMAGE, "", OUTCOME, tally(), 0.0).members() if f"`{name}`" not in page] == []
 
 
 def test_the_rest_of_a_dump() -> None:
