@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from netdump.client.config import Config
     from netdump.image.kernel import Kernel
-    from netdump.image.network import NetworkPlan
+    from netdump.image.network import NetworkPlan, Snapshot
     from netdump.image.savetarget import SaveTarget
 
 PROGRAMS_BUDGET: Final = 8 << 20
@@ -173,7 +173,8 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     known, doubts = _look_up(config, wishes.known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
     network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
-    doubts += _far_interfaces(network)
+    if not wishes.network:
+        doubts += _no_routes(known, snapshot) + _far_interfaces(network)
     target = find_target(wishes.save) if wishes.save else None
     sizes: dict[str, int] = {}
 
@@ -290,6 +291,14 @@ def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict
             fact = f"the collector's name {name} cannot be looked up now: {stand_in}"
             doubts.append(Doubt(fact, "see to the name server, or enroll with an address (--collector)"))
     return found, doubts
+
+
+def _no_routes(known: Mapping[str, Sequence[str]], snapshot: Snapshot) -> list[Doubt]:
+    """The network may not be all there yet, or is another routing table's, as that of a VRF."""
+    if snapshot.targets or not any(known.values()):
+        return []
+    fact = "this machine has no route to a collector now, so the capture kernel gets none"
+    return [Doubt(fact, "mend the route and arm again, or name the gateway with --network")]
 
 
 def _far_interfaces(network: NetworkPlan) -> list[Doubt]:

@@ -93,6 +93,12 @@ def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch:
     assert doubt.fact.startswith("the collectors are reached over team0, wg0, which the capture kernel cannot make; ")
     assert doubt.fact.endswith("over eth0")
     assert "--network" in str(doubt)
+    monkeypatch.setattr(build, "plan_from", plan_from)
+    snapshot = vars(build)["take_snapshot"]((), machine)
+    monkeypatch.setattr(build, "take_snapshot", lambda *_: replace(snapshot, targets=()))
+    assert build_image(wishes(bundle), machine).warnings[-1].fact.startswith("this machine has no route to a collector")
+    given = build_image(wishes(bundle, network=("eth0 192.0.2.7/24 via 192.0.2.1",)), machine)
+    assert len(given.warnings) == 1, "who says it himself is believed"
 
 
 def test_what_cannot_be_built(bundle: Path, machine: Path, tmp_path: Path) -> None:
