@@ -21,7 +21,7 @@ from netdump.image.closure import PYTHON_PATH, add_closure, find_closure, find_s
 from netdump.image.compression import LEVEL, choose, compress
 from netdump.image.cpio import Archive
 from netdump.image.devices import network_modules, watchdog_modules
-from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
+from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, DEADLINE_MIN, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
 from netdump.image.kernel import find_kernel
 from netdump.image.kmodules import ModuleTree
 from netdump.image.network import plan_from, plan_given, resolve, take_snapshot
@@ -268,7 +268,7 @@ def _add_firmware(archive: Archive, folder: Path, names: Iterable[str], sizes: d
 
 def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[str]) -> Plan:
     return Plan(
-        deadline=wishes.deadline or config.settings.deadline or DEADLINE,
+        deadline=wishes.deadline or max(DEADLINE_MIN, config.settings.deadline or DEADLINE),
         final=wishes.final,
         failure=wishes.failure,
         watchdog=WATCHDOG_SECONDS if wishes.watchdog else 0,
