@@ -118,7 +118,10 @@ class Demo:
     def _bundled_core(self) -> Path:
         self._step("unpack the bundled core: a Debian 6.1 kernel that panicked (sysrq-c), saved by kdump")
         core = self._folder / "core"
-        size = samples.write_core(core)
+        try:
+            size = samples.write_core(core)
+        except OSError as error:
+            raise DemoError(f"{core} cannot be written: {error.strerror}; TMPDIR names another place") from error
         click.echo(f"    {samples.CORE.name}: {samples.CORE.stat().st_size:,} bytes, {size:,} unpacked")
         return core
 

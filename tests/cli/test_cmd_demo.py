@@ -52,6 +52,18 @@ def test_it_leaves_the_folder_when_asked(tmp_path: Path) -> None:
     assert (folder / "vmcore").stat().st_size == (folder / "core").stat().st_size
 
 
+def test_a_place_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("netdump.samples.write_core", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = CliRunner().invoke(cmd_demo.command)
+    assert isinstance(done.exception, DemoError)
+    assert "core cannot be written: No space left on device; TMPDIR" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 def is_gone(group: int) -> bool:
     try:
         os.killpg(group, 0)
