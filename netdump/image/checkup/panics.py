@@ -51,7 +51,8 @@ def check_panics(machine: Machine) -> Iterator[Finding]:
             f"sysctl kernel.panic=10, {KEEP}",
         )  # fmt: skip
     elif seconds is not None:
-        yield ok(TOPIC_REBOOT, f"after {seconds} s, should the capture kernel not start (kernel.panic)")
+        when = f"after {seconds} s" if seconds > 0 else "at once"
+        yield ok(TOPIC_REBOOT, f"{when}, should the capture kernel not start (kernel.panic is {seconds})")
 
     if (machine.text(NOTIFIERS) or "N") == "Y":
         yield warning(

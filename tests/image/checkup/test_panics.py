@@ -40,6 +40,11 @@ def test_a_machine_that_does_not_panic_and_hangs_if_it_does(tmp_path: Path) -> N
     assert len(findings) == 4
 
 
+def test_a_machine_that_reboots_at_once(tmp_path: Path) -> None:
+    findings = {each.topic: each for each in check_panics(make(tmp_path, {"proc/sys/kernel/panic": "-1"}))}
+    assert findings[TOPIC_REBOOT].fact.startswith("at once, should the capture kernel not start")
+
+
 def test_a_kernel_that_tells_nothing(tmp_path: Path) -> None:
     names = ("panic", "panic_on_oops", "hung_task_panic")
     findings = list(check_panics(make(tmp_path, {f"proc/sys/kernel/{name}": None for name in names})))
