@@ -6,6 +6,9 @@ share, and decrypts it straight to where the protocol above wants it. docs/perfo
 
 Reading is paused until the protocol above asks for it, so nothing is received between the handshake and the moment
 somebody listens.
+
+A record that changes keys has 27 bytes, and OpenSSL works in one call at as many as it is given: 256 KiB of them take
+half a second. So it is given few records at a time, and a connection of which many carry nothing is ended.
 """
 
 from __future__ import annotations
@@ -28,8 +31,17 @@ ENCRYPT_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 64 * 1024
 """As much as a protocol without a buffer of its own is given at once."""
 
+RECORDS_AT_ONCE: Final = 64
+"""TLS records that OpenSSL is given at once."""
+
+MUTE_RECORDS_MAX: Final = 64
+"""Records that carry no data, of one connection: no peer has to change its keys more than once in 380 GB."""
+
 SHUTDOWN_S: Final = 3.0  # for the peer to go after close_notify, or to take some more of what was written before it
 SHUTDOWN_TURNS: Final = 20  # of SHUTDOWN_S at most
+
+_HEAD_BYTES: Final = 5  # of a record: type, version, length
+_NOTHING: Final = memoryview(b"")
 
 
 class _State(Enum):
@@ -51,6 +63,39 @@ class Gulp:
         self.view: Final = memoryview(bytearray(GULP_BYTES))
 
 
+class Records:
+    """Where TLS records end in what comes, however that is cut into pieces (RFC 8446 5.1)."""
+
+    __slots__ = ("_head", "_missing")
+
+    def __init__(self) -> None:
+        self._head = b""  # of a record, as far as it is here
+        self._missing = 0  # bytes of the one that is under way
+
+    def take(self, view: memoryview) -> tuple[int, int]:
+        """(bytes, records): of view, up to the end of RECORDS_AT_ONCE records or all of it; how many end there."""
+        size, ended, place, is_under_way = len(view), 0, self._missing, self._missing > 0
+        if self._head:
+            rest = _HEAD_BYTES - len(self._head)
+            self._head += bytes(view[:rest])
+            if len(self._head) < _HEAD_BYTES:
+                return size, 0
+            place, is_under_way = rest + (self._head[3] << 8 | self._head[4]), True
+        self._head, self._missing = b"", 0
+        while True:
+            if is_under_way:
+                if place > size:
+                    self._missing = place - size
+                    return size, ended
+                ended += 1
+                if ended == RECORDS_AT_ONCE:
+                    return place, ended
+            if place + _HEAD_BYTES > size:
+                self._head = bytes(view[place:])
+                return size, ended
+            place, is_under_way = place + _HEAD_BYTES + (view[place + 3] << 8 | view[place + 4]), True
+
+
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """A protocol to the TCP transport below it, a transport to the protocol above it. Belongs to the event loop.
 
@@ -64,6 +109,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._gulp = gulp
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._records = Records()
+        self._rest = _NOTHING  # what came, and OpenSSL was not given yet
+        self._unread = 0  # records that it was given, and that it has made nothing of
+        self._mute = 0  # records that carried nothing
         self._shaken: asyncio.Future[None] = self._loop.create_future()
         self._state = _State.SHAKING
         self._paused = True
@@ -102,7 +151,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         self._paused = False
         self._tcp.resume_reading()
-        if self._incoming.pending or self._session.pending():
+        if self._rest or self._incoming.pending or self._session.pending():
             self._loop.call_soon(self._deliver)
 
     def is_reading(self) -> bool:
@@ -169,11 +218,16 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Bytes arrived."""
         if self._state is _State.CLOSING:
             return
-        self._incoming.write(self._gulp.view[:nbytes])
-        if self._state is _State.SHAKING:
+        came = self._gulp.view[:nbytes]
+        self._rest = memoryview(bytes(self._rest) + bytes(came)) if self._rest else came
+        self._feed()
+        while self._state is _State.SHAKING:
             self._shake()
-        else:
-            self._deliver()
+            if not self._feed():
+                break
+        self._deliver()
+        if self._rest:
+            self._rest = memoryview(bytes(self._rest))  # others use the gulp as well
 
     def eof_received(self) -> None:
         """The peer sends no more: with or without close_notify, the connection is over."""
@@ -215,6 +269,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         else:
             self._flush()
             self._state = _State.OPEN
+            self._unread = 0
             self._tcp.pause_reading()
             if not self._shaken.done():
                 self._shaken.set_result(None)
@@ -237,26 +292,46 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 protocol.data_received(bytes(view[:count]))
             if isinstance(end, ssl.SSLZeroReturnError):
                 self.eof_received()
-            elif not isinstance(end, ssl.SSLWantReadError | None):
+            elif not isinstance(end, ssl.SSLWantReadError | None) or (end is not None and self._is_mute()):
                 self._fail()
-            if end is not None:
+            if end is not None and not self._feed():
                 break
         self._flush()  # what TLS itself has to say, to a change of keys for one
 
     def _decrypt(self, view: memoryview) -> tuple[int, ssl.SSLError | None]:
         """Fill view as far as there is something; and why it is not full. OpenSSL gives one record a call."""
         read = cast("Callable[[int, memoryview], int]", self._session.read)
-        size, count = len(view), 0
+        size, count, reads = len(view), 0, 0
+        end: ssl.SSLError | None = None
         try:
             while count < size:
                 got = read(size - count, view[count:])
                 if not got:
-                    return count, ssl.SSLZeroReturnError()
+                    end = ssl.SSLZeroReturnError()
+                    break
                 count += got
+                reads += 1
         except ssl.SSLError as error:
             # Its traceback would hold on to the view, and itself, until the garbage collector comes round.
-            return count, error.with_traceback(None)
-        return count, None
+            end = error.with_traceback(None)
+        self._unread -= reads
+        return count, end
+
+    def _feed(self) -> bool:
+        """Give OpenSSL some of what came. False: there is nothing left."""
+        if not self._rest:
+            return False
+        size, ended = self._records.take(self._rest)
+        self._incoming.write(self._rest[:size])
+        self._rest = self._rest[size:]
+        self._unread += ended
+        return True
+
+    def _is_mute(self) -> bool:
+        """OpenSSL is through with what it was given: have too many records carried nothing by now?"""
+        self._mute += max(0, self._unread)  # less than 0 where one was read in parts
+        self._unread = 0
+        return self._mute > MUTE_RECORDS_MAX
 
     def _flush(self) -> None:
         if self._outgoing.pending:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _ssl
 import asyncio
+import ctypes
 import gc
 import ssl
 import weakref
 from contextlib import suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +17,15 @@ import pytest
 from netdump import wire
 from netdump.pki import ingest_server_context
 from netdump.server import tls
-from netdump.server.tls import ENCRYPT_BYTES, GULP_BYTES, Gulp, TlsTransport
+from netdump.server.tls import (
+    ENCRYPT_BYTES,
+    GULP_BYTES,
+    MUTE_RECORDS_MAX,
+    RECORDS_AT_ONCE,
+    Gulp,
+    Records,
+    TlsTransport,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -263,6 +274,22 @@ async def test_a_pause_keeps_what_is_here_already(folder: Path, web1: Papers) ->
     assert protocol.data == NOISE[:100_000]
 
 
+@pytest.mark.asyncio
+async def test_a_pause_keeps_what_openssl_was_not_given_yet(folder: Path, web1: Papers) -> None:
+    line, protocol = Line(folder, web1), Cautious(RECORDS_AT_ONCE)
+    protocol.subject = line.subject
+    await line.shake(protocol)
+    line.tcp.bring(b"".join(line.say(NOISE[number : number + 1]) for number in range(5 * RECORDS_AT_ONCE)))
+    for part in range(1, 6):
+        line.subject._gulp.view[:] = bytes(GULP_BYTES)  # another connection uses it
+        assert protocol.data == NOISE[: part * RECORDS_AT_ONCE]
+        line.subject.resume_reading()
+        if part == 2:
+            line.tcp.bring(line.say(b"more"))  # before what is here is given to anybody
+        await asyncio.sleep(0)
+    assert protocol.data == NOISE[: 5 * RECORDS_AT_ONCE] + b"more"
+
+
 @pytest.mark.parametrize("goodbye", [True, False])
 @pytest.mark.asyncio
 async def test_the_peer_ends_the_connection(folder: Path, web1: Papers, goodbye: bool) -> None:
@@ -283,6 +310,72 @@ async def test_the_peer_ends_the_connection(folder: Path, web1: Papers, goodbye:
     assert protocol.lost
     line.subject.write(b"nobody")
     assert line.read() == b"", "close_notify, and nothing behind it"
+
+
+class KeyChanger:
+    """The peer's session, as OpenSSL's library has it: Python has no call for this."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        library = ctypes.CDLL(_ssl.__file__)
+        try:
+            self._change = library.SSL_key_update
+        except AttributeError:
+            pytest.skip("OpenSSL is hidden in this Python")
+        self._change.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        # Behind the head of the object and its socket.
+        place = id(line.peer._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)  # type: ignore[attr-defined]
+        self._session = ctypes.c_void_p.from_address(place)
+
+    def records(self, count: int, asks: bool = True) -> bytes:
+        """Records that change the keys. asks: for the same from the other side."""
+        for _ in range(count):
+            assert self._change(self._session, asks) == 1
+            self._line.peer.do_handshake()
+        return self._line.outgoing.read()
+
+
+@pytest.mark.asyncio
+async def test_keys_may_be_changed(folder: Path, web1: Papers) -> None:
+    line, protocol = Line(folder, web1), Whole(4096)
+    await line.shake(protocol)
+    keys = KeyChanger(line)
+    for number in range(MUTE_RECORDS_MAX):
+        line.tcp.bring(keys.records(1) + line.say(NOISE[:20_000]))
+        line.subject.write(b"%d" % number)
+        assert line.read() == b"%d" % number
+    assert protocol.data == NOISE[:20_000] * MUTE_RECORDS_MAX
+    assert not line.subject.is_closing()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.asyncio
+async def test_who_does_nothing_but_change_keys_is_sent_away(folder: Path, web1: Papers, asks: bool) -> None:
+    """Half a second for each 256 KiB of it, and strangers come as far as this at the API."""
+    line, protocol = Line(folder, web1), Whole(4096)
+    await line.shake(protocol)
+    records = KeyChanger(line).records(3 * MUTE_RECORDS_MAX, asks)
+    line.tcp.bring(records)
+    assert line.tcp.end == "aborted"
+    assert line.subject._mute <= MUTE_RECORDS_MAX + RECORDS_AT_ONCE
+    assert len(line.tcp.written) <= 2 * RECORDS_AT_ONCE * 32
+    await turns()
+    assert protocol.lost
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, GULP_BYTES])
+def test_where_records_end(size: int) -> None:
+    lengths = [16_401, 16_401, 22, 0, 1, 256, 18, 16_401, *[18] * 200, 300, 16_401]
+    data = memoryview(b"".join(b"\x17\x03\x03" + length.to_bytes(2, "big") + bytes(length) for length in lengths))
+    records, ends, place = Records(), list(accumulate(5 + length for length in lengths)), 0
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        while piece:
+            count, ended = records.take(piece)
+            assert ended == sum(place < end <= place + count for end in ends) <= RECORDS_AT_ONCE
+            assert count == len(piece) or ended == RECORDS_AT_ONCE
+            place, piece = place + count, piece[count:]
+    assert place == len(data)
 
 
 @pytest.mark.asyncio
