@@ -102,7 +102,7 @@ class LocalCatalog:
         return work()
 
     def list(self, query: Query) -> list[DumpRecord]:
-        """Implements Catalog.list. Dumps that the index does not know are added to it, those that are gone left out."""
+        """Implements Catalog.list. What the index does not know is added to it, and what is gone is forgotten."""
         return self._mended(lambda: [*islice(self._walk(query), query.limit)])
 
     def _walk(self, query: Query) -> Iterator[DumpRecord]:
@@ -115,7 +115,12 @@ class LocalCatalog:
             page = self._index.list(query._replace(before=before, limit=_PAGE), also)
             unlisted.difference_update(row.id for row in page)
             for row in page:
-                record = self._reconciled(row) if self._store.holds(row.id) else None
+                if not self._store.holds(row.id):
+                    # Whoever deleted it was killed before it said so here, and it counts against its host's quota.
+                    if row is not page[-1] or len(page) < _PAGE:  # behind which the next page begins
+                        self._index.remove(row.id)
+                    continue
+                record = self._reconciled(row)
                 if record is not None and query.state in {None, record.state}:
                     yield record
             if len(page) < _PAGE:
@@ -247,8 +252,11 @@ class LocalCatalog:
     def delete(self, dump_id: str) -> None:
         """Implements Catalog.delete."""
         whole = self._resolve(dump_id)
-        self._store.delete(whole)
-        self._mended(lambda: self._index.remove(whole))
+        try:
+            self._store.delete(whole)
+        finally:  # it is gone also if something of it could not be removed
+            if not self._store.holds(whole):
+                self._mended(lambda: self._index.remove(whole))
 
     def _resolve(self, dump_id: str) -> str:
         if len(dump_id) < PREFIX_DIGITS_MIN:

@@ -63,6 +63,22 @@ def test_dumps_that_are_gone_are_not_listed(tmp_path: Path, store: Store, catalo
     assert len(listed(catalog)) == 2
     shutil.rmtree(tmp_path / "dumps" / gone)
     assert listed(catalog) == [there]
+    assert catalog.index.ids() == {there}, "it counts against its host's quota no more"
+    shutil.rmtree(tmp_path / "dumps" / there)
+    assert listed(catalog) == []
+    assert catalog.index.ids() == set()
+
+
+def test_pages_go_on_behind_a_dump_that_is_gone(
+    tmp_path: Path, store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netdump.index.catalog._PAGE", 2)
+    ids = [Sample(number=number, created=9000 - number).store(store) for number in range(5)]
+    assert listed(catalog) == ids
+    for gone in ids[:4]:
+        shutil.rmtree(tmp_path / "dumps" / gone)
+    assert listed(catalog) == ids[4:]
+    assert catalog.index.ids() == {ids[1], ids[3], ids[4]}
 
 
 def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catalog: LocalCatalog) -> None:
@@ -327,6 +343,22 @@ def test_delete_takes_the_dump_out_of_store_and_index(tmp_path: Path, store: Sto
     assert (listed(catalog), catalog.index.ids(), os.listdir(tmp_path / "dumps")) == ([], set(), [])
     with pytest.raises(DumpNotFoundError):
         catalog.delete(sample.id)
+
+
+def test_a_dump_that_is_deleted_in_part_is_gone(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample()
+    sample.store(store)
+    assert listed(catalog) == [sample.id]
+
+    def fail(_store: Store, _name: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Store, "_remove_tree", fail)
+    with pytest.raises(StorageFaultError):
+        catalog.delete(sample.id)
+    assert catalog.index.ids() == set()
 
 
 def test_refresh_at_the_start_of_a_collector(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
