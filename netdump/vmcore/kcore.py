@@ -8,6 +8,7 @@ no physical address (Linux fs/proc/kcore.c, since v4.19). Its offsets are addres
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -37,9 +38,12 @@ def open_kcore(path: str = KCORE, reserved: Iterable[range] = ()) -> tuple[FileS
         source = FileSource(path)
     except SourceUnreadableError as error:
         if isinstance(error.__cause__, PermissionError):
-            raise SourceUnreadableError(
-                f"{path} cannot be opened: only root may read it; run this as root (sudo), or name a core file instead"
-            ) from error
+            whom = (
+                "it is closed to root as well, by lockdown=confidentiality or in a container; name a core file instead"
+                if error.__cause__.errno == errno.EPERM
+                else "only root may read it; run this as root (sudo), or name a core file instead"
+            )
+            raise SourceUnreadableError(f"{path} cannot be opened: {whom}") from error
         if isinstance(error.__cause__, FileNotFoundError):
             raise SourceUnreadableError(f"{path} is not there: this kernel was built without PROC_KCORE") from error
         raise

@@ -2,7 +2,7 @@
 
 Owns the choice of pages: the client's own reader of kernel logs is let loose on the running kernel (/proc/kcore), and
 whatever pages it asks for are what the core holds. So a drill also shows that the log of this kernel can be read.
-Where there is no /proc/kcore, as under lockdown, the core has one page of text.
+Where /proc/kcore is closed, as under lockdown=confidentiality, the core has one page of text.
 """
 
 from __future__ import annotations
