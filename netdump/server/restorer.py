@@ -43,7 +43,7 @@ class Restorer:
         self._views = views
         self._audit = audit
         self._waiting: deque[str] = deque()
-        self._deferred: set[str] = set()  # of which the log knows that they wait for room
+        self._needed: dict[str, int] = {}  # bytes, of those that wait for room, which the log knows
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="restore")
         self._task: asyncio.Task[None] | None = None
@@ -72,15 +72,30 @@ class Restorer:
         try:
             while self._waiting:
                 changed = self._space.changed()
-                waiting = len(self._waiting)
-                for _ in range(waiting):
+                loop, waiting = asyncio.get_running_loop(), len(self._waiting)
+                is_hopeless = await loop.run_in_executor(self._thread, self._is_hopeless, tuple(self._waiting))
+                for _ in range(0 if is_hopeless else waiting):
                     dump_id = self._waiting.popleft()
-                    if not await self._attempt(dump_id):
+                    if await self._attempt(dump_id):
+                        self._needed.pop(dump_id, None)
+                    else:
                         self._waiting.append(dump_id)
                 if len(self._waiting) == waiting:
                     await self._space.pause(changed)
         finally:
             self._task = None
+
+    def _is_hopeless(self, waiting: tuple[str, ...]) -> bool:
+        """In the thread: whether all wait for room, and there is too little for any. Tens of thousands may."""
+        needed = [self._needed.get(dump_id) for dump_id in waiting]
+        known = [size for size in needed if size is not None]
+        return len(known) == len(needed) and not self._fits(min(known))
+
+    def _fits(self, needed_bytes: int) -> bool:
+        try:
+            return self._space.look(needed_bytes) is Room.PLENTY
+        except StoreError:
+            return True  # that it cannot be measured is found out, and said, for each
 
     async def _attempt(self, dump_id: str) -> bool:
         """Returns whether nothing is left to be done for this dump now."""
@@ -101,7 +116,7 @@ class Restorer:
                 return True
             needed = manifest.totals.data + manifest.totals.alias + SEGMENT_SLACK_BYTES
             if self._space.look(needed) is not Room.PLENTY:
-                return self._defer(dump_id, f"it would take {needed} bytes that dumps may need")
+                return self._defer(dump_id, needed, f"it would take {needed} bytes that dumps may need")
             dump.reassemble(progress=self._check)
         except DumpNotFoundError:
             return True
@@ -115,19 +130,18 @@ class Restorer:
             self._audit("restore-failed", dump=dump_id, reason=str(error))
             return True
         except _NoRoomError:
-            return self._defer(dump_id, "space ran short while it was made")
+            return self._defer(dump_id, needed, "space ran short while it was made")
         except _StoppedError:
             return True
-        self._deferred.discard(dump_id)
         self._audit("dump-restored", dump=dump_id)
         self._recorder.refresh(dump_id)
         self._views.made(dump_id)
         return True
 
-    def _defer(self, dump_id: str, reason: str) -> bool:
+    def _defer(self, dump_id: str, needed: int, reason: str) -> bool:
         """Say, once, why a dump waits; False: it is to be tried again."""
-        if dump_id not in self._deferred:
-            self._deferred.add(dump_id)
+        if dump_id not in self._needed:
+            self._needed[dump_id] = needed
             self._audit("restore-waits", dump=dump_id, reason=reason)
         return False
 

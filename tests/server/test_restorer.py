@@ -91,6 +91,43 @@ def test_it_waits_for_room(folder: Path, web1: Papers, olga: Papers) -> None:
     assert vmcore(folder).read_bytes() == DUMP.image
 
 
+@pytest.mark.asyncio
+async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start with little room all wait that have no vmcore, which of a fleet are tens of thousands."""
+    room, events, store, looks = [LOW], Events(), Store(folder / "dumps"), list[str]()
+    samples = [SampleDump(seed, image_bytes=20_000) for seed in (81, 82, 83)]
+    for sample in samples:
+        deliver(store, sample)
+    look = Store.dump
+
+    def noted(store: Store, dump_id: str) -> Dump:
+        looks.append(dump_id)
+        return look(store, dump_id)
+
+    monkeypatch.setattr(Store, "dump", noted)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        space = SpaceWatch(Space(**SPACE), lambda: room[0])
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        for sample in samples:
+            restorer.add(sample.origin.id)
+        await asyncio.to_thread(events.wait, "restore-waits", 3)
+        before = len(looks)
+        for _ in range(5):
+            await asyncio.sleep(0.05)
+            space.poke()
+        assert len(looks) == before
+        room[0] = PLENTY
+        space.poke()
+        await restorer.idle()
+        assert all(vmcore(folder, sample).read_bytes() == sample.image for sample in samples)
+        assert not restorer._needed
+        await restorer.close()
+        recorder.close()
+
+
 def test_damage_is_found_and_noted(folder: Path, web1: Papers, ann: Papers) -> None:
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
         with Host(rig, web1) as host:
