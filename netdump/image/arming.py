@@ -118,8 +118,8 @@ def _load(loading: Loading, sys_kernel: Path, kernel: list[str]) -> None:
     hint = ""
     if is_locked_down(sys_kernel):
         hint = (
-            " (a locked-down kernel takes only one that is signed with a key that it knows, and it knows a "
-            "distribution's from Secure Boot: boot with that, or without lockdown)"
+            " (a locked-down kernel takes only one that is signed with a key that it knows. With Secure Boot it knows "
+            "its distribution's: install the kernel's package again; else boot with Secure Boot or without lockdown)"
         )
     raise ArmError(f"kexec cannot load {loading.kernel}: {'; '.join(dict.fromkeys(problems))}{hint}{left}")
 
