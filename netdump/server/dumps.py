@@ -17,7 +17,7 @@ from netdump.errors import BadRequestError, BusyError, DumpNotFoundError, Storag
 from netdump.index.catalog import PREFIX_DIGITS_MIN
 from netdump.index.reading import LIST_LIMIT_MAX, Query, list_json, plan_json
 from netdump.index.record import State, dump_json, parse_time
-from netdump.server.answers import HEADERS, json_answer
+from netdump.server.answers import HEADERS, Answer, json_answer
 from netdump.server.api import Access, Endpoint, Visit
 from netdump.server.ranges import Span, UnsatisfiableRangeError, parse_range
 from netdump.store.layout import SEGMENTS, checked_id, is_dump_id, segment_range
@@ -53,7 +53,7 @@ async def show_log(visit: Visit) -> Response:
     """GET /v1/dumps/{id}/log."""
     text = await asyncio.to_thread(visit.desk.catalog.log, _id(visit))
     visit.note("log-read", dump=_id(visit))
-    return Response(text, media_type="text/plain; charset=utf-8", headers=dict(HEADERS))
+    return Answer(text, media_type="text/plain; charset=utf-8", headers=dict(HEADERS))
 
 
 async def show_headline(visit: Visit) -> Response:
@@ -68,7 +68,7 @@ async def show_receipt(visit: Visit) -> Response:
     document = await asyncio.to_thread(visit.desk.catalog.receipt, _id(visit))
     if document is None:
         raise DumpNotFoundError("the dump has no receipt: it is not complete")
-    return Response(document, media_type="application/json", headers=dict(HEADERS))
+    return Answer(document, media_type="application/json", headers=dict(HEADERS))
 
 
 async def show_plan(visit: Visit) -> Response:
@@ -159,7 +159,7 @@ def _id(visit: Visit) -> str:
 def _octets(raw: bytes | None, what: str) -> Response:
     if raw is None:
         raise DumpNotFoundError(f"the dump has no {what}")
-    return Response(raw, media_type="application/octet-stream", headers=dict(HEADERS))
+    return Answer(raw, media_type="application/octet-stream", headers=dict(HEADERS))
 
 
 def _query(visit: Visit) -> Query:

@@ -6,7 +6,7 @@ import asyncio
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from netdump.errors import BadRequestError
 from netdump.server.answers import HEADERS, json_answer
@@ -48,7 +48,7 @@ async def _members(visit: Visit, *names: str) -> list[str]:
     return [body[name] for name in names]
 
 
-def _issued(visit: Visit, issue: Issue) -> JSONResponse:
+def _issued(visit: Visit, issue: Issue) -> Response:
     desk = visit.desk
     return json_answer(
         {

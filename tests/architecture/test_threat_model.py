@@ -19,6 +19,7 @@ LIMIT = re.compile(r"^[A-Z][A-Z_]*_(MAX|MIN|LEAST|BYTES|S|SECONDS|THREADS|PER_MI
 # Those that bound nothing that a peer could use up, by what they are instead.
 NO_PEERS = {
     "how we go about our own work": {
+        "server.answers.PIECE_BYTES",
         "server.dumps.PIECE_BYTES",
         "server.tls.ENCRYPT_BYTES",
         "server.tls.PIECE_BYTES",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from netdump import errors
 from netdump.errors import NetdumpError, ProtocolError, TooManyRequestsError
-from netdump.server.answers import STATUS, error_answer, json_answer, status_of
+from netdump.server.answers import PIECE_BYTES, STATUS, Answer, error_answer, json_answer, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
 
 ERRORS = [
     kind
@@ -67,3 +71,24 @@ def test_objects() -> None:
     answer = json_answer({"a": None})
     assert bytes(answer.body) == b'{"a":null}'
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 1])
+async def test_long_answers_go_out_piece_by_piece(size: int) -> None:
+    """The next one is asked for when the one before is nearly read: so whoever reads slowly is seen to."""
+    body = bytes(range(256)) * (size // 256 + 1)
+    said: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError
+
+    await Answer(body[:size])({"type": "http"}, receive, send)
+    start, *pieces = said
+    assert (b"content-length", b"%d" % size) in start["headers"]
+    assert b"".join(piece.get("body", b"") for piece in pieces) == body[:size]
+    assert max(len(piece.get("body", b"")) for piece in pieces) <= PIECE_BYTES
+    assert [piece.get("more_body", False) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
