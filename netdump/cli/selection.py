@@ -51,8 +51,9 @@ class Selection:
 
     def _checked(self, record: DumpRecord) -> DumpRecord:
         """The same dump. Raises RemoteError if it is not meant: it may be asked for to be deleted."""
-        host, since, drill = self.query.host, self.query.since, self.query.drill
-        if host in {None, record.host} and record.first_seen >= (since or 0) and drill in {None, record.drill}:
+        query = self.query
+        is_its = query.host in {None, record.host} and query.state in {None, record.state}
+        if is_its and record.first_seen >= (query.since or 0) and query.drill in {None, record.drill}:
             return record
         raise RemoteError(
             f"the collector does not answer as one does: dump {record.id} was not asked for; "

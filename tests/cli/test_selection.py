@@ -68,7 +68,7 @@ def test_a_list_that_goes_round_in_circles_comes_to_an_end(times: list[int]) -> 
         next(listed)
 
 
-@pytest.mark.parametrize("query", [Query(host="b"), Query(since=10), Query(drill=True)])
+@pytest.mark.parametrize("query", [Query(host="b"), Query(state=State.DAMAGED), Query(since=10), Query(drill=True)])
 def test_dumps_that_were_not_asked_for(query: Query) -> None:
     """Of a collector that knows less than this command; what a list shows is what `netdump delete` deletes."""
 

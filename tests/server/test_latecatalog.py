@@ -224,7 +224,9 @@ def test_a_dump_that_is_complete_before_the_index_is_open_does_not_stay_arriving
         with Host(rig, web1) as host:
             host.resume(LATER)
             begun.set()
+            deadline = time.monotonic() + PATIENCE_S
             while LATER.origin.id not in _ids(folder):
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             host.headline(LATER)
             host.chunks(LATER.chunks)
