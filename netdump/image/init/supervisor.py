@@ -53,9 +53,13 @@ TELL_SECONDS = 15.0  # between two lines of progress
 RENEWAL_PAUSE = 20.0  # between two attempts to renew a lease; the shortest leases are renewed after 30
 CLIENT_GRACE = 20.0  # seconds: the client's own deadline comes that much earlier
 
+DOUBT_SECONDS = 180.0  # for what may pass: an address that two machines claim, a collector that is being set up
+
 # Exit statuses of the client (netdump/errors.py) after which trying again is no use: the core, the settings, and
-# collectors that refuse for good.
-HOPELESS = frozenset((*range(10, 30), 32, 33, 34))
+# collectors that do not want this dump.
+HOPELESS = frozenset((*range(10, 30), 34))
+# And those after which it seldom is: somebody else answers, or the collector refuses this host.
+DOUBTFUL = frozenset({32, 33})
 
 
 class Ended(NamedTuple):
@@ -154,6 +158,7 @@ class Supervisor:
 
     def _deliver(self) -> bool:
         deaths, pause = 0, PAUSE_MIN
+        doubts, doubt_until = 0, self._started
         while self._left() > 0:
             status = self._stage("network", self._network_seconds(), str(self._hung_networks)).status
             if status != 0:
@@ -165,7 +170,10 @@ class Supervisor:
             ended = self._client()
             if ended.status == 0:
                 return True
-            if ended.status in HOPELESS:
+            doubts = doubts + 1 if ended.status in DOUBTFUL else 0
+            if doubts <= 1:
+                doubt_until = self._clock() + DOUBT_SECONDS
+            if ended.status in HOPELESS or (doubts and self._clock() >= doubt_until):
                 say("trying again is of no use")
                 return False
             if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
@@ -174,7 +182,9 @@ class Supervisor:
             if deaths >= DEATHS_MAX:
                 say(f"the client ended {deaths} times without getting on")
                 return False
-            self._wait(min(PAUSE_MIN, self._left()))
+            if doubts:
+                say(f"that may pass: trying again for {doubt_until - self._clock():.0f} s")
+            self._wait(min(PAUSE_MAX, doubt_until - self._clock(), PAUSE_MIN * 2 ** max(0, doubts - 1), self._left()))
         say(f"the deadline of {self._plan.deadline:g} s has passed")
         return False
 

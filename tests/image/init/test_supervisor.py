@@ -24,6 +24,7 @@ from netdump.image.init.plan import Plan, Save, Way, parse_plan
 from netdump.image.init.supervisor import (
     CLIENT,
     DEATHS_MAX,
+    DOUBT_SECONDS,
     FAULTS_MAX,
     HOPELESS,
     NETWORK_SECONDS,
@@ -180,8 +181,8 @@ def test_one_that_moves_bytes_between_its_deaths_is_not(said: list[str]) -> None
 @pytest.mark.parametrize(
     ("error", "hopeless"),
     [
-        (CoreError, True), (ConfigError, True), (BundleError, True), (ImpostorError, True), (RefusedError, True),
-        (DeclinedError, True), (UnreachableError, False), (DeadlineError, False),
+        (CoreError, True), (ConfigError, True), (BundleError, True), (DeclinedError, True),
+        (ImpostorError, False), (RefusedError, False), (UnreachableError, False), (DeadlineError, False),
     ],
 )  # fmt: skip
 def test_which_ends_are_final(error: type[CoreError], hopeless: bool, said: list[str]) -> None:
@@ -189,6 +190,22 @@ def test_which_ends_are_final(error: type[CoreError], hopeless: bool, said: list
     machine = run(Machine(client=[Child(error.exit_status, 1), Child(0, 1)]), failure="halt")
     assert machine.started.count("client") == (1 if hopeless else 2)
     assert machine.started[-1] == ("finish halt" if hopeless else "finish reboot")
+
+
+@pytest.mark.parametrize("error", [ImpostorError, RefusedError])
+def test_who_stays_doubtful_is_given_up_before_long(error: type[CoreError], said: list[str]) -> None:
+    """An address that two machines claim may be the collector's again soon; a revoked host stays refused."""
+    machine = run(Machine(client=[Child(error.exit_status, 1) for _ in range(99)]), failure="halt")
+    assert 5 < machine.started.count("client") < DEATHS_MAX  # with growing pauses
+    assert DOUBT_SECONDS <= machine.now < DOUBT_SECONDS + 30
+    assert machine.started[-1] == "finish halt"
+    assert "trying again is of no use" in said
+
+
+def test_doubts_do_not_add_up(said: list[str]) -> None:
+    doubtful, away = ImpostorError.exit_status, UnreachableError.exit_status
+    machine = run(Machine(client=[Child(doubtful, 170), Child(away, 60), Child(doubtful, 170), Child(0, 1)]))
+    assert machine.started[-2:] == ["client", "finish reboot"]
 
 
 def test_the_deadline_is_held_outside_the_client(said: list[str]) -> None:
