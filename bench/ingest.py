@@ -32,8 +32,8 @@ HEADER: Final = (
     "ack p99 ms",
 )
 
-# Of a collector for load: sixty-four hosts at one address send at the same time.
-LOAD: Final = ("[limits]", "active_dumps = 64", "connections_per_source = 128", "[store]", "keep_vmcore = false")
+# Of a collector for load: sixty-four hosts send at the same time.
+LOAD: Final = ("[limits]", "active_dumps = 64", "[store]", "keep_vmcore = false")
 
 
 @dataclass(frozen=True, slots=True)

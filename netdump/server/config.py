@@ -117,7 +117,9 @@ class Limits:
     """[limits]: what all hosts, one source address, one host may take up."""
 
     connections: int = _whole(256, 1, 65_536, "connections of hosts in total, those in their TLS handshake included")
-    connections_per_source: int = _whole(32, 1, 65_536, "connections of one source address (IPv6: of one /64)")
+    connections_per_source: int = _whole(
+        32, 1, 65_536, "connections of one source address (IPv6: of one /64) that have not proved to be a host's"
+    )
     handshakes: int = _whole(64, 1, 65_536, "TLS handshakes under way in total")
     handshakes_per_source: int = _whole(
         8, 1, 65_536, "TLS handshakes under way of one source address (IPv6: of one /64)"

@@ -72,6 +72,7 @@ class IngestService:
         if excess is not None:
             self._cut(visitor, f"{identity.name}: {excess}")
             return
+        visitor.vouch()
         self._audit("host-connected", host=identity.name, peer=visitor.address)
         self._start(visitor, identity)
 

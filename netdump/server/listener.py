@@ -35,7 +35,9 @@ HANDSHAKE_LEAST_S = 1.0  # that every handshake has, however many others wait
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """How many connections, and handshakes among them, in total and of one source."""
+    """How many connections, and handshakes among them, in total and of one source. Those of peers who have proved who
+    they are count in the total alone: hundreds of hosts may be behind one address.
+    """
 
     connections: int
     connections_per_source: int
@@ -48,21 +50,22 @@ class Gate:
 
     def __init__(self, limits: GateLimits) -> None:
         self._limits = limits
-        self._connections: Counter[str] = Counter()
+        self._strangers: Counter[str] = Counter()
         self._handshakes: Counter[str] = Counter()
+        self._known = 0
 
     def enter(self, source: str) -> str | None:
         """Count a new connection, in its handshake. Returns why it is one too many (and is not counted), or None."""
         limits = self._limits
-        if self._connections.total() >= limits.connections:
+        if self._strangers.total() + self._known >= limits.connections:
             return "connections"
-        if self._connections[source] >= limits.connections_per_source:
+        if self._strangers[source] >= limits.connections_per_source:
             return "connections-per-source"
         if self._handshakes.total() >= limits.handshakes:
             return "handshakes"
         if self._handshakes[source] >= limits.handshakes_per_source:
             return "handshakes-per-source"
-        self._connections[source] += 1
+        self._strangers[source] += 1
         self._handshakes[source] += 1
         return None
 
@@ -70,9 +73,18 @@ class Gate:
         """The handshake of a connection is over, well or not."""
         _count_down(self._handshakes, source)
 
-    def leave(self, source: str) -> None:
-        """A connection that entered is gone."""
-        _count_down(self._connections, source)
+    def vouch(self, source: str) -> None:
+        """The peer of a connection that entered is known."""
+        _count_down(self._strangers, source)
+        self._known += 1
+
+    def leave(self, source: str | None) -> None:
+        """A connection that entered is gone. None: of a known peer."""
+        if source is not None:
+            _count_down(self._strangers, source)
+        else:
+            assert self._known > 0
+            self._known -= 1
 
 
 def _count_down(counter: Counter[str], source: str) -> None:
@@ -85,12 +97,12 @@ def _count_down(counter: Counter[str], source: str) -> None:
 class Visitor:
     """A connection with TLS established, its reading paused. Who takes it over calls `leave` when it is lost."""
 
-    __slots__ = ("_gate", "address", "source", "transport")
+    __slots__ = ("_gate", "_source", "address", "transport")
 
     def __init__(self, transport: asyncio.Transport, address: str, source: str, gate: Gate) -> None:
         self.transport = transport
         self.address = address
-        self.source = source
+        self._source: str | None = source
         self._gate: Gate | None = gate
 
     @property
@@ -98,11 +110,18 @@ class Visitor:
         """The session: the peer's certificate and the protocol agreed on."""
         return cast("ssl.SSLObject", self.transport.get_extra_info("ssl_object"))
 
+    def vouch(self) -> None:
+        """Who this is is known, and limited by name: its address does not matter any more. To be called once."""
+        assert self._gate is not None
+        assert self._source is not None
+        self._gate.vouch(self._source)
+        self._source = None
+
     def leave(self) -> None:
         """Give the place back. Further calls do nothing."""
         gate, self._gate = self._gate, None
         if gate is not None:
-            gate.leave(self.source)
+            gate.leave(self._source)
 
 
 class _Arriving(NamedTuple):

@@ -31,7 +31,7 @@ OVERHEAD: Final = 1.02  # of TLS, run tables and the headline
 CUT_SPAN: Final = 3 * MIB  # most connections live this long at most, in bytes on the wire
 LONG_SPAN: Final = 40 * MIB  # and some so long that all of the credit can be lost
 HANDSHAKE_BYTES: Final = 2500
-SETTINGS: Final = {"ingest": {"keepalive_s": 1, "idle_s": 3}, "limits": {"connections_per_source": 64}}
+SETTINGS: Final = {"ingest": {"keepalive_s": 1, "idle_s": 3}}
 SEND: Final = "[send]\nretry_min = 0.05\nretry_max = 0.2\nstall_timeout = 1\npatience = 300\n[tls]"
 KILLS: Final = ("client-killed", "collector-killed")
 KINDS: Final = (

@@ -102,6 +102,18 @@ def test_a_host_has_so_many_connections_and_no_more(folder: Path, web1: Papers, 
         assert one.wire.state is wire.State.HEADLINE
 
 
+def test_many_hosts_may_be_behind_one_address(folder: Path, web1: Papers, web2: Papers, template: Template) -> None:
+    with Rig(folder, {"limits": {"connections_per_source": 1}}) as rig, Host(rig, web1) as one:
+        one.resume(DUMP)
+        with Host(rig, web2) as two:
+            assert isinstance(two.hello(DUMP, dump_id=bytes(15) + b"\1"), wire.Resume)
+            with Host(rig, template.ann) as stranger:
+                assert error_of(stranger.hear()) is wire.ErrorCode.NOT_ALLOWED
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    Host(rig, web1)
+                assert rig.events.wait("connection-refused")["reason"] == "connections-per-source"
+
+
 @pytest.mark.asyncio
 async def test_who_is_refused_cannot_fill_the_log() -> None:
     class Stranger:

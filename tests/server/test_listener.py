@@ -44,10 +44,28 @@ def test_gate_forgets_who_is_gone() -> None:
     gate.enter("a")
     gate.shaken("a")
     gate.leave("a")
-    assert not gate._connections
+    assert not gate._strangers
     assert not gate._handshakes
     with pytest.raises(AssertionError):
         gate.leave("a")
+
+
+def test_gate_counts_known_peers_in_the_total_alone() -> None:
+    gate = Gate(LIMITS)
+    for _ in range(LIMITS.connections):
+        assert gate.enter("a") is None
+        gate.shaken("a")
+        gate.vouch("a")
+    assert gate.enter("b") == "connections"
+    gate.leave(None)
+    assert gate.enter("a") is None
+    gate.shaken("a")
+    gate.leave("a")
+    for _ in range(LIMITS.connections - 1):
+        gate.leave(None)
+    with pytest.raises(AssertionError):
+        gate.leave(None)
+    assert not gate._strangers
 
 
 class Collect(asyncio.Protocol):
@@ -173,7 +191,7 @@ def test_one_too_many_is_reset_before_anything_is_read(folder: Path) -> None:
                     "reason": "handshakes-per-source",
                 }
             ]
-            assert door.gate._connections.total() == 2
+            assert door.gate._strangers.total() == 2
             for sock in held:
                 sock.close()
 
@@ -202,7 +220,7 @@ def test_a_handshake_that_does_not_go_on_is_dropped(folder: Path, count: int, tr
             await turns(50)
             assert not door.gate._handshakes, "its time does not begin anew"
             assert await is_dropped(sock)
-            await until(lambda: not door.gate._connections)
+            await until(lambda: not door.gate._strangers)
             assert door.events.all("handshake-failed")
 
     run(body)
@@ -245,7 +263,7 @@ def test_garbage_and_strangers_do_not_get_in(folder: Path) -> None:
             assert await is_dropped(stranger.socket)
             door.connect().close()  # goes without a word
             await until(lambda: len(door.events.all("handshake-failed")) == 3)
-            await until(lambda: not door.gate._connections)
+            await until(lambda: not door.gate._strangers)
             assert door.visitors.empty()
 
     run(body)
@@ -266,11 +284,11 @@ def test_what_comes_right_behind_the_handshake_is_handed_over(folder: Path, web1
             assert visitor.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             await until(lambda: len(door.rest.data) >= len(early))
             assert bytes(door.rest.data) == early
-            assert door.gate._connections.total() == 1
+            assert door.gate._strangers.total() == 1
             assert not door.gate._handshakes
             visitor.leave()
             visitor.leave()  # does nothing
-            assert not door.gate._connections
+            assert not door.gate._strangers
             visitor.transport.abort()
             peer.socket.close()
 
@@ -281,10 +299,10 @@ def test_closing_drops_who_is_at_the_door(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder) as door:
             sock = door.connect()
-            await until(lambda: door.gate._connections)
+            await until(lambda: door.gate._strangers)
             await door.listener.close()
             assert await is_dropped(sock)
-            assert not door.gate._connections
+            assert not door.gate._strangers
             with pytest.raises(ConnectionRefusedError):
                 door.connect()
 

@@ -150,6 +150,9 @@ class _Visitor:
         self.tls = cable.transport.get_extra_info("ssl_object")
         self.address = "192.0.2.1"
 
+    def vouch(self) -> None:
+        pass
+
     def leave(self) -> None:
         pass
 
