@@ -1,5 +1,5 @@
-"""A fleet that crashes in the same minute, over links that keep each dump busy: when headlines and receipts are there,
-who has to wait how long, and whether that is fair.
+"""A fleet behind one address that crashes in the same minute, over links that keep each dump busy: when headlines and
+receipts are there, who has to wait how long, and whether that is fair.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ async def _crash_all(
 
     async def host(number: int, context: ssl.SSLContext) -> Journey:
         await asyncio.sleep(moments[number])
-        name, source = secrets.token_bytes(DUMP_ID_BYTES), f"127.1.{number >> 8}.{number & 255}"
-        one = LightHost(address, context, cargo, name, source=source, rate=RATE)
+        one = LightHost(address, context, cargo, secrets.token_bytes(DUMP_ID_BYTES), rate=RATE)
         try:
             return await one.deliver(dials, deadline)
         except TimeoutError:
@@ -110,7 +109,9 @@ def table(crashed: Crashed, image_bytes: int, minute: float) -> Table:
         ("admitted later than by order of crash, median, p99, most, s", _spread(lateness(done), 1)),
     ]
     link = f"{8 * RATE / 1e6:.0f} Mbit/s each"
-    title = f"{crashed.hosts} hosts crash within {minute:.0f} s, {image_bytes / 1e6:.1f} MB over {link}"
+    title = (
+        f"{crashed.hosts} hosts behind one address crash within {minute:.0f} s, {image_bytes / 1e6:.1f} MB over {link}"
+    )
     return Table("fleet", title, ("what", "figure"), rows)
 
 

@@ -118,12 +118,10 @@ class LightHost:
         cargo: Cargo,
         dump_id: bytes,
         *,
-        source: str = "127.0.0.1",
         rate: float = math.inf,
     ) -> None:
-        """address: the collector's. source: the host's own, any of 127.0.0.0/8. rate: of its link, bytes a second."""
+        """address: the collector's. rate: of the host's link, bytes a second."""
         self._address = address
-        self._source = source
         self._rate = rate
         self._context = context
         self._cargo = cargo
@@ -152,9 +150,7 @@ class LightHost:
 
     async def _attempt(self, dials: asyncio.Semaphore) -> Message:
         async with dials:
-            reader, writer = await asyncio.open_connection(
-                *self._address, ssl=self._context, local_addr=(self._source, 0)
-            )
+            reader, writer = await asyncio.open_connection(*self._address, ssl=self._context)
         writer.transport.set_write_buffer_limits(high=1 << 21)
         try:
             return await self._talk(reader, writer)
