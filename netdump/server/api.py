@@ -75,6 +75,7 @@ class Desk:
     strangers: Audit
     ingest_address: Callable[[], Address]
     enrolments: RateLimit
+    renewals: RateLimit
     verifications: asyncio.Semaphore
     packings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PACKINGS_MAX))
     packers: list[Packer] = field(default_factory=list)
@@ -135,10 +136,15 @@ class Visit:
             raise BadRequestError("the request is not a JSON object of texts")
         return value
 
-    async def limited(self) -> None:
-        """Count a request that strangers can make. Raises TooManyRequestsError."""
-        if not self.desk.enrolments.allow(self.peer, asyncio.get_running_loop().time()):
-            raise TooManyRequestsError("too many enrolment requests; try again in a minute")
+    def limited(self) -> None:
+        """Count a request for a certificate: strangers by address, others by name. Raises TooManyRequestsError."""
+        now = asyncio.get_running_loop().time()
+        if self.identity is None:
+            allowed, what = self.desk.enrolments.allow(self.peer, now), "enrolment"
+        else:
+            allowed, what = self.desk.renewals.allow(self.identity.name, now), "renewal"
+        if not allowed:
+            raise TooManyRequestsError(f"too many {what} requests; try again in a minute")
 
 
 Handler = Callable[[Visit], Awaitable[Response]]

@@ -188,6 +188,7 @@ class Collector:
 
     def _desk(self, authority: Authority, store: Store, space: SpaceWatch, opened: Callable[[], LocalCatalog]) -> Desk:
         config, audit = self._config, self._around.audit
+        often = config.api.enrolments_per_minute, config.api.enrolments_per_minute_per_source
         return Desk(
             authority=authority,
             opened=opened,
@@ -197,11 +198,8 @@ class Collector:
             audit=audit,
             strangers=Rationed(audit),
             ingest_address=lambda: self.ingest_address,
-            enrolments=RateLimit(
-                config.api.enrolments_per_minute,
-                config.api.enrolments_per_minute_per_source,
-                asyncio.get_running_loop().time(),
-            ),
+            enrolments=RateLimit(*often, asyncio.get_running_loop().time()),
+            renewals=RateLimit(*often, asyncio.get_running_loop().time()),
             verifications=asyncio.Semaphore(config.api.verifications),
         )
 

@@ -206,9 +206,9 @@ class Api:
     connections_per_source: int = _whole(32, 1, 65_536, "connections of one source address (IPv6: of one /64)")
     request_s: int = _whole(15, 1, 300, "time for a whole request to arrive")
     stall_s: int = _whole(60, 5, 3600, "an answer that a client does not read is given up after this time")
-    enrolments_per_minute: int = _whole(120, 1, 100_000, "enrolment and renewal requests in total")
+    enrolments_per_minute: int = _whole(120, 1, 100_000, "enrolment requests in total; renewals, as many again")
     enrolments_per_minute_per_source: int = _whole(
-        10, 1, 100_000, "enrolment and renewal requests of one source address (IPv6: of one /64)"
+        10, 1, 100_000, "enrolment requests of one source address (IPv6: of one /64); renewals of one name"
     )
     verifications: int = _whole(1, 1, 64, "dumps verified at the same time on analysts' request")
 

@@ -119,6 +119,7 @@ class _Office:
             strangers=lambda event, **fields: None,
             ingest_address=lambda: Address("127.0.0.1", 7461),
             enrolments=RateLimit(100_000, 100_000, 0.0),
+            renewals=RateLimit(100_000, 100_000, 0.0),
             verifications=asyncio.Semaphore(1),
         )
         self.service = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS + runs.ENDPOINTS), config.api)

@@ -103,6 +103,19 @@ def test_guessing_is_slow(folder: Path) -> None:
             assert later.error("POST", "/v1/enroll", **guess) == (403, "token")
 
 
+def test_renewals_are_counted_by_name(folder: Path, web1: Papers, web2: Papers) -> None:
+    """A fleet behind one address renews in the same hours, whatever strangers do there."""
+    settings = {"api": {"listen": "127.0.0.1:0", "enrolments_per_minute_per_source": 2, "enrolments_per_minute": 3}}
+    with Rig(folder, settings) as rig, Desk(rig, None) as stranger, Desk(rig, web1) as one, Desk(rig, web2) as two:
+        for _ in range(3):
+            guessed = stranger.error("POST", "/v1/enroll", **body(token="A" * 22, csr="x"))
+        assert guessed == (429, "rate-limited")
+        codes = [one.error("POST", "/v1/renew", **body(csr="x")) for _ in range(3)]
+        assert codes == [(400, "signing-request")] * 2 + [(429, "rate-limited")]
+        assert two.error("POST", "/v1/renew", **body(csr="x")) == (400, "signing-request")
+        assert two.error("POST", "/v1/renew", **body(csr="x")) == (429, "rate-limited"), "three in all"
+
+
 @pytest.mark.parametrize("who", ["web1", "ann", "olga"])
 def test_renewal(folder: Path, who: str, request: pytest.FixtureRequest) -> None:
     papers: Papers = request.getfixturevalue(who)
