@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save
 from netdump.image.rehearsal import tiny_core
 from netdump.vmcore.source import open_source
+from tests.vmcore.doubles import BytesSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 UUID = "00112233445566778899aabbccddeeff"
@@ -35,6 +38,33 @@ def test_the_same_bytes_with_holes(core: Path, tmp_path: Path) -> None:
     assert written == 9 * 4096  # header, seven pages that are not zero, the last one
     assert target.stat().st_blocks * 512 < 1 << 20
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("end", [b"end", bytes(save.BLOCK_BYTES + 5)])
+def test_what_cannot_be_read_is_zero_and_nothing_is_missing(end: bytes, tmp_path: Path, said: list[str]) -> None:
+    """Above all not what the page before held: the buffer is the same."""
+    image = b"\xaa" * (2 * save.BLOCK_BYTES) + end
+    bad = (save.BLOCK_BYTES + 4096, save.BLOCK_BYTES + 3 * 4096)
+    save.write_core(BytesSource(image, [bad]), str(tmp_path / "saved"), NEVER)
+    assert (tmp_path / "saved").read_bytes() == image[: bad[0]] + bytes(8192) + image[bad[1] :]
+    assert said == ["8192 bytes could not be read and are zero in the saved dump"]
+
+
+def test_the_machine_may_be_turned_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def note_sync(descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+        seen.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        sync(descriptor)
+
+    def note_rename(old: str, new: str, rename: Callable[[str, str], None] = os.rename) -> None:
+        seen.append("rename")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    save.write_core(BytesSource(b"core"), str(tmp_path / "saved"), NEVER)
+    assert seen == ["sync file", "rename", "sync folder"]
 
 
 def test_what_does_not_become_whole_in_time_leaves_nothing(core: Path, tmp_path: Path) -> None:

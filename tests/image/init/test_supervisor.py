@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -23,13 +24,16 @@ from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save, Way, parse_plan
 from netdump.image.init.supervisor import (
     CLIENT,
+    CLIENT_GRACE,
     DEATHS_MAX,
     DOUBT_SECONDS,
     FAULTS_MAX,
     HOPELESS,
     NETWORK_SECONDS,
     PREPARATIONS_MAX,
+    RENEWAL_PAUSE,
     STAGE,
+    STILL_SECONDS,
     Ended,
     Supervisor,
     System,
@@ -240,6 +244,19 @@ def test_a_network_that_hangs_begins_with_the_next_way(said: list[str]) -> None:
     assert machine.now < 2 * (NETWORK_SECONDS * 3 + 10) + 10  # as much time for each way, and once more
 
 
+def test_nor_does_one_that_cannot_be_killed_keep_the_next_way_waiting(said: list[str]) -> None:
+    ways = (Way("eth0", "dhcp"), Way("eth1", "dhcp"))
+    machine = run(Machine(network=[Child(None, stubborn=True), Child(0)], client=[Child(0, 1)]), ways=ways)
+    assert machine.started == ["prepare", "network", "network 1", "client", "finish reboot"]
+    assert not any("the init itself failed" in line for line in said)
+
+
+def test_the_client_ends_by_itself_before_it_must(said: list[str]) -> None:
+    machine = run(Machine(prepare=[Child(0, 100)], client=[Child(0, 1)]), deadline=600.0)
+    command = machine.commands[machine.started.index("client")]
+    assert float(command[command.index("--deadline") + 1]) == pytest.approx(500 - CLIENT_GRACE, abs=2)
+
+
 def test_the_kernel_command_line_sets_the_deadline(said: list[str]) -> None:
     machine = Machine(prepare=[Child(0, 20)], network=[Child(1, 1)] * 100)
     machine.words = {"deadline": 100.0}
@@ -324,6 +341,31 @@ def test_a_child_that_cannot_be_started(said: list[str], monkeypatch: pytest.Mon
     assert machine.now < 200
 
 
+@pytest.mark.parametrize(
+    ("stage", "starts", "pause"),
+    [("renew", True, RENEWAL_PAUSE), ("renew", False, STILL_SECONDS), ("network", False, STILL_SECONDS)],
+)
+def test_what_cannot_help_the_client_is_not_tried_all_the_time(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, stage: str, starts: bool, pause: float
+) -> None:
+    """No memory for it beside the client, or a lease whose time has come and that nobody renews."""
+    machine, spawn, tried = Machine(client=[Child(0, 400)]), Machine.spawn, []
+
+    def start(command: list[str]) -> int:
+        if "client" in machine.started and stage in command:
+            tried.append(machine.now)
+            if not starts:
+                raise OSError(12, "Cannot allocate memory")
+        return spawn(machine, command)
+
+    monkeypatch.setattr(machine, "spawn", start)
+    monkeypatch.setattr(machine, "renewal_time", lambda: 0.0 if stage == "renew" else NEVER)
+    run(machine)
+    assert len(tried) > 2
+    assert all(later - earlier >= pause for earlier, later in itertools.pairwise(tried))
+    assert machine.started[-1] == "finish reboot"
+
+
 def test_even_a_bug_brings_the_machine_back(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     monkeypatch.setattr(Supervisor, "_network_seconds", lambda _: 1 / 0)
@@ -332,9 +374,12 @@ def test_even_a_bug_brings_the_machine_back(said: list[str], monkeypatch: pytest
     assert said.count("the init itself failed: ZeroDivisionError: division by zero") == FAULTS_MAX
 
 
-def test_a_bug_about_the_watchdog_does_not_cost_the_delivery(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["heed", "open_watchdog"])
+def test_a_bug_at_the_start_does_not_cost_the_delivery(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     machine = Machine()
-    monkeypatch.setattr(machine, "open_watchdog", lambda _: 1 / 0)
+    monkeypatch.setattr(machine, call, lambda _: 1 / 0)
     run(machine)
     assert machine.started[-2:] == ["client", "finish reboot"]
 
