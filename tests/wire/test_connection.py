@@ -270,6 +270,17 @@ def test_fed_and_placed_bytes_may_alternate() -> None:
     assert [bytes(chunk.frame) for chunk in both if isinstance(chunk, Chunk)] == [pack(FIRST), pack(SECOND)]
 
 
+def test_there_is_room_behind_a_frame_that_was_not_taken_yet() -> None:
+    end, frame = reached(State.STREAMING)[Role.COLLECTOR], pack(FIRST)
+    end.receive_data(frame[:20], 0.0)
+    assert end.next_event() is None
+    for data in (frame[20:], pack(Keepalive())):
+        end.receive_room()[: len(data)] = data
+        end.receive_filled(len(data), 0.0)
+    assert isinstance(end.next_event(), Chunk)
+    assert end.next_event() == Keepalive()
+
+
 def test_where_there_is_no_memory_for_a_frame_it_is_asked_for_again() -> None:
     asked: list[int] = []
     free: list[memoryview] = []
@@ -325,6 +336,14 @@ def test_a_failed_connection_keeps_nothing_and_takes_nothing() -> None:
     room[:1] = b"x"
     end.receive_filled(1, 0.0)
     assert end.next_event() is None
+
+
+@pytest.mark.parametrize("state", [State.CLOSED, State.STREAMING])
+def test_what_comes_after_the_end_takes_no_memory(state: State) -> None:
+    end = reached(state)[Role.COLLECTOR]
+    assert (end.state is State.CLOSED) != (events(end, [b"\xff" * 8])[1] == "unknown-critical")
+    for _ in range(3):  # the second one would be refused if the first one were waiting
+        end.receive_data(bytes(FRAME_MAX), 0.0)
 
 
 def test_chunks_stay_as_they_came() -> None:
@@ -466,6 +485,7 @@ def test_a_cut_is_no_breach(state: State) -> None:
     for role in Role:
         end = reached(state)[role]
         end.receive_data(pack(Keepalive())[:5], 0.0)
+        assert not end.cut
         end.receive_eof()
         assert end.next_event() is None
         assert end.cut
@@ -504,6 +524,17 @@ def test_opening_time() -> None:
         assert caught.value.reason == "idle-timeout"
     for end in reached(State.OPENED, 50.0).values():
         assert end.next_timer() == 60.0
+
+
+def test_the_pieces_of_a_long_frame_are_no_silence() -> None:  # [W-61]
+    end = reached(State.STREAMING, 50.0)[Role.COLLECTOR]
+    end.receive_data(pack(FIRST)[:20], 50.0)
+    assert end.next_event() is None
+    end.receive_room()[:1] = pack(FIRST)[20:21]
+    end.receive_filled(1, 64.0)
+    assert end.on_time(78.9) == pack(Keepalive())
+    with pytest.raises(RemoteProtocolError, match="silent"):
+        end.on_time(79.0)
 
 
 def test_silence_while_nobody_listens_does_not_count() -> None:
