@@ -12,6 +12,7 @@ import pytest
 from netdump.errors import StoreError
 from netdump.pages import ExcludeClass
 from netdump.store.findings import Damage, DamageFoundError
+from netdump.store.layout import segment_name
 from netdump.store.manifest import Manifest
 from netdump.store.sealed import seal
 from netdump.store.store import Store
@@ -118,6 +119,27 @@ def test_segments_must_reach_the_end() -> None:
     last = found["segments"].pop()
     found["chunks"] -= last["chunks"]
     with pytest.raises(DamageFoundError, match="do not end where the image does"):
+        Manifest.parse(seal(found), MANIFEST.id)
+
+
+@pytest.mark.parametrize("gap", ["missing", "twice", "swapped", "empty"])
+def test_each_segment_begins_where_the_one_before_ends(gap: str) -> None:
+    """All else is in order: names, the sum of chunks, the end."""
+    found = members()
+    segments = found["segments"]
+    if gap == "missing":
+        found["chunks"] -= segments.pop(1)["chunks"]
+    elif gap == "twice":
+        found["chunks"] += segments[1]["chunks"]
+        segments.insert(1, segments[1])
+    elif gap == "swapped":
+        segments[0:2] = segments[1::-1]
+    else:
+        end = segments[0]["end"]
+        segments.insert(1, {**segments[1], "end": end, "name": segment_name(end, end)})
+        found["chunks"] += segments[1]["chunks"]
+    assert len(segments) > 2
+    with pytest.raises(DamageFoundError, match="does not begin where the one before ends"):
         Manifest.parse(seal(found), MANIFEST.id)
 
 

@@ -143,23 +143,25 @@ def test_totals_of_earlier_sessions_are_counted_once_and_late() -> None:
 
 @pytest.mark.parametrize("place", [0, 7, -5])
 @pytest.mark.parametrize("segment", [0, 1])
-def test_damage_of_earlier_sessions_is_sent_again(segment: int, place: int) -> None:
+@pytest.mark.parametrize("waited_s", [60, RESTED_S + 60])
+def test_damage_of_earlier_sessions_is_sent_again(waited_s: float, segment: int, place: int) -> None:
     """place: a byte counted from the start of a run table: its state, its length, the length of the field."""
     memory = MemoryFiles()
-    deliver(Store(ROOT, memory), SAMPLE, 9)
+    store = Store(ROOT, memory, clock=lambda: SAMPLE.origin.created + waited_s)
+    deliver(store, SAMPLE, 9)
     content = memory.content(f"{ID}/segments/{memory.names(f'{ID}/segments')[segment]}")
     first = SAMPLE.chunks[3 * segment]
     content[content.index(first.table, 72) + place] ^= 0x11
-    with Store(ROOT, memory).open_writer(SAMPLE.origin) as writer:
+    with store.open_writer(SAMPLE.origin) as writer:
         append_all(writer, SAMPLE.chunks[9:])
         with pytest.raises(StorageFaultError, match=f"{ID}.*damaged and is removed.*sends it again"):
             writer.finish(SAMPLE.root)
         assert writer.manifest is None
-    with Store(ROOT, memory).open_writer(SAMPLE.origin) as writer:
+    with store.open_writer(SAMPLE.origin) as writer:
         assert writer.durable.offset == first.offset
         append_all(writer, SAMPLE.chunks[3 * segment :])
         writer.finish(SAMPLE.root)
-    assert Store(ROOT, memory).dump(ID).verify().ok
+    assert store.dump(ID).verify().ok
 
 
 @pytest.mark.parametrize(("waited_s", "noticed"), [(60, False), (RESTED_S + 60, True), (-RESTED_S - 60, True)])
