@@ -236,7 +236,7 @@ class _Check:
                     with notes.noting(VMCORE, entry.offset):
                         self._compare(stored, notes)
                 progress(entry.offset + entry.length)
-            notes.segments = int(not notes.findings and not notes.more)
+            notes.segments = int(not notes.findings)
         return notes
 
     def _compare(self, stored: StoredChunk, notes: _Notes) -> None:

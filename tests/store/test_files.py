@@ -254,8 +254,10 @@ def test_a_lock_on_a_file_that_is_gone_is_no_lock(
         (tmp_path / "l").touch()
 
     monkeypatch.setattr(fcntl, "flock", flock_and_replace)
+    open_files = len(os.listdir("/proc/self/fd"))
     with pytest.raises(BlockingIOError):
         files.lock("l")
+    assert len(os.listdir("/proc/self/fd")) == open_files
 
 
 def test_a_short_write_goes_on_until_the_reason_shows(files: LocalFiles) -> None:
@@ -292,8 +294,12 @@ def test_no_descriptor_is_left_open(files: LocalFiles) -> None:
     files.make_folder("d")
     files.create("d/a").close()
     files.lock("d/l").release()
+    files.make_folder("d/e")
+    files.create("d/e/a").close()
+    assert files.names("d/e") == ["a"]
     for call in (
         lambda: files.open("d"),
+        lambda: files.open("d/e/a/x"),
         lambda: files.open("d/x"),
         lambda: files.names("d/a"),
         lambda: files.create("d/a"),

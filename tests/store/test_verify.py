@@ -254,7 +254,11 @@ def test_progress_is_told_and_may_stop_it() -> None:
         Store(Path("dumps"), memory).dump(ID).verify(stop)
 
 
-def test_holes_of_vmcore_are_not_read_but_what_was_written_into_one_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block_bytes", [512, 1 << 20])
+def test_holes_of_vmcore_are_not_read_but_what_was_written_into_one_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr("netdump.store.verify._BLOCK_BYTES", block_bytes)
     sample = SampleDump(seed=3, image_bytes=300_000, chunk_bytes=90_000)
     store = Store(tmp_path, clock=lambda: CLOCK)
     assert deliver(store, sample, 1000) is not None
@@ -271,7 +275,9 @@ def test_holes_of_vmcore_are_not_read_but_what_was_written_into_one_is_found(tmp
             file.write(b"x")
             finding = dump.verify().view
             assert finding is not None
-            assert (finding.file, finding.position) == ("vmcore", place)
+            assert (finding.file, finding.damage) == ("vmcore", Damage.VMCORE)
+            assert finding.position is not None
+            assert max(place, place + length - block_bytes) <= finding.position < place + length
             file.seek(place + length - 1)
             file.write(b"\0")
 
