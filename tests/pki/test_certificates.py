@@ -156,6 +156,13 @@ def test_other_certificates_are_refused(pem: str) -> None:
         made.load_certificate(pem, "paper 7")
 
 
+def test_a_certificate_that_is_too_large_is_not_read(issuer: made.Issuer) -> None:
+    pem = made.certificate_pem(issuer.certificate)
+    made.load_certificate(pem.ljust(made.PEM_MAX), "what was sent")
+    with pytest.raises(CertificateError, match="is not a certificate"):
+        made.load_certificate(pem.ljust(made.PEM_MAX + 1), "what was sent")
+
+
 def test_from_when_to_when(issuer: made.Issuer) -> None:
     first, last = made.validity(made.certificate_pem(issuer.certificate), "the authority")
     assert first <= NOW < last

@@ -111,6 +111,13 @@ def test_other_documents(authority: Authority, document: bytes) -> None:
         check_receipt(document, authority.ca_pem)
 
 
+def test_a_receipt_that_is_too_large_is_not_read(folder: Path, authority: Authority) -> None:
+    """Whole and sealed as it is: only its size is wrong."""
+    large = resealed(sign_receipt(folder, FIELDS), extra="x" * RECEIPT_MAX)
+    with pytest.raises(DamagedError, match=f"more than the {RECEIPT_MAX} it can have"):
+        check_receipt(large, authority.ca_pem)
+
+
 def test_receipts_outlive_certificates(tmp_path: Path) -> None:
     init_authority(tmp_path, NAMES, now=time.time() - 25 * 365 * 86400)
     check_receipt(sign_receipt(tmp_path, FIELDS), Authority.load(tmp_path).ca_pem)

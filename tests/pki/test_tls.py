@@ -93,6 +93,17 @@ def test_the_strict_rules_of_python_3_13(folder: Path, authority: Authority, fla
     assert Pair(client, server).shown_certificate()
 
 
+def test_all_who_verify_keep_the_strict_rules(folder: Path, authority: Authority) -> None:
+    """Before Python 3.13 they are not the default."""
+    for context in (
+        verifying_context(authority.ca_pem),
+        client_context(papers.enrolled(authority, "ann", Role.ANALYST)),
+        ingest_server_context(folder),
+        api_server_context(folder),
+    ):
+        assert context.verify_flags & ssl.VERIFY_X509_STRICT
+
+
 def test_ingest_needs_a_certificate(folder: Path, authority: Authority) -> None:
     with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
         Pair(verifying_context(authority.ca_pem), ingest_server_context(folder))
