@@ -68,6 +68,7 @@ class Line:
 
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         self.forgotten += map(bytes, frames)
+        self.changed.set()
 
     def introduced(self) -> None:
         self.introductions += 1
@@ -93,6 +94,11 @@ class Line:
 
     async def until(self, word: object) -> None:
         while word not in self.said:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def until_forgotten(self, frames: int) -> None:
+        while len(self.forgotten) < frames:
             self.changed.clear()
             await self.changed.wait()
 
@@ -291,6 +297,33 @@ async def test_time_publishes_what_size_does_not(tmp_path: Path) -> None:  # [W-
         assert it.durable == end
         it.arrival.end()
         assert await work == Ending(complete=False, reason=None)
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_published_before_size_or_time_ask_for_it(tmp_path: Path) -> None:
+    """A segment and its syncs for each chunk would keep the disk from all others."""
+    async with bench(tmp_path, storage=Storage(publish_s=60)) as it:
+        work = asyncio.create_task(it.arrival.run())
+        for number in (1, 2):
+            it.bring(DUMP.chunks[number - 1 : number])
+            await it.line.until_forgotten(number)
+        assert it.acked == []
+        it.arrival.end()
+        await work
+        assert it.acked == [DUMP.chunks[2].offset]
+
+
+@pytest.mark.asyncio
+async def test_the_headline_of_an_earlier_connection_introduces(tmp_path: Path) -> None:
+    """Else its host would wait for a seat that nobody looks for."""
+    for known in (False, True):
+        async with bench(tmp_path) as it:
+            assert it.arrival.introduced.is_set() == known
+            if not known:
+                it.arrival.take(headline_of(DUMP))
+            it.arrival.end()
+            await it.arrival.run()
+            assert it.arrival.introduced.is_set()
 
 
 @pytest.mark.asyncio
