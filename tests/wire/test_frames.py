@@ -27,7 +27,7 @@ from netdump.wire import (
     unpack,
     unpack_header,
 )
-from tests.wire.examples import EXAMPLES, FIRST, messages
+from tests.wire.examples import EXAMPLES, FIRST, HEADLINE, RECEIPT, messages
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -72,6 +72,15 @@ def test_a_chunk_keeps_its_frame() -> None:
             assert got.frame is form
             assert isinstance(got.data, memoryview)
             assert got.data.obj is given_as
+
+
+@pytest.mark.parametrize("message", [HEADLINE, RECEIPT])
+def test_other_messages_keep_nothing_of_their_frame(message: Message) -> None:
+    """Its memory will hold another one."""
+    frame = bytearray(pack(message))
+    kept = unpack(frame)
+    frame[:] = bytes(len(frame))
+    assert kept == message
 
 
 def test_codes() -> None:
