@@ -30,7 +30,7 @@ from netdump.errors import (
     StorageFaultError,
     TokenError,
 )
-from netdump.pki import Authority, Issue, Role, init_authority, make_token, peer_identity, reissue_collector
+from netdump.pki import Authority, Issue, Role, durable, init_authority, make_token, peer_identity, reissue_collector
 from netdump.pki.certificates import load_certificate, load_key, new_key
 from netdump.pki.identity import certificate_digest, fingerprint
 from netdump.pki.ledger import Ledger
@@ -103,6 +103,20 @@ def test_an_interrupted_init_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         init_authority(tmp_path, NAMES)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_authority_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "collector"
+    synced: list[Path] = []
+
+    def note(path: Path, sync: Callable[[Path], None] = durable.sync_folder) -> None:
+        sync(path)
+        if (directory / "pki").exists():
+            synced.append(path)
+
+    monkeypatch.setattr(durable, "sync_folder", note)
+    init_authority(directory, NAMES)
+    assert synced == [directory, tmp_path]
 
 
 def test_two_inits_at_once_make_one_authority(tmp_path: Path) -> None:
