@@ -118,6 +118,19 @@ def test_big_endian(era: str) -> None:
         assert names(classifier(frames, level).classify(data, 512, PFN)) == scan(frames, bytes(data), PFN, level)
 
 
+@pytest.mark.parametrize("era", ["5.4", "6.1"])
+def test_one_byte_of_a_type_makes_no_page_offline(era: str) -> None:
+    """A page that is mapped often enough has one in common with it."""
+    frames = frames_of(era)
+    for pfn in range(PFN, PFN + 33):
+        frames.offline(pfn)
+    data, size, place = array(frames, 33), len(frames.page(PFN)), frames.layout.mapcount
+    for bit in range(32):
+        data[bit * size + place + bit // 8] ^= 1 << bit % 8
+    found = names(classifier(frames, 31).classify(data, 33, PFN))
+    assert found == ["none"] * 32 + ["offline"]
+
+
 @pytest.mark.parametrize("fragments", [1, 32, 64, 2048])
 def test_free_memory_in_few_and_many_pieces(fragments: int) -> None:
     """The two ways to mark free blocks, and both ends of the second."""
