@@ -113,7 +113,8 @@ def _send(arguments: Arguments, console: Console, watchdog: Watchdog) -> int:
                 deadline=timing.deadline,
             )
 
-        open_stream, effort = _streams(image, settings)
+        threads = settings.threads or min(len(os.sched_getaffinity(0)), THREADS_MAX)
+        open_stream, effort = _streams(image, settings.compression, threads)
         environment = Environment(dial, open_stream, effort=effort)
         delivery = Delivery(image, config.collectors, settings, timing, environment, console=console, tally=tally)
         outcome = delivery.run()
@@ -154,10 +155,8 @@ def _introduce(image: Image, config: Config, console: Console) -> None:
         tell(remark)
 
 
-def _streams(image: Image, settings: Settings) -> tuple[Callable[[int], ChunkStream], Effort | None]:
+def _streams(image: Image, level: int | None, threads: int) -> tuple[Callable[[int], ChunkStream], Effort | None]:
     """Decide once how chunks are prepared, in line on one CPU, in threads on more, and who chooses the level if any."""
-    threads = settings.threads or min(len(os.sched_getaffinity(0)), THREADS_MAX)
-    level = settings.compression
     effort = Effort(threads) if level is None else None
 
     def make_compressor() -> Packer | None:
@@ -169,6 +168,8 @@ def _streams(image: Image, settings: Settings) -> tuple[Callable[[int], ChunkStr
         compressor = make_compressor()
         return lambda start: image.stream(start, compressor, None), effort
     workers = Workers(threads, make_compressor)
+    if not workers.count:
+        return _streams(image, level, 1)
     return lambda start: image.stream(start, None, workers), effort
 
 

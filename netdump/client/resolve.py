@@ -2,7 +2,8 @@
 
 getaddrinfo has no timeout of its own and may hang as long as its servers do, so it runs in a daemon thread that is
 left behind when time is up. Owns those threads: never more than one per name, because a hanging one is waited for
-again instead of being joined by another.
+again instead of being joined by another. Where no thread can be started, the name is looked up without a limit but
+the watchdog's: a dump that comes late is better than none.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class _Lookup:
         self.done = threading.Event()
         self.endpoints: list[Endpoint] = []
         self.error: OSError | None = None
-        threading.Thread(target=self._run, args=(address,), daemon=True, name="resolve").start()
+        try:
+            threading.Thread(target=self._run, args=(address,), daemon=True, name="resolve").start()
+        except RuntimeError:
+            self._run(address)
 
     def _run(self, address: Address) -> None:
         try:

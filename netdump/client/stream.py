@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -130,16 +131,20 @@ class _Job:
 class Workers:
     """Daemon threads that prepare chunks, each with a compressor of its own. They live as long as the process.
 
-    count: threads, 1 or more. make_compressor: called in each of them; returns None for no compression.
+    count: threads, 1 or more; what the system lets be started is what there is then, which may be none.
+    make_compressor: called in each of them; returns None for no compression.
     """
 
     __slots__ = ("_queue", "count")
 
     def __init__(self, count: int, make_compressor: Callable[[], Packer | None]) -> None:
-        self.count = count
+        self.count = 0
         self._queue: SimpleQueue[_Job] = SimpleQueue()
-        for number in range(count):
-            threading.Thread(target=self._work, args=(make_compressor,), daemon=True, name=f"compress-{number}").start()
+        with suppress(RuntimeError):  # the limit of threads
+            while self.count < count:
+                name = f"compress-{self.count}"
+                threading.Thread(target=self._work, args=(make_compressor,), daemon=True, name=name).start()
+                self.count += 1
 
     def submit(self, planned: PlannedChunk) -> _Job:
         """Have a chunk prepared. Its data must stay as it is until the job is done."""

@@ -2,12 +2,13 @@
 
 The sender watches the deadline itself wherever it waits. What it cannot watch is a read of the source or a write to
 stdout that never returns; a host that never reboots because of that is the worst outcome (DESIGN section 3). Owns one
-daemon thread.
+daemon thread, or the timer of the process where none can be started.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,27 +20,40 @@ if TYPE_CHECKING:
 
 GRACE = 5.0  # seconds after the deadline
 LAST_WORD_PATIENCE = 1.0  # seconds that stderr gets to take the last word
+TIMER_LEAST = 1e-3  # seconds; 0 would be no timer
 
 
 class Watchdog:
-    """Barks when its time has come, unless called off before. bark: what ends the process; never returns."""
+    """Barks when its time has come, unless called off before. bark: what ends the process; never returns.
+
+    Where no thread can be started, SIGALRM ends the process instead, without a word.
+    """
 
     def __init__(self, bark: Callable[[], None]) -> None:
         self._bark = bark
         self._called_off = threading.Event()
         self._thread: threading.Thread | None = None
+        self._has_timer = False
 
     def arm(self, delay: float) -> None:
         """Bark in delay seconds; what was said before no longer counts."""
         self.call_off()
         self._called_off.clear()
         thread = threading.Thread(target=self._watch, args=(delay,), daemon=True, name="watchdog")
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._has_timer = True
+            signal.setitimer(signal.ITIMER_REAL, max(delay, TIMER_LEAST))
+            return
         self._thread = thread  # of which call_off knows only now: a signal may come before it runs
 
     def call_off(self) -> None:
         """The process ends by itself."""
         self._called_off.set()
+        if self._has_timer:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._has_timer = False
         if self._thread:
             self._thread.join()
             self._thread = None

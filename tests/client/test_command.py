@@ -141,6 +141,28 @@ def test_any_number_of_threads(host: Host, start_collector: StartCollector, thre
     assert bytes(collector.only().image) == host.image
 
 
+OURS = ("watchdog", "compress-")
+
+
+def test_a_system_that_lets_no_thread_be_started(
+    host: Host, start_collector: StartCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its limit of processes is reached, as after a fork bomb: threads are for speed and for the deadline only."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(OURS):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    collector = start_collector()
+    host.enroll(collector.address, send="threads = 3\n")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert host.send("-q") == 0
+    assert bytes(collector.only().image) == host.image
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
 def test_words_of_the_kernel_command_line(host: Host, start_collector: StartCollector) -> None:
     collector = start_collector()
     host.enroll(collector.address)

@@ -13,6 +13,11 @@ from netdump.errors import UnreachableError
 NAME = Address("collector.example", 7461)
 
 
+def refuse(_: threading.Thread) -> None:
+    """Stands in for the start of a thread where there is a limit."""
+    raise RuntimeError("can't start new thread")
+
+
 class Names:
     """Stands in for getaddrinfo where it is asked for a name; numbers still work."""
 
@@ -63,6 +68,15 @@ def test_a_hanging_lookup_ends_in_time_and_is_not_doubled(names: Names) -> None:
     names.gate.set()
     assert str(resolver.lookup(NAME, 5)[0]) == "10.0.0.1"  # the answer that came late is used
     assert names.calls == 1
+
+
+def test_without_a_thread_the_name_is_looked_up_all_the_same(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    names.answer = ["10.0.0.1"]
+    assert str(Resolver().lookup(NAME, 5)[0]) == "10.0.0.1"
+    names.answer = socket.gaierror(-2, "Name or service not known")
+    with pytest.raises(UnreachableError, match="cannot be looked up"):
+        Resolver().lookup(NAME, 5)
 
 
 @pytest.mark.parametrize("answer", [[], socket.gaierror(-2, "Name or service not known")])

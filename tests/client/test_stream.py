@@ -126,6 +126,22 @@ def test_threads_keep_order_and_bounds(workers: Workers, count: int) -> None:
     assert ring.most <= ThreadedStream.buffers(workers.count) - 1  # one more is being planned
 
 
+def test_as_many_threads_as_the_system_lets_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, left = threading.Thread.start, [1]
+
+    def limited(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    some, none = Workers(3, lambda: None), Workers(3, lambda: None)
+    assert (some.count, none.count) == (1, 0)
+    ring = Ring(5)
+    assert len(drain(ThreadedStream(iter(ring), some, ring.release))) == 5
+
+
 class SlowPacker:
     """Sends a signal to the main thread once it has work, and is not done with that before it is let."""
 

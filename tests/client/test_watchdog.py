@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -45,6 +46,34 @@ def test_a_signal_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         watchdog.arm(60)
     watchdog.call_off()
+
+
+NO_THREADS = """
+import signal, threading, time
+from netdump.client.watchdog import Watchdog, end_process
+def start(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+watchdog = Watchdog(end_process)
+"""
+
+
+def test_without_a_thread_the_process_is_ended_all_the_same() -> None:
+    program = f"{NO_THREADS}watchdog.arm(0.05); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, cwd=os.getcwd())
+    assert (done.returncode, done.stderr) == (-signal.SIGALRM, b"")
+
+
+def test_a_delay_that_is_over_without_a_thread() -> None:
+    program = f"{NO_THREADS}watchdog.arm(-1); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, cwd=os.getcwd())
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_called_off_without_a_thread() -> None:
+    program = f"{NO_THREADS}watchdog.arm(60); watchdog.call_off(); print(signal.getitimer(signal.ITIMER_REAL))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, cwd=os.getcwd())
+    assert done.stdout == b"(0.0, 0.0)\n"
 
 
 def test_it_ends_a_process_that_hangs() -> None:
