@@ -125,7 +125,7 @@ class Arrival:
     """Takes the messages of one connection from RESUME on. `run` is its life.
 
     credit: of the host that sends (RESUME of one that has to wait says 0), taken from the argument of that name at
-    every acknowledgement anew. introduced: is set when the headline is durable.
+    every acknowledgement anew. introduced: is set when the headline is durable. taken_bytes: of chunks that came.
     """
 
     def __init__(
@@ -149,10 +149,10 @@ class Arrival:
         self._ended = asyncio.Event()
         self._due: float | None = None  # when what was appended must be published
         self._queued_bytes = 0
+        self.taken_bytes = 0
         self._stored_bytes = 0
         self._waits = False
         self._holds = False
-        self._held_most: Final = workshop.ingest.credit_bytes + workshop.storage.publish_bytes
         self._segment_bytes = workshop.storage.publish_bytes
         if writer.origin.image_bytes >= VAST_BYTES:
             self._segment_bytes = max(self._segment_bytes, workshop.ingest.credit_bytes // 2)
@@ -177,6 +177,7 @@ class Arrival:
         if isinstance(message, wire.Chunk):
             raw_bytes = self._loop.run_in_executor(self._workshop.verifiers, _verify, message)
             self._queued_bytes += len(message.frame)
+            self.taken_bytes += len(message.frame)
             self._bound_memory()
         self._queue.append(_Item(message, raw_bytes))
         self._news.set()
@@ -186,15 +187,21 @@ class Arrival:
         self._ended.set()
         self._news.set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that came waits to be stored."""
+        return bool(self._queue)
+
     def _bound_memory(self) -> None:
-        if self._queued_bytes > self._held_most and not self._holds:
+        most = self.credit + self._workshop.storage.publish_bytes
+        if self._queued_bytes > most and not self._holds:
             if self._waits:
                 # Held for as long as there is no room, the host could not be heard, and would seem to be gone.
                 self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
                 return
             self._holds = True
             self._line.hold()
-        elif self._holds and self._queued_bytes <= self._held_most // 2:
+        elif self._holds and self._queued_bytes <= most // 2:
             self._holds = False
             self._line.release()
 

@@ -231,7 +231,8 @@ class Collector:
     def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
         config = self._config
         verifiers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify")
-        disks = ThreadPoolExecutor(config.limits.active_dumps + SPARE_DISK_THREADS, thread_name_prefix="disk")
+        seats = config.limits.active_dumps + config.limits.slow_dumps
+        disks = ThreadPoolExecutor(seats + SPARE_DISK_THREADS, thread_name_prefix="disk")
         headlines = ThreadPoolExecutor(HEADLINE_THREADS, thread_name_prefix="headline")
         for pool in (verifiers, disks, headlines):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)

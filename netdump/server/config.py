@@ -133,6 +133,12 @@ class Limits:
     active_dumps: int = _whole(
         16, 1, 4096, "dumps whose pages arrive at the same time; others wait, their headline delivered"
     )
+    slow_dumps: int = _whole(
+        48,
+        1,
+        4096,
+        "so many more while those that arrive send less than 2 MiB a second each, and not for want of the collector",
+    )
     active_dumps_per_host: int = _whole(2, 1, 1024, "the same for the dumps of one host")
     waiting_dumps: int = _whole(
         128, 1, 65_536, "dumps that wait, connected, until others are through; of more, the last ones come back later"

@@ -7,6 +7,7 @@ at all was decided before (ingest.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchE
 from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
-from netdump.server.seats import Seat, Seats
+from netdump.server.seats import LOOK_S, Seat, Seats
 from netdump.store.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netdump.server.audit import Audit, Field
     from netdump.server.config import Limits
@@ -105,6 +106,9 @@ class Reception:
         self._audit = audit
         # By dump and host: whether a host owns the dump that it claims is not known when the claim is made.
         self._claims: dict[tuple[bytes, str], _Claim] = {}
+        self._arrivals: set[Arrival] = set()
+        self._gone_bytes = 0  # of arrivals that there were
+        self._looks = False
 
     async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
         """See a connection through, from HELLO on."""
@@ -240,7 +244,7 @@ class Reception:
             return
         journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
         whole = writer.durable.offset == hello.image_bytes  # nothing but FINISH is due, which needs no seat
-        seat = Seat(self._seats, connection.host)
+        seat = Seat(self._seats, connection.host, hello.image_bytes)
         usher: asyncio.Task[None] | None = None
         try:
             admitted = whole or seat.take()
@@ -256,7 +260,8 @@ class Reception:
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
                 usher = asyncio.create_task(self._usher(connection, hello, arrival, seat, writer.origin.created))
-            ending = await arrival.run()
+            with self._counted(arrival):
+                ending = await arrival.run()
         finally:
             seat.leave()
             if usher is not None:
@@ -273,6 +278,9 @@ class Reception:
         """Find a seat for a dump whose headline has become durable, or tell its host to come back."""
         await arrival.introduced.wait()
         self._note("dump-queues", connection, hello)
+        if not self._looks:
+            self._looks = True
+            self._look_later()
         try:
             async with asyncio.timeout(QUEUE_S):
                 seated = await seat.wait(since)
@@ -284,6 +292,31 @@ class Reception:
         else:
             text = "the headline is here; as many dumps as the collector takes at a time are arriving"
             self._conclude(connection, hello, wire.Defer(self._limits.defer_s, text))
+
+    @contextlib.contextmanager
+    def _counted(self, arrival: Arrival) -> Iterator[None]:
+        self._arrivals.add(arrival)
+        try:
+            yield
+        finally:
+            self._arrivals.remove(arrival)
+            self._gone_bytes += arrival.taken_bytes
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(LOOK_S, self._look, loop.time(), self._taken_bytes())
+
+    def _look(self, since: float, before: int) -> None:
+        """See what those who sit have sent since then, for as long as anybody waits."""
+        elapsed = asyncio.get_running_loop().time() - since
+        behind = sum(arrival.is_behind for arrival in self._arrivals)
+        self._seats.look((self._taken_bytes() - before) / elapsed, behind)
+        self._looks = self._seats.is_waited_for
+        if self._looks:
+            self._look_later()
+
+    def _taken_bytes(self) -> int:
+        return self._gone_bytes + sum(arrival.taken_bytes for arrival in self._arrivals)
 
     def _resume(self, writer: DumpWriter, credit: int) -> wire.Resume:
         settings, durable = self._workshop.ingest, writer.durable

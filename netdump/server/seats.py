@@ -4,6 +4,9 @@ Owns the seats, the waiting room and the credit that those who sit share. Pure b
 
 Who finds no seat waits with its headline delivered, those who were seen first being first, however often they had to
 come back: so nobody starves. Where too many wait, the last ones are told to come back.
+
+Few seats are best where the collector is the limit: the first hosts are through, and come back to life, early. Where
+the lines of those who sit are the limit, they would keep others waiting for nothing: there are more seats then.
 """
 
 from __future__ import annotations
@@ -23,20 +26,24 @@ CREDIT_LEAST: Final = 4 << 20  # three full chunks: one on its way, one in work,
 CREDIT_FIRST: Final = 8 << 20  # until the first acknowledgement: those who come at once know nothing of each other
 VAST_BYTES: Final = 1 << 40
 """Of an image from this size on, credit is not shared and segments are longer: a manifest names only so many."""
+LOOK_S: Final = 2.0  # over which is measured how fast those who sit send, while somebody waits
+SLOW_BYTES: Final = 2 << 20  # of wire a second for each dump; with less its line is slow, or somebody's hand
+GROWTH: Final = 4  # of the seats taken, one in so many more at a time
 
 
 class Seat:
     """What one dump that arrives holds, or waits for. Whoever makes one gives it back with `leave`, seated or not."""
 
-    def __init__(self, seats: Seats, host: str) -> None:
+    def __init__(self, seats: Seats, host: str, image_bytes: int) -> None:
         self.host: Final = host
+        self.image_bytes: Final = image_bytes
         self.taken = False
         self._seats = seats
         self._called: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
 
     def take(self) -> bool:
         """Take the seat if one is free. Returns whether it is taken."""
-        if not self.taken and self._seats.is_free(self.host):
+        if not self.taken and self._seats.is_free(self):
             self.taken = True
             self._seats.count(self.host, 1)
         return self.taken
@@ -72,7 +79,7 @@ class _Waiter(NamedTuple):
 
 
 class Seats:
-    """Belongs to the event loop. taken: how many seats are."""
+    """Belongs to the event loop. taken: how many seats are. more: seats that there are for the time being."""
 
     def __init__(self, limits: Limits, ingest: Ingest) -> None:
         self._limits = limits
@@ -81,20 +88,40 @@ class Seats:
         self._waiting: list[_Waiter] = []
         self._numbers = count()
         self.taken = 0
+        self.more = 0
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
+    def look(self, sent_bytes: float, behind: int) -> None:
+        """Set up more seats if the lines of those who sit are the limit; else no more than there are taken.
+
+        sent_bytes: what they have sent in a second, all together. behind: of how many something waits to be stored.
+        """
+        if sent_bytes >= SLOW_BYTES * self.taken or GROWTH * behind > self.taken:
+            self.more = 0
+        elif self.taken >= self._limits.active_dumps + self.more:
+            self.more = min(self._limits.slow_dumps, self.more + max(1, self.taken // GROWTH))
+        self._call()
 
     def credit(self, image_bytes: int) -> int:
         """What the host of such an image may have sent and not had acknowledged now, in bytes of cost."""
         most = self._ingest.credit_bytes
         if image_bytes >= VAST_BYTES:
             return most
+        if self.taken > self._limits.active_dumps:
+            return min(most, CREDIT_LEAST)
         return min(most, max(CREDIT_LEAST, self._ingest.credit_total_bytes // max(1, self.taken)))
 
     # What a Seat calls
 
-    def is_free(self, host: str) -> bool:
-        """Whether a dump of this host may have a seat now."""
+    def is_free(self, seat: Seat) -> bool:
+        """Whether this one may be taken now. Vast images, whose credit is not shared, find no more than the usual."""
         limits = self._limits
-        return self.taken < limits.active_dumps and self._of_host[host] < limits.active_dumps_per_host
+        seats = limits.active_dumps + (self.more if seat.image_bytes < VAST_BYTES else 0)
+        return self.taken < seats and self._of_host[seat.host] < limits.active_dumps_per_host
 
     def count(self, host: str, change: int) -> None:
         """A seat was taken (1) or given back (-1)."""

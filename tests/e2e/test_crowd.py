@@ -22,6 +22,7 @@ import pytest
 from netdump import wire
 from netdump.server.config import build
 from netdump.server.headlines import BUDGET_BYTES
+from netdump.server.seats import CREDIT_LEAST
 from tests.e2e import hostile
 from tests.e2e.crowd import ENDS, Crowd, data_chunks
 from tests.e2e.rig import Collector, wait_until
@@ -84,9 +85,11 @@ def run_crowd(folder: Path, counts: tuple[int, int, int], seconds: float, settin
 def memory_bound(settings: str) -> int:
     """What these settings allow: see SECURITY.md."""
     config = build(tomllib.loads(settings))
-    dump_bytes = config.ingest.credit_bytes + config.store.publish_bytes + 2 * MIB
+    beside_credit = config.store.publish_bytes + 2 * MIB
+    dumps_bytes = config.limits.active_dumps * (config.ingest.credit_bytes + beside_credit)
+    slow_bytes = config.limits.slow_dumps * (CREDIT_LEAST + beside_credit)
     together = 256 * MIB + BUDGET_BYTES
-    return together + config.limits.active_dumps * dump_bytes + config.limits.connections * MIB // 2
+    return together + dumps_bytes + slow_bytes + config.limits.connections * MIB // 2
 
 
 def check(report: Report, memory: int, idle: int, settings: str, ack_max_s: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from netdump import wire
 from netdump.server.config import DAY_S
 from netdump.server.reception import QUEUE_S
-from netdump.server.seats import CREDIT_FIRST
+from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+ONE_EACH = {"limits": {"active_dumps_per_host": 1}}
+
+
 def queued(host: Host, dump: SampleDump) -> None:
     """Offer a dump for which there is no seat, and deliver its headline."""
     answer = host.resume(dump)
@@ -29,9 +32,9 @@ def queued(host: Host, dump: SampleDump) -> None:
         host.headline(dump)
 
 
-def test_a_headline_never_waits_and_chunks_do(folder: Path, web1: Papers, web2: Papers) -> None:
+def test_a_headline_never_waits_and_chunks_do(folder: Path, web1: Papers) -> None:
     """[W-37]: who finds no seat delivers its headline, waits, and is called when another one is through."""
-    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+    with Rig(folder, ONE_EACH) as rig, Host(rig, web1) as first, Host(rig, web1) as second:
         assert first.resume(DUMP).credit
         queued(second, OTHER)
         rig.events.wait("dump-queues")
@@ -45,8 +48,8 @@ def test_a_headline_never_waits_and_chunks_do(folder: Path, web1: Papers, web2: 
         assert isinstance(second.finish(OTHER), wire.Receipt)
 
 
-def test_chunks_without_credit_are_a_breach(folder: Path, web1: Papers, web2: Papers) -> None:
-    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+def test_chunks_without_credit_are_a_breach(folder: Path, web1: Papers) -> None:
+    with Rig(folder, ONE_EACH) as rig, Host(rig, web1) as first, Host(rig, web1) as second:
         first.resume(DUMP)
         queued(second, OTHER)
         second.say_raw(bytes(OTHER.chunks[0].frame))
@@ -55,11 +58,11 @@ def test_chunks_without_credit_are_a_breach(folder: Path, web1: Papers, web2: Pa
         assert answer.code is wire.ErrorCode.CREDIT_EXCEEDED
 
 
-def test_who_waits_longest_is_first_and_too_many_come_back(folder: Path, web1: Papers, web2: Papers) -> None:
+def test_who_waits_longest_is_first_and_too_many_come_back(folder: Path, web2: Papers) -> None:
     """Also who came back in between: what counts is when the dump was first seen."""
     limits = {"active_dumps": 1, "active_dumps_per_host": 1, "waiting_dumps": 1, "defer_s": 33}
     early, late = OTHER, SampleDump(seed=44, image_bytes=5_000)
-    with Rig(folder, {"limits": limits}) as rig, Host(rig, web1) as first:
+    with Rig(folder, {"limits": limits}) as rig, Host(rig, web2) as first:
         first.resume(DUMP)
         with Host(rig, web2) as host:
             queued(host, early)
@@ -87,9 +90,9 @@ def age(folder: Path, dump: SampleDump) -> None:
     path.write_bytes(dataclasses.replace(origin, created=origin.created - DAY_S).pack())
 
 
-def test_nobody_waits_for_ever(folder: Path, web1: Papers, web2: Papers) -> None:
+def test_nobody_waits_for_ever(folder: Path, web1: Papers) -> None:
     """A host may have another collector to go to."""
-    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+    with Rig(folder, ONE_EACH) as rig, Host(rig, web1) as first, Host(rig, web1) as second:
         first.resume(DUMP)
         queued(second, OTHER)
         rig.events.wait("dump-queues")
@@ -103,6 +106,20 @@ def test_nobody_waits_for_ever(folder: Path, web1: Papers, web2: Papers) -> None
             heard = second.hear_any()
         assert isinstance(heard, wire.Defer)
         assert skipped >= QUEUE_S
+
+
+def test_a_slow_line_keeps_nobody_waiting(folder: Path, web1: Papers, web2: Papers) -> None:
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first, Host(rig, web2) as second:
+        first.resume(DUMP)
+        queued(second, OTHER)
+        rig.events.wait("dump-queues")
+        rig.skip(LOOK_S)
+        assert second.hear() == wire.Ack(0, CREDIT_LEAST)
+        second.chunks(OTHER.chunks)
+        assert isinstance(second.finish(OTHER), wire.Receipt)
+        first.headline(DUMP)
+        first.chunks(DUMP.chunks)
+        assert isinstance(first.finish(DUMP), wire.Receipt)
 
 
 def test_a_dump_of_which_all_is_here_needs_no_seat(folder: Path, web1: Papers, web2: Papers) -> None:

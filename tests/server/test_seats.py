@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.server.config import Ingest, Limits
-from netdump.server.seats import CREDIT_LEAST, VAST_BYTES, Seat, Seats
+from netdump.server.seats import CREDIT_LEAST, SLOW_BYTES, VAST_BYTES, Seat, Seats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ MIB = 1 << 20
 def room(**limits: int) -> Callable[[str], Seat]:
     """A function that makes seats of one collector."""
     seats = Seats(Limits(**limits), Ingest())
-    return lambda host: Seat(seats, host)
+    return lambda host: Seat(seats, host, MIB)
 
 
 async def turns() -> None:
@@ -91,7 +91,7 @@ async def test_nobody_starves_and_no_seat_is_lost() -> None:
 
     async def host(since: int) -> None:
         while True:
-            seat = Seat(seats, f"host-{since % 7}")
+            seat = Seat(seats, f"host-{since % 7}", MIB)
             task = asyncio.create_task(seat.wait(since))
             await asyncio.wait({task}, timeout=chance.choice([0, 0.001, 0.01]))
             if seat.taken:
@@ -115,7 +115,7 @@ async def test_credit_by_the_number_of_dumps() -> None:
     seats = Seats(Limits(active_dumps=100, active_dumps_per_host=100), Ingest())
     found = {0: seats.credit(MIB)}
     for number in range(1, 65):
-        assert Seat(seats, "a").take()
+        assert Seat(seats, "a", MIB).take()
         found[number] = seats.credit(MIB)
     assert {number: found[number] // MIB for number in (0, 1, 4, 5, 8, 16, 64)} == {
         0: 32,
@@ -129,3 +129,39 @@ async def test_credit_by_the_number_of_dumps() -> None:
     assert seats.credit(VAST_BYTES) == 32 * MIB
     small = Seats(Limits(), Ingest(credit_bytes=2 * MIB))
     assert small.credit(MIB) == 2 * MIB
+
+
+@pytest.mark.asyncio
+async def test_more_seats_while_lines_are_slow() -> None:
+    seats = Seats(Limits(active_dumps=8, slow_dumps=5), Ingest())
+    taken = [Seat(seats, str(number), MIB) for number in range(8)]
+    assert all(seat.take() for seat in taken)
+    waits = [Seat(seats, f"w{number}", MIB) for number in range(9)]
+    tasks = [asyncio.create_task(seat.wait(since)) for since, seat in enumerate(waits)]
+    await turns()
+    seats.look(8 * SLOW_BYTES, 0)
+    assert seats.taken == 8, "they send as fast as can be wished"
+    seats.look(SLOW_BYTES, 3)
+    assert seats.taken == 8, "it is the collector that is slow"
+    for taken_then in (10, 12, 13, 13):
+        seats.look(8 * SLOW_BYTES - 1, 2)
+        assert seats.taken == taken_then
+    assert seats.credit(MIB) == CREDIT_LEAST
+    assert not Seat(seats, "z", MIB).take(), "there are no more than slow_dumps allows"
+    taken[0].leave()
+    assert seats.taken == 13, "the next one has it"
+    seats.look(100 * SLOW_BYTES, 0)
+    for seat in taken[1:]:
+        seat.leave()
+    assert seats.taken == 9 - 1, "and it is as usual again"
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.asyncio
+async def test_vast_images_have_the_usual_seats() -> None:
+    seats = Seats(Limits(active_dumps=1, slow_dumps=5), Ingest())
+    assert Seat(seats, "a", MIB).take()
+    seats.look(0, 0)
+    assert not Seat(seats, "b", VAST_BYTES).take()
+    assert Seat(seats, "b", VAST_BYTES - 1).take()

@@ -36,6 +36,7 @@ FREE = 1 << 40
 SETTINGS = Ingest(credit_bytes=wire.CREDIT_MIN)
 LIMITS = Limits(
     active_dumps=1,
+    slow_dumps=1,
     waiting_dumps=1,
     dumps_per_host_per_day=1000,
     connections_per_host=1024,
