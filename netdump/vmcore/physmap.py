@@ -97,7 +97,7 @@ class FirstRanges:
 class ImageMap:
     """The memory that the PT_LOAD segments of a core show. Immutable; built in O(n log n) of n segments."""
 
-    __slots__ = ("_claimed", "_ends", "_first", "_paddrs", "_starts", "_virtual", "image_bytes")
+    __slots__ = ("_claimed", "_ends", "_first", "_paddrs", "_starts", "_twice", "_virtual", "image_bytes")
 
     def __init__(self, headers: ElfHeaders) -> None:
         self.image_bytes = headers.image_bytes
@@ -114,6 +114,7 @@ class ImageMap:
         self._claimed = FirstRanges(  # physical address in a segment, with file bytes or without -> itself
             (segment.paddr, segment.paddr + segment.memsz, segment.paddr) for segment in loads
         )
+        self._twice = FirstRanges(_overlaps(loads))  # physical address that more than one segment has -> itself
         self._virtual = FirstRanges(  # virtual address -> physical address
             (segment.vaddr, segment.vaddr + segment.memsz, segment.paddr)
             for segment in loads
@@ -165,6 +166,11 @@ class ImageMap:
     def claimed(self) -> Iterator[tuple[int, int]]:
         """(start, end) of the physical memory that the headers name, with bytes in the file or without, as memory()."""
         return ((start, end) for start, end, _ in self._claimed.ranges())
+
+    def is_shown_twice(self, start: int, end: int) -> bool:
+        """Whether more than one segment shows memory between two physical addresses."""
+        gap = self._twice.gap(start)
+        return self._twice.find(start) is not None or (gap is not None and start + gap < end)
 
     def translate(self, vaddr: int) -> tuple[int, int] | None:
         """Physical address of a virtual one and for how many bytes on it holds, by PT_LOAD. None: no segment has it."""
@@ -218,6 +224,14 @@ class ImageMap:
 
 def _by_offset(segment: Segment) -> int:
     return segment.offset
+
+
+def _overlaps(loads: list[Segment]) -> Iterator[tuple[int, int, int]]:
+    """(start, end, start) of the physical memory that segments have in common; what this yields may overlap."""
+    shown = 0
+    for start, end in sorted((segment.paddr, segment.paddr + segment.filesz) for segment in loads):
+        yield start, min(end, shown), start
+        shown = max(shown, end)
 
 
 def _page_up(address: int, page_bytes: int) -> int:

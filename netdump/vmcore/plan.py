@@ -34,7 +34,7 @@ CHUNK_SECONDS: Final = 1.0
 CLASSIFY_PAGES_MAX: Final = 8192
 
 _BLOCK_BYTES: Final = 0x4_0000  # read and looked through at a time: stays in the cache between the two
-_LOST_KEPT: Final = 1024  # stretches that are remembered as lost
+_UNSENT_KEPT: Final = 1024  # stretches that are remembered as lost or left out
 
 # Members by a name of the module: a machine of a tebibyte has tens of millions of runs, and in Python 3.11 looking a
 # member up in its class takes as long as the rest of what is done for one.
@@ -92,8 +92,8 @@ def iter_chunks(
 
     classify(paddr, pages) -> (class, pages)...: the page filter. It is asked about whole pages of physical memory, at
     most CLASSIFY_PAGES_MAX at a time and never across a multiple of that, right before they are streamed; its answer
-    covers them all, in order, with ExcludeClass.NONE for those to keep. The same page gets the same answer every
-    time. It may raise nothing.
+    covers them all, in order, with ExcludeClass.NONE for those to keep. A page that is shown again gets the same
+    answer, or from some time on NONE. It may raise nothing.
 
     pool: where data lies, in buffers of limits.data bytes. With a pool the caller owns the data of each chunk that it
     got and gives it back with pool.release(chunk.data), in any order and from any thread. Without, it is valid until
@@ -103,7 +103,7 @@ def iter_chunks(
     buffers = BufferPool(limits.data, 1) if pool is None else pool
     planner = _Planner(source, page_bytes, buffers, limits, start, clock=clock)
     try:
-        for chunk in planner.chunks(image_map.stretches(start, page_bytes), classify):
+        for chunk in planner.chunks(image_map, classify):
             yield chunk
             if pool is None:
                 buffers.release(chunk.data)
@@ -227,19 +227,19 @@ class _Planner:
         self._draft = _Draft(start, pool.take(), clock())
         self._handed_over = False  # the draft's buffer is the caller's
         self._other: memoryview | None = None  # for comparing; most images need none
-        self._lost: list[tuple[int, int]] = []
-        self._forgot = False  # more was lost than _lost remembers
+        self._unsent: list[tuple[int, int]] = []  # what was lost, and what was left out that comes once more
+        self._forgot = False  # there was more of it
 
-    def chunks(self, stretches: Iterator[Stretch], classify: Classify | None) -> Iterator[PlannedChunk]:
-        """All chunks of these stretches."""
-        for stretch in stretches:
+    def chunks(self, image_map: ImageMap, classify: Classify | None) -> Iterator[PlannedChunk]:
+        """All chunks of an image."""
+        for stretch in image_map.stretches(self._walk_start, self._page_bytes):
             if classify is None or stretch.paddr is None:
                 yield from self._look_through(stretch, stretch.start, stretch.end)
             else:
-                yield from self._filter(stretch, classify)
+                yield from self._filter(stretch, classify, image_map)
         yield from self._finish()
 
-    def _filter(self, stretch: Stretch, classify: Classify) -> Iterator[PlannedChunk]:
+    def _filter(self, stretch: Stretch, classify: Classify, image_map: ImageMap) -> Iterator[PlannedChunk]:
         """Ask the page filter about a stretch, slab by slab, and do as it says."""
         position, page_bytes = stretch.start, self._page_bytes
         shift = _offset(stretch, 0, page_bytes)
@@ -247,12 +247,17 @@ class _Planner:
             if self._overdue():
                 yield from self._finish()
             page = first
+            again = stretch.source is None and image_map.is_shown_twice(
+                first * page_bytes, (first + pages) * page_bytes
+            )
             for exclude, count in classify(first * page_bytes, pages):
                 page += count
                 end = min(stretch.end, page * page_bytes + shift)
                 if exclude == _KEEP:
                     yield from self._look_through(stretch, position, end)
-                elif not self._draft.leave_out(end - position, exclude, self._limits):
+                elif again or not self._draft.leave_out(end - position, exclude, self._limits):
+                    if again:
+                        self._remember_unsent(position, end - position)
                     yield from self._state(stretch, position, end, exclude)
                 position = end
             assert page == first + pages, "the page filter answered for other pages than it was asked for"
@@ -329,7 +334,7 @@ class _Planner:
             else:
                 draft.add(state, size)
                 if state == _LOST:
-                    self._remember_lost(position, size)
+                    self._remember_unsent(position, size)
             at += size
             position += size
         return runs[-1][0] == _ZERO
@@ -348,13 +353,14 @@ class _Planner:
     def _compare(self, stretch: Stretch, position: int, at: int, length: int) -> None:
         """Add a run of data, which stands in the buffer at a position, as ALIAS where it equals what stood before.
 
-        An alias of what was sent as lost would be read as zeros by those who restore it: such pages stay data, and so
-        do those whose source stands before the start of the walk, as it is not known what that was sent as ([W-49]).
+        An alias of what was sent as lost, or left out before the page filter found reason to keep it, would be read as
+        zeros by those who restore it: such pages stay data, and so do those whose source stands before the start of the
+        walk, as it is not known what that was sent as ([W-49]).
         """
         assert stretch.source is not None
         source = stretch.source + position - stretch.start
         unknown = self._forgot or source < self._walk_start
-        if unknown or any(start < source + length and source < end for start, end in self._lost):
+        if unknown or any(start < source + length and source < end for start, end in self._unsent):
             self._draft.keep(at, length)
             return
         if self._other is None:
@@ -370,11 +376,11 @@ class _Planner:
             at += size
             source += size
 
-    def _remember_lost(self, position: int, length: int) -> None:
-        if self._lost and self._lost[-1][1] == position:
-            self._lost[-1] = (self._lost[-1][0], position + length)
-        elif len(self._lost) < _LOST_KEPT:
-            self._lost.append((position, position + length))
+    def _remember_unsent(self, position: int, length: int) -> None:
+        if self._unsent and self._unsent[-1][1] == position:
+            self._unsent[-1] = (self._unsent[-1][0], position + length)
+        elif len(self._unsent) < _UNSENT_KEPT:
+            self._unsent.append((position, position + length))
         else:
             self._forgot = True
 

@@ -37,6 +37,19 @@ def test_image_to_physical_and_back() -> None:
     assert of.place(0x12000) is None
 
 
+def test_memory_that_is_shown_twice() -> None:
+    of = image_map(Load(0x10000, 0x8000), Load(0x12000, 0x1000), Load(0x16000, 0x4000), Load(0x40000, 0x1000))
+    for start, end, twice in (
+        (0x10000, 0x12000, False),
+        (0x10000, 0x12001, True),
+        (0x12FFF, 0x16000, True),
+        (0x13000, 0x16000, False),
+        (0x17000, 0x17001, True),
+        (0x18000, 0x50000, False),
+    ):
+        assert of.is_shown_twice(start, end) == twice
+
+
 def test_memory_without_bytes_is_there_as_zeros() -> None:
     of = image_map(Load(0x10000, 0x1000, memsz=0x3000), Load(0x12000, 0x1000))
     assert of.place(0x10FFF) == Place(0x1FFF, 1)

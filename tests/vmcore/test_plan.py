@@ -132,6 +132,26 @@ def test_nothing_is_an_alias_of_what_was_lost() -> None:
     assert restored[2 * PAGE : 3 * PAGE] == bytes(PAGE)
 
 
+@pytest.mark.parametrize("kept", range(1, 4))
+def test_nothing_is_an_alias_of_what_was_left_out(kept: int) -> None:
+    """The page filter found reason to keep it only when it was shown again."""
+    text = counter_pages(1, 8)
+    image = Core([Load(0, 8 * PAGE, {0: text}), Load(0, 8 * PAGE, {0: text})]).build()
+    asked = 0
+
+    def classify(paddr: int, pages: int) -> list[tuple[ExcludeClass, int]]:
+        nonlocal asked
+        asked += 1
+        assert (paddr, pages) == (0, 8)
+        answer = ExcludeClass.USER if asked == 1 else ExcludeClass.NONE
+        return [(ExcludeClass.NONE, kept), (answer, 4), (ExcludeClass.NONE, 4 - kept)]
+
+    pool = BufferPool(CHUNK_DATA_MAX, 2)
+    (chunk,) = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, classify=classify, pool=pool)
+    assert EXCLUDED in {run.state for run in chunk.runs}
+    assert restore(iter([chunk]))[9 * PAGE :] == text
+
+
 def test_when_too_much_was_lost_to_remember_nothing_is_an_alias() -> None:
     pages = counter_pages(1, 2200, SMALL)
     image = Core([Load(0, len(pages), {0: pages}), Load(0, len(pages), {0: pages})], alignment=SMALL).build()
