@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError, LostMemoryError
 from netdump.namedtuple import NamedTuple
+from netdump.vmcore.pagerules import ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ ZONES_MAX: Final = 8
 """Most zones of a node; Linux has 2 to 6."""
 
 _SIZE_MAX: Final = 0x100_0000  # of a pglist_data
+_KINDS_MAX: Final = 64  # lists of an area: Linux has 3 to 7
 _LISTS_MAX: Final = 2048  # looked at
 _ENTRIES_MAX: Final = 160  # taken
 _ENTRIES_EACH: Final = 3  # of a list
@@ -108,7 +110,7 @@ def _is_blank(space: AddressSpace, layout: ZoneLayout, zone: int) -> bool:
 def _listed_pages(space: AddressSpace, layout: ZoneLayout, zone: int) -> int:
     """Pages of all blocks on a zone's free lists: nr_free of each struct free_area, which comes behind its lists."""
     place = zone + layout.free_area + layout.free_list + layout.lists * layout.list_bytes
-    counts = (space.read_uint(place + order * layout.area_bytes, layout.word) for order in range(min(layout.areas, 32)))
+    counts = (space.read_uint(place + order * layout.area_bytes, layout.word) for order in range(layout.areas))
     return sum(count << order for order, count in enumerate(counts))
 
 
@@ -121,7 +123,7 @@ def _has_lists_behind(space: AddressSpace, layout: ZoneLayout, zone: int) -> boo
     heads = [place + kind * layout.list_bytes for kind in range(layout.lists)]
     prev = layout.word - layout.next  # the other of two members
     try:
-        return bool(heads) and all(
+        return all(
             space.read_uint(space.read_uint(head + layout.next, layout.word) + prev, layout.word) == head
             for head in heads
         )
@@ -150,7 +152,8 @@ def read_layout(info: Vmcoreinfo, word: int) -> ZoneLayout:
         next=info.need("OFFSET", "list_head.next"),
         lru=info.need("OFFSET", "page.lru"),
     )
-    if not all(0 <= value < _SIZE_MAX for value in layout):
+    sizes_fit = all(0 <= value < _SIZE_MAX for value in layout)
+    if not sizes_fit or layout.areas not in ORDERS or not 1 <= layout.lists <= _KINDS_MAX:
         raise KernelDataError("VMCOREINFO describes a zone that makes no sense")
     return layout
 

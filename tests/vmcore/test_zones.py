@@ -76,6 +76,8 @@ def test_lists_that_lead_nowhere() -> None:
         ({"NUMBER(NR_FREE_PAGES)": ""}, "what a zone looks like"),
         ({"LENGTH(zone.free_area)": ""}, "what a zone looks like"),
         ({"LENGTH(free_area.free_list)": ""}, "what a zone looks like"),
+        ({"LENGTH(zone.free_area)": "33"}, "makes no sense"),
+        ({"LENGTH(free_area.free_list)": "65"}, "makes no sense"),
         ({"SIZE(zone)": ""}, r"no SIZE\(zone\)"),
         ({"OFFSET(zone.vm_stat)": str(1 << 40)}, "makes no sense"),
         ({"NUMBER(NR_FREE_PAGES)": "-9999999"}, "makes no sense"),
