@@ -54,7 +54,7 @@ def check_free_lists(
     if _too_few(placed, blocks):
         distrust.stop_all(f"of {blocks} free blocks only {placed} lie where the memory map says")
         return
-    agreed = _agreed_flags(pages, zones)
+    agreed = _agreed_flags(pages, zones, distrust.zone_mask)
     if agreed is None:
         distrust.stop_all("free pages of one zone have flags of several")
         return
@@ -65,7 +65,7 @@ def check_free_lists(
         return
     if zones.more_orders:
         distrust.note(
-            f"free blocks of more than {1 << layout.areas - 1 if layout.areas else 0} pages are sent: "
+            f"free blocks of more than {1 << layout.areas - 1} pages are sent: "
             "there are larger ones than VMCOREINFO says (LENGTH(zone.free_area))"
         )
     elif pages.rules.types.unaccepted is None and 2 * zones.listed_pages + slack < zones.free_pages:
@@ -96,11 +96,11 @@ def _is_placed(pages: PageArray, block: FreeBlock) -> bool:
     return pfn is not None and not pfn & (1 << block.order) - 1
 
 
-def _agreed_flags(pages: PageArray, zones: Zones) -> set[int] | None:
+def _agreed_flags(pages: PageArray, zones: Zones, mask: int) -> set[int] | None:
     """What the upper half of the flags says in free pages: the same within a zone. None: it is not the same.
 
-    That is node and zone. Only with vmemmap does the upper half say no more; what else stands there is cleared in free
-    pages. Without it the set is empty.
+    That is node and zone. Without vmemmap the number of the section is there, too, and the set is empty. mask: the bits
+    to be compared. Most of what else stands there is cleared in free pages, but the tags of KASAN are not.
     """
     if pages.rules.word < 8 or not pages.memory_map.uniform:
         return set()
@@ -109,8 +109,9 @@ def _agreed_flags(pages: PageArray, zones: Zones) -> set[int] | None:
         data = bytearray(pages.rules.size)
         if not pages.space.fill(block.vaddr, memoryview(data)):
             seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
-    agreeing = sum(max(map(flags.count, flags)) for flags in seen.values())
-    if _too_few(agreeing, sum(map(len, seen.values()))):
+    compared = [[value & mask for value in flags] for flags in seen.values()]
+    agreeing = sum(max(map(flags.count, flags)) for flags in compared)
+    if _too_few(agreeing, sum(map(len, compared))):
         return None
     return {max(flags, key=flags.count) for flags in seen.values()}
 

@@ -149,6 +149,25 @@ def test_huge_pages_whose_rest_says_otherwise(era: str, lie: int) -> None:
     assert core.classify(core.filter(31), 8192) == expected
 
 
+def test_tags_of_kasan_in_free_pages() -> None:
+    """With KASAN_HW_TAGS each page keeps in its flags the tag that it had last, free or not."""
+    machine = populate(arm64(ERAS["6.12"]))
+    frames, first = machine.frames, ground(machine)
+    blocks = frames.free_blocks()
+    assert len(blocks) > 4
+    tags = random.Random(7)
+    for pfn in range(machine.ram_start // 4096, (machine.ram_start + machine.ram_bytes) // 4096):
+        if pfn not in frames.pages:
+            frames.kernel(pfn)
+        frames._or_flags(frames.pages[pfn], 1 << 62 | tags.randrange(0xF0, 0x100) << 46)
+    expected = frames.expected(31)
+    assert first in expected
+    opened = Opened.of(machine)
+    page_filter = opened.filter(31)
+    assert opened.classify(page_filter) == expected
+    assert page_filter.remark is None
+
+
 def test_sections_with_a_number_in_their_struct_pages() -> None:
     """Kernels without vmemmap: free pages of one zone have flags of several sections."""
     machine = populate(x86_64(ERAS["6.1"], ram_bytes=64 << 20))

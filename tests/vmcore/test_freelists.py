@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def trusting() -> Distrust:
-    return Distrust(Wanted.of_level(31), Refusals())
+    distrust = Distrust(Wanted.of_level(31), Refusals())
+    distrust.zone_mask = 0xFFFF_FFFF
+    return distrust
 
 
 def checked(machine: Machine) -> Distrust:
