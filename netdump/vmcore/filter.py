@@ -179,7 +179,8 @@ class PageFilter:
             return [(start, end)]
         new = []
         at = bisect_right(self._ranges, (start, start))
-        for before, after in self._ranges[max(0, at - 1) :] if at else self._ranges:
+        for index in range(max(0, at - 1), len(self._ranges)):  # a slice would copy what may be 65,536 of them
+            before, after = self._ranges[index]
             if before >= end or start >= end:
                 break
             if after > start:
