@@ -58,7 +58,7 @@ def verdicts() -> dict[str, str]:
     """What the decoder says of each vector, by path."""
     command = [sys.executable, *map(str, (REFERENCE / "decode.py", "vector", *VECTORS))]
     lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return {line.split(" ")[1].rstrip(":"): line for line in lines}
+    return {line.partition(" ")[2].partition(": ")[0]: line for line in lines}
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=[path.stem for path in VECTORS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def child(names: str, count: int) -> subprocess.CompletedProcess[str]:
     """Start a process with two listening sockets at fd 3 and 4, as systemd does."""
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         spare = [os.dup(sock.fileno()) for sock in (first, second)]
-        script = f"exec 3<&{spare[0]} 4<&{spare[1]}; exec {sys.executable} -c '{CHILD}'"
+        script = f"exec 3<&{spare[0]} 4<&{spare[1]}; exec {shlex.quote(sys.executable)} -c '{CHILD}'"
         environment = {**os.environ, "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names}
         done = subprocess.run(
             ["/bin/bash", "-c", script], env=environment, pass_fds=spare, capture_output=True, text=True
