@@ -88,6 +88,14 @@ class FirstRanges:
         """(start, end, target) of each range, ascending. Neighbours may touch."""
         return zip(self._starts, self._ends, self._targets, strict=True)
 
+    def start_of(self, key: int) -> int:
+        """Where the range begins that has key, as one must."""
+        return self._starts[bisect_right(self._ends, key)]
+
+    def long(self, least: int) -> FirstRanges:
+        """Those of least keys or more."""
+        return FirstRanges(one for one in self.ranges() if one[1] - one[0] >= least)
+
     def gap(self, key: int) -> int | None:
         """How many keys from key on (which no range has) until the next range; None if there is no further one."""
         at = bisect_right(self._ends, key)
@@ -183,13 +191,14 @@ class ImageMap:
         a page is never half an alias. page_bytes: a power of two.
         """
         position = start
+        long = self._first.long(page_bytes)
         for at in range(bisect_right(self._ends, start), len(self._starts)):
             region_start = self._starts[at]
             if position < region_start:
                 yield Stretch(position, region_start, None, None)
                 position = region_start
             end, shift = self._ends[at], self._paddrs[at] - region_start
-            yield from self._memory_stretches(position, end, shift, page_bytes)
+            yield from self._memory_stretches(position, end, shift, page_bytes, long)
             position = end
         if position < self.image_bytes:
             yield Stretch(position, self.image_bytes, None, None)
@@ -202,9 +211,16 @@ class ImageMap:
         at = bisect_right(self._ends, start)
         return end <= self._ends[at] and self.paddr_at(start) == paddr
 
-    def _memory_stretches(self, start: int, end: int, shift: int, page_bytes: int) -> Iterator[Stretch]:
-        """Stretches of one region. shift: what turns an image offset of it into a physical address."""
+    def _memory_stretches(
+        self, start: int, end: int, shift: int, page_bytes: int, long: FirstRanges
+    ) -> Iterator[Stretch]:
+        """Stretches of one region. shift: what turns an image offset of it into a physical address.
+
+        long: the first ranges that can hold a page. Others are passed over, for a core may have 65,536 in each of as
+        many regions; but for the first and the last one, which need no whole page.
+        """
         fresh = position = start  # fresh: where the part begins that did not stand before
+        last = self._first.start_of(end - 1 + shift) - shift
         while position < end:
             found = self._first.find(position + shift)
             assert found is not None, "every segment was laid"
@@ -218,6 +234,8 @@ class ImageMap:
                     yield Stretch(alias, stop, alias + shift, source + alias - position)
                     fresh = stop
             position = part_end
+            gap = 0 if long.find(position + shift) else long.gap(position + shift)
+            position = max(position, last if gap is None else min(last, position + gap))
         if fresh < end:
             yield Stretch(fresh, end, fresh + shift, None)
 

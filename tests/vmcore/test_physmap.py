@@ -218,6 +218,15 @@ def test_any_number_of_hostile_headers_is_read_in_a_moment() -> None:
     assert time.process_time() - start < 10  # takes about one second; laying one by one, many minutes
 
 
+def test_many_large_segments_over_many_tiny_ones_are_cut_in_a_moment() -> None:
+    count = 2000
+    loads = [Load(0x10000 + 24 * number, 16) for number in range(count)] + [Load(0x10000, 24 * count)] * count
+    of = image_map(*loads, alignment=1)
+    start = time.process_time()
+    assert len(stretches(of)) == 2 * count + 1
+    assert time.process_time() - start < 4  # takes a tenth of a second; with each tiny one in each large one, a dozen
+
+
 LOADS = st.lists(
     st.builds(
         lambda paddr, size, extra, offset: Load(paddr, size, memsz=size + extra, offset=offset),
