@@ -385,6 +385,13 @@ class OutputError(NetdumpError):
     exit_status = 82
 
 
+class ThreadsError(NetdumpError):
+    """The system lets this process start no thread."""
+
+    code = "threads"
+    exit_status = 83
+
+
 class DependencyError(NetdumpError):
     """A Python package that this command needs is missing or broken."""
 

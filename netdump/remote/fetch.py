@@ -233,14 +233,23 @@ class _Crew:
         self.transferred = 0
 
     def work(self, jobs: int) -> None:
-        """Fetch all segments. Raises the first error of any thread."""
+        """Fetch all segments, in as many threads as can be started up to jobs, in this one if none can.
+
+        Raises the first error of any thread.
+        """
         sizes = [(segment.bytes, self._staging.size(segment.name)) for segment in self._plan.segments]
         self._progress.begin(sum(size for size, _ in sizes), sum(min(pair) for pair in sizes))
         for number in range(jobs):
             thread = threading.Thread(target=self._run, name=f"fetch-{number}", daemon=True)
             self._threads.append(thread)
-            thread.start()
-        for _ in range(jobs):
+            try:
+                thread.start()
+            except RuntimeError:  # the limit of threads
+                self._threads.pop()
+                break
+        if not self._threads:
+            self._run()
+        for _ in range(max(1, len(self._threads))):
             error = self._ended.get()
             if error is not None:
                 raise error

@@ -16,7 +16,6 @@ import os
 import threading
 import zlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,10 +36,12 @@ from netdump.remote.kdump_header import (
     pack_page_desc,
     pack_sub_header,
 )
+from netdump.threads import Threads
 from netdump.vmcore.physmap import ImageMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from netdump.analyze.pagestore import PageRun, Part
     from netdump.analyze.runspool import RunSpool
@@ -153,7 +154,7 @@ class _Writer:
         threads = min(THREADS_MAX, os.cpu_count() or 1)
         under_way: deque[tuple[list[_Job], Future[tuple[_Sizes, bytes]]]] = deque()
         done = 0
-        with ThreadPoolExecutor(threads, "kdump") as pool:
+        with Threads(threads, "kdump") as pool:
             try:
                 for batch in self._batches(runs):
                     under_way.append((batch, pool.submit(self._packer.run, batch)))

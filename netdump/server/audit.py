@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 import structlog
 
+from netdump.errors import ThreadsError
 from netdump.server.ratelimit import Bucket
+from netdump.threads import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +96,7 @@ class LogBridge(logging.Handler):
 
 
 class LineWriter:
-    """A stream for `open_audit` that never blocks: a thread writes the lines to the real one.
+    """A stream for `open_audit` that never blocks: a thread writes the lines to the real one. Raises ThreadsError.
 
     Where that one is stuck, a pipe that nobody reads for instance, lines beyond LINES_MAX are dropped and counted.
     """
@@ -105,7 +107,10 @@ class LineWriter:
         self._dropped = 0
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ThreadsError(f"{error}: {REMEDY}") from error
 
     def write(self, text: str) -> None:
         """Take a piece of a line. From any thread."""

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -44,6 +43,7 @@ from netdump.server.views import Views
 from netdump.store.durable import storage_faults
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
+from netdump.threads import Threads
 
 if TYPE_CHECKING:
     import socket
@@ -132,9 +132,7 @@ class Collector:
         # Whoever made the store may not have made its name durable: a dump in it is no safer than that.
         with storage_faults(f"making the names in {directory} durable"):
             LocalFiles(directory).sync_folder("")
-        asyncio.get_running_loop().set_default_executor(
-            ThreadPoolExecutor(DESK_THREADS + config.api.verifications, thread_name_prefix="desk")
-        )
+        asyncio.get_running_loop().set_default_executor(Threads(DESK_THREADS + config.api.verifications, "desk"))
         authority = Authority.load(directory)
         store = Store(directory / STORE_NAME, self._around.files)
         await asyncio.to_thread(store.candidates)  # which raises where no dump could be kept either
@@ -230,10 +228,10 @@ class Collector:
 
     def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
         config = self._config
-        verifiers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="verify")
+        verifiers = Threads(len(os.sched_getaffinity(0)), "verify")
         seats = config.limits.active_dumps + config.limits.slow_dumps
-        disks = ThreadPoolExecutor(seats + SPARE_DISK_THREADS, thread_name_prefix="disk")
-        headlines = ThreadPoolExecutor(HEADLINE_THREADS, thread_name_prefix="headline")
+        disks = Threads(seats + SPARE_DISK_THREADS, "disk")
+        headlines = Threads(HEADLINE_THREADS, "headline")
         for pool in (verifiers, disks, headlines):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)
         return Workshop(

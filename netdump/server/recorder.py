@@ -10,7 +10,6 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -22,9 +21,11 @@ from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S
 from netdump.store.layout import VMCORE
+from netdump.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from netdump.index.index import Index
     from netdump.server.audit import Audit
@@ -66,7 +67,7 @@ class Recorder:
         self._store = store
         self._audit = audit
         self._mend = mend
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._pool = Threads(1, "index")
         self._guard = threading.Lock()
         self._refreshes: dict[str, Future[None]] = {}  # that have not begun
         self._progress: dict[str, _Progress] = {}  # that is not written yet

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StoreError
 from netdump.server.space import Room, SpaceWatch
+from netdump.threads import Threads
 
 if TYPE_CHECKING:
     from netdump.server.audit import Audit
@@ -45,7 +45,7 @@ class Restorer:
         self._waiting: deque[str] = deque()
         self._needed: dict[str, int] = {}  # bytes, of those that wait for room, which the log knows
         self._stop = threading.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="restore")
+        self._thread = Threads(1, "restore")
         self._task: asyncio.Task[None] | None = None
 
     def add(self, dump_id: str) -> None:

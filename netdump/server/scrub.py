@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +25,7 @@ from netdump.pki import durable
 from netdump.server.config import DAY_S
 from netdump.store.sealed import seal, unseal
 from netdump.store.store import Store
+from netdump.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ class Scrubber:
         self._audit: Final = audit
         self._clock: Final = clock
         self._stop: Final = threading.Event()
-        self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="scrub")
+        self._thread: Final = Threads(1, "scrub")
         self._memory: Final = Memory.load(self._path)
         self._rate = RATE_MIN
         self._next_read = 0.0  # of time.monotonic

@@ -198,9 +198,9 @@ class _Check:
             for info in infos:
                 self._notes.add(self._check_segment(info, self._progress))
             return
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging; few commands verify
+        from netdump.threads import Threads  # noqa: PLC0415 - brings logging; few commands verify
 
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="check") as pool:
+        with Threads(self._threads, "check") as pool:
             try:
                 self._gather(pool, infos)
             finally:

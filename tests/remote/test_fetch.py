@@ -415,6 +415,24 @@ def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, 
         get(Flaky(catalog, read), dump_id, target)
 
 
+@pytest.mark.parametrize("most", [0, 1])
+def test_as_many_threads_as_the_system_lets_be_started(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    start, left = threading.Thread.start, [None] * most
+
+    def limited(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    sample = Sample()
+    get(catalog, sample.store(store), target)
+    assert target.read_bytes() == sample.image
+
+
 def test_an_interrupt_while_threads_are_started_is_no_mistake(
     store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,16 +7,15 @@ import io
 import json
 import logging
 import os
-from typing import TYPE_CHECKING
+import threading
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.errors import ThreadsError
 from netdump.server import audit as module
 from netdump.server.audit import STRANGERS_PER_MINUTE, TEXT_MAX, LineWriter, LogBridge, Rationed, escaped, open_audit
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_one_line_an_event() -> None:
@@ -69,6 +68,15 @@ def test_a_library_cannot_fill_the_log_either() -> None:
     for _ in range(3 * STRANGERS_PER_MINUTE):
         bridge.emit(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, "Invalid HTTP request", (), None))
     assert len(stream.getvalue().splitlines()) == STRANGERS_PER_MINUTE
+
+
+def test_no_thread_to_write_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ThreadsError, match="raise the limit"):
+        LineWriter(io.StringIO())
 
 
 def test_lines_are_written_by_a_thread() -> None:

@@ -25,6 +25,7 @@ from netdump.errors import (
     NotACollectorError,
     PkiError,
     StorageFaultError,
+    ThreadsError,
 )
 from netdump.index.index import Index
 from netdump.index.place import NAME
@@ -67,6 +68,38 @@ def test_it_says_when_it_starts_that_it_takes_no_new_dumps(folder: Path) -> None
 
     with Rig(folder, measure=fail) as rig:
         assert "cannot be measured: Input/output error" in str(rig.events.wait("space-low")["reason"])
+
+
+def test_dumps_are_received_with_the_threads_that_there_are(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of processes no more are to be had; one of each kind there was at the start."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Rig(folder) as rig:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        rig.events.wait("dump-restored")
+        monkeypatch.undo()
+
+
+def test_no_threads_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("disk"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ThreadsError, match="raise the limit of processes"), Rig(folder):
+            pass
+    with Rig(folder):  # a start that failed gives everything back
+        pass
 
 
 @pytest.mark.parametrize("year", [1975, 2099])
