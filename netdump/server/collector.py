@@ -39,6 +39,7 @@ from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.scrub import Scrubber
 from netdump.server.space import Measure, SpaceWatch, measure_of
+from netdump.server.upkeep import Upkeep
 from netdump.server.views import Views
 from netdump.store.durable import storage_faults
 from netdump.store.files import LocalFiles
@@ -93,6 +94,7 @@ class Collector:
         self.api_address = config.api.listen
         self._door: Doorkeeper | None = None
         self._passport = Passport(directory, around.audit, clock=around.clock)
+        self._upkeep = Upkeep(around.audit)
 
     async def start(self) -> None:
         """Take the folder, bring the index up to date, listen.
@@ -113,10 +115,11 @@ class Collector:
 
     @property
     def status(self) -> str:
-        """The same, and before it what is wrong with the clock, and which certificate comes to its end."""
+        """The same, and before it what is wrong with clock and upkeep, and which certificate comes to its end."""
         doubt, ending = self._door.doubt if self._door is not None else None, self._passport.ending
         said = [f"THE CLOCK IS WRONG: {doubt}"] if doubt is not None else []
         said += [f"A CERTIFICATE ENDS: {ending}"] if ending is not None else []
+        said += [f"NOT LOOKED AFTER: {failing}"] if (failing := self._upkeep.failing) is not None else []
         return "; ".join([*said, self.ready])
 
     async def stop(self) -> None:
@@ -161,8 +164,11 @@ class Collector:
         self._closing.push_async_callback(catalog.stop_trying)
         self._write_status()
         door.look()
-        for watch in (door.watch(), self._passport.watch(show)):
-            self._closing.push_async_callback(_cancelled, asyncio.create_task(watch))
+        for what, look in (
+            ("the clock", functools.partial(asyncio.to_thread, door.look)),
+            ("the collector's certificate", functools.partial(self._passport.renew, show)),
+        ):
+            self._closing.push_async_callback(_cancelled, asyncio.create_task(self._upkeep.keep(what, look)))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
         asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)

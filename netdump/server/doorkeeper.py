@@ -6,7 +6,6 @@ aside is decided in pki (Authority.admit_sender); docs/adr/0008-wrong-clock.md h
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from netdump.pki import Authority, Identity
     from netdump.server.audit import Audit
 
-LOOK_S: Final = 60  # from one look at the clock to the next
 SAY_S: Final = 3600  # from one `clock-wrong` to the next
 LATEST: Final = 253_402_300_799.0  # that `timestamp` can say: the end of the year 9999
 SLACK_S: Final = 3600  # that a clock may be put back, by NTP or by hand, without a word
@@ -84,12 +82,6 @@ class Doorkeeper:
                 self._audit("clock-wrong", reason=self._doubt)
         elif before is not None:
             self._audit("clock-right")
-
-    async def watch(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await asyncio.to_thread(self.look)
-            await asyncio.sleep(LOOK_S)
 
     def _found(self) -> str | None:
         now = self._clock()

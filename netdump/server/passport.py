@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from netdump.pki import OwnCertificate
     from netdump.server.audit import Audit
 
-LOOK_S: Final = 60  # from one look to the next
 SAY_S: Final = 86_400  # from one `certificate-ending` to the next
 NOTICE: Final = timedelta(days=90)  # that the collector's own certificate is spoken of before its end
 AUTHORITY_NOTICE: Final = timedelta(days=365)  # the same of the authority's: the fleet must be enrolled anew by then
@@ -34,7 +33,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Path], ssl.SSLContext]]] = {
 
 
 class Passport:
-    """Watches the certificates in a collector's folder. `contexts` may be called before `watch`, both on one loop.
+    """Watches the certificates in a collector's folder. `contexts` may be called before `renew`, both on one loop.
 
     clock: seconds since 1970. steady: seconds of a clock that never goes back.
     """
@@ -87,13 +86,11 @@ class Passport:
         self._audit("certificate-taken", names=", ".join(own.names), ends=f"{own.validity.last:%Y-%m-%d}")
         return contexts
 
-    async def watch(self, show: Callable[[dict[str, ssl.SSLContext]], None]) -> None:
-        """Look until cancelled. show is given new contexts, on the loop."""
-        while True:
-            contexts = await asyncio.to_thread(self.look)
-            if contexts is not None:
-                show(contexts)
-            await asyncio.sleep(LOOK_S)
+    async def renew(self, show: Callable[[dict[str, ssl.SSLContext]], None]) -> None:
+        """Look once. show is given new contexts, on the loop."""
+        contexts = await asyncio.to_thread(self.look)
+        if contexts is not None:
+            show(contexts)
 
     def _tell(self, ending: str | None) -> None:
         before, self._ending = self._ending, ending

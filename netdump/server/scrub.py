@@ -168,9 +168,12 @@ class Scrubber:
         await asyncio.to_thread(self._thread.shutdown)
 
     def _run(self) -> None:
-        self._tell_checks()
+        has_told = False
         while True:
             try:
+                if not has_told:
+                    self._tell_checks()
+                    has_told = True
                 dump_id = self.next_due()
                 if dump_id is None:
                     self._save()

@@ -10,7 +10,7 @@ import pytest
 
 from netdump.pki import init_authority, reissue_collector
 from netdump.pki.certificates import AUTHORITY_LIFE, COLLECTOR_LIFE
-from netdump.server import passport
+from netdump.server import upkeep
 from netdump.server.passport import AUTHORITY_NOTICE, NOTICE, SAY_S, Passport
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
@@ -108,7 +108,7 @@ def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
 def test_a_running_collector_shows_another_without_a_restart(
     folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passport, "LOOK_S", HASTE_S)
+    monkeypatch.setattr(upkeep, "LOOK_S", HASTE_S)
     dump = SampleDump(seed=7, image_bytes=200_000)
     with Rig(folder) as rig:
         with Host(rig, web1) as before:

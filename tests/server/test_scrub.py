@@ -14,6 +14,7 @@ from netdump.errors import BusyError, DamagedError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import durable
+from netdump.server import scrub
 from netdump.server.config import DAY_S, Scrub
 from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber, _StoppedError
 from netdump.store.files import LocalFiles
@@ -559,6 +560,23 @@ def test_an_index_is_told_of_checks_it_does_not_know_and_one_after_the_other(dir
     desk.scrubber._tell_checks()
     assert desk.told.told == ["a", "c"]
     assert len(desk.events.all("index-failed")) == 1
+
+
+def test_a_mistake_while_the_index_is_told_does_not_end_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub, "REST_S", 0.0)
+    desk, asked = Desktop(directory, CREATED), []
+
+    def stumble(checks: dict[str, int]) -> dict[str, int]:
+        asked.append(checks)
+        if len(asked) == 1:
+            raise ZeroDivisionError("a mistake")
+        desk.scrubber._stop.set()
+        return {}
+
+    monkeypatch.setattr(desk.told, "untold", stumble)
+    desk.scrubber._run()
+    assert [each["reason"] for each in desk.events.all("scrub-failed")] == ["ZeroDivisionError: a mistake"]
+    assert len(asked) == 2
 
 
 def test_what_was_checked_is_remembered_before_a_rest(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

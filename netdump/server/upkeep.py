@@ -1,0 +1,44 @@
+"""What a collector looks after from time to time, for as long as it runs. A look that fails ends none of the next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from netdump.server.audit import Audit
+
+LOOK_S: Final = 60.0
+
+
+class Upkeep:
+    """The looks of one collector. For its event loop."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._failing: dict[str, str] = {}
+
+    @property
+    def failing(self) -> str | None:
+        """What is not looked after, by a mistake of ours, as of the last looks; None: all is."""
+        return "; ".join(f"{what}: {reason}" for what, reason in self._failing.items()) or None
+
+    async def keep(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+        """Look until cancelled. what: is looked after, for the log, which has each new failure, and the end of it."""
+        while True:
+            try:
+                await look()
+            except Exception as error:  # a mistake of ours: the next look may go well, and all else goes on
+                reason = f"{type(error).__name__}: {error}"
+                if self._failing.get(what) != reason:
+                    self._audit("upkeep-failed", what=what, reason=reason)
+                    asyncio.get_running_loop().call_exception_handler(
+                        {"message": f"looking after {what} failed", "exception": error}
+                    )
+                self._failing[what] = reason
+            else:
+                if self._failing.pop(what, None) is not None:
+                    self._audit("upkeep-works", what=what)
+            await asyncio.sleep(LOOK_S)
