@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from netdump.cli.output import duration_text, exact_size_text, fetch_progress, print_json, printable, size_text, warn
+from netdump.cli.piping import is_piped, pour
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.errors import (
     AlreadyExistsError,
@@ -18,6 +20,7 @@ from netdump.errors import (
     DamagedError,
     IncompleteDumpError,
     NetdumpError,
+    OutputError,
     StorageFaultError,
 )
 from netdump.index.record import State
@@ -27,6 +30,7 @@ from netdump.remote.formats import Compression, Format, Output
 
 if TYPE_CHECKING:
     from netdump.cli.reading import Source
+    from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
     from netdump.remote.fetch import Fetched
 
@@ -41,15 +45,18 @@ LOST_LOOKS = {
 @click.command(
     "fetch",
     short_help="Bring a dump to this machine, verified, as a core file.",
-    epilog=exit_statuses(DamagedError, IncompleteDumpError, BusyError, StorageFaultError, AlreadyExistsError),
+    epilog=exit_statuses(
+        DamagedError, IncompleteDumpError, BusyError, StorageFaultError, AlreadyExistsError, OutputError
+    ),
 )
 @click.argument("dump_id", metavar="ID")
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Where to write it; in a folder, under the default name.  [default: vmcore-HOST-ID and a suffix here]",
+    type=click.Path(),
+    help="Where to write it; in a folder, under the default name; - is standard output.  "
+    "[default: vmcore-HOST-ID and a suffix here]",
 )
 @click.option(
     "--format",
@@ -88,7 +95,7 @@ def command(
     *,
     source: Source,
     dump_id: str,
-    output: Path | None,
+    output: str | None,
     file_format: str,
     compression: str | None,
     jobs: int,
@@ -106,7 +113,6 @@ def command(
 
     Compressed segments come in parallel; each page is verified by its digest, and all of them by the root digest of the
     dump, before the file gets its name. There is never a FILE that is not whole.
-
     A dump that its host sent uncompressed, over a fast network, is compressed on the way over a slow one.
 
     Until then everything lies in FILE.netdump-partial. After any interruption (Ctrl-C, a lost network, a full disk, a
@@ -115,6 +121,9 @@ def command(
 
     Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
     exit status is then 44, or 41 where it is damaged at the collector. Files hold secrets: their mode is 0600.
+
+    With `-o -` it goes to standard output, all else to standard error, once it is whole and verified; until then it
+    lies here as without -o. crash and makedumpfile read no kdump from a pipe.
 
     With --json the object has the members `id`, `host`, `path`, `format`, `complete`, `bytes` (of the file),
     `image_bytes`, `transferred_bytes`, `seconds`, `root`, and `lost_bytes` and `excluded_bytes`: of the image, what the
@@ -126,34 +135,53 @@ def command(
       netdump fetch 3f2a
       netdump fetch 3f2a -o /var/crash/web1.elf --jobs 8
       netdump fetch 3f2a --format kdump --compression zstd
+      netdump fetch 3f2a --format zst -o - | ssh desk 'cat > web1.elf.zst'
       crash /usr/lib/debug/boot/vmlinux-6.1.0-56-cloud-amd64 vmcore-web1-3f2a9c01b7d4.elf
     """
-    if compression is not None and file_format != Format.KDUMP:
-        raise click.UsageError("--compression goes with --format kdump only")
-    wanted = Output(Format(file_format), Compression(compression or Compression.ZLIB))
+    wanted = choose_format(file_format, compression)
+    piped = is_piped(output, as_json=as_json)
     with source.open(jobs) as catalog:
         record = catalog.show(dump_id)
-        target = choose_target(output, record, wanted.format)
+        target = choose_target(None if piped else output, record, wanted.format)
         with fetch_progress() as progress:
+            how = Transfer(transfer)
+            deliver = partial(pour, progress=progress) if piped else None
             fetched = fetch(
-                catalog, record, target, progress, jobs=jobs, force=force, output=wanted, transfer=Transfer(transfer)
+                catalog, record, target, progress, jobs=jobs, force=force, output=wanted, transfer=how, deliver=deliver
             )
-        if fetched.plan.complete and record.totals is None:  # it has become so since it was looked up
-            try:
-                record = catalog.show(record.id)
-            except NetdumpError as error:  # the file is there, whatever has become of the collector
-                warn(f"whether any page of it is lost is not known: {printable(str(error))}")
-    return report(fetched, record, wanted.format, as_json=as_json)
+        record = look_again(catalog, record, fetched)
+    return report(fetched, record, wanted.format, as_json=as_json, piped=piped)
 
 
-def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: bool) -> int:
-    """Say what was fetched. Returns the exit status."""
-    if as_json:
+def choose_format(file_format: str, compression: str | None) -> Output:
+    """What to write. Raises click.UsageError."""
+    if compression is not None and file_format != Format.KDUMP:
+        raise click.UsageError("--compression goes with --format kdump only")
+    return Output(Format(file_format), Compression(compression or Compression.ZLIB))
+
+
+def look_again(catalog: Catalog, record: DumpRecord, fetched: Fetched) -> DumpRecord:
+    """The record of the dump, with totals if it has become complete since it was looked up."""
+    if fetched.plan.complete and record.totals is None:
+        try:
+            return catalog.show(record.id)
+        except NetdumpError as error:  # the file is there, whatever has become of the collector
+            warn(f"whether any page of it is lost is not known: {printable(str(error))}")
+    return record
+
+
+def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: bool, piped: bool = False) -> int:
+    """Say what was fetched. piped: it went to standard output, where nothing else may go. Returns the exit status."""
+    plan = fetched.plan
+    path = "standard output" if piped else printable(str(fetched.path))
+    if piped:
+        warn(f"{figures(fetched, record)}: {path}")
+    elif as_json:
         print_json(fetched_json(fetched, record, wanted))
     else:
         click.echo(summary(fetched, record, wanted))
-    plan, path = fetched.plan, printable(str(fetched.path))
-    warn_of_modes(fetched.path)
+    if not piped:
+        warn_of_modes(fetched.path)
     if plan.complete:
         if lost := state_bytes(record, PageState.LOST):
             warn(
@@ -186,32 +214,44 @@ def warn_of_modes(path: Path) -> None:
             )
 
 
-def choose_target(output: Path | None, record: DumpRecord, wanted: Format) -> Path:
+def choose_target(output: str | None, record: DumpRecord, wanted: Format) -> Path:
     """The file to write. Raises click.BadParameter when its folder is not there."""
-    target = Path(default_name(record, wanted)) if output is None else output
+    if output == "":
+        raise click.BadParameter("the name is empty: is a variable not set?", param_hint="-o")
+    target = Path(default_name(record, wanted) if output is None else output)
     if os.path.isdir(target):  # which raises nothing
         target /= default_name(record, wanted)
     try:
         target = target.absolute()
     except FileNotFoundError:
         raise click.BadParameter("the current folder is gone: name a file elsewhere", param_hint="-o") from None
-    if not os.path.isdir(target.parent):
-        raise click.BadParameter(f"the folder {target.parent} is not there, or closed to you", param_hint="-o")
+    folder = output if output is not None and output.endswith("/") else target.parent
+    if not os.path.isdir(folder):
+        raise click.BadParameter(f"the folder {folder} is not there, or closed to you", param_hint="-o")
     return target
 
 
 def summary(fetched: Fetched, record: DumpRecord, wanted: Format) -> str:
-    """One line: size, time, rate, what the filter left out, root, path, and how to open it."""
+    """One line: figures, path, and how to open it."""
+    path = printable(shlex.quote(str(fetched.path)))
+    use = f"open it with: crash VMLINUX {path}"
+    if wanted is Format.ZST:  # zstd makes up the name of what is unpacked from this suffix alone
+        use = f"unpack it with: zstd -d {path}"
+        if fetched.path.suffix != ".zst":
+            use += f" -o {printable(shlex.quote(f'{fetched.path}.elf'))}"
+    return f"{figures(fetched, record)}: {printable(str(fetched.path))}; {use}"
+
+
+def figures(fetched: Fetched, record: DumpRecord) -> str:
+    """Size, time, rate, what the filter left out, and root."""
     rate = size_text(int(fetched.bytes / max(fetched.seconds, 0.001)))
     root = f"root {fetched.plan.root}" if fetched.plan.root is not None else "not complete, so without root"
-    path = printable(shlex.quote(str(fetched.path)))
     excluded = state_bytes(record, PageState.EXCLUDED)
     filtered = f", {size_text(excluded)} of the image excluded by its filter" if excluded else ""
-    use = f"unpack it with: zstd -d {path}" if wanted is Format.ZST else f"open it with: crash VMLINUX {path}"
     return (
         f"{exact_size_text(fetched.bytes)} in {duration_text(fetched.seconds)} ({rate}/s, "
         f"{size_text(fetched.transferred)} transferred{filtered}), "
-        f"verified, {root}: {printable(str(fetched.path))}; {use}"
+        f"verified, {root}"
     )
 
 

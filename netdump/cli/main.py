@@ -33,7 +33,7 @@ SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "struct
 # Those that every command may need.
 CLIENT_NEEDS = {"cryptography", "rich", "zstandard"}
 # The modules that write to standard output for commands.
-WRITERS = {"click.utils", "rich.console"}
+WRITERS = {"click.utils", "netdump.cli.piping", "rich.console"}
 
 
 def _broken(name: str, error: ModuleNotFoundError) -> click.Command:

@@ -19,10 +19,12 @@ import threading
 import time
 from contextlib import closing
 from enum import StrEnum
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import (
+    BusyError,
     DamagedError,
     DumpNotFoundError,
     IncompleteDumpError,
@@ -40,7 +42,7 @@ from netdump.store.restore import Restoration, Wanted, read_segment
 from netdump.store.segment import SegmentReader
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from mmap import mmap
     from pathlib import Path
 
@@ -71,7 +73,11 @@ class Transfer(StrEnum):
 
 
 class Fetched(NamedTuple):
-    """What was fetched. bytes: of the file. transferred: bytes that came now over the network, compressed or not."""
+    """What was fetched.
+
+    path: its name, if it got one. bytes: of the file. transferred: bytes that came now over the network, compressed or
+    not.
+    """
 
     path: Path
     plan: FetchPlan
@@ -97,12 +103,13 @@ def fetch(
     patience: Patience = LONG,
     output: Output = ELF,
     transfer: Transfer = Transfer.AUTO,
+    deliver: Callable[[Path], None] | None = None,
 ) -> Fetched:
     """Fetch a dump into a sparse ELF file or another format, all of it verified.
 
     record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
     `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target, if it is a
-    file. transfer: whether they are compressed on the way.
+    file. transfer: whether they are compressed on the way. deliver: gets the finished file, which then has no name.
 
     Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
     target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
@@ -115,8 +122,10 @@ def fetch(
     if not plan.segments:
         raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
-    refuse_existing(final, replace=force or not plan.complete)
     staging = Staging(target)
+    if deliver is None:
+        refuse_existing(final, replace=force or not plan.complete)
+        deliver = partial(staging.place, final=final, replace=force or not plan.complete)
     staging.make(plan.image_bytes)
     restoration = _begin(staging, plan)
     jobs = min(jobs, len(plan.segments))
@@ -136,7 +145,7 @@ def fetch(
         crew.work(jobs)
         restored = _finish(restoration, plan, staging)
         path, size = output.write(staging, restored, plan, record, progress)
-        staging.place(path, final, replace=force or not plan.complete)
+        deliver(path)
         staging.clear()
     finally:
         # A thread that still writes must not find its file closed and the number given to another.
@@ -149,7 +158,11 @@ def _begin(staging: Staging, plan: FetchPlan) -> Restoration:
     """The image of an earlier run is taken up if data of any segment should stand in it, and holes in it are known."""
     root = bytes.fromhex(plan.root) if plan.root is not None else None
     wanted = Wanted(bytes.fromhex(plan.id), plan.image_bytes, root)
-    return Restoration.to(staging.image, wanted, again=staging.tells_holes and staging.has_skeletons())
+    try:
+        return Restoration.to(staging.image, wanted, again=staging.tells_holes and staging.has_skeletons())
+    except BusyError:
+        folder = staging.image.parent
+        raise BusyError(f"another fetch is at work in {folder}: wait for it, or choose another name with -o") from None
 
 
 def _end(staging: Staging, restoration: Restoration) -> None:

@@ -243,10 +243,13 @@ def refuse_existing(path: Path, *, replace: bool = False) -> None:
     """Raises AlreadyExistsError if anything has that name; to replace it, if it is no file: /dev/null is not for us."""
     with disk_faults(path), suppress(FileNotFoundError):
         mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise AlreadyExistsError(
+                f"{path} is not a file, and is never replaced: choose another name with -o; "
+                "into a pipe or a device goes `-o - > NAME`"
+            )
         if not replace:
             raise AlreadyExistsError(f"{path} exists: choose another name with -o, or replace it with --force")
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise AlreadyExistsError(f"{path} is not a file, and is never replaced: choose another name with -o")
 
 
 def _remove(path: Path) -> None:

@@ -220,6 +220,22 @@ def test_damage_leaves_no_file(shell: Shell, folder: Path, here: Path) -> None:
     assert set(os.listdir(here)) <= {"core.netdump-partial"}  # if other segments came before this one was given up
 
 
+def test_a_folder_is_meant_by_a_slash_at_the_end(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "usb/")
+    assert (done.status, "the folder usb/ is not there" in done.err, os.listdir(here)) == (2, True, [])
+    (here / "usb").mkdir()
+    assert shell.run("fetch", WHOLE.id, "--root", folder, "-o", "usb/").status == 0
+    assert os.listdir(here / "usb") == [f"vmcore-web1-{WHOLE.id[:12]}.elf"]
+
+
+def test_an_empty_name_is_none(shell: Shell, folder: Path, here: Path) -> None:
+    """As of a variable that is not set."""
+    fill(folder)
+    done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "")
+    assert (done.status, "the name is empty" in done.err, os.listdir(here)) == (2, True, [])
+
+
 def test_a_folder_that_is_not_there(shell: Shell, folder: Path, here: Path) -> None:
     fill(folder)
     done = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "nowhere/core")
@@ -242,6 +258,17 @@ def test_other_formats(shell: Shell, folder: Path, here: Path) -> None:
     assert (here / "core").read_bytes() == DUMP.image
     assert {path.stat().st_mode & 0o777 for path in (kdump, packed)} == {0o600}
     assert len(os.listdir(here)) == 3
+
+
+@pytest.mark.parametrize(("dump", "name"), [(WHOLE, "core"), (HALF, "core.zst")])
+def test_how_to_unpack_a_file_whose_name_zstd_does_not_know(
+    shell: Shell, folder: Path, here: Path, dump: Sample, name: str
+) -> None:
+    """zstd refuses it: "unknown suffix"."""
+    fill(folder)
+    made = here / (name if dump is WHOLE else f"{name}.incomplete")
+    done = shell.run("fetch", dump.id, "--root", folder, "-o", name, "--format", "zst")
+    assert done.out.endswith(f"unpack it with: zstd -d {made} -o {made}.elf\n")
 
 
 def test_compression_is_of_kdump(shell: Shell, folder: Path, here: Path) -> None:

@@ -148,6 +148,25 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "500/1,000 bytes" in terminal.getvalue()
 
 
+def test_a_bar_has_one_kind_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with fetch_progress() as progress:
+        progress.begin(100 << 20, 0)
+        bar = progress._bar
+        assert bar is not None
+        clock = Clock()
+        bar.get_time = clock
+        bar.tasks[0].start_time = clock.now
+        for _ in range(2):
+            clock.now += 1
+            progress.advance(10 << 20)
+        bar.refresh()
+    assert "10.0 MiB/s" in terminal.getvalue()
+
+
 def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with fetch_progress() as progress:
         assert progress._bar is None

@@ -242,6 +242,34 @@ def test_what_is_no_file_is_never_replaced(store: Store, catalog: LocalCatalog, 
     assert left(target) == ["core"]
 
 
+def test_a_file_that_is_delivered_gets_no_name(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    sample = Sample()
+    target.write_bytes(b"mine")
+    taken: list[bytes] = []
+    fetched = get(catalog, sample.store(store), target, deliver=lambda path: taken.append(path.read_bytes()))
+    assert (taken, fetched.bytes) == ([sample.image], len(sample.image))
+    assert (target.read_bytes(), left(target)) == (b"mine", ["core"])
+
+
+@pytest.mark.parametrize("chunks", [None, 5])
+def test_what_could_not_be_delivered_is_not_fetched_again(
+    store: Store, catalog: LocalCatalog, target: Path, chunks: int | None
+) -> None:
+    sample = Sample()
+    dump_id = sample.store(store, chunks=chunks)
+
+    def refuse(path: Path) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        get(catalog, dump_id, target, deliver=refuse)
+    taken: list[bytes] = []
+    again = get(catalog, dump_id, target, deliver=lambda path: taken.append(path.read_bytes()))
+    assert again.transferred == 0
+    assert taken == [sample.image[: again.bytes]]
+    assert left(target) == []
+
+
 @pytest.mark.parametrize("output", [ELF, Output(Format.KDUMP, Compression.NONE)])
 @pytest.mark.parametrize("holes", ["told", "not told", "none"])
 def test_space_is_looked_at_first(
@@ -333,7 +361,7 @@ def test_two_runs_do_not_share_a_target(store: Store, catalog: LocalCatalog, tar
 
     def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
         if not inside:
-            with pytest.raises(BusyError) as caught:
+            with pytest.raises(BusyError, match=r"another fetch is at work in .*core\.netdump-partial") as caught:
                 get(catalog, dump_id, target)
             inside.append(caught.value)
         return pieces

@@ -143,6 +143,13 @@ def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
         refuse_existing(tmp_path / "core")
 
 
+def test_of_what_is_no_file_it_is_told_at_once(tmp_path: Path) -> None:
+    """Not --force first, which helps no more."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AlreadyExistsError, match=r"never replaced.*`-o - > NAME`"):
+        refuse_existing(tmp_path / "pipe")
+
+
 def test_a_folder_that_another_user_has_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"core{SUFFIX}").mkdir(mode=0o777)
     made = LocalFile.is_only
