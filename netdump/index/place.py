@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "index.sqlite"
 LOCK_NAME: Final = "index.lock"
+ASIDE_MAX: Final = 3  # damaged ones that are kept
+_ASIDE: Final = f"{NAME}.damaged-"
 COMPANIONS: Final = ("-journal",)
 """How the names of the files end that belong to an index."""
 
@@ -45,14 +47,28 @@ def is_plain(path: Path) -> bool:
 
 
 def put_aside(path: Path) -> Path:
-    """Give a damaged index, with its journal, another name, and return that. For who has it alone. Raises OSError."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{NAME}.damaged-{number}")):
-        number += 1
+    """Give a damaged index, with its journal, another name, and return that. For who has it alone. Raises OSError.
+
+    Of files that were put aside before, the newest are kept, ASIDE_MAX with this one: an index of many dumps is large,
+    and a disk that damages one may go on.
+    """
+    numbers = sorted(
+        int(known.name.removeprefix(_ASIDE)) for known in path.parent.glob(f"{_ASIDE}*") if _is_aside(known)
+    )
+    aside = path.with_name(f"{_ASIDE}{numbers[-1] + 1 if numbers else 1}")
     for suffix in ("", *COMPANIONS):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    for number in numbers[: -(ASIDE_MAX - 1)]:
+        for suffix in ("", *COMPANIONS):
+            with suppress(OSError):  # gone, a folder, which is none of ours to remove, or it cannot be now
+                path.with_name(f"{_ASIDE}{number}{suffix}").unlink()
     return aside
+
+
+def _is_aside(path: Path) -> bool:
+    number = path.name.removeprefix(_ASIDE)
+    return number.isascii() and number.isdecimal()
 
 
 def take_lock(path: Path, kind: int, why: str) -> int:

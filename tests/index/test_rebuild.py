@@ -251,6 +251,20 @@ def test_a_damaged_index_is_set_aside(directory: Path) -> None:
             assert len(catalog.list(Query())) == 5
 
 
+def test_of_damaged_indexes_the_newest_are_kept(directory: Path) -> None:
+    """And nothing that is no file, which is none of ours, or is called otherwise."""
+    path = directory / NAME
+    others = path.with_name(f"{NAME}.damaged-2"), path.with_name(f"{NAME}.damaged-mine")
+    others[0].mkdir()
+    others[1].touch()
+    for number in range(3, 10):
+        path.write_bytes(b"x")
+        path.with_name(f"{NAME}-journal").write_bytes(b"y")
+        assert set_aside(directory).name == f"{NAME}.damaged-{number}"
+    kept = {f"{NAME}.damaged-{number}{suffix}" for number in (7, 8, 9) for suffix in ("", "-journal")}
+    assert {each.name for each in directory.glob("*.damaged-*")} == kept | {other.name for other in others}
+
+
 def test_an_index_in_use_is_not_set_aside(directory: Path) -> None:
     with Index.open(directory / NAME), pytest.raises(BusyError, match="in use"):
         set_aside(directory)
