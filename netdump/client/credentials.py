@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL (include/openssl/x509_vfy.h, since 1.1.0). Python has no name for it.
 NO_CHECK_TIME = 0x200000
+# X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of the same: what ssl gives as verify_code.
+NAME_MISMATCH = frozenset({62, 64})
 
 
 def client_context(credentials: Credentials, path: str) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from netdump.client.credentials import NAME_MISMATCH
 from netdump.client.tcpinfo import DeliveryRate
 from netdump.errors import ImpostorError, NetdumpError, RefusedError, RemoteProtocolError, UnreachableError
 from netdump.wire import ALPN
@@ -36,9 +37,6 @@ RECORDS_MAX = 1 << 24
 After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5.5), and neither OpenSSL nor Python
 renews keys by itself. Whoever sends more makes a new connection.
 """
-
-# X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, of openssl/x509_vfy.h
-NAME_MISMATCH = frozenset({62, 64})
 
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
 REFUSALS = frozenset(

@@ -11,6 +11,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from netdump.client.credentials import NAME_MISMATCH
 from netdump.errors import (
     BadRequestError,
     CertificateError,
@@ -34,7 +35,6 @@ ERROR_BYTES_MAX: Final = 65536
 # Verification results of OpenSSL (include/openssl/x509_vfy.h).
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
-_NAME_MISMATCH: Final = frozenset({62, 64})
 
 # Reasons of OpenSSL, as Python's ssl names them.
 _NO_TLS13: Final = re.compile(
@@ -120,7 +120,7 @@ def _verification_error(url: str, error: ssl.SSLCertVerificationError) -> Netdum
         )
     if error.verify_code == _NOT_YET_VALID:
         return CertificateError(f"{whose} is not valid yet: check the clocks of this machine and of the collector")
-    if error.verify_code in _NAME_MISMATCH:
+    if error.verify_code in NAME_MISMATCH:
         return NameMismatchError(
             f"{whose} does not bear that name: use one that was given to `netdump init --name`, or add it there with "
             "`netdump renew --collector`"
