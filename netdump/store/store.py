@@ -116,7 +116,7 @@ class Store:
     def delete(self, dump_id: str) -> None:
         """Delete a dump. It is gone when this returns, and all of it or nothing after a crash. Spec: [S-06].
 
-        Raises DumpNotFoundError, BusyError.
+        What deletions cut short have left of others is removed too. Raises DumpNotFoundError, BusyError.
         """
         checked_id(dump_id)
         with dump_faults("deleting", dump_id):
@@ -128,6 +128,10 @@ class Store:
             finally:
                 lock.release()
             self._remove_tree(trash)
+            with suppress(OSError):  # this dump is gone; the next start of a collector says what cannot be removed
+                for name in self._files.names(""):
+                    if name.startswith(TRASH):
+                        self._remove_tree(name)
 
     def empty_trash(self, keep_on: Callable[[], None] = lambda: None) -> None:
         """Remove what deletions cut short have left, folders of dumps that never came to be, and unfinished files.

@@ -114,6 +114,17 @@ def test_a_folder_without_origin_is_not_a_dump_yet(tmp_path: Path) -> None:
     assert store.ids() == [ID]
 
 
+def test_a_deletion_removes_what_one_that_was_killed_has_left(tmp_path: Path) -> None:
+    """Its room is wanted now, not at the next start of the collector."""
+    store = Store(tmp_path / "dumps")
+    deliver(store, SAMPLE)
+    deliver(store, other := SampleDump(2))
+    trash = tmp_path / "dumps" / f".trash-{other.origin.id}-00"
+    (tmp_path / "dumps" / other.origin.id).rename(trash)
+    store.delete(ID)
+    assert os.listdir(tmp_path / "dumps") == []
+
+
 def test_folders_of_dumps_that_never_came_to_be_are_removed(tmp_path: Path) -> None:
     root = tmp_path / "dumps"
     store = Store(root)
