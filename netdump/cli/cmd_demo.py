@@ -26,12 +26,13 @@ from netdump.errors import DemoError
 from netdump.testing.fault_proxy import FaultProxy, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import FrameType
 
 HOST: Final = "crashy"
 ANALYST: Final = "ann"
 CUT_AT_SHARE: Final = 0.08  # of the core's size: the bundled one needs twice that on the wire
+ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 STOP_TIMEOUT: Final = 30
 
 
@@ -191,32 +192,43 @@ class Demo:
 
 @contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Make SIGTERM an exception for the time of the block: what was started is stopped, what was made is removed."""
+    """Make the signals of an end exceptions for the time of the block:
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the tidying short
-        raise SystemExit(128 + signal.SIGTERM)
+    what was started is stopped, what was made is removed.
+    """
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
+    def end(number: int, _frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)  # a second one must not cut the tidying short
+        raise SystemExit(128 + number)
+
+    with _caught(end) as before:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _start(*arguments: Any, stderr: int | IO[str]) -> subprocess.Popen[str]:
-    """Start a netdump command. A SIGTERM meanwhile counts once the process is known, so that it is not left behind."""
+    """Start a netdump command. A signal meanwhile counts once the process is known, so that it is not left behind."""
     arrived: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: arrived.append(number))
-    try:
+    with _caught(lambda number, _frame: arrived.append(number)):
         process = subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, stderr=stderr, text=True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if arrived:
         with process:
             process.kill()
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(arrived[0])
     return process
+
+
+@contextmanager
+def _caught(handler: Callable[[int, FrameType | None], object]) -> Iterator[Collection[int]]:
+    """Let a handler have those signals of ENDS that are not ignored (nohup) for the time of the block: which."""
+    before = {number: signal.getsignal(number) for number in ENDS if signal.getsignal(number) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield before
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _command(*arguments: Any) -> list[str]:

@@ -73,9 +73,10 @@ def is_gone(group: int) -> bool:
 
 
 @pytest.mark.e2e
-def test_sigterm_stops_the_collector_and_removes_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_collector_and_removes_the_folder(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "netdump", "demo"],
+        ["env", "--default-signal=HUP", sys.executable, "-u", "-m", "netdump", "demo"],  # pytest may run under nohup
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -87,9 +88,9 @@ def test_sigterm_stops_the_collector_and_removes_the_folder(tmp_path: Path) -> N
             while "$ netdump token" not in (line := process.stdout.readline()):
                 assert line, "the demo ended before its collector ran"
             assert list(tmp_path.glob("netdump-demo-*/collector/serve.json"))
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             rest, _ = process.communicate(timeout=60)
-            assert process.returncode == 143, rest
+            assert process.returncode == 128 + number, rest
             assert "Traceback" not in rest
             assert list(tmp_path.iterdir()) == []
             # A command that was just being started ends by itself.
