@@ -170,7 +170,8 @@ class Supervisor:
             ended = self._client()
             if ended.status == 0:
                 return True
-            doubts = doubts + 1 if ended.status in DOUBTFUL else 0
+            moved = abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES
+            doubts = (1 if moved else doubts + 1) if ended.status in DOUBTFUL else 0
             if doubts <= 1:
                 doubt_until = self._clock() + DOUBT_SECONDS
             if ended.status in HOPELESS or (doubts and self._clock() >= doubt_until):
@@ -178,7 +179,7 @@ class Supervisor:
                 return False
             if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
                 warn(f"the client ended {_how(ended.status)}")
-            deaths = 1 if abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES else deaths + 1
+            deaths = 1 if moved else deaths + 1
             if deaths >= DEATHS_MAX:
                 say(f"the client ended {deaths} times without getting on")
                 return False

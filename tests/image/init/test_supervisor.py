@@ -212,6 +212,14 @@ def test_doubts_do_not_add_up(said: list[str]) -> None:
     assert machine.started[-2:] == ["client", "finish reboot"]
 
 
+def test_who_got_on_doubts_anew(said: list[str]) -> None:
+    """The second machine with the collector's address comes again, long after most of the dump was sent."""
+    machine = Machine(client=[Child(ImpostorError.exit_status, 600) for _ in range(3)] + [Child(0, 5)])
+    machine.per_second = 1 << 20
+    run(machine, failure="halt")
+    assert machine.started[-1] == "finish reboot"
+
+
 def test_the_deadline_is_held_outside_the_client(said: list[str]) -> None:
     machine = run(Machine(client=[Child(None)]), deadline=600.0, failure="poweroff")
     client = machine.children[machine.started.index("client")]
