@@ -151,6 +151,7 @@ class Arrival:
         self._queued_bytes = 0
         self.taken_bytes = 0
         self._stored_bytes = 0
+        self._stores = False
         self._waits = False
         self._holds = False
         self._segment_bytes = workshop.storage.publish_bytes
@@ -189,8 +190,8 @@ class Arrival:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that came waits to be stored."""
-        return bool(self._queue)
+        """Whether something that came waits to be stored, or is being stored."""
+        return self._stores or bool(self._queue)
 
     def _bound_memory(self) -> None:
         most = self.credit + self._workshop.storage.publish_bytes
@@ -343,11 +344,15 @@ class Arrival:
                 raise _NoRoomError
             return work()
 
-        while True:
-            try:
-                return await self._loop.run_in_executor(threads or self._workshop.disks, attempt)
-            except _NoRoomError:
-                await self._wait_for_room()
+        self._stores = True
+        try:
+            while True:
+                try:
+                    return await self._loop.run_in_executor(threads or self._workshop.disks, attempt)
+                except _NoRoomError:
+                    await self._wait_for_room()
+        finally:
+            self._stores = False
 
     async def _wait_for_room(self) -> None:
         """Wait; the connection says that it lives meanwhile. Raises _GaveUpError once it has ended."""

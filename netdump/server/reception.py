@@ -307,11 +307,11 @@ class Reception:
         loop.call_later(LOOK_S, self._look, loop.time(), self._taken_bytes())
 
     def _look(self, since: float, before: int) -> None:
-        """See what those who sit have sent since then, for as long as anybody waits."""
+        """See what those who sit have sent since then, for as long as that decides anything."""
         elapsed = asyncio.get_running_loop().time() - since
         behind = sum(arrival.is_behind for arrival in self._arrivals)
         self._seats.look((self._taken_bytes() - before) / elapsed, behind)
-        self._looks = self._seats.is_waited_for
+        self._looks = self._seats.is_watched
         if self._looks:
             self._look_later()
 

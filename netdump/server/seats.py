@@ -91,19 +91,23 @@ class Seats:
         self.more = 0
 
     @property
-    def is_waited_for(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiting)
+    def is_watched(self) -> bool:
+        """Whether there is anything to decide: somebody waits, or there are more seats than usual."""
+        return bool(self._waiting) or self.more > 0
 
     def look(self, sent_bytes: float, behind: int) -> None:
-        """Set up more seats if the lines of those who sit are the limit; else no more than there are taken.
+        """Set up more seats if somebody waits and the lines of those who sit are the limit; else, or if the usual
+        seats are enough again, nobody more is let in than to those.
 
         sent_bytes: what they have sent in a second, all together. behind: of how many something waits to be stored.
         """
+        beyond = self.taken - self._limits.active_dumps
         if sent_bytes >= SLOW_BYTES * self.taken or GROWTH * behind > self.taken:
             self.more = 0
-        elif self.taken >= self._limits.active_dumps + self.more:
-            self.more = min(self._limits.slow_dumps, self.more + max(1, self.taken // GROWTH))
+        elif self._waiting and beyond >= self.more:
+            self.more = min(self._limits.slow_dumps, beyond + max(1, self.taken // GROWTH))
+        elif not self._waiting and beyond <= 0:
+            self.more = 0
         self._call()
 
     def credit(self, image_bytes: int) -> int:

@@ -245,6 +245,25 @@ async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
 
 
 @pytest.mark.asyncio
+async def test_what_waits_for_room_is_behind(tmp_path: Path) -> None:
+    """Though nothing is queued: else a full or slow disk would look like a slow line, and more hosts be let in."""
+    async with bench(tmp_path) as it:
+        behind = [it.arrival.is_behind]
+        it.room = NONE
+        it.bring(DUMP.chunks[:1])
+        running = asyncio.create_task(it.arrival.run())
+        await it.journal.waiting.wait()
+        behind.append(it.arrival.is_behind)
+        it.room = PLENTY
+        it.space.poke()
+        await it.line.until(DUMP.chunks[0].length)
+        behind.append(it.arrival.is_behind)
+        assert behind == [False, True, False]
+        it.arrival.end()
+        await running
+
+
+@pytest.mark.asyncio
 async def test_an_ack_means_durable(tmp_path: Path) -> None:  # [W-55]
     dump = SampleDump(seed=22, image_bytes=6 * MIB, chunk_bytes=65_536)
     ingest, storage = Ingest(credit_bytes=2 * MIB), Storage(publish_bytes=MIB)

@@ -159,9 +159,48 @@ async def test_more_seats_while_lines_are_slow() -> None:
 
 
 @pytest.mark.asyncio
+async def test_more_seats_are_not_there_for_ever() -> None:
+    """Of the hosts that come hours after slow ones, no more are let in than were before."""
+    seats = Seats(Limits(active_dumps=8, slow_dumps=5), Ingest())
+    watched = [seats.is_watched]
+    sitting = [Seat(seats, str(number), MIB) for number in range(9)]
+    tasks = [asyncio.create_task(seat.wait(since)) for since, seat in enumerate(sitting)]
+    await turns()
+    watched.append(seats.is_watched)
+    seats.look(0, 0)
+    seats.look(0, 0)
+    assert seats.more == 2, "nine sit"
+    watched.append(seats.is_watched)  # although nobody waits
+    sitting.pop().leave()
+    seats.look(0, 0)
+    assert seats.more == 0
+    watched.append(seats.is_watched)
+    assert watched == [False, True, True, False]
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.asyncio
+async def test_who_were_slow_before_a_fast_moment_do_not_count_from_nothing() -> None:
+    seats = Seats(Limits(active_dumps=8, slow_dumps=48), Ingest())
+    tasks = [asyncio.create_task(Seat(seats, str(number), MIB).wait(number)) for number in range(60)]
+    await turns()
+    while seats.taken < 40:
+        seats.look(0, 0)
+        before = seats.taken
+    seats.look(100 * SLOW_BYTES, 0)
+    seats.look(0, 0)
+    assert seats.taken > before
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.asyncio
 async def test_vast_images_have_the_usual_seats() -> None:
     seats = Seats(Limits(active_dumps=1, slow_dumps=5), Ingest())
     assert Seat(seats, "a", MIB).take()
+    vast = asyncio.create_task(Seat(seats, "b", VAST_BYTES).wait(0))
+    await turns()
     seats.look(0, 0)
-    assert not Seat(seats, "b", VAST_BYTES).take()
+    assert not vast.done()
     assert Seat(seats, "b", VAST_BYTES - 1).take()
+    vast.cancel()
