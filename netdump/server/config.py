@@ -137,7 +137,7 @@ class Limits:
         48,
         1,
         4096,
-        "so many more while those that arrive send less than 2 MiB a second each, and not for want of the collector",
+        "as many more as there are that send less than 2 MiB a second, and not for want of the collector",
     )
     active_dumps_per_host: int = _whole(2, 1, 1024, "the same for the dumps of one host")
     waiting_dumps: int = _whole(

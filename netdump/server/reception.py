@@ -18,7 +18,7 @@ from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchE
 from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
-from netdump.server.seats import LOOK_S, Seat, Seats
+from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.store.origin import Origin
 
 if TYPE_CHECKING:
@@ -78,6 +78,26 @@ class _Place:
     usage: Usage
 
 
+class _Sitting:
+    """A dump that arrives, and how much of it had come at the last look."""
+
+    __slots__ = ("_before", "arrival", "seat")
+
+    def __init__(self, arrival: Arrival, seat: Seat) -> None:
+        self.arrival = arrival
+        self.seat = seat
+        self._before = 0
+
+    def pace(self, before: float, now: float) -> float | None:
+        """Bytes of chunks that have come a second since the last look, or since it was seated; None: for too short.
+
+        before, now: of the last look and of this one, by the loop's clock.
+        """
+        come, self._before = self.arrival.taken_bytes - self._before, self.arrival.taken_bytes
+        seconds = now - max(before, self.seat.since)
+        return come / seconds if self.seat.taken and seconds >= MEASURED_S else None
+
+
 class Reception:
     """All dumps that arrive. Belongs to the event loop.
 
@@ -106,8 +126,7 @@ class Reception:
         self._audit = audit
         # By dump and host: whether a host owns the dump that it claims is not known when the claim is made.
         self._claims: dict[tuple[bytes, str], _Claim] = {}
-        self._arrivals: set[Arrival] = set()
-        self._gone_bytes = 0  # of arrivals that there were
+        self._sittings: set[_Sitting] = set()
         self._looks = False
 
     async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
@@ -260,7 +279,7 @@ class Reception:
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
                 usher = asyncio.create_task(self._usher(connection, hello, arrival, seat, writer.origin.created))
-            with self._counted(arrival):
+            with self._watched(_Sitting(arrival, seat)):
                 ending = await arrival.run()
         finally:
             seat.leave()
@@ -294,29 +313,32 @@ class Reception:
             self._conclude(connection, hello, wire.Defer(self._limits.defer_s, text))
 
     @contextlib.contextmanager
-    def _counted(self, arrival: Arrival) -> Iterator[None]:
-        self._arrivals.add(arrival)
+    def _watched(self, sitting: _Sitting) -> Iterator[None]:
+        self._sittings.add(sitting)
         try:
             yield
         finally:
-            self._arrivals.remove(arrival)
-            self._gone_bytes += arrival.taken_bytes
+            self._sittings.remove(sitting)
 
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(LOOK_S, self._look, loop.time(), self._taken_bytes())
+        loop.call_later(LOOK_S, self._look, loop.time())
 
-    def _look(self, since: float, before: int) -> None:
-        """See what those who sit have sent since then, for as long as that decides anything."""
-        elapsed = asyncio.get_running_loop().time() - since
-        behind = sum(arrival.is_behind for arrival in self._arrivals)
-        self._seats.look((self._taken_bytes() - before) / elapsed, behind)
+    def _look(self, before: float) -> None:
+        """See how those who sit have been sending since then, for as long as that decides anything."""
+        now = asyncio.get_running_loop().time()
+        paces = [sitting.pace(before, now) for sitting in self._sittings]
+        self._seats.look(
+            measured=sum(pace is not None for pace in paces),
+            slow=sum(
+                pace is not None and pace < SLOW_BYTES and not sitting.arrival.is_behind
+                for pace, sitting in zip(paces, self._sittings, strict=True)
+            ),
+            behind=sum(sitting.arrival.is_behind for sitting in self._sittings),
+        )
         self._looks = self._seats.is_watched
         if self._looks:
             self._look_later()
-
-    def _taken_bytes(self) -> int:
-        return self._gone_bytes + sum(arrival.taken_bytes for arrival in self._arrivals)
 
     def _resume(self, writer: DumpWriter, credit: int) -> wire.Resume:
         settings, durable = self._workshop.ingest, writer.durable

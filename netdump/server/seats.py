@@ -26,26 +26,32 @@ CREDIT_LEAST: Final = 4 << 20  # three full chunks: one on its way, one in work,
 CREDIT_FIRST: Final = 8 << 20  # until the first acknowledgement: those who come at once know nothing of each other
 VAST_BYTES: Final = 1 << 40
 """Of an image from this size on, credit is not shared and segments are longer: a manifest names only so many."""
-LOOK_S: Final = 2.0  # over which is measured how fast those who sit send, while somebody waits
-SLOW_BYTES: Final = 2 << 20  # of wire a second for each dump; with less its line is slow, or somebody's hand
-GROWTH: Final = 4  # of the seats taken, one in so many more at a time
+LOOK_S: Final = 2.0  # from one look at those who sit to the next, while somebody waits
+MEASURED_S: Final = 1.0  # that one must have sat by then
+SLOW_BYTES: Final = 2 << 20  # of wire a second; who sends less has a slow line, or a reason to keep its seat
+BEHIND_PART: Final = 4  # of those who sit: if more than one in so many is behind, the collector is slow
 
 
 class Seat:
-    """What one dump that arrives holds, or waits for. Whoever makes one gives it back with `leave`, seated or not."""
+    """What one dump that arrives holds, or waits for. Whoever makes one gives it back with `leave`, seated or not.
+
+    taken: since when, by the loop's clock, stands in `since`. extra: it is one of those that there are not always.
+    """
 
     def __init__(self, seats: Seats, host: str, image_bytes: int) -> None:
         self.host: Final = host
         self.image_bytes: Final = image_bytes
         self.taken = False
+        self.extra = False
+        self.since = 0.0
         self._seats = seats
         self._called: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
 
     def take(self) -> bool:
         """Take the seat if one is free. Returns whether it is taken."""
-        if not self.taken and self._seats.is_free(self):
+        if not self.taken and self._seats.assign(self):
             self.taken = True
-            self._seats.count(self.host, 1)
+            self.since = asyncio.get_running_loop().time()
         return self.taken
 
     async def wait(self, since: int) -> bool:
@@ -67,7 +73,7 @@ class Seat:
         self._seats.withdraw(self)
         if self.taken:
             self.taken = False
-            self._seats.count(self.host, -1)
+            self._seats.free(self)
 
 
 class _Waiter(NamedTuple):
@@ -79,7 +85,7 @@ class _Waiter(NamedTuple):
 
 
 class Seats:
-    """Belongs to the event loop. taken: how many seats are. more: seats that there are for the time being."""
+    """Belongs to the event loop. taken: how many seats are. more: how many there are beyond the usual ones just now."""
 
     def __init__(self, limits: Limits, ingest: Ingest) -> None:
         self._limits = limits
@@ -87,6 +93,7 @@ class Seats:
         self._of_host: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []
         self._numbers = count()
+        self._extra = 0  # of those taken
         self.taken = 0
         self.more = 0
 
@@ -95,19 +102,18 @@ class Seats:
         """Whether there is anything to decide: somebody waits, or there are more seats than usual."""
         return bool(self._waiting) or self.more > 0
 
-    def look(self, sent_bytes: float, behind: int) -> None:
-        """Set up more seats if somebody waits and the lines of those who sit are the limit; else, or if the usual
-        seats are enough again, nobody more is let in than to those.
+    def look(self, *, measured: int, slow: int, behind: int) -> None:
+        """Set up a seat more for each one that is taken by a slow line, if somebody waits; else take them back.
 
-        sent_bytes: what they have sent in a second, all together. behind: of how many something waits to be stored.
+        measured: how many of those who sit have sat for MEASURED_S. slow: how many of these sent less than SLOW_BYTES,
+        and had nothing waiting to be stored. behind: how many of all who arrive had.
         """
-        beyond = self.taken - self._limits.active_dumps
-        if sent_bytes >= SLOW_BYTES * self.taken or GROWTH * behind > self.taken:
+        if BEHIND_PART * behind > self.taken:
             self.more = 0
-        elif self._waiting and beyond >= self.more:
-            self.more = min(self._limits.slow_dumps, beyond + max(1, self.taken // GROWTH))
-        elif not self._waiting and beyond <= 0:
-            self.more = 0
+        elif not self._waiting:
+            self.more = self._extra
+        elif measured:
+            self.more = min(self._limits.slow_dumps, slow * self.taken // measured)
         self._call()
 
     def credit(self, image_bytes: int) -> int:
@@ -121,20 +127,30 @@ class Seats:
 
     # What a Seat calls
 
-    def is_free(self, seat: Seat) -> bool:
-        """Whether this one may be taken now. Vast images, whose credit is not shared, find no more than the usual."""
-        limits = self._limits
-        seats = limits.active_dumps + (self.more if seat.image_bytes < VAST_BYTES else 0)
-        return self.taken < seats and self._of_host[seat.host] < limits.active_dumps_per_host
+    def assign(self, seat: Seat) -> bool:
+        """Count a seat as taken, if one is free for it.
 
-    def count(self, host: str, change: int) -> None:
-        """A seat was taken (1) or given back (-1)."""
-        self.taken += change
-        self._of_host[host] += change
-        if not self._of_host[host]:
-            del self._of_host[host]
-        if change < 0:
-            self._call()
+        Vast images, whose credit is not shared, have none but the usual ones; they get the next that is given back.
+        """
+        limits = self._limits
+        if self._of_host[seat.host] >= limits.active_dumps_per_host:
+            return False
+        seat.extra = self.taken - self._extra >= limits.active_dumps
+        if seat.extra and (self._extra >= self.more or seat.image_bytes >= VAST_BYTES):
+            return False
+        self.taken += 1
+        self._extra += seat.extra
+        self._of_host[seat.host] += 1
+        return True
+
+    def free(self, seat: Seat) -> None:
+        """A seat that was assigned is given back."""
+        self.taken -= 1
+        self._extra -= seat.extra
+        self._of_host[seat.host] -= 1
+        if not self._of_host[seat.host]:
+            del self._of_host[seat.host]
+        self._call()
 
     def queue(self, seat: Seat, since: int) -> None:
         """One more waits. Of too many the one that was first seen last goes, which may be this one."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.server.config import Ingest, Limits
-from netdump.server.seats import CREDIT_LEAST, SLOW_BYTES, VAST_BYTES, Seat, Seats
+from netdump.server.seats import CREDIT_LEAST, VAST_BYTES, Seat, Seats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,28 +132,32 @@ async def test_credit_by_the_number_of_dumps() -> None:
 
 
 @pytest.mark.asyncio
-async def test_more_seats_while_lines_are_slow() -> None:
-    seats = Seats(Limits(active_dumps=8, slow_dumps=5), Ingest())
+async def test_a_seat_more_for_each_slow_line() -> None:
+    seats = Seats(Limits(active_dumps=8, slow_dumps=12), Ingest())
     taken = [Seat(seats, str(number), MIB) for number in range(8)]
     assert all(seat.take() for seat in taken)
-    waits = [Seat(seats, f"w{number}", MIB) for number in range(9)]
+    waits = [Seat(seats, f"w{number}", MIB) for number in range(20)]
     tasks = [asyncio.create_task(seat.wait(since)) for since, seat in enumerate(waits)]
     await turns()
-    seats.look(8 * SLOW_BYTES, 0)
+    seats.look(measured=8, slow=0, behind=2)
     assert seats.taken == 8, "they send as fast as can be wished"
-    seats.look(SLOW_BYTES, 3)
+    seats.look(measured=8, slow=8, behind=3)
     assert seats.taken == 8, "it is the collector that is slow"
-    for taken_then in (10, 12, 13, 13):
-        seats.look(8 * SLOW_BYTES - 1, 2)
+    for slow, taken_then in ((3, 11), (0, 11), (8, 11 + 8)):
+        seats.look(measured=8, slow=slow, behind=2)
         assert seats.taken == taken_then
+    seats.look(measured=19, slow=19, behind=0)
+    assert seats.taken == 20
     assert seats.credit(MIB) == CREDIT_LEAST
     assert not Seat(seats, "z", MIB).take(), "there are no more than slow_dumps allows"
-    taken[0].leave()
-    assert seats.taken == 13, "the next one has it"
-    seats.look(100 * SLOW_BYTES, 0)
-    for seat in taken[1:]:
+    waits[0].leave()
+    assert seats.taken == 20, "the next one has it"
+    seats.look(measured=0, slow=0, behind=0)
+    assert seats.more == 12, "nobody has sat for long enough to tell"
+    seats.look(measured=20, slow=0, behind=0)
+    for seat in (*taken, *waits[:13]):
         seat.leave()
-    assert seats.taken == 9 - 1, "and it is as usual again"
+    assert seats.taken == 7
     for task in tasks:
         task.cancel()
 
@@ -167,12 +171,12 @@ async def test_more_seats_are_not_there_for_ever() -> None:
     tasks = [asyncio.create_task(seat.wait(since)) for since, seat in enumerate(sitting)]
     await turns()
     watched.append(seats.is_watched)
-    seats.look(0, 0)
-    seats.look(0, 0)
-    assert seats.more == 2, "nine sit"
+    seats.look(measured=8, slow=8, behind=0)
+    seats.look(measured=9, slow=9, behind=0)
+    assert seats.more == 1, "nine sit"
     watched.append(seats.is_watched)  # although nobody waits
     sitting.pop().leave()
-    seats.look(0, 0)
+    seats.look(measured=8, slow=8, behind=0)
     assert seats.more == 0
     watched.append(seats.is_watched)
     assert watched == [False, True, True, False]
@@ -180,27 +184,15 @@ async def test_more_seats_are_not_there_for_ever() -> None:
 
 
 @pytest.mark.asyncio
-async def test_who_were_slow_before_a_fast_moment_do_not_count_from_nothing() -> None:
-    seats = Seats(Limits(active_dumps=8, slow_dumps=48), Ingest())
-    tasks = [asyncio.create_task(Seat(seats, str(number), MIB).wait(number)) for number in range(60)]
-    await turns()
-    while seats.taken < 40:
-        seats.look(0, 0)
-        before = seats.taken
-    seats.look(100 * SLOW_BYTES, 0)
-    seats.look(0, 0)
-    assert seats.taken > before
-    for task in tasks:
-        task.cancel()
-
-
-@pytest.mark.asyncio
-async def test_vast_images_have_the_usual_seats() -> None:
+async def test_vast_images_have_the_usual_seats_and_get_the_next() -> None:
     seats = Seats(Limits(active_dumps=1, slow_dumps=5), Ingest())
-    assert Seat(seats, "a", MIB).take()
-    vast = asyncio.create_task(Seat(seats, "b", VAST_BYTES).wait(0))
+    first, vast, later = Seat(seats, "a", MIB), Seat(seats, "b", VAST_BYTES), Seat(seats, "c", VAST_BYTES - 1)
+    assert first.take()
+    tasks = [asyncio.create_task(seat.wait(since)) for since, seat in enumerate((vast, later))]
     await turns()
-    seats.look(0, 0)
-    assert not vast.done()
-    assert Seat(seats, "b", VAST_BYTES - 1).take()
-    vast.cancel()
+    seats.look(measured=1, slow=1, behind=0)
+    assert (vast.taken, later.taken) == (False, True)
+    first.leave()
+    assert vast.taken, "although as many sit as before"
+    assert not Seat(seats, "d", VAST_BYTES).take()
+    await asyncio.gather(*tasks)
