@@ -30,6 +30,7 @@ _SLACK_PART: Final = 16  # a sixteenth
 _SLACK_PAGES: Final = 4096
 _SLACK_CPU: Final = 125
 
+_UPPER: Final = 0xFFFF_FFFF  # all bits of the upper half of the flags
 _NO_TYPE: Final = (1 << 32) - 1  # _mapcount of a page that is neither mapped nor of any type
 
 
@@ -100,7 +101,8 @@ def _agreed_flags(pages: PageArray, zones: Zones, mask: int) -> set[int] | None:
     """What the upper half of the flags says in free pages: the same within a zone. None: it is not the same.
 
     That is node and zone. Without vmemmap the number of the section is there, too, and the set is empty. mask: the bits
-    to be compared. Most of what else stands there is cleared in free pages, but the tags of KASAN are not.
+    to be compared, 0 where they are not known: all. Most of what else stands there is cleared in free pages, but the
+    tags of KASAN are not.
     """
     if pages.rules.word < 8 or not pages.memory_map.uniform:
         return set()
@@ -109,7 +111,7 @@ def _agreed_flags(pages: PageArray, zones: Zones, mask: int) -> set[int] | None:
         data = bytearray(pages.rules.size)
         if not pages.space.fill(block.vaddr, memoryview(data)):
             seen.setdefault(block.zone, []).append(pages.rules.uint(data, pages.rules.flags, 8) >> 32)
-    compared = [[value & mask for value in flags] for flags in seen.values()]
+    compared = [[value & (mask or _UPPER) for value in flags] for flags in seen.values()]
     agreeing = sum(max(map(flags.count, flags)) for flags in compared)
     if _too_few(agreeing, sum(map(len, compared))):
         return None

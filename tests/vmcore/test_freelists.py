@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from netdump.testing.memmap_writer import Machine
 
 
-def trusting() -> Distrust:
+def trusting(zone_mask: int = 0xFFFF_FFFF) -> Distrust:
     distrust = Distrust(Wanted.of_level(31), Refusals())
-    distrust.zone_mask = 0xFFFF_FFFF
+    distrust.zone_mask = zone_mask
     return distrust
 
 
-def checked(machine: Machine) -> Distrust:
+def checked(machine: Machine, zone_mask: int = 0xFFFF_FFFF) -> Distrust:
     core = Opened.of(machine)
-    distrust = trusting()
+    distrust = trusting(zone_mask)
     check_free_lists(distrust, core.pages(), core.info, 2, core_frames(core.headers, 4096))
     return distrust
 
@@ -124,12 +124,14 @@ def test_free_lists_whose_struct_pages_are_of_other_frames(frame: int) -> None:
     assert "of 1 free blocks 1 are not free by the memory map" in str(distrust.remark)
 
 
-def test_flags_of_several_zones() -> None:
+@pytest.mark.parametrize("zone_mask", [0xFFFF_FFFF, 0])
+def test_flags_of_several_zones(zone_mask: int) -> None:
+    """Also where it is not known which bits neighbours have in common."""
     machine = x86_64(ERAS["6.12"])
     for number in range(20):
         machine.frames.free(PLAYGROUND + 2 * number, 0)
         machine.frames._or_flags(machine.frames.pages[PLAYGROUND + 2 * number], number << 40)
-    distrust = checked(machine)
+    distrust = checked(machine, zone_mask)
     assert distrust.wanted.nothing
     assert "flags of several" in str(distrust.remark)
 
