@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from netdump.errors import ThreadsError
 
+REMEDY = "raise the limit of processes (`ulimit -u`, `pids.max` of the cgroup, TasksMax= of systemd)"
+
 
 class Threads(ThreadPoolExecutor):
     """Up to `most` threads, 1 or more. Work waits for one of those that could be started; one always could.
@@ -33,6 +35,3 @@ class Threads(ThreadPoolExecutor):
         except RuntimeError:
             if not self._threads:
                 raise
-
-
-REMEDY = "raise the limit of processes (`ulimit -u`, `pids.max` of the cgroup, TasksMax= of systemd)"

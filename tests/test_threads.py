@@ -6,21 +6,13 @@ import pytest
 
 from netdump.errors import ThreadsError
 from netdump.threads import Threads
+from tests.threadlimit import limit_threads
 
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One more thread can be started for each of its members."""
-    start, left = threading.Thread.start, [None]
-
-    def limited(thread: threading.Thread) -> None:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
-    return left
+    return limit_threads(monkeypatch, 1)
 
 
 def test_work_waits_for_those_that_could_be_started(limit: list[None]) -> None:

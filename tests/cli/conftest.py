@@ -24,3 +24,12 @@ def folder(tmp_path: Path) -> Path:
     directory = tmp_path / "collector"
     init_authority(directory, ["localhost", "127.0.0.1"])
     return directory
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work

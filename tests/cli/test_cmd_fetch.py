@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from tests.cli.commands import Shell
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
 def test_a_core_in_the_current_folder(shell: Shell, folder: Path, here: Path) -> None:
     fill(folder)
     done = shell.run("fetch", WHOLE.id[:6], "--root", folder)

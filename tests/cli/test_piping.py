@@ -28,15 +28,6 @@ ELSEWHERE = "netdump: "
 """What every line on standard error begins with."""
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
 def catch(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     """What goes to standard output from here on; a fixture would lose it to pytest, which sets its own once more."""
     taken = io.BytesIO()

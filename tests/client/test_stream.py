@@ -20,6 +20,7 @@ from netdump.pages import PageState, Run
 from netdump.vmcore.plan import PlannedChunk
 from netdump.wire import CodecId, chunk_digest, pack, raw_bytes, unpack_runs
 from tests.client.pretend import PretendImage, content
+from tests.threadlimit import limit_threads
 
 if TYPE_CHECKING:
     from netdump.client.stream import ChunkStream
@@ -127,15 +128,7 @@ def test_threads_keep_order_and_bounds(workers: Workers, count: int) -> None:
 
 
 def test_as_many_threads_as_the_system_lets_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, left = threading.Thread.start, [1]
-
-    def limited(thread: threading.Thread) -> None:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    limit_threads(monkeypatch, 1)
     some, none = Workers(3, lambda: None), Workers(3, lambda: None)
     assert (some.count, none.count) == (1, 0)
     ring = Ring(5)

@@ -43,6 +43,7 @@ from tests.index.stored import Sample
 from tests.index.test_record import FULL
 from tests.remote.fake_api import FakeApi, Fault
 from tests.remote.fetching import QUICK, Counting, Flaky, get, left
+from tests.threadlimit import limit_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -447,15 +448,7 @@ def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, 
 def test_as_many_threads_as_the_system_lets_be_started(
     store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    start, left = threading.Thread.start, [None] * most
-
-    def limited(thread: threading.Thread) -> None:
-        if not left:
-            raise RuntimeError("can't start new thread")
-        left.pop()
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    limit_threads(monkeypatch, most)
     sample = Sample()
     get(catalog, sample.store(store), target)
     assert target.read_bytes() == sample.image

@@ -1,123 +1,35 @@
-"""The scrub: what is due when, rot found and told, going on where it was, pace, and the collector around it."""
+"""The scrub: what is due when, rot found and told, going on where it was, and the collector around it."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BusyError, DamagedError
+from netdump.errors import DamagedError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import durable
 from netdump.server import scrub
-from netdump.server.config import DAY_S, Scrub
-from netdump.server.scrub import NAME, RATE_MIN, Memory, PacedFiles, Scrubber, _StoppedError
-from netdump.store.files import LocalFiles
+from netdump.server.config import DAY_S
+from netdump.server.scrub import NAME, RATE_MIN, Memory
 from netdump.store.store import Store
-from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import append_all, deliver
-from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
+from tests.server.rig import PATIENCE_S, Desk, Host, Papers, Rig
+from tests.server.scrubbing import CREATED, DAYS, NEW, OLD, Desktop, fill, flip, segment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-OLD, NEW = SampleDump(1), SampleDump(2)
-CREATED = OLD.origin.created
-DAYS = 30
-
-
-class Told:
-    """A recorder that remembers."""
-
-    def __init__(self) -> None:
-        self.bad: dict[str, str] = {}
-        self.times: dict[str, int] = {}
-        self.verdicts: set[str] | None = set()
-        self.is_locked = False
-        self.settled = 0
-        self.is_slow = False
-        self.told = list[str]()
-        self.pending: Future[None] = Future()
-        self.refusal: Exception = BusyError("the index is locked")
-
-    def found_damaged(self) -> set[str]:
-        if self.verdicts is None:
-            raise BusyError("the index is locked")
-        return set(self.verdicts)
-
-    def damaged(self, dump_id: str, remark: str) -> None:
-        self.bad[dump_id] = remark
-
-    def sound(self, dump_id: str) -> Future[None]:
-        assert self.verdicts is not None
-        done: Future[None] = Future()
-        if self.is_locked:
-            done.set_exception(self.refusal)
-        else:
-            self.verdicts.discard(dump_id)
-            done.set_result(None)
-        return done
-
-    def checked(self, dump_id: str, when: int) -> Future[None]:
-        self.times[dump_id] = when
-        self.told.append(dump_id)
-        self.pending = Future()
-        if not self.is_slow:
-            self.pending.set_result(None)
-        return self.pending
-
-    def untold(self, checks: dict[str, int]) -> dict[str, int]:
-        if self.verdicts is None:
-            raise BusyError("the index is locked")
-        return {dump_id: when for dump_id, when in checks.items() if self.times.get(dump_id) != when}
-
-    def settle(self) -> None:
-        self.settled += 1
-
-
-class Desktop:
-    """A scrubber with all it needs, its thread not begun."""
-
-    def __init__(self, directory: Path, now: float, **settings: Any) -> None:
-        self.told, self.events, self.views = Told(), Events(), list[str]()
-        self.now = now
-        self.store = Store(directory / "dumps")
-        self.scrubber = Scrubber(
-            directory,
-            LocalFiles(directory / "dumps"),
-            Scrub(**settings),
-            recorder=self.told,  # type: ignore[arg-type]
-            restore=self.views.append,
-            audit=self.events,
-            clock=lambda: self.now,
-        )
-        self.scrubber._set_rate = lambda ids: None  # type: ignore[method-assign]
-        self.scrubber._rate = 1 << 40
-
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    (tmp_path / "dumps").mkdir()
-    for sample in (OLD, NEW):
-        deliver(Store(tmp_path / "dumps"), sample)
-    return tmp_path
-
-
-def flip(path: Path, position: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(content)
-
-
-def segment_of(directory: Path, sample: SampleDump, number: int = 0) -> Path:
-    return sorted((directory / "dumps" / sample.origin.id / "segments").iterdir())[number]
+    return fill(tmp_path)
 
 
 def test_the_one_checked_longest_ago_is_next(directory: Path) -> None:
@@ -455,89 +367,6 @@ def test_a_dump_in_use_waits(directory: Path) -> None:
     with desk.store.open_writer(OLD.origin), desk.store.open_writer(NEW.origin):
         assert desk.scrubber.next_due() is None
     assert desk.scrubber.next_due() is not None
-
-
-def test_the_pace(directory: Path) -> None:
-    """Half of the period for all of it, between floor and ceiling; a pace that cannot be kept is told once."""
-    desk = Desktop(directory, CREATED, rate_bytes=1 << 20, pass_days=1)
-    del desk.scrubber._set_rate
-    sizes = {"a": 1000, "b": 3 << 30}
-    desk.scrubber._plain.dump = lambda dump_id: type("Dump", (), {"size_on_disk": sizes[dump_id]})  # type: ignore[method-assign,assignment,return-value]
-    desk.scrubber._set_rate(["a"])
-    assert desk.scrubber._rate == RATE_MIN
-    sizes["b"] = 43_200 * 400_000
-    desk.scrubber._set_rate(["b"])
-    assert desk.scrubber._rate == 400_000
-    assert not desk.events.all("scrub-late")
-    sizes["b"] *= 10
-    for _ in range(2):
-        desk.scrubber._set_rate(["b"])
-    assert desk.scrubber._rate == 1 << 20
-    assert len(desk.events.all("scrub-late")) == 1
-
-
-def test_a_dump_that_is_deleted_while_all_are_measured_takes_up_nothing(directory: Path) -> None:
-    desk = Desktop(directory, CREATED)
-    del desk.scrubber._set_rate
-    desk.scrubber._set_rate(["0" * 32, OLD.origin.id])
-    assert desk.scrubber._rate == RATE_MIN
-
-
-def test_a_collector_that_stops_does_not_wait_until_all_are_measured(directory: Path) -> None:
-    desk = Desktop(directory, CREATED)
-    del desk.scrubber._set_rate
-    desk.scrubber._stop.set()
-    with pytest.raises(_StoppedError):
-        desk.scrubber._set_rate([OLD.origin.id])
-
-
-def test_it_waits_for_as_long_as_what_it_has_read_may_take(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits = 100.0, list[float]()
-
-    class Stop:
-        def wait(self, seconds: float) -> bool:
-            waits.append(seconds)
-            return False
-
-    desk = Desktop(directory, CREATED, rate_bytes=1 << 20)
-    monkeypatch.setattr("netdump.server.scrub.time.monotonic", lambda: now)
-    monkeypatch.setattr(desk.scrubber, "_stop", Stop())
-    desk.scrubber._rate = 1000
-    desk.scrubber._take(500)
-    desk.scrubber._take(1500)
-    now += 10  # nothing was read meanwhile: that is not made up for
-    desk.scrubber._take(250)
-    assert waits == [0.5, 2.0, 0.25]
-
-
-def test_reading_takes_its_time() -> None:
-    memory, taken = MemoryFiles(), list[int]()
-    file = memory.create("a")
-    file.write(bytes(1000))
-    paced = PacedFiles(memory, taken.append).open("a")
-    assert paced.read(10, 500) == bytes(500)
-    assert paced.size() == 1000
-    paced.close()
-    assert taken == [500]
-
-
-def test_a_slow_scrub_stops_at_once(directory: Path) -> None:
-    desk = Desktop(directory, CREATED + 40 * DAY_S)
-    desk.scrubber._rate = 1000
-    rests, stop = threading.Event(), desk.scrubber._stop
-    rest = stop.wait
-
-    def noted(timeout: float | None = None) -> bool:
-        rests.set()
-        return rest(timeout)
-
-    stop.wait = noted  # type: ignore[method-assign]
-    thread = threading.Thread(target=desk.scrubber._run)
-    thread.start()
-    assert rests.wait(20)
-    stop.set()
-    thread.join(20)
-    assert not thread.is_alive()
 
 
 def test_an_index_is_told_of_checks_it_does_not_know_and_one_after_the_other(directory: Path) -> None:
