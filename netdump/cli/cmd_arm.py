@@ -13,6 +13,7 @@ import click
 
 from netdump.cli.image_options import image_options, report_object, wishes
 from netdump.cli.output import print_facts, print_json, size_text, warn
+from netdump.client.config import parse_words
 from netdump.errors import ArmError, NotArmedError
 from netdump.image.armed import Armed, changes, digests, only_one, read_record, write_record
 from netdump.image.arming import (
@@ -68,12 +69,13 @@ def command(
         reserved = reserved_bytes()
         if before is None:
             check_machine(reserved)
-        image = build_image(replace(wishes(options), known=before.known if before else {}))
+        line = given if given is not None else command_line(running_command_line(), append)
+        known = before.known if before else {}
+        image = build_image(replace(wishes(options), known=known, words=parse_words(line)))
         for warning in image.warnings:
             warn(str(warning))
         needed = needed_bytes(len(image.data), image.raw_bytes, image.kernel.image())
         check_reservation(reserved, needed)
-        line = given if given is not None else command_line(running_command_line(), append)
         now = digests(image, line)
         changed = changes(before.digests, now) if before else []
         is_due = before is None or bool(changed) or not if_changed

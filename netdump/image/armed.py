@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netdump.client.config import parse_words
 from netdump.errors import ArmError
 from netdump.image.build import Wishes, sha256
 
@@ -27,7 +28,7 @@ RECORD = "armed.json"
 LOCK = "lock"
 RECORD_BYTES_MAX = 1 << 20
 ROOT = Path("/")
-_WISHES = frozenset(each.name for each in fields(Wishes)) - {"known"}
+_WISHES = frozenset(each.name for each in fields(Wishes)) - {"known", "words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Armed:
             texts[name] = tuple(texts[name])
         for name in ("bundle", "save"):
             texts[name] = Path(texts[name]) if texts[name] is not None else None
-        return Wishes(**texts, known=self.known)
+        return Wishes(**texts, known=self.known, words=parse_words(self.command_line))
 
 
 def digests(image: CaptureImage, command_line: str, root: Path = ROOT) -> dict[str, str]:

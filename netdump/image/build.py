@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PROGRAMS_BUDGET: Final = 8 << 20
 """Bytes of the programs, compressed (DESIGN section 6)."""
+TOPIC_NETWORK, TOPIC_WORDS = "network", "command line"
 FIRMWARE: Final = "lib/firmware"
 HOSTS_PATH: Final = "/etc/hosts"
 INIT: Final = f"""\
@@ -56,7 +57,8 @@ class Wishes:
 
     bundle: of this host. kernel: release. drivers: more kernel modules. network: as network.SYNTAX. save: a folder.
     compression, level: see compression. deadline: seconds; that of [send] of the bundle is the best, if it has one.
-    known: addresses of collectors by name, found earlier, for names that cannot be looked up now.
+    known: addresses of collectors by name, found earlier, for names that cannot be looked up now. words: `netdump.*=`
+    of the capture kernel's command line, by name: they win over the bundle there.
     """
 
     bundle: Path
@@ -72,6 +74,7 @@ class Wishes:
     level: int = LEVEL
     strip: bool = True
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What may keep an image from delivering. fact: what was seen. remedy: what to do."""
+    """What may keep an image from delivering. fact: what was seen. remedy: what to do. topic: what it is about."""
 
     fact: str
     remedy: str
+    topic: str = TOPIC_NETWORK
 
     def __str__(self) -> str:
         return f"{self.fact}; {self.remedy}"
@@ -169,8 +173,9 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
 def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     """Find everything that client and init need on this machine. Arguments and errors as of build_image."""
     kernel = find_kernel(wishes.kernel, root)
-    config = load_config(str(wishes.bundle), {}, {})
+    config = load_config(str(wishes.bundle), wishes.words, {})
     known, doubts = _look_up(config, wishes.known)
+    doubts += _words_left_out(config, wishes.bundle)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
     network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
     if not wishes.network:
@@ -291,6 +296,13 @@ def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict
             fact = f"the collector's name {name} cannot be looked up now: {stand_in}"
             doubts.append(Doubt(fact, "see to the name server, or enroll with an address (--collector)"))
     return found, doubts
+
+
+def _words_left_out(config: Config, bundle: Path) -> list[Doubt]:
+    """Words of the command line that the client will not understand."""
+    others = load_config(str(bundle), {}, {}).warnings
+    remedy = "correct it where the command line is given (--append, --command-line)"
+    return [Doubt(text, remedy, TOPIC_WORDS) for text in config.warnings if text not in others]
 
 
 def _no_routes(known: Mapping[str, Sequence[str]], snapshot: Snapshot) -> list[Doubt]:

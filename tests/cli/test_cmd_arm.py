@@ -62,6 +62,22 @@ def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
     assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
 
 
+def test_the_image_is_made_for_the_command_line_that_it_gets(
+    shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Wishes] = []
+    image: CaptureImage = vars(cmd_arm)["build_image"](None)
+
+    def build(wishes: Wishes) -> CaptureImage:
+        asked.append(wishes)
+        return image
+
+    monkeypatch.setattr(cmd_arm, "build_image", build)
+    shell.run("arm", "--append", "netdump.collectors=192.0.2.77", "--append", "netdump.drill")
+    shell.run("arm", "--command-line", "console=hvc0 netdump.level=0")
+    assert [each.words for each in asked] == [{"collectors": "192.0.2.77", "drill": "1"}, {"level": "0"}]
+
+
 def test_only_if_something_has_changed(
     shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read is not None
     assert (read.digests, read.known, read.at) == (ARMED.digests, ARMED.known, ARMED.at)
     assert read.wishes() == Wishes(**OPTIONS, known=ARMED.known)
+    words = replace(read, command_line="x=1 netdump.level=0").wishes().words
+    assert words == {"level": "0"}  # what was armed counts, not what the bundle alone would do
     forget_record(tmp_path)
     forget_record(tmp_path)
     assert read_record(tmp_path) is None

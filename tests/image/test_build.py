@@ -18,7 +18,10 @@ from tests.image.archives import unpack, write
 from tests.image.conftest import MAC, RELEASE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from netdump.image.network import Snapshot
 
 RUN = 'root=$1; shift; mount -t proc proc $root/proc; exec chroot $root "$@"'
 
@@ -81,6 +84,29 @@ def test_the_deadline_of_the_bundle(bundle: Path, machine: Path, tmp_path: Path)
         own.chmod(0o600)
         assert build_image(wishes(own), machine).plan.deadline == deadline
     assert build_image(wishes(own, deadline=120.0), machine).plan.deadline == 120
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_the_words_of_the_command_line(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    snapshot: Snapshot = vars(build)["take_snapshot"]((), machine)
+
+    def take(targets: Iterable[str], _: Path) -> Snapshot:
+        asked.extend(targets)
+        return snapshot
+
+    monkeypatch.setattr(build, "take_snapshot", take)
+    words = {"collectors": "localhost:7,192.0.2.77", "deadline": "300", "levle": "3"}
+    image = build_image(wishes(bundle, words=words), machine)
+    assert image.plan.collectors == (("localhost", 7), ("192.0.2.77", 7461))
+    assert image.plan.deadline == 300
+    assert set(image.known) == {"localhost", "192.0.2.77"}
+    assert {"127.0.0.1", "192.0.2.77"} <= {*asked}, "the routes to them are what counts"
+    (doubt,) = image.warnings
+    assert (doubt.topic, doubt.fact.startswith("kernel command line: unknown setting netdump.levle; did you")) == (
+        build.TOPIC_WORDS, True,
+    )  # fmt: skip
+    assert image.digests["options"] != build_image(wishes(bundle), machine).digests["options"]
 
 
 @pytest.mark.usefixtures("few_programs")

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from netdump.errors import NetdumpError
-from netdump.image.build import build_image
+from netdump.image.build import TOPIC_NETWORK, build_image
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.image.checkup.machine import is_hidden
 from netdump.image.devices import network_modules
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TOPIC_IMAGE = "image"
 TOPIC_DRIVERS = "network drivers"
-TOPIC_WAYS = "network"
 TOPIC_SAVE = "disk"
 TOPIC_WATCHDOG = "watchdog"
 WATCHDOGS = "sys/class/watchdog"
@@ -51,9 +50,9 @@ def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Ite
     """What the image has for this machine. Raises DeniedError."""
     ways = ", ".join(f"{way.link} ({way.method})" for way in image.plan.ways)
     for doubt in image.warnings:
-        yield warning(TOPIC_WAYS, doubt.fact, doubt.remedy)
-    if not image.warnings:
-        yield ok(TOPIC_WAYS, ways)
+        yield warning(doubt.topic, doubt.fact, doubt.remedy)
+    if all(doubt.topic != TOPIC_NETWORK for doubt in image.warnings):
+        yield ok(TOPIC_NETWORK, ways)
     for link in image.plan.links:
         if link.kind == "ether":
             yield _drivers(machine, link.name, image)

@@ -38,7 +38,7 @@ SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are 
 
 
 def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
-    """Visit every collector of the bundle at path, in its order."""
+    """Visit every collector, in their order. path: the bundle, for messages."""
     context = client_context(config.credentials, str(path))
     settings = config.settings
     answering = 0
@@ -117,6 +117,6 @@ def _remedy(error: NetdumpError) -> str:
         case RefusedError():
             return "enroll this host again with a new token, then `netdump arm --if-changed`"
         case ImpostorError() | ProtocolError():
-            return "check the collectors of the bundle; if the collector was set up anew, enroll this host again"
+            return "check the collectors' addresses; if the collector was set up anew, enroll this host again"
         case _:
             return "start the collector (`netdump serve`), open its port, or mend the route and the name"

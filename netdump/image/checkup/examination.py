@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from netdump.errors import NetdumpError
 from netdump.image.armed import RUN, digests, read_record
 from netdump.image.arming import needed_bytes
+from netdump.image.build import TOPIC_NETWORK
 from netdump.image.checkup import capture, collectors, kernelconfig, loading, panics, papers, reservation
 from netdump.image.checkup.finding import problem, unknown
 from netdump.image.checkup.machine import DeniedError, Machine
@@ -53,14 +54,14 @@ def examine(case: Case) -> Iterator[Finding]:
             kernelconfig.TOPIC,
             lambda: kernelconfig.check_config(kernel, machine.architecture, capture.memory_kib(machine)),
         )
-    config, bundle = papers.read_bundle(wishes.bundle)
+    config, bundle = papers.read_bundle(wishes.bundle, wishes.words)
     yield bundle
     if config is not None:
         yield from papers.check_dates(config, time.time())
     image, built = capture.build(machine, wishes)
     yield built
     if image is not None:
-        yield from _shown(capture.TOPIC_WAYS, lambda: capture.check_contents(machine, wishes, image))
+        yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, wishes, image))
     yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, _needed(image)))
     yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
     yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))

@@ -16,7 +16,7 @@ from netdump.image.checkup.machine import is_hidden
 from netdump.pki.certificates import validity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from netdump.client.config import Config
@@ -29,10 +29,10 @@ TOPIC_AUTHORITY = "authority"
 WARN_DAYS = 30
 
 
-def read_bundle(path: Path) -> tuple[Config | None, Finding]:
-    """Read the bundle as the client does, and say how that went."""
+def read_bundle(path: Path, words: Mapping[str, str]) -> tuple[Config | None, Finding]:
+    """Read the bundle as the client does, and say how that went. words: of the capture kernel's command line."""
     try:
-        config = load_config(str(path), {}, {})
+        config = load_config(str(path), words, {})
         client_context(config.credentials, str(path))
     except ConfigMissingError as error:
         return None, problem(TOPIC_BUNDLE, str(error), "enroll this host: `netdump enroll URL --token TOKEN`")

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.image.build import PROGRAMS_BUDGET, Wishes
+from netdump.image.build import PROGRAMS_BUDGET, TOPIC_NETWORK, TOPIC_WORDS, Doubt, Wishes
 from netdump.image.checkup import capture
 from netdump.image.checkup.capture import (
     TOPIC_DRIVERS,
     TOPIC_SAVE,
     TOPIC_WATCHDOG,
-    TOPIC_WAYS,
     build,
     check_contents,
     memory_kib,
@@ -96,10 +95,13 @@ def test_what_is_in_it(machine: Path, wishes: Wishes, image: CaptureImage) -> No
     assert findings[TOPIC_WATCHDOG].fact == "watchdog0"
     assert findings[TOPIC_SAVE].fact.startswith("not used")
     # The bundle names collector.invalid, which no name server knows.
-    assert (findings[TOPIC_WAYS].state, "cannot be looked up" in findings[TOPIC_WAYS].fact) == (State.WARNING, True)
+    network = findings[TOPIC_NETWORK]
+    assert (network.state, "cannot be looked up" in network.fact) == (State.WARNING, True)
     findings = look(here, wishes, replace(image, warnings=()))
     assert {each.state for each in findings.values()} == {State.OK}
-    assert findings[TOPIC_WAYS].fact == "eth0 (static)"
+    assert findings[TOPIC_NETWORK].fact == "eth0 (static)"
+    findings = look(here, wishes, replace(image, warnings=(Doubt("unknown", "correct it", TOPIC_WORDS),)))
+    assert (findings[TOPIC_WORDS].state, findings[TOPIC_NETWORK].state) == (State.WARNING, State.OK)
 
 
 def test_what_is_missing(here: Machine, wishes: Wishes, image: CaptureImage, tmp_path: Path) -> None:

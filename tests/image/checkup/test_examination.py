@@ -19,6 +19,9 @@ from tests.image.test_armed import ARMED
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.client.config import Config
+    from netdump.image.checkup.finding import Finding
+
 
 @pytest.fixture(autouse=True)
 def _nobody_is_visited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +83,21 @@ def test_what_only_root_sees_keeps_nothing_else_from_being_checked(
     hidden = [each for each in found if "is for root's eyes only" in each.fact]
     assert {each.state for each in hidden} == {State.UNKNOWN}
     assert {reservation.TOPIC, "panic triggers"} <= {each.topic for each in hidden}
+
+
+def test_the_collectors_of_the_command_line_are_visited(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visited: list[str] = []
+
+    def visit(config: Config, _: Path) -> list[Finding]:
+        visited.extend(map(str, config.collectors))
+        return []
+
+    monkeypatch.setattr(collectors, "check_collectors", visit)
+    wishes = Wishes(bundle, kernel="absent", words={"collectors": "192.0.2.77,spare.example:99"})
+    states(Case(wishes, machine=make(tmp_path / "m"), run=tmp_path))
+    assert visited == ["192.0.2.77:7461", "spare.example:99"]
 
 
 def test_the_case_of_an_armed_machine() -> None:

@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
 
 def test_a_good_bundle(bundle: Path) -> None:
-    config, finding = read_bundle(bundle)
+    config, finding = read_bundle(bundle, {})
     assert config is not None
     assert (finding.state, "host web1, sends to 192.0.2.9:7461" in finding.fact) == (State.OK, True)
+    _, finding = read_bundle(bundle, {"collectors": "spare.example"})
+    assert "sends to spare.example:7461" in finding.fact
 
 
 def test_bundles_that_are_not(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, finding = read_bundle(tmp_path / "absent.toml")
+    config, finding = read_bundle(tmp_path / "absent.toml", {})
     assert (config, finding.state, "netdump enroll" in finding.remedy) == (None, State.PROBLEM, True)
 
     path = tmp_path / "client.toml"
     path.write_text(bundle.read_text().replace("BEGIN CERTIFICATE-----\nM", "BEGIN CERTIFICATE-----\n!"))
-    config, finding = read_bundle(path)
+    config, finding = read_bundle(path, {})
     assert (config, finding.state, "is damaged" in finding.fact) == (None, State.PROBLEM, True)
 
     path.write_text(bundle.read_text())
     path.chmod(0o644)
-    config, finding = read_bundle(path)
+    config, finding = read_bundle(path, {})
     assert config is not None
     assert (finding.state, finding.remedy.startswith(f"chmod 600 {path}")) == (State.PROBLEM, True)
 
@@ -41,7 +43,7 @@ def test_bundles_that_are_not(bundle: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("builtins.open", refuse)
     monkeypatch.setattr("netdump.image.checkup.papers.is_hidden", lambda _: True)
-    config, finding = read_bundle(path)
+    config, finding = read_bundle(path, {})
     assert (config, finding.state, finding.remedy) == (None, State.UNKNOWN, "run this as root")
 
 
