@@ -223,6 +223,8 @@ class Delivery:
             self._drop(site, error)
         except UnreachableError as error:
             self._note_progress(site, session)
+            if not session.advanced:
+                link.blame()
             self._fail(site, error)
         except ProtocolError as error:
             self._note_progress(site, session)
@@ -239,6 +241,8 @@ class Delivery:
             if session.behind and session.resume:
                 self._catch_up_alone(session.resume.offset)
                 return None
+            if isinstance(word, Error) and word.code is ErrorCode.IDLE_TIMEOUT and not session.advanced:
+                link.blame(silent=True)
             return self._judge(site, word)
         finally:
             link.close()

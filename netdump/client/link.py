@@ -16,6 +16,7 @@ import ssl
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netdump.client.credentials import NAME_MISMATCH
@@ -24,6 +25,8 @@ from netdump.errors import ImpostorError, NetdumpError, RefusedError, RemoteProt
 from netdump.wire import ALPN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netdump.client.address import Address
     from netdump.client.resolve import Endpoint, Resolver
     from netdump.wire import Buffer
@@ -36,6 +39,12 @@ RECORDS_MAX = 1 << 24
 
 After 2^24.5 records under one key AES-GCM falls short of its margin (RFC 8446 5.5), and neither OpenSSL nor Python
 renews keys by itself. Whoever sends more makes a new connection.
+"""
+
+SMALL_SEGMENT_BYTES = 1220
+"""Of TCP, what goes through every network that carries IPv6: 1280 bytes without the headers (RFC 8200 5).
+
+Where a link on the way takes less than the others and nobody says so (RFC 2923 2.1), full segments vanish for ever.
 """
 
 # Alerts (by OpenSSL's names of them) with which a collector says that it does not accept our certificate.
@@ -61,9 +70,16 @@ class Link:
     TLS included. sent_records: of TLS, see RECORDS_MAX.
     """
 
-    def __init__(self, address: Address, connection: socket.socket, context: ssl.SSLContext) -> None:
-        """Take over a connected socket. handshake() comes next."""
+    def __init__(
+        self,
+        address: Address,
+        connection: socket.socket,
+        context: ssl.SSLContext,
+        blame: Callable[..., None] = lambda **_: None,
+    ) -> None:
+        """Take over a connected socket. handshake() comes next. blame: see Resolver.blame."""
         self.address = address
+        self.blame = blame
         self.eof = False
         self.sent_bytes = 0
         self.sent_records = 0
@@ -304,34 +320,48 @@ def open_link(
     dns_timeout: float,
     deadline: float = math.inf,
 ) -> Link:
-    """Connect to a collector and finish the TLS handshake.
+    """Connect to the first endpoint of a collector that finishes the TLS handshake.
 
     connect_timeout: seconds for each endpoint, and again for the handshake. deadline: of time.monotonic; bounds all.
-    Raises UnreachableError, ImpostorError, RefusedError, RemoteProtocolError.
+    Raises UnreachableError, and if it is the same with every endpoint ImpostorError, RefusedError, RemoteProtocolError.
     """
-    problems = []
+    problems: list[str] = []
+    failures: list[NetdumpError] = []
     for endpoint in resolver.lookup(address, max(0.0, min(dns_timeout, deadline - time.monotonic()))):
+        narrow = resolver.is_narrow(endpoint)
         try:
-            connection = _connect(endpoint, max(0.001, min(connect_timeout, deadline - time.monotonic())))
+            connection = _connect(endpoint, max(0.001, min(connect_timeout, deadline - time.monotonic())), narrow)
         except OSError as error:
+            resolver.blame(endpoint)
             problems.append(f"{endpoint}: {_reason(error)}")
             continue
-        link = Link(address, connection, context)
+        link = Link(address, connection, context, partial(resolver.blame, endpoint))
         try:
             link.handshake(min(connect_timeout, deadline - time.monotonic()))
-        except NetdumpError:
+        except NetdumpError as error:
             link.close()
-            raise
+            link.blame(silent=isinstance(error, UnreachableError))
+            failures.append(error)
+            continue
         return link
-    raise UnreachableError(
-        f"{address} cannot be reached ({'; '.join(problems)}): check that the collector runs and the network is up"
-    )
+    if problems:
+        failures.append(
+            UnreachableError(
+                f"{address} cannot be reached ({'; '.join(problems)}): check that the collector runs and the network "
+                "is up"
+            )
+        )
+    if any(isinstance(error, UnreachableError) for error in failures):
+        raise UnreachableError("; ".join(dict.fromkeys(map(str, failures))))
+    raise failures[0]
 
 
-def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
-    """Open a TCP connection within timeout seconds. Raises OSError."""
+def _connect(endpoint: Endpoint, timeout: float, narrow: bool) -> socket.socket:
+    """Open a TCP connection within timeout seconds. narrow: with small segments, both ways. Raises OSError."""
     connection = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
+        if narrow:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT_BYTES)
         connection.settimeout(timeout)
         connection.connect(endpoint.address)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""Names to addresses, within a time limit.
+"""Names to addresses, within a time limit, and what a run has seen of these addresses.
 
 getaddrinfo has no timeout of its own and may hang as long as its servers do, so it runs in a daemon thread that is
 left behind when time is up. Owns those threads: never more than one per name, because a hanging one is waited for
@@ -57,17 +57,33 @@ class _Lookup:
 class Resolver:
     """Looks names up for all attempts of one run and remembers the last good answer of each. For one thread."""
 
-    __slots__ = ("_known", "_pending")
+    __slots__ = ("_failures", "_known", "_narrow", "_pending")
 
     def __init__(self) -> None:
         self._known: dict[Address, list[Endpoint]] = {}
         self._pending: dict[Address, _Lookup] = {}
+        self._failures: dict[Endpoint, int] = {}
+        self._narrow: set[Endpoint] = set()
 
     def lookup(self, address: Address, timeout: float) -> list[Endpoint]:
-        """Return the endpoints of address, at least one, in the system's order. timeout: seconds.
+        """Return the endpoints of address, at least one: who failed less often first, else in the system's order.
 
-        If the name service fails now, the endpoints found earlier in this run are used again. Raises UnreachableError.
+        timeout: seconds. If the name service fails now, the endpoints found earlier in this run are used again. Raises
+        UnreachableError.
         """
+        return sorted(self._lookup(address, timeout), key=lambda endpoint: self._failures.get(endpoint, 0))
+
+    def blame(self, endpoint: Endpoint, *, silent: bool = False) -> None:
+        """A connection to endpoint got nothing done. silent: it was made, but nothing came through."""
+        self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
+        if silent:
+            self._narrow ^= {endpoint}
+
+    def is_narrow(self, endpoint: Endpoint) -> bool:
+        """Whether the next connection should keep its segments small: the last one was silent, and was not small."""
+        return endpoint in self._narrow
+
+    def _lookup(self, address: Address, timeout: float) -> list[Endpoint]:
         try:
             return _getaddrinfo(address, socket.AI_NUMERICHOST)
         except OSError:

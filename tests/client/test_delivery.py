@@ -65,6 +65,7 @@ class Play:
         self.now = 1000.0
         self.tried: list[tuple[str, float]] = []
         self.hellos: list[Hello] = []
+        self.blamed: list[bool] = []  # connections that got nothing done: whether for silence
         self.scripts: dict[Address, list[Step]] = {}
         self.read_end, self.write_end = os.pipe()
         monkeypatch.setattr(netdump.client.delivery, "Session", self._session)
@@ -82,7 +83,7 @@ class Play:
             self.now += step.seconds
             assert isinstance(step.result, BaseException)
             raise step.result
-        return PlayedLink(step)
+        return PlayedLink(step, self.blamed)
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -115,8 +116,12 @@ class Play:
 class PlayedLink:
     sent_bytes = 10
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, blamed: list[bool]) -> None:
         self.step = step
+        self._blamed = blamed
+
+    def blame(self, *, silent: bool = False) -> None:
+        self._blamed.append(silent)
 
     def close(self) -> None:
         pass
@@ -340,6 +345,14 @@ def test_others_go_on_without_the_dropped(play: Play, step: Step, kind: type[Net
     # [W-39], [W-88]
     assert play.run(a=[step], b=[away(), away(), Step(DONE)]).address == B
     assert play.order == "abbb"
+
+
+def test_a_connection_that_got_nothing_done_blames_its_way(play: Play) -> None:
+    unheard = Error(ErrorCode.IDLE_TIMEOUT, "silent too long")
+    lost = Step(UnreachableError("lost"))
+    busy = Step(Error(ErrorCode.STORAGE, "disk full"))
+    play.run(a=[away(), lost, CUT, busy, Step(unheard), Step(unheard, advanced=True), Step(DONE)])
+    assert play.blamed == [False, True]
 
 
 @pytest.mark.parametrize("code", [ErrorCode.STORAGE, ErrorCode.SHUTTING_DOWN, ErrorCode.IDLE_TIMEOUT])

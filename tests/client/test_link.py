@@ -14,7 +14,7 @@ import pytest
 
 from netdump.client.address import Address
 from netdump.client.credentials import client_context
-from netdump.client.link import RECORD_BYTES, Link, open_link
+from netdump.client.link import RECORD_BYTES, SMALL_SEGMENT_BYTES, Link, open_link
 from netdump.client.resolve import Endpoint, Resolver
 from netdump.errors import ImpostorError, RefusedError, RemoteProtocolError, UnreachableError
 from netdump.testing.fault_proxy import FaultProxy, Faults
@@ -217,6 +217,61 @@ def test_every_endpoint_is_tried(serve: Serve, context: ssl.SSLContext, monkeypa
     endpoints = [Endpoint(socket.AF_INET, dead), Endpoint(socket.AF_INET, (good.host, good.port))]
     monkeypatch.setattr(Resolver, "lookup", lambda *_: endpoints)
     dial(good, context).close()
+
+
+@pytest.mark.parametrize("bad", ["silent", "impostor"])
+def test_an_endpoint_that_accepts_but_is_no_collector_hides_no_other(
+    bad: str, serve: Serve, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = serve().address
+    impostor = serve(pair=Authority("other").collector()).address
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        other = {"silent": Address(*silent.getsockname()[:2]), "impostor": impostor}[bad]
+        endpoints = [Endpoint(socket.AF_INET, (each.host, each.port)) for each in (other, good)]
+        monkeypatch.setattr(Resolver, "_lookup", lambda *_: endpoints)
+        resolver = Resolver()
+        link = open_link(good, context, resolver, connect_timeout=0.5, dns_timeout=1)
+        link.send(b"x")
+        assert read(link, 1) == b"x"
+        link.close()
+        assert resolver.lookup(good, 1) == endpoints[::-1], "the next time it is not waited for"
+
+
+def test_what_may_pass_is_told_of_several_endpoints(
+    serve: Serve, context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impostor = serve(pair=Authority("other").collector()).address
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = Address(*free.getsockname()[:2])
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = Address(*mute.getsockname()[:2])
+        for addresses, error, text in (
+            ((impostor, silent), UnreachableError, r"no TLS handshake"),
+            ((dead, silent), UnreachableError, r"no TLS handshake.*; .*Connection refused"),
+            ((impostor, dead), UnreachableError, r"Connection refused"),
+            ((impostor, impostor), ImpostorError, r"is not the collector's"),
+        ):
+            endpoints = [Endpoint(socket.AF_INET, (each.host, each.port)) for each in addresses]
+            monkeypatch.setattr(Resolver, "_lookup", lambda *_, found=endpoints: found)
+            with pytest.raises(error, match=text):
+                dial(impostor, context, 0.2)
+
+
+def test_after_silence_both_sides_send_small_segments(serve: Serve, context: ssl.SSLContext) -> None:
+    segments: list[int] = []
+
+    def note(tls: ssl.SSLSocket) -> None:
+        segments.append(tls.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        tls.sendall(b"x")
+
+    address = serve(note).address
+    resolver = Resolver()
+    for _ in range(2):
+        link = open_link(address, context, resolver, connect_timeout=TIMEOUT, dns_timeout=TIMEOUT)
+        read(link, 1)
+        link.blame(silent=True)
+        link.close()
+    assert segments[1] <= SMALL_SEGMENT_BYTES < segments[0]
 
 
 def test_a_peer_that_accepts_and_says_nothing(context: ssl.SSLContext) -> None:

@@ -95,3 +95,24 @@ def test_what_was_known_serves_when_the_name_server_fails(names: Names) -> None:
     names.gate.clear()
     assert resolver.lookup(NAME, 0.01) == before
     names.gate.set()
+
+
+def test_who_failed_comes_later(names: Names) -> None:
+    resolver = Resolver()
+    names.answer = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    first, second, _ = resolver.lookup(NAME, 5)
+    resolver.blame(first)
+    assert [str(endpoint) for endpoint in resolver.lookup(NAME, 5)] == ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
+    resolver.blame(second)
+    resolver.blame(second)
+    assert [str(endpoint) for endpoint in resolver.lookup(NAME, 5)] == ["10.0.0.3", "10.0.0.1", "10.0.0.2"]
+
+
+def test_after_silence_segments_are_small_and_after_silence_again_not() -> None:
+    resolver = Resolver()
+    (endpoint,) = resolver.lookup(Address("127.0.0.1", 99), 1)
+    seen = []
+    for silent in (False, True, False, True, True):
+        resolver.blame(endpoint, silent=silent)
+        seen.append(resolver.is_narrow(endpoint))
+    assert seen == [False, True, True, False, True]

@@ -165,6 +165,9 @@ class SimulatedLink:
             raise UnreachableError(f"{self.address}: connection lost ({self.broken})")
         return received
 
+    def blame(self, *, silent: bool = False) -> None:
+        """There is one way only."""
+
     def close(self, farewell: float = 0.0) -> None:
         if not self.closed:
             self._push()

@@ -25,11 +25,13 @@ MOUNTS = (
 )
 # A kernel that crashes again, or whose only CPU never comes back from a driver, reboots (Linux
 # Documentation/admin-guide/sysctl/kernel.rst). The lock-up detector waits for twice its threshold. Whoever gives the
-# capture kernel another command line may have forgotten panic=.
+# capture kernel another command line may have forgotten panic=. tcp_mtu_probing: where full packets vanish on the way
+# (RFC 4821), smaller ones are tried after some seconds.
 SYSCTLS = (
     ("/proc/sys/kernel/panic", "10"),
     ("/proc/sys/kernel/watchdog_thresh", "60"),
     ("/proc/sys/kernel/softlockup_panic", "1"),
+    ("/proc/sys/net/ipv4/tcp_mtu_probing", "1"),
 )
 HANGS = b"hangs"  # in the file of a module while it is loaded; afterwards the file is empty
 

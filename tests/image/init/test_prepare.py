@@ -68,3 +68,7 @@ def test_a_second_run_goes_on_after_the_module_that_hung(tmp_path: Path, said: l
     assert prepare.prepare(plan) == 0
     assert loaded == [b"before", b"hung", b"after"]
     assert said == ["module hung.ko hangs: leaving it out"]
+
+
+def test_packets_that_vanish_for_their_size_are_sent_smaller() -> None:
+    assert ("/proc/sys/net/ipv4/tcp_mtu_probing", "1") in prepare.SYSCTLS
