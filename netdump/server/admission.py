@@ -54,6 +54,40 @@ class HostGate:
             del self._open[host]
 
 
+class Account:
+    """Bytes that the dumps of one host have stored since the first of those that are here now was offered."""
+
+    __slots__ = ("claims", "stored_bytes")
+
+    def __init__(self) -> None:
+        self.claims = 0
+        self.stored_bytes = 0
+
+
+class Accounts:
+    """An account for each host that offers dumps or sends them.
+
+    What the index says of a host is asked for once for each of its dumps, when it is offered: this is what several
+    that arrive at the same time add to it together.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Account] = {}
+
+    def open(self, host: str) -> Account:
+        """The account of a host. Each call is followed by one of `close`."""
+        account = self._open.setdefault(host, Account())
+        account.claims += 1
+        return account
+
+    def close(self, host: str) -> None:
+        """A dump that was offered is gone, or through."""
+        account = self._open[host]
+        account.claims -= 1
+        if not account.claims:
+            del self._open[host]  # memory follows those who are there
+
+
 class Admission:
     """Whether a dump is taken in at all. Pure decisions."""
 

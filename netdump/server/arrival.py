@@ -125,7 +125,8 @@ class Arrival:
     """Takes the messages of one connection from RESUME on. `run` is its life.
 
     credit: of the host that sends (RESUME of one that has to wait says 0), taken from the argument of that name at
-    every acknowledgement anew. introduced: is set when the headline is durable. taken_bytes: of chunks that came.
+    every acknowledgement anew. may_store: is told of the bytes of each segment that is durable; whether its host may
+    store more. introduced: is set when the headline is durable. taken_bytes: of chunks that came.
     """
 
     def __init__(
@@ -135,14 +136,14 @@ class Arrival:
         workshop: Workshop,
         journal: Journal,
         *,
-        quota_bytes: int,
+        may_store: Callable[[int], bool],
         credit: Callable[[], int],
     ) -> None:
         self._line = line
         self._writer = writer
         self._workshop = workshop
         self._journal = journal
-        self._quota_bytes = quota_bytes
+        self._may_store = may_store
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Item] = deque()
         self._news = asyncio.Event()  # something was queued, or the end was reached
@@ -316,7 +317,7 @@ class Arrival:
         credit, self.credit = self.credit, self._share()
         self._line.acknowledge(durable.offset, self.credit if self.credit != credit else None)
         self._journal.progressed(durable, self._stored_bytes)
-        if self._stored_bytes > self._quota_bytes:
+        if not self._may_store(size):
             # No word of the protocol declines a dump under way; the host will be told when it comes back.
             self._line.fail(wire.ErrorCode.STORAGE, "the dumps of this host take up all the space it is allowed")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.namedtuple import NamedTuple
-from netdump.server.admission import Admission, Usage
+from netdump.server.admission import Account, Accounts, Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.store.origin import Origin
@@ -46,12 +46,14 @@ LastWord = wire.Decline | wire.Defer | wire.Receipt
 
 
 class _Claim:
-    """A connection that has offered a dump and is not done with it."""
+    """A connection that has offered a dump and is not done with it. before_bytes: in its host's account by then."""
 
-    __slots__ = ("connection", "done")
+    __slots__ = ("account", "before_bytes", "connection", "done")
 
-    def __init__(self, connection: HostConnection) -> None:
+    def __init__(self, connection: HostConnection, account: Account) -> None:
         self.connection = connection
+        self.account = account
+        self.before_bytes = account.stored_bytes
         self.done = asyncio.Event()
 
 
@@ -120,6 +122,7 @@ class Reception:
         self._workshop = workshop
         self._limits = limits
         self._admission = Admission(limits)
+        self._accounts = Accounts()
         self._seats = Seats(limits, workshop.ingest)
         self._recorder = recorder
         self._on_complete = on_complete
@@ -132,7 +135,7 @@ class Reception:
     async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
         """See a connection through, from HELLO on."""
         key = (hello.dump_id, connection.host)
-        before, claim = self._claims.get(key), _Claim(connection)
+        before, claim = self._claims.get(key), _Claim(connection, self._accounts.open(connection.host))
         self._claims[key] = claim
         try:
             opening = asyncio.create_task(self._open(connection, hello, before))
@@ -141,11 +144,12 @@ class Reception:
                 self._conclude(connection, hello, wire.Defer(SOON_S, "the collector is busy with this dump"))
             found = await opening
             if isinstance(found, _Place):
-                await self._receive(connection, hello, found)
+                await self._receive(connection, hello, found, claim)
             else:
                 self._conclude(connection, hello, found)
         finally:
             claim.done.set()
+            self._accounts.close(connection.host)
             if self._claims.get(key) is claim:
                 del self._claims[key]
 
@@ -256,7 +260,7 @@ class Reception:
             case _:
                 return wire.Defer(self._limits.defer_s, "the collector cannot store, or sign, just now")
 
-    async def _receive(self, connection: HostConnection, hello: wire.Hello, place: _Place) -> None:
+    async def _receive(self, connection: HostConnection, hello: wire.Hello, place: _Place, claim: _Claim) -> None:
         writer = place.writer
         if not connection.is_open:
             await self._on_disk(writer.close)
@@ -272,7 +276,7 @@ class Reception:
                 writer,
                 self._workshop,
                 journal,
-                quota_bytes=self._limits.stored_bytes_per_host - place.usage.stored_bytes,
+                may_store=functools.partial(self._may_store, claim, place.usage),
                 credit=functools.partial(self._seats.credit, hello.image_bytes),
             )
             connection.begin(self._resume(writer, arrival.credit if admitted else 0), arrival)
@@ -290,6 +294,12 @@ class Reception:
             self._on_complete(writer.origin.id)
         event = "dump-complete" if ending.complete else "dump-interrupted"
         self._note(event, connection, hello, offset=writer.durable.offset, reason=ending.reason)
+
+    def _may_store(self, claim: _Claim, usage: Usage, more_bytes: int) -> bool:
+        """Count what a dump has stored, and say whether it may go on, as one of those of its host that arrive."""
+        claim.account.stored_bytes += more_bytes
+        since = claim.account.stored_bytes - claim.before_bytes
+        return usage.stored_bytes + since <= self._limits.stored_bytes_per_host
 
     async def _usher(
         self, connection: HostConnection, hello: wire.Hello, arrival: Arrival, seat: Seat, since: int

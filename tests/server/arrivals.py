@@ -137,10 +137,15 @@ class Bench:
             lambda writer: self.sign(writer),  # noqa: PLW0108  # the one of that moment
             self.space.look,
         )
+        self.quota_bytes = quota_bytes
         self.arrival = self.line.arrival = Arrival(
-            self.line, self.writer, workshop, self.journal, quota_bytes=quota_bytes, credit=lambda: self.credit
+            self.line, self.writer, workshop, self.journal, may_store=self.may_store, credit=lambda: self.credit
         )
         self.dump = dump
+
+    def may_store(self, more_bytes: int) -> bool:
+        self.quota_bytes -= more_bytes
+        return self.quota_bytes >= 0
 
     def bring(self, chunks: Sequence[wire.Chunk]) -> None:
         for chunk in chunks:

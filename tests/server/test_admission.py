@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netdump import wire
-from netdump.server.admission import Admission, HostGate, Usage
+from netdump.server.admission import Accounts, Admission, HostGate, Usage
 from netdump.server.config import Limits
 from netdump.server.space import Room
 
@@ -57,6 +57,18 @@ def test_bytes_bind_all_dumps_and_come_before_space() -> None:
         verdict = admission.judge(new=new, room=Room.NONE, usage=Usage(0, 64 << 20))
         assert isinstance(verdict, wire.Decline)
         assert verdict.code is wire.DeclineCode.QUOTA
+
+
+def test_an_account_is_for_all_dumps_of_a_host_that_are_here() -> None:
+    accounts = Accounts()
+    first, second = accounts.open("a"), accounts.open("a")
+    assert first is second
+    assert accounts.open("b") is not first
+    accounts.close("a")
+    assert accounts.open("a") is first
+    for host in "aab":
+        accounts.close(host)
+    assert not accounts._open, "memory follows those who are there"
 
 
 def test_image_size() -> None:

@@ -6,8 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from netdump import wire
-from netdump.server.config import DAY_S
+from netdump.server.admission import Usage
+from netdump.server.config import DAY_S, Limits
 from netdump.server.reception import QUEUE_S
+from netdump.server.recorder import Recorder
 from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
@@ -20,7 +22,10 @@ from tests.server.rig import MIB, Host, Papers, Rig
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
 
+
+THIRD = SampleDump(seed=46, image_bytes=50_000, host="web2")
 ONE_EACH = {"limits": {"active_dumps_per_host": 1}}
 
 
@@ -170,6 +175,31 @@ def test_dumps_a_day(folder: Path, web1: Papers, web2: Papers) -> None:
             assert isinstance(host.hello(SampleDump(seed=50, image_bytes=5_000)), wire.Resume), "known already"
         with Host(rig, web2) as host:
             assert isinstance(host.hello(OTHER), wire.Resume), "another host"
+
+
+def test_dumps_at_the_same_time_share_what_their_host_may_store(
+    folder: Path, web1: Papers, web2: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was let in while there was room for any one of them."""
+    limits = Limits()
+    known = Usage(0, limits.stored_bytes_per_host - 160_000)
+    monkeypatch.setattr(Recorder, "usage", lambda *_: known)
+    with Rig(folder, {"store": {"publish_s": 1}}) as rig:
+        with Host(rig, web1) as first, Host(rig, web1) as second, Host(rig, web2) as another:
+            for host, dump in ((first, DUMP), (second, OTHER), (another, THIRD)):
+                host.resume(dump)
+                host.headline(dump)
+            first.chunks(DUMP.chunks)  # 150,000 bytes
+            first.await_ack(ENDS[-1])
+            second.chunks(OTHER.chunks)  # 39,000 bytes
+            second.await_ack(OTHER.origin.image_bytes)
+            assert code_of(second.hear()) is wire.ErrorCode.STORAGE
+            another.chunks(THIRD.chunks)
+            assert isinstance(another.finish(THIRD), wire.Receipt)
+        rig.events.wait("dump-interrupted", 2)
+        with Host(rig, web1) as host:  # the index is asked anew
+            assert host.resume(OTHER).offset == OTHER.origin.image_bytes
+            assert isinstance(host.finish(OTHER), wire.Receipt)
 
 
 def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: Papers, web2: Papers) -> None:
