@@ -60,7 +60,7 @@ def recover(files: Files, dump_id: str, image_bytes: int, *, tolerant: bool = Fa
     links: list[Link] = []
     findings: list[Finding] = []
     start = _start(dump_id, image_bytes)
-    for name in _segment_names(files, dump_id):
+    for name in _listed(files, dump_id, findings if tolerant else None):
         try:
             with open_segment(files, dump_id, name) as segment:
                 links.append(segment.link)
@@ -153,6 +153,17 @@ def longest_run(links: Iterable[Link], start: Place, image_bytes: int) -> list[L
         run.append(best[place])
         place = _end(best[place])
     return run
+
+
+def _listed(files: Files, dump_id: str, findings: list[Finding] | None) -> list[str]:
+    """The names of all segments. findings: gets one if they cannot be listed; None: OSError is raised."""
+    try:
+        return _segment_names(files, dump_id)
+    except OSError as error:
+        if findings is None:
+            raise
+        findings.append(_unreadable(SEGMENTS, error))
+        return []
 
 
 def _segment_names(files: Files, dump_id: str) -> list[str]:

@@ -69,6 +69,20 @@ def test_a_dump_that_cannot_be_looked_at_does_not_keep_others_from_it(directory:
     assert desk.scrubber.next_due() == OLD.origin.id
 
 
+def test_a_dump_whose_segments_cannot_be_listed_does_not_keep_others_from_it(tmp_path: Path) -> None:
+    (tmp_path / "dumps").mkdir()
+    for sample, chunks in ((OLD, 1), (NEW, 1000)):
+        deliver(Store(tmp_path / "dumps"), sample, chunks)
+    segments = tmp_path / "dumps" / OLD.origin.id / "segments"
+    segments.rename(tmp_path / "elsewhere")
+    segments.touch()  # ENOTDIR, as good as EIO
+    desk = Desktop(tmp_path, CREATED + DAYS * DAY_S, pass_days=DAYS)
+    while (dump_id := desk.scrubber.next_due()) is not None:
+        desk.scrubber.check(dump_id)
+    assert set(desk.told.bad) == {OLD.origin.id}
+    assert set(desk.told.times) == {OLD.origin.id, NEW.origin.id}
+
+
 def test_all_dumps_are_looked_at_once_for_all_that_are_due(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fleet leaves tens of thousands, and each check would pay for them all."""
     desk, looks = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS), list[list[str]]()

@@ -250,6 +250,13 @@ def test_a_lock_of_a_folder_that_was_moved_away_is_worth_nothing(tmp_path: Path)
     writer.close()
 
 
+def test_a_new_root_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(LocalFiles, "sync_folder", lambda files, name: synced.append(f"{files._root}{name}"))
+    Store(tmp_path / "dumps")
+    assert synced == [str(tmp_path)]
+
+
 def test_a_missing_root_is_a_fault(tmp_path: Path) -> None:
     store = Store(tmp_path / "dumps")
     (tmp_path / "dumps").rmdir()

@@ -211,8 +211,9 @@ def test_a_position_is_where_to_look() -> None:
     assert view.position <= 12_345
 
 
-def test_a_disk_that_does_not_read_is_a_finding() -> None:
-    memory = stored()
+@pytest.mark.parametrize("chunks", [5, 1000])
+def test_a_disk_that_does_not_read_is_a_finding(chunks: int) -> None:
+    memory = stored(chunks)
     count = FaultyFiles(memory)
     assert Store(Path("dumps"), count).dump(ID).verify().ok
     for number in range(1, len(count.operations)):
@@ -221,6 +222,16 @@ def test_a_disk_that_does_not_read_is_a_finding() -> None:
         report = Store(Path("dumps"), files).dump(ID).verify()
         if files.operations[number].kind != "close":
             assert Damage.UNREADABLE in {finding.damage for finding in all_of(report)}, files.operations[number]
+
+
+def test_a_file_in_the_place_of_the_segments_is_a_finding(tmp_path: Path) -> None:
+    store = Store(tmp_path / "dumps", clock=lambda: CLOCK)
+    deliver(store, SAMPLE, 5)
+    segments = tmp_path / "dumps" / ID / "segments"
+    segments.rename(tmp_path / "elsewhere")
+    segments.touch()
+    (finding,) = store.dump(ID).verify().findings
+    assert (finding.damage, finding.file) == (Damage.UNREADABLE, "segments")
 
 
 def test_a_report_is_bounded() -> None:
