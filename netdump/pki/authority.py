@@ -24,10 +24,10 @@ from netdump.errors import (
     AlreadyExistsError,
     CertificateError,
     DamagedError,
+    NetdumpError,
     PkiError,
     RevokedError,
     SigningRequestError,
-    TokenError,
 )
 from netdump.namedtuple import NamedTuple
 from netdump.pki import durable
@@ -187,7 +187,7 @@ class Authority:
         issue = self._issue(grant.role, grant.name, certificate, moment)
         try:
             self._tokens.consume(grant)
-        except TokenError:
+        except NetdumpError:
             self._ledger.forget(certificate)
             raise
         return issue

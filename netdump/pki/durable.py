@@ -79,8 +79,10 @@ class Draft:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
-        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was published is durable; the rest was for nothing
+            os.close(self._fd)
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -118,14 +120,19 @@ def rename(source: Path, target: Path) -> bool:
     """Rename durably within one folder; True for the one caller that did it, False if source is not there (any more).
 
     Of any number of threads and processes that try at the same instant, one gets True. Raises StorageFaultError or
-    PkiError.
+    PkiError; then source has its name, if the disk takes that back.
     """
     try:
         source.rename(target)
-        sync_folder(target.parent)
     except FileNotFoundError:
         return False
     except OSError as error:
+        raise fault(error, "rename", source) from error
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            target.rename(source)
         raise fault(error, "rename", source) from error
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import threading
@@ -239,6 +240,49 @@ def test_no_token_is_lost_when_the_authority_cannot_sign(folder: Path, authority
         authority.redeem(secret, make_request(new_key()))
     (folder / "elsewhere").rename(key)
     assert authority.redeem(secret, make_request(new_key()))
+
+
+CALLS = ("open", "fchown", "write", "fsync", "replace", "rename", "unlink", "close")
+
+
+def fault_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
+    """Let the number-th (from 0) of the calls by which files are written fail. Returns the calls that were made."""
+    made: list[str] = []
+
+    def failing(name: str, real: Callable[..., object], *arguments: object, **options: object) -> object:
+        made.append(name)
+        if len(made) <= number or len(made) > number + 1:
+            return real(*arguments, **options)
+        if name == "close":  # close(2) gives the descriptor up even when it reports an error
+            real(*arguments, **options)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    for name in CALLS:
+        monkeypatch.setattr(os, name, partial(failing, name, getattr(os, name)))
+    return made
+
+
+def test_no_token_is_lost_to_a_fault_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever call fails: there is a certificate, or nothing but a token that is good."""
+    authority = Authority.load(folder)
+    for number in itertools.count():
+        secret = papers.secret_of(authority.make_token("web1", Role.HOST))
+        with monkeypatch.context() as patch:
+            made = fault_at(patch, number)
+            try:
+                authority.redeem(secret, make_request(new_key()))
+            except StorageFaultError as error:
+                assert "quota" in str(error)  # noqa: PT017
+            else:
+                made.append("a certificate")
+        if made[-1] == "a certificate":
+            with pytest.raises(TokenError):
+                authority.redeem(secret, make_request(new_key()))
+        else:
+            assert authority.redeem(secret, make_request(new_key()))
+        if len(made) <= number:
+            break
+    assert set(made) >= {"write", "fsync", "replace", "rename"}
 
 
 def test_tokens_end_by_our_clock(authority: Authority) -> None:

@@ -174,6 +174,23 @@ def test_a_rename_that_cannot_be_synced_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StorageFaultError, match="cannot rename"):
         durable.rename(tmp_path / "fresh", tmp_path / "used")
+    assert names(tmp_path) == ["fresh"]
+
+
+def test_what_is_durable_is_written_whatever_closing_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    path = tmp_path / "fact"
+    with durable.Draft(path) as draft:
+        draft.publish(b"one")
+        monkeypatch.setattr(os, "close", fail)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"one"
+    assert names(tmp_path) == ["fact"]
 
 
 def test_read_is_bounded(tmp_path: Path) -> None:
