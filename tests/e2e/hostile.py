@@ -12,14 +12,20 @@ import json
 import ssl
 import sys
 from contextlib import suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
+
 from netdump import wire
 from netdump.codec import Compressor
 from netdump.pages import PageState, Run
+from netdump.pki.certificates import certificate_pem, key_pem, new_key
 from tests.e2e.crowd import IMAGE_BYTES, Crowd, data_chunks
 
 if TYPE_CHECKING:
@@ -184,8 +190,10 @@ async def many_connections(crowd: Crowd, name: str) -> None:
 
 
 async def long_chain(crowd: Crowd, name: str) -> None:
-    """A hundred certificates."""
+    """A hundred certificates: behind one that is good, and each the issuer of the one before, up to none that is."""
     async with crowd.line(name, chain=_chain_of(crowd, name)) as line:
+        await line.gone()
+    async with crowd.line(name, chain=_chain_to_nowhere(crowd)) as line:
         await line.gone()
 
 
@@ -251,6 +259,24 @@ def _chain_of(crowd: Crowd, name: str) -> Path:
     authority = (crowd.folder / "pki" / "ca.crt").read_text()
     path = crowd.folder.parent / f"{name}-chain.pem"
     path.write_text(certificate + authority * CHAIN + "-----BEGIN PRIVATE" + key)
+    return path
+
+
+@cache
+def _chain_to_nowhere(crowd: Crowd) -> Path:
+    """A hundred certificates of authorities that nobody knows, and the key of the first."""
+    keys = [new_key() for _ in range(CHAIN)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {number}")]) for number in range(CHAIN + 1)]
+    text = ""
+    for number, key in enumerate(keys):
+        issuer = keys[min(number + 1, CHAIN - 1)]
+        builder = x509.CertificateBuilder().subject_name(names[number]).issuer_name(names[number + 1])
+        builder = builder.public_key(key.public_key()).serial_number(number + 1)
+        builder = builder.not_valid_before(datetime(2020, 1, 1)).not_valid_after(datetime(2050, 1, 1))  # noqa: DTZ001
+        builder = builder.add_extension(x509.BasicConstraints(ca=number > 0, path_length=None), critical=True)
+        text += certificate_pem(builder.sign(issuer, SHA256()))
+    path = crowd.folder.parent / "nowhere.pem"
+    path.write_text(text + key_pem(keys[0]))
     return path
 
 

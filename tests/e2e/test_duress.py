@@ -133,6 +133,7 @@ HANGS: dict[str, Manners | None] = {
     "defers-for-long": Manners(answer=Defer(3600)),
     "always-lets-go": Manners(answer=Error(ErrorCode.STORAGE)),
     "acknowledges-nothing": Manners(ack=False),
+    "takes-no-pages": Manners(credit=0),
     "acknowledges-late": Manners(slow=60),
 }
 

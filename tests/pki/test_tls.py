@@ -6,6 +6,7 @@ import os
 import ssl
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,15 @@ from netdump.pki import (
     init_authority,
     reissue_collector,
 )
-from netdump.pki.certificates import key_pem, new_key
+from netdump.pki.certificates import (
+    Issuer,
+    build_client,
+    certificate_pem,
+    key_pem,
+    load_certificate,
+    load_key,
+    new_key,
+)
 from netdump.pki.tls import unverified_context, verifying_context
 from netdump.wire import ALPN
 from tests.pki import papers
@@ -125,6 +134,21 @@ def test_a_client_of_another_authority(
     with pytest.raises(ssl.SSLError) as caught:
         Pair(client_context(mixed), make(folder))
     assert code_of(caught) in {19, 20}  # no issuer that is trusted
+
+
+@pytest.mark.parametrize("make", [ingest_server_context, api_server_context])
+def test_a_certificate_that_a_host_has_signed(
+    folder: Path, authority: Authority, make: Callable[[Path], ssl.SSLContext]
+) -> None:
+    """Its key lies in its capture image; whoever takes it from there is a host, and makes no operators."""
+    host = papers.enrolled(authority, "web1")
+    issuer = Issuer(load_certificate(host.certificate, "it"), load_key(host.key.encode(), "it"))
+    key = new_key()
+    made = build_client(Role.OPERATOR, "mallory", key.public_key(), issuer, datetime.now(UTC))
+    forged = replace(host, certificate=certificate_pem(made) + host.certificate, key=key_pem(key))
+    with pytest.raises(ssl.SSLError) as caught:
+        Pair(client_context(forged), make(folder))
+    assert code_of(caught) in {24, 79}  # X509_V_ERR_INVALID_CA, of OpenSSL 1.1 and 3
 
 
 def test_a_collector_of_another_authority(authority: Authority, tmp_path: Path) -> None:
