@@ -230,17 +230,20 @@ def _texts(addresses: Iterable[AddressState]) -> tuple[str, ...]:
 
 
 def _routes(snapshot: Snapshot, index: int) -> list[Route]:
-    """The routes to the collectors, each to its own gateway; the first of each family is the default too."""
+    """The routes to the collectors; the first gateway of each family is the default too.
+
+    Who is reached by the default route now, and by that gateway, needs no route of his own.
+    """
     found: list[Route] = []
-    families: set[bool] = set()
+    gateways: dict[bool, str] = {}
     for target, route in snapshot.targets:
         if route.ifindex != index or not route.gateway:
             continue
         wide = ":" in target
-        if wide not in families:
-            families.add(wide)
+        if wide not in gateways:
+            gateways[wide] = route.gateway
             found.append(Route("::/0" if wide else "default", route.gateway))
-        else:
+        if not route.by_default or route.gateway != gateways[wide]:
             found.append(Route(f"{target}/{128 if wide else 32}", route.gateway))
     return found
 

@@ -99,6 +99,25 @@ def test_ipv6_beside_a_leased_address(sys: Path) -> None:
         )
 
 
+def test_a_gateway_that_is_not_the_default_is_noted_as_such(sys: Path) -> None:
+    """Else a lease, whose default route is another one, would be all that the capture kernel has."""
+    leased = (address(1, "192.0.2.7", 24, permanent=False),)
+    targets = (
+        (COLLECTOR, RouteState(1, "192.0.2.2", "", by_default=False)),
+        ("198.51.100.10", RouteState(1, "192.0.2.1", "")),
+        ("198.51.100.11", RouteState(1, "192.0.2.2", "", by_default=False)),
+    )
+    (way,) = plan_from(Snapshot((link(1, "eth0"),), leased, targets, sys=sys)).ways
+    assert way.routes == (
+        Route("default", "192.0.2.2"),
+        Route(f"{COLLECTOR}/32", "192.0.2.2"),
+        Route("198.51.100.10/32", "192.0.2.1"),
+        Route("198.51.100.11/32", "192.0.2.2"),
+    )
+    (way,) = plan_from(Snapshot((link(1, "eth0"),), leased, (targets[1], targets[1]), sys=sys)).ways
+    assert way.routes == (Route("default", "192.0.2.1"),)
+
+
 def test_gateways_of_both_families(sys: Path) -> None:
     snapshot = Snapshot(
         (link(1, "eth0"),),

@@ -12,6 +12,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from netdump.image.init.plan import Route
 from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SERVER_PORT, CLIENT_PORT = 67, 68
 MESSAGE_BYTES_MAX = 1500
 SERVERS_MAX = 3  # resolv.conf takes no more
+ROUTES_MAX = 32
 WAIT_MIN, WAIT_MAX = 1.0, 8.0  # seconds for an answer; doubles
 LEASE_SECONDS_MIN = 60  # shorter ones are taken for that long
 BROADCAST = "255.255.255.255"
@@ -37,13 +39,13 @@ _MASK, _ROUTER, _SERVERS, _WISH, _SECONDS, _TYPE, _SERVER, _PARAMETERS, _HALF_TI
 class Lease(NamedTuple):
     """What a server grants.
 
-    prefix: bits. gateway: "" for none. servers: name servers. server: who grants it, "" if it does not say. seconds:
-    None for ever, else LEASE_SECONDS_MIN or more. half_time: seconds until it wants renewing, within the former.
+    prefix: bits. servers: name servers. server: who grants it, "" if it does not say. seconds: None for ever, else
+    LEASE_SECONDS_MIN or more. half_time: seconds until it wants renewing, within the former.
     """
 
     address: str
     prefix: int
-    gateway: str
+    routes: tuple[Route, ...]
     servers: tuple[str, ...]
     server: str = ""
     seconds: int | None = None
@@ -144,7 +146,7 @@ def parse_message(data: bytes, transaction: int, hardware: bytes) -> Reply | Non
     lease = Lease(
         socket.inet_ntoa(address),
         int.from_bytes(mask, "big").bit_count(),
-        _gateway(options),
+        _routes(options),
         tuple(_addresses(options.get(_SERVERS, b""))[:SERVERS_MAX]),
         socket.inet_ntoa(server) if len(server) == 4 else "",
         seconds,
@@ -219,16 +221,24 @@ def _half_time(data: bytes, seconds: int | None) -> int:
     return told if LEASE_SECONDS_MIN // 2 <= told < seconds else seconds // 2
 
 
-def _gateway(options: dict[int, bytes]) -> str:
-    """The default route; classless routes (RFC 3442) win over the router option."""
-    routes = options.get(_STATIC_ROUTES, b"")
+def _routes(options: dict[int, bytes]) -> tuple[Route, ...]:
+    """Classless routes (RFC 3442) as far as they make sense, else the one to the first router."""
+    data = options.get(_STATIC_ROUTES, b"")
+    found: list[Route] = []
     at = 0
-    while at < len(routes):
-        used = (routes[at] + 7) // 8
-        if routes[at] == 0 and at + 5 <= len(routes):
-            return socket.inet_ntoa(routes[at + 1 : at + 5])
+    while at < len(data) and data[at] <= 32 and len(found) < ROUTES_MAX:
+        bits, used = data[at], (data[at] + 7) // 8
+        network, router = data[at + 1 : at + 1 + used], data[at + 1 + used : at + 5 + used]
+        if len(router) < 4:
+            break
+        beyond = 32 - bits  # which some servers do not leave zero
+        number = int.from_bytes(network.ljust(4, b"\0"), "big") >> beyond << beyond
+        destination = f"{socket.inet_ntoa(number.to_bytes(4, 'big'))}/{bits}" if bits else "default"
+        found.append(Route(destination, socket.inet_ntoa(router) if any(router) else ""))
         at += 5 + used
-    return next(iter(_addresses(options.get(_ROUTER, b""))), "")
+    if not found:
+        found += [Route("default", router) for router in _addresses(options.get(_ROUTER, b""))[:1]]
+    return tuple(found)
 
 
 def _addresses(data: bytes) -> list[str]:

@@ -37,7 +37,7 @@ IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
 IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x08, 0x40, 0x80
 ARPHRD_LOOPBACK = 772
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
-_TABLE_MAIN, _PROTOCOL_BOOT, _UNICAST, _ONLINK = 254, 3, 1, 4
+_TABLE_MAIN, _PROTOCOL_BOOT, _UNICAST, _ONLINK, _FIB_MATCH = 254, 3, 1, 4, 0x2000
 
 
 class LinkState(NamedTuple):
@@ -74,11 +74,12 @@ class AddressState(NamedTuple):
 
 
 class RouteState(NamedTuple):
-    """How a destination is reached. gateway, source: "" for none."""
+    """How a destination is reached. gateway, source: "" for none. by_default: by the route for all that has none."""
 
     ifindex: int
     gateway: str
     source: str
+    by_default: bool = True
 
 
 class Netlink:
@@ -108,11 +109,15 @@ class Netlink:
     def route_to(self, address: str) -> RouteState:
         """How the kernel would send to a literal address now."""
         family, packed = pack_address(address)
-        body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + _attribute(1, packed)
-        for kind, reply in self._request(_GETROUTE, 0, body):
-            if kind == _NEWROUTE:
-                return _read_route(reply)
-        raise OSError(101, os.strerror(101))
+        question = family, len(packed) * 8, 0, 0, 0, 0, 0, 0
+        replies = []
+        for flags in (0, _FIB_MATCH):  # the second time the route as it stands in the table
+            body = _ROUTE.pack(*question, flags) + _attribute(1, packed)
+            replies += [reply for kind, reply in self._request(_GETROUTE, 0, body) if kind == _NEWROUTE][:1]
+        if not replies:
+            raise OSError(101, os.strerror(101))
+        _, bits, *_ = _ROUTE.unpack_from(replies[-1])
+        return _read_route(replies[0])._replace(by_default=bits == 0)
 
     # Changing
 

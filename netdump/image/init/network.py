@@ -17,11 +17,12 @@ from netdump.image.init.console import say, warn
 from netdump.image.init.dhcp import BROADCAST, obtain_lease
 from netdump.image.init.lease import HeldLease, forget, remember
 from netdump.image.init.netlink import ARPHRD_LOOPBACK, LinkState, Netlink
-from netdump.image.init.plan import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from netdump.image.init.dhcp import Lease
-    from netdump.image.init.plan import Link, Plan, Way
+    from netdump.image.init.plan import Link, Plan, Route, Way
 
 DEVICE_SECONDS = 20.0  # a device may need that long after its module was loaded
 CARRIER_SECONDS = 45.0  # from the start; switches that run spanning tree forward after 30
@@ -118,7 +119,7 @@ class _Network:
             lease = obtain_lease(state.name, state.mac, time.monotonic() + LEASE_SECONDS)
             if lease is not None:
                 addresses = (f"{lease.address}/{lease.prefix}",)
-                routes = (Route("default", lease.gateway),) if lease.gateway else ()
+                routes = (*lease.routes, *_missing(lease, way.routes))
                 servers = lease.servers or servers
                 if ending := held(state.name, state.mac, lease, time.monotonic()):
                     remember(ending)
@@ -130,7 +131,10 @@ class _Network:
             literal, _, prefix = address.partition("/")
             netlink.add_address(state.ifindex, literal, int(prefix))
         for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first
-            netlink.add_route(state.ifindex, route.destination, route.via)
+            try:
+                netlink.add_route(state.ifindex, route.destination, route.via)
+            except OSError as error:
+                warn(f"{way.link}: the route to {route.destination} is refused: {error.strerror}")
         _write_servers(servers)
         return ", ".join(addresses)
 
@@ -217,6 +221,30 @@ def _is(state: LinkState, link: Link) -> bool:
     if link.mac:
         return link.mac in {state.permanent_mac, state.mac}
     return state.name == link.name
+
+
+def _missing(lease: Lease, routes: tuple[Route, ...]) -> Iterator[Route]:
+    """Of the routes that the machine had, those that a lease lacks and has the gateway for."""
+    granted = [_subnet(route.destination) for route in lease.routes]
+    own = _subnet(f"{lease.address}/{lease.prefix}")
+    for route in routes:
+        if ":" in route.via or not _holds(own, _subnet(f"{route.via}/32")):
+            continue
+        wanted = _subnet(route.destination)
+        # What the server says of a network is newer; its default route says nothing of any.
+        if not any(_holds(each, wanted) and (each[1] or not wanted[1]) for each in granted):
+            yield route
+
+
+def _subnet(text: str) -> tuple[int, int]:
+    """The address and the number of bits that count, of "default" or ADDRESS/PREFIX."""
+    address, _, bits = text.partition("/")
+    return (int.from_bytes(socket.inet_aton(address), "big"), int(bits)) if bits else (0, 0)
+
+
+def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    """Whether all of one network is in another."""
+    return outer[1] <= inner[1] and not (outer[0] ^ inner[0]) >> (32 - outer[1])
 
 
 def _set_options(link: Link) -> None:

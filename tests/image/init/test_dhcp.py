@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from netdump.image.init import dhcp
 from netdump.image.init.dhcp import Lease, pack_message, parse_message
+from netdump.image.init.plan import Route
 
 MAC = bytes.fromhex("525400123456")
 TRANSACTION = 0x01020304
@@ -40,7 +41,9 @@ def test_a_lease() -> None:
     reply = parse_message(answer(options), TRANSACTION, MAC)
     assert reply is not None
     assert (reply.type, reply.server) == (5, bytes((192, 0, 2, 1)))
-    assert reply.lease == Lease("192.0.2.7", 23, "192.0.2.1", ("192.0.2.53", "192.0.2.54"), "192.0.2.1")
+    assert reply.lease == Lease(
+        "192.0.2.7", 23, (Route("default", "192.0.2.1"),), ("192.0.2.53", "192.0.2.54"), "192.0.2.1"
+    )
 
 
 def option(code: int, seconds: int) -> bytes:
@@ -96,12 +99,31 @@ def test_a_server_that_refuses_is_not_asked_without_pause(monkeypatch: pytest.Mo
     assert now[0] == 145.0
 
 
-def test_classless_routes_win() -> None:
-    routes = bytes((24, 198, 51, 100, 192, 0, 2, 9)) + bytes((0, 192, 0, 2, 8))
+ROUTER = (Route("default", "192.0.2.1"),)
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        (b"", ROUTER),
+        (
+            bytes((24, 198, 51, 100, 192, 0, 2, 9, 0, 192, 0, 2, 8)),
+            (Route("198.51.100.0/24", "192.0.2.9"), Route("default", "192.0.2.8")),
+        ),
+        (bytes((8, 10, 192, 0, 2, 9)), (Route("10.0.0.0/8", "192.0.2.9"),)),  # and the router does not count
+        (bytes((32, 10, 1, 2, 3, 0, 0, 0, 0)), (Route("10.1.2.3/32", ""),)),
+        (bytes((12, 172, 31, 192, 0, 2, 9)), (Route("172.16.0.0/12", "192.0.2.9"),)),
+        (bytes((24, 198, 51, 100, 192, 0, 2, 9, 24, 10)), (Route("198.51.100.0/24", "192.0.2.9"),)),
+        (bytes((33, 10, 0, 0, 0, 0, 192, 0, 2, 9)), ROUTER),
+        (bytes((24, 198, 51)), ROUTER),
+        (bytes((0, 192, 0, 2, 9)) * 40, (Route("default", "192.0.2.9"),) * dhcp.ROUTES_MAX),
+    ],
+)
+def test_classless_routes_win(routes: bytes, expected: tuple[Route, ...]) -> None:
     options = ACK + bytes((3, 4, 192, 0, 2, 1, 121, len(routes))) + routes
     reply = parse_message(answer(options), TRANSACTION, MAC)
     assert reply is not None
-    assert reply.lease.gateway == "192.0.2.8"
+    assert reply.lease.routes == expected
 
 
 def test_what_is_not_for_us() -> None:

@@ -37,7 +37,8 @@ netlink.add_route(v0.ifindex, "198.51.100.0/24", "203.0.113.1")  # a gateway bey
 netlink.add_route(v0.ifindex, "203.0.113.0/24", "")
 netlink.add_route(v0.ifindex, "::/0", "2001:db8::1")
 for to in ("8.8.8.8", "198.51.100.9", "203.0.113.9", "2001:db8:9::1"):
-    print(to, netlink.route_to(to).gateway or "direct")
+    route = netlink.route_to(to)
+    print(to, route.gateway or "direct", route.by_default)
 netlink.remove_address(found["192.0.2.7"])
 print("192.0.2.7" in {each.address for each in netlink.addresses()})
 try:
@@ -49,10 +50,10 @@ except OSError as error:
         "veth False False 1500",
         "True True 1400",
         "24 64 False",
-        "8.8.8.8 192.0.2.1",
-        "198.51.100.9 203.0.113.1",
-        "203.0.113.9 direct",
-        "2001:db8:9::1 2001:db8::1",
+        "8.8.8.8 192.0.2.1 True",
+        "198.51.100.9 203.0.113.1 False",
+        "203.0.113.9 direct False",
+        "2001:db8:9::1 2001:db8::1 True",
         "False",
         "No such device",
     ]

@@ -129,8 +129,8 @@ def test_no_way_leads_anywhere(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("lease", "fallback", "expected"),
     [
-        (Lease("192.0.2.8", 25, "192.0.2.1", ()), (), ("192.0.2.8", 25)),
-        (Lease("192.0.2.8", 25, "", (), "192.0.2.1", 600, 300), (), ("192.0.2.8", 25)),
+        (Lease("192.0.2.8", 25, (Route("default", "192.0.2.1"),), ()), (), ("192.0.2.8", 25)),
+        (Lease("192.0.2.8", 25, (), (), "192.0.2.1", 600, 300), (), ("192.0.2.8", 25)),
         (None, ("192.0.2.7/24",), ("192.0.2.7", 24)),
         (None, (), None),
     ],
@@ -157,6 +157,49 @@ def test_dhcp_and_the_address_it_had(
         assert renewable.ends_at - renewable.renew_at == pytest.approx(300)
     else:
         assert held == []
+
+
+DEFAULT, LOCAL = Route("default", "192.0.2.1"), Route("198.51.100.9/32", "192.0.2.2")
+
+
+@pytest.mark.parametrize(
+    ("granted", "had", "expected"),
+    [
+        ((DEFAULT,), (Route("default", "192.0.2.3"),), (DEFAULT,)),
+        ((), (DEFAULT,), (DEFAULT,)),  # a server that names no router
+        ((DEFAULT,), (LOCAL,), (DEFAULT, LOCAL)),  # which an administrator has set, or another program
+        ((Route("198.51.100.0/24", "192.0.2.9"),), (LOCAL,), (Route("198.51.100.0/24", "192.0.2.9"),)),
+        ((Route("10.0.0.0/8", "192.0.2.9"),), (LOCAL,), (Route("10.0.0.0/8", "192.0.2.9"), LOCAL)),
+        ((), (Route("default", "203.0.113.1"), Route("::/0", "fe80::1")), ()),  # it is in another network now
+    ],
+)
+def test_routes_that_a_lease_lacks(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], *, granted: tuple[Route, ...],
+    had: tuple[Route, ...], expected: tuple[Route, ...],
+) -> None:  # fmt: skip
+    reachable(monkeypatch, "", "c:1")
+    monkeypatch.setattr(network, "obtain_lease", lambda *_: Lease("192.0.2.8", 25, granted, ()))
+    way = Way("eth0", "dhcp", ("192.0.2.7/24",), had)
+    assert network.bring_up(Plan(links=(ETH0,), ways=(way,))) == 0
+    added = [words[2:] for words in kernel.done if words[0] == "add_route"]
+    assert added == [tuple(route) for route in expected]
+
+
+def test_a_route_that_the_kernel_refuses_leaves_the_others(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    reachable(monkeypatch, "", "c:1")
+    added: list[str] = []
+
+    def add(_: int, destination: str, via: str) -> None:
+        if destination == "192.0.2.1/32":
+            raise OSError(22, "Invalid argument")
+        added.append(via)
+
+    monkeypatch.setattr(kernel, "add_route", add, raising=False)
+    assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 0
+    assert added == ["192.0.2.1"]
+    assert said[0] == "eth0: the route to 192.0.2.1/32 is refused: Invalid argument"
 
 
 BOND = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
@@ -321,4 +364,4 @@ def serve():
 threading.Thread(target=serve, daemon=True).start()
 print(obtain_lease("v0", v0.mac, time.monotonic() + 20))
 """)
-    assert out.strip() == repr(Lease("192.0.2.7", 24, "192.0.2.1", (), "192.0.2.1"))
+    assert out.strip() == repr(Lease("192.0.2.7", 24, (Route("default", "192.0.2.1"),), (), "192.0.2.1"))

@@ -50,7 +50,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Lease | None])
 
 
 def test_a_renewed_lease(slate: Slate, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-    answers(monkeypatch, lambda: Lease("192.0.2.7", 24, "", (), "192.0.2.2", 600, 300))
+    answers(monkeypatch, lambda: Lease("192.0.2.7", 24, (), (), "192.0.2.2", 600, 300))
     assert renewal.renew(PLAN) == 0
     assert said == ["eth0 (dhcp): the lease of 192.0.2.7 is renewed for 600 s"]
     assert slate.lease is not None
@@ -60,7 +60,7 @@ def test_a_renewed_lease(slate: Slate, monkeypatch: pytest.MonkeyPatch, said: li
 
 
 def test_a_lease_that_no_longer_ends(slate: Slate, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-    answers(monkeypatch, lambda: Lease("192.0.2.7", 24, "", ()))
+    answers(monkeypatch, lambda: Lease("192.0.2.7", 24, (), ()))
     assert renewal.renew(PLAN) == 0
     assert said == ["eth0 (dhcp): the lease of 192.0.2.7 is renewed for ever"]
     assert slate.lease is None
