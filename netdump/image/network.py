@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from netdump.image.init.netlink import AddressState, LinkState, RouteState
 
 BOND_OPTIONS = (  # in the order in which the bonding driver takes them; mode first
-    "mode", "miimon", "updelay", "downdelay", "arp_interval", "arp_ip_target", "lacp_rate", "xmit_hash_policy",
-    "primary", "primary_reselect", "fail_over_mac", "ad_select", "min_links",
+    "mode", "miimon", "updelay", "downdelay", "arp_interval", "arp_ip_target", "arp_validate", "lacp_rate",
+    "xmit_hash_policy", "primary", "primary_reselect", "fail_over_mac", "ad_select", "min_links",
 )  # fmt: skip
+LACP = "802.3ad"
+LACP_RATE = "lacp_rate"  # which the driver tells in every mode, and takes in that one only
 RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 SERVERS_MAX = 3
 MTU_DEFAULT = 1500
@@ -193,7 +195,13 @@ def _bond_options(sys: Path, name: str) -> tuple[str, ...]:
             words = (sys / "class/net" / name / "bonding" / option).read_text().split()
         except OSError:
             continue
-        if words and words[0] not in {"0", "none", "any"}:
+        if not words or words[0] in {"0", "none", "any"}:
+            continue
+        if option == LACP_RATE and f"mode={LACP}" not in found:
+            continue
+        if option == "arp_ip_target":  # all of them, one by one
+            found += [f"{option}=+{word}" for word in words]
+        else:
             found.append(f"{option}={words[0]}")
     return tuple(found)
 

@@ -138,6 +138,34 @@ def test_gateways_of_both_families(sys: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        (
+            {"mode": "active-backup 1", "arp_interval": "200", "arp_ip_target": "192.0.2.1 192.0.2.2",
+             "arp_validate": "all 3", "lacp_rate": "slow 0"},
+            ("mode=active-backup", "arp_interval=200", "arp_ip_target=+192.0.2.1", "arp_ip_target=+192.0.2.2",
+             "arp_validate=all"),
+        ),
+        (
+            {"mode": "802.3ad 4", "miimon": "100", "arp_ip_target": "", "lacp_rate": "fast 1"},
+            ("mode=802.3ad", "miimon=100", "lacp_rate=fast"),
+        ),
+    ],
+)  # fmt: skip
+def test_the_options_of_a_bond_as_its_driver_takes_them(
+    sys: Path, written: dict[str, str], options: tuple[str, ...]
+) -> None:
+    """A bond that watches its ports by ARP, and is not told whom to ask, is down (Linux 6.1)."""
+    bonding = sys / "class/net/bond0/bonding"
+    bonding.mkdir(parents=True)
+    for name, text in written.items():
+        (bonding / name).write_text(f"{text}\n")
+    links = (link(1, "eth0", master=3), link(3, "bond0", "bond"))
+    plan = plan_from(Snapshot(links, (address(3, "192.0.2.7", 24),), (), sys=sys))
+    assert plan.links[-1].options == options
+
+
 def test_a_vlan_on_a_bond(sys: Path) -> None:
     bonding = sys / "class/net/bond0/bonding"
     bonding.mkdir(parents=True)
