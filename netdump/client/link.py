@@ -87,8 +87,8 @@ class Link:
         self._socket.setblocking(False)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # bytes for the name, because a str would load the tables of the idna codec
-        name = address.host.partition("%")[0].encode("ascii")
+        # No certificate names the root's dot. Bytes, because a str would load the tables of the idna codec.
+        name = address.host.partition("%")[0].removesuffix(".").encode("ascii")
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._plain: deque[memoryview] = deque()
         self._plain_bytes = 0

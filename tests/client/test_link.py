@@ -339,6 +339,15 @@ def test_another_name_is_an_impostor(serve: Serve, context: ssl.SSLContext, auth
         dial(Address("localhost", address.port), context)
 
 
+def test_a_name_that_ends_in_the_dot_of_the_root(
+    serve: Serve, context: ssl.SSLContext, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = serve(pair=authority.collector("collector.example")).address
+    endpoints = [Endpoint(socket.AF_INET, (address.host, address.port))]
+    monkeypatch.setattr(Resolver, "_lookup", lambda *_: endpoints)
+    dial(Address("collector.example.", address.port), context).close()
+
+
 def test_a_host_certificate_does_not_make_a_collector(serve: Serve, authority: Authority) -> None:
     context = client_context(authority.credentials(), "client.toml")
     with pytest.raises(ImpostorError):
