@@ -11,7 +11,7 @@ import stat
 from mmap import PAGESIZE
 from typing import Final
 
-from netdump.errors import SourceUnreadableError
+from netdump.errors import SourceUnreadableError, TruncatedCoreError
 
 UNKNOWN_SIZE: Final = 1 << 52
 """Size given to a device that does not tell its own: reading beyond its end yields lost pages."""
@@ -26,14 +26,16 @@ class FileSource:
     """A regular file or a block device; with any_device also a character device, such as /dev/oldmem. See Source.
 
     Pages that could not be read are not tried again: a disk that fails may take seconds for each, and whoever begins
-    anew after a cut of the connection must not wait for them once more.
+    anew after a cut of the connection must not wait for them once more. What is missing of a file that has become
+    shorter is lost, too; with is_whole, read_into raises TruncatedCoreError instead: it may be there again later.
     """
 
-    __slots__ = ("_fd", "_known_lost", "name", "size")
+    __slots__ = ("_fd", "_is_whole", "_known_lost", "name", "size")
 
-    def __init__(self, path: str, any_device: bool = False) -> None:
+    def __init__(self, path: str, any_device: bool = False, is_whole: bool = False) -> None:
         """Open path. Raises SourceUnreadableError if that fails, or if it is neither a file nor an allowed device."""
         self.name = path
+        self._is_whole = is_whole
         self._known_lost: list[tuple[int, int]] = []  # (start, end) in the file, in the order in which they were found
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -90,6 +92,11 @@ class FileSource:
             while done < wanted:
                 count = os.preadv(self._fd, [buffer[done:]], offset + done)
                 if count == 0:  # the file has become shorter
+                    if self._is_whole:
+                        raise TruncatedCoreError(
+                            f"{self.name} has become shorter while it was read, from {self.size} to "
+                            f"{os.fstat(self._fd).st_size} bytes: send it again when it is whole, and it goes on"
+                        )
                     start = max(0, done - (offset + done) % PAGESIZE)
                     return [(start, wanted - start)]
                 done += count

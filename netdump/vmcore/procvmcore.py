@@ -48,7 +48,8 @@ class VmcoreSource:
         except SourceUnreadableError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            raise SourceUnreadableError(f"{error}; only a capture kernel, booted with elfcorehdr=, has one") from error
+            hint = "; only a capture kernel, booted with elfcorehdr=, has one" if path.endswith("/vmcore") else ""
+            raise SourceUnreadableError(f"{error}{hint}") from error
         self._windows: dict[int, _Window | None] = {}  # by start; oldest first; None where mapping was refused
         self._stage: mmap | None = None
         self._stage_view: memoryview | None = None

@@ -38,7 +38,7 @@ class Source(Protocol):
 
         Returns the stretches that could not be read as (start, length) relative to offset, ascending, in whole pages
         of the machine except where the buffer begins or ends; the buffer holds anything there. Never raises for a
-        page that fails.
+        page that fails. Raises TruncatedCoreError where a file that somebody named has become shorter.
         """
 
     def next_data(self, offset: int) -> int:
@@ -85,7 +85,7 @@ def open_source(path: str, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None
     if elfcorehdr is not None:
         raise SourceUnreadableError(f"{path}: --elfcorehdr goes with --source oldmem only")
     if kind == "file":
-        return FileSource(path)
+        return FileSource(path, is_whole=True)
     from netdump.vmcore.procvmcore import VmcoreSource  # noqa: PLC0415
 
     return VmcoreSource(path)

@@ -137,6 +137,19 @@ def test_a_core_that_cannot_be_filtered_is_sent_whole_and_says_why(tmp_path: Pat
     image.close()
 
 
+def test_what_a_core_has_lost_meanwhile_is_not_sent_as_lost(tmp_path: Path) -> None:
+    """Or the dump would be complete, and the whole core never be taken."""
+    core = tmp_path / "core"
+    built = write_core(core)
+    for level in (0, 31):
+        image = open_image(str(core), level)
+        os.truncate(core, len(built) - 4096)
+        with pytest.raises(TruncatedCoreError, match="shorter while it was read"):
+            restore(image.stream(0, Compressor(1), None), len(built))
+        image.close()
+        core.write_bytes(built)
+
+
 def test_a_core_that_can_be_filtered_is(sample: Path) -> None:
     image = open_image(str(sample), 31)
     stream, states = image.stream(0, Compressor(1), None), Counter[PageState]()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import SourceUnreadableError
+from netdump.errors import SourceUnreadableError, TruncatedCoreError
 from netdump.vmcore.filesource import FileSource, add_lost, boot_identity
 from tests.vmcore.source_contract import IMAGE, check_source
 
@@ -62,6 +62,15 @@ def test_a_file_that_shrinks_is_lost_from_there_on(path: Path) -> None:
     assert buffer[: 4 * 4096] == IMAGE[6 * 4096 : 10 * 4096]
     with pytest.raises(SourceUnreadableError, match="shorter"):
         source.read(11 * 4096, 10)
+
+
+def test_a_file_that_is_to_be_whole_may_not_shrink(path: Path) -> None:
+    source = FileSource(str(path), is_whole=True)
+    os.truncate(path, 10 * 4096 + 100)
+    buffer = bytearray(8 * 4096)
+    assert source.read_into(2 * 4096, memoryview(buffer)) == []
+    with pytest.raises(TruncatedCoreError, match=f"shorter while it was read, from {len(IMAGE)} to 41060 bytes"):
+        source.read_into(6 * 4096, memoryview(buffer))
 
 
 def test_what_a_shrunken_file_has_lost_is_no_hole(path: Path) -> None:
