@@ -145,9 +145,13 @@ def main(arguments: list[str]) -> int:
         result = netdump_command.main(arguments, prog_name="netdump", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("netdump: interrupted", err=True)
+        if "--json" in arguments:
+            print_failure("interrupted", "interrupted")
         return INTERRUPTED_STATUS
     except click.ClickException as error:
         error.show()
+        if "--json" in arguments:
+            print_failure("usage", error.format_message())
         return error.exit_code
     except NetdumpError as error:
         report(error, as_json="--json" in arguments)
@@ -188,9 +192,19 @@ def report_output(error: OSError) -> int:
 
 def report(error: NetdumpError, *, as_json: bool) -> None:
     """Tell the user of an error: a sentence on stderr, and the same as an object on stdout if JSON was asked for."""
-    if as_json:
-        click.echo(json.dumps({"error": {"code": error.code, "message": str(error)}}))
     click.echo(f"netdump: {error}", err=True)
+    if as_json:
+        print_failure(error.code, str(error))
+
+
+def print_failure(code: str, message: str) -> None:
+    """Print what a command that fails says with --json. If nobody takes it, the failure keeps its own exit status."""
+    try:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}))
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter fails once more at its end
+        if not isinstance(error, BrokenPipeError):  # where nobody reads, nobody is told
+            click.echo(f"netdump: the JSON object cannot be written: {error.strerror}", err=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from netdump.client.config import DEFAULT_CONFIG, LEVEL_CAPTURE, LEVEL_FILE
 from netdump.namedtuple import NamedTuple
@@ -44,6 +44,14 @@ class Arguments:
         self.json = False
         self.quiet = 0
         self.verbose = 0
+
+
+class Misuse(SystemExit):
+    """A wrong command line, of which standard error has been told. message: what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
 
 
 class _Option(NamedTuple):
@@ -90,7 +98,7 @@ _OPTIONS = (
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Read a command line (without program and command name).
 
-    Raises SystemExit after having printed help, or what is wrong, as argparse does.
+    Raises SystemExit after having printed help, Misuse after having printed what is wrong, as argparse does.
     """
     arguments = read_plain(argv)
     return make_parser().parse_args(argv, Arguments()) if arguments is None else arguments
@@ -135,7 +143,14 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser that understands and explains everything. In no colours: nothing else of netdump's has any."""
     import argparse  # noqa: PLC0415 - see the top
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            try:
+                super().error(message)
+            except SystemExit:
+                raise Misuse(message) from None
+
+    parser = Parser(
         prog="netdump send",
         description="Send a core to a collector. After any cut or kill the same command goes on where it was.",
         epilog="Settings: [send] of the bundle, netdump.NAME=VALUE on the kernel command line; see docs/client.md.",

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from netdump.client.arguments import parse_arguments
+from netdump.client.arguments import Misuse, parse_arguments
 from netdump.client.config import COMMAND_LINE, Settings, load_config, read_words
 from netdump.client.credentials import client_context
 from netdump.client.delivery import Delivery, Environment, Timing
@@ -58,7 +58,10 @@ def main(argv: Sequence[str]) -> int:
     """Run one `netdump send` (argv: without program and command name). Returns the exit status."""
     try:
         arguments = parse_arguments(argv)
-    except SystemExit as stop:  # argparse has printed help or a usage error
+    except Misuse as wrong:
+        _print_json("--json" in argv, {"error": {"code": "usage", "message": wrong.message}})
+        return 2
+    except SystemExit as stop:  # argparse has printed help
         return stop.code if isinstance(stop.code, int) else 2
     console = Console(verbosity=arguments.verbose - arguments.quiet)
     watchdog = Watchdog(end_process)
@@ -67,12 +70,12 @@ def main(argv: Sequence[str]) -> int:
         return _send(arguments, console, watchdog)
     except NetdumpError as error:
         console.warn(str(error))
-        _print_json(arguments, {"error": {"code": error.code, "message": str(error)}})
+        _print_json(arguments.json, {"error": {"code": error.code, "message": str(error)}})
         return error.exit_status
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         console.warn(f"ended by {name}; what the collector has acknowledged is kept: the same command goes on there")
-        _print_json(arguments, {"error": {"code": "interrupted", "message": f"ended by {name}"}})
+        _print_json(arguments.json, {"error": {"code": "interrupted", "message": f"ended by {name}"}})
         return SIGNAL_STATUS + stop.signal
     finally:
         console.close()
@@ -122,7 +125,7 @@ def _send(arguments: Arguments, console: Console, watchdog: Watchdog) -> int:
             console.warn(f"less was left out than level {image.level} asks for: {image.unfiltered}")
         report = Report(image, config.name, outcome, tally, time.monotonic() - started)
         console.say(report.line())
-        _print_json(arguments, report.members())
+        _print_json(arguments.json, report.members())
         return 0
     finally:
         image.close()
@@ -195,9 +198,9 @@ def _catch_signals() -> Callable[[], None]:
     return restore
 
 
-def _print_json(arguments: Arguments, members: dict[str, object]) -> None:
+def _print_json(wanted: bool, members: dict[str, object]) -> None:
     """Print one JSON object on stdout if that was asked for."""
-    if not arguments.json:
+    if not wanted:
         return
     import json  # noqa: PLC0415 - five modules that a capture kernel does not need
 

@@ -13,7 +13,7 @@ import pytest
 
 from netdump import __version__
 from netdump.cli import main as group
-from netdump.errors import DependencyError, DumpNotFoundError, OutputError
+from netdump.errors import DependencyError, DumpNotFoundError, NotACollectorError, OutputError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +84,40 @@ def test_an_error_is_one_sentence_and_its_status(
     out, err = capsys.readouterr()
     assert err == "netdump: no dump starts with beef\n"
     assert json.loads(out) == {"error": {"code": "not-found", "message": "no dump starts with beef"}}
+
+
+def test_a_wrong_command_line_is_told_as_json_too() -> None:
+    done = run("list", "--json", "--limit", "0")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+    assert "0 is not in the range" in json.loads(done.stdout)["error"]["message"]
+    assert "0 is not in the range" in done.stderr
+    assert run("list", "--limit", "0").stdout == ""
+
+
+def test_an_interrupt_is_told_as_json_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise click.exceptions.Abort
+
+    monkeypatch.setattr(group.netdump_command, "main", interrupt)
+    assert group.main(["list", "--json"]) == group.INTERRUPTED_STATUS
+    out, err = capsys.readouterr()
+    assert err == "netdump: interrupted\n"
+    assert json.loads(out)["error"]["code"] == "interrupted"
+
+
+def test_a_failure_whose_json_nobody_takes_keeps_its_status() -> None:
+    command = [sys.executable, "-m", "netdump", "certificates", "/nowhere", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    first, second = done.stderr.splitlines()
+    assert (done.returncode, first[:24]) == (NotACollectorError.exit_status, "netdump: /nowhere is not")
+    assert second == "netdump: the JSON object cannot be written: No space left on device"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()) == (NotACollectorError.exit_status, [first])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netdump.client.arguments import Arguments, make_parser, parse_arguments, read_plain
+from netdump.client.arguments import Arguments, Misuse, make_parser, parse_arguments, read_plain
 from netdump.vmcore.oldmem import ElfcoreHeader
 
 WORDS = st.sampled_from(
@@ -53,10 +53,11 @@ def test_what_needs_more_is_left_to_argparse(argv: list[str]) -> None:
 
 def test_argparse_is_asked_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse_arguments(["-qqd31", "--elfcorehdr=1G@2G"]).elfcorehdr == ElfcoreHeader.parse("1G@2G")
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(Misuse) as stop:
         parse_arguments(["--level", "many"])
     assert stop.value.code == 2
-    assert "invalid int value: 'many'" in capsys.readouterr().err
+    assert stop.value.message == "argument -d/--level: invalid int value: 'many'"
+    assert stop.value.message in capsys.readouterr().err
 
 
 def test_a_mistaken_address_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

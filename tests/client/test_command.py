@@ -352,7 +352,13 @@ def test_bad_cores(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
 )
 def test_usage_errors(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    assert "usage: netdump send" in capfd.readouterr().err
+    silent, told = capfd.readouterr()
+    assert silent == ""
+    assert "usage: netdump send" in told
+    assert main([*arguments, "--json"]) == 2
+    out, err = capfd.readouterr()
+    error = json.loads(out)["error"]
+    assert (error["code"], err.splitlines()[-1]) == ("usage", f"netdump send: error: {error['message']}")
 
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
