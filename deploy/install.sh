@@ -24,6 +24,7 @@ TEXT
 here=$(cd "$(dirname "$0")" && pwd)
 root=
 remove=
+gone= # units that were removed
 
 # $1: file here. $2: where to. $3: mode, default 644.
 put() {
@@ -33,6 +34,7 @@ put() {
     elif [ -e "$root$2" ]; then
         rm -- "$root$2"
         echo "$root$2 is removed"
+        case $2 in /etc/systemd/system/*) gone="$gone ${2##*/}" ;; esac
     fi
 }
 
@@ -65,6 +67,15 @@ tell() {
     "$@" || echo "install.sh: $* failed" >&2
 }
 
+# After units came or went: what has failed and is gone would be listed as failed until the next boot.
+reload_units() {
+    [ -z "$root" ] && [ -d /run/systemd/system ] || return 0 # as in a chroot, where nobody is to be told
+    tell systemctl daemon-reload
+    for unit in $gone; do
+        ! systemctl is-failed --quiet "$unit" || tell systemctl reset-failed "$unit"
+    done
+}
+
 install_collector() {
     stop netdump-renew-collector.timer netdump-collector.service
     for unit in collector.service renew-collector.service renew-collector.timer; do
@@ -76,7 +87,7 @@ install_collector() {
         tell systemd-sysusers netdump.conf
         tell systemd-tmpfiles --create netdump.conf
     fi
-    tell systemctl daemon-reload
+    reload_units
 }
 
 # What armed hosts and those with a distribution's kdump have in common. $1: the unit of the other kind.
@@ -103,8 +114,8 @@ install_host() {
     put network/rearm-on-network /etc/networkd-dispatcher/routable.d/90-netdump 755
     put network/rearm-on-network /etc/network/if-up.d/netdump 755
     leave /usr/lib/netdump
-    tell systemctl daemon-reload
-    tell udevadm control --reload
+    reload_units
+    [ ! -S /run/udev/control ] || tell udevadm control --reload
 }
 
 # What keeps the image of a distribution's kdump up to date with the bundle.
@@ -116,7 +127,7 @@ install_kdump() {
     done
     put kdump/rebuild-kdump /usr/lib/netdump/rebuild-kdump 755
     leave /usr/lib/netdump
-    tell systemctl daemon-reload
+    reload_units
 }
 
 install_dracut() {

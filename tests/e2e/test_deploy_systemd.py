@@ -102,6 +102,14 @@ armed 8
 systemctl stop netdump-collector.service
 systemctl show -p Result -p ExecMainStatus netdump-collector.service
 """
+REMOVED = """\
+echo nothing >/var/crash/netdump-2.vmcore
+! systemctl start netdump-send-saved.service
+systemctl is-failed netdump-send-saved.service
+sh /opt/netdump/share/netdump/install.sh --remove collector host
+[ -z "$(systemctl list-units --failed --plain --no-legend 'netdump-*')" ]
+[ -z "$(systemctl list-unit-files --no-legend 'netdump-*')" ]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +117,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[overlay.Overlay]:
     overlay.needs("systemd-nspawn", "systemd-analyze", "systemd-sysusers")
     with overlay.Overlay() as copy:
         copy.install_netdump(tmp_path_factory.mktemp("wheel"))
-        copy.run("sh", f"{overlay.PREFIX}/share/netdump/install.sh", "collector", "host")
+        installed = copy.run("sh", f"{overlay.PREFIX}/share/netdump/install.sh", "collector", "host")
+        assert "install.sh:" not in installed.stderr, installed.stderr  # nobody runs there whom it could have told
         yield copy
 
 
@@ -148,7 +157,7 @@ def test_a_collector_and_a_host(copy: overlay.Overlay, tmp_path: Path) -> None:
     copy.write("/etc/systemd/system/netdump-renew-collector.service.d/test.conf", RENEW_NOW)
     release = copy.run("uname", "-r").stdout.strip()
     copy.write(f"/lib/modules/{release}/modules.dep", "")
-    out = copy.boot(HELPERS + COLLECTOR + HOST, UNITS)
+    out = copy.boot(HELPERS + COLLECTOR + HOST + REMOVED, UNITS)
     assert "User=netdump" in out
     assert "Type=notify" in out
     assert "WatchdogUSec=1min" in out
