@@ -69,7 +69,10 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--state", type=click.Choice([state.value for state in State]), help="Only in this state.")
     @click.option(
-        "--since", metavar="TIME", callback=parse_when, help="Only first seen at or after TIME, or so long ago."
+        "--since",
+        metavar="TIME",
+        callback=parse_when,
+        help="Only first seen at or after TIME (2026-01-31T12:00, UTC unless a zone follows), or so long ago (24h).",
     )
     @click.option("--until", metavar="TIME", callback=parse_when, help="Only first seen before TIME, or longer ago.")
     @click.option(

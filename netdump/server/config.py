@@ -139,7 +139,7 @@ class Limits:
         4096,
         "as many more as there are that send less than 2 MiB a second, and not for want of the collector",
     )
-    active_dumps_per_host: int = _whole(2, 1, 1024, "the same for the dumps of one host")
+    active_dumps_per_host: int = _whole(2, 1, 1024, "dumps of one host whose pages arrive at the same time")
     waiting_dumps: int = _whole(
         128, 1, 65_536, "dumps that wait, connected, until others are through; of more, the last ones come back later"
     )

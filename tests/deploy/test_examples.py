@@ -62,3 +62,12 @@ def test_the_words_are_understood(bundle: Path) -> None:
     assert config.warnings == ()
     assert (config.settings.level, config.settings.deadline) == (1, 900)
     assert config.settings.remark == "rack 7, the machine with the new memory"
+
+
+def test_the_container_is_made_and_run_as_it_says_itself() -> None:
+    head = (EXAMPLES.parent / "container" / "Containerfile").read_text().partition("\nFROM ")[0].replace("\\\n#", "")
+    said = [" ".join(line.lstrip("# ").split()) for line in head.splitlines() if line.startswith("#   ")]
+    page = (EXAMPLES.parents[1] / "docs" / "deploy.md").read_text()
+    documented = [line for line in page.splitlines() if line.startswith("podman ")]
+    assert said == documented
+    assert "--format docker " in said[0]  # OCI images have no health check
