@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,8 @@ def test_where_it_may_not_go(shell: Shell, folder: Path, here: Path, monkeypatch
     fill(folder)
     both = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "-", "--json")
     assert (both.status, "-o - and --json exclude each other" in both.err) == (2, True)
+    assert json.loads(out.getvalue())["error"]["code"] == "usage"
+    out.truncate(0)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     shown = shell.run("fetch", WHOLE.id, "--root", folder, "-o", "-")
     assert (shown.status, "standard output is a terminal" in shown.err) == (2, True)
