@@ -33,6 +33,7 @@ LACP_RATE = "lacp_rate"  # which the driver tells in every mode, and takes in th
 RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 SERVERS_MAX = 3
 MTU_DEFAULT = 1500
+NOBODY = ("192.0.0.8", "2001:db8::")  # a dummy (RFC 7600) and documentation: only a default route leads there
 HOST_PREFIX = 128
 SYNTAX = (
     "write IFACE dhcp, IFACE auto, or IFACE ADDRESS/PREFIX … [via GATEWAY] [dns SERVER] [vlan ID], "
@@ -42,13 +43,22 @@ SYNTAX = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The network of this machine as it is. targets: the collectors' literal addresses and how each is reached."""
+    """The network of this machine as it is. targets: the collectors' literal addresses and how each is reached.
+
+    defaults: likewise addresses that nobody has, which stand for all others.
+    """
 
     links: tuple[LinkState, ...]
     addresses: tuple[AddressState, ...]
     targets: tuple[tuple[str, RouteState], ...]
     servers: tuple[str, ...] = ()
     sys: Path = Path("/sys")
+    defaults: tuple[tuple[str, RouteState], ...] = ()
+
+    @property
+    def guides(self) -> tuple[tuple[str, RouteState], ...]:
+        """What tells the way to the collectors: as long as their names cannot be looked up, the default routes."""
+        return self.targets or self.defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +80,23 @@ def take_snapshot(targets: Iterable[str], sys: Path = Path("/sys")) -> Snapshot:
         netlink = Netlink()
         try:
             links, addresses = netlink.links(), netlink.addresses()
-            routes = []
-            for target in targets:
-                try:
-                    routes.append((target, netlink.route_to(target)))
-                except OSError:
-                    continue  # not reachable now; another one may be
+            routes = _find_routes(netlink, targets)
+            defaults = _find_routes(netlink, NOBODY)
         finally:
             netlink.close()
     except OSError as error:
         raise NetworkPlanError(f"the kernel does not tell its network settings: {error.strerror}") from error
-    return Snapshot(tuple(links), tuple(addresses), tuple(routes), read_servers(), sys)
+    return Snapshot(tuple(links), tuple(addresses), routes, read_servers(), sys, defaults)
+
+
+def _find_routes(netlink: Netlink, targets: Iterable[str]) -> tuple[tuple[str, RouteState], ...]:
+    routes = []
+    for target in targets:
+        try:
+            routes.append((target, netlink.route_to(target)))
+        except OSError:
+            continue  # not reachable now; another one may be
+    return tuple(routes)
 
 
 def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
@@ -107,7 +123,7 @@ def plan_from(snapshot: Snapshot) -> NetworkPlan:
     by_index = {link.ifindex: link for link in snapshot.links}
     used = [
         route.ifindex
-        for _, route in snapshot.targets
+        for _, route in snapshot.guides
         if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK
     ]
     order = used + [address.ifindex for address in snapshot.addresses if address.is_routed]
@@ -127,7 +143,9 @@ def plan_from(snapshot: Snapshot) -> NetworkPlan:
             f"no network interface with an address and a device below it was found: bring one up, or {SYNTAX}"
         )
     devices = tuple(name for name, link in links.items() if link.kind == "ether")
-    beyond = () if made & {*used} else tuple(dict.fromkeys(by_index[index].name for index in used))
+    beyond = (
+        () if made & {*used} or not snapshot.targets else tuple(dict.fromkeys(by_index[index].name for index in used))
+    )
     return NetworkPlan(tuple(links.values()), tuple(ways), devices, beyond)
 
 
@@ -214,7 +232,7 @@ def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
     own = [each for each in snapshot.addresses if each.ifindex == state.ifindex and each.is_routed]
     v4 = [each for each in own if ":" not in each.address]
     v6 = [each for each in own if ":" in each.address]
-    reached = [target for target, route in snapshot.targets if route.ifindex == state.ifindex]
+    reached = [target for target, route in snapshot.guides if route.ifindex == state.ifindex]
     routes = tuple(dict.fromkeys(_routes(snapshot, state.ifindex)))
     ways = []
     if not all(each.permanent for each in v4):
@@ -244,7 +262,7 @@ def _routes(snapshot: Snapshot, index: int) -> list[Route]:
     """
     found: list[Route] = []
     gateways: dict[bool, str] = {}
-    for target, route in snapshot.targets:
+    for target, route in snapshot.guides:
         if route.ifindex != index or not route.gateway:
             continue
         wide = ":" in target

@@ -10,12 +10,14 @@ from netdump.errors import NetworkPlanError
 from netdump.image.init.netlink import AddressState, LinkState, RouteState
 from netdump.image.init.plan import Link, Route, Way
 from netdump.image.network import Snapshot, plan_from, plan_given, read_servers, resolve, take_snapshot
+from tests.image.init.namespace import run_in_namespace
 from tests.image.sysfs import add_network_device
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAC = "52:54:00:00:00:0{}"
+WIREGUARD = LinkState(3, "wg0", "", "", 65534, True, True, 1420, "wireguard", 0, 0, 0)
 COLLECTOR = "198.51.100.9"
 
 
@@ -116,6 +118,37 @@ def test_a_gateway_that_is_not_the_default_is_noted_as_such(sys: Path) -> None:
     )
     (way,) = plan_from(Snapshot((link(1, "eth0"),), leased, (targets[1], targets[1]), sys=sys)).ways
     assert way.routes == (Route("default", "192.0.2.1"),)
+
+
+def test_as_long_as_no_name_can_be_looked_up_the_default_routes_count(sys: Path) -> None:
+    """A whole data centre boots, and its name servers are not the first."""
+    own = (address(1, "192.0.2.7", 24), address(2, "203.0.113.7", 24))
+    defaults = (("192.0.0.8", RouteState(2, "203.0.113.1", "")),)
+    bare = Snapshot((link(1, "eth0"), link(2, "eth1")), own, (), sys=sys, defaults=defaults)
+    plan = plan_from(bare)
+    assert plan.ways == (
+        Way("eth1", "static", ("203.0.113.7/24",), (Route("default", "203.0.113.1"),)),
+        Way("eth0", "static", ("192.0.2.7/24",)),
+    )
+    found = plan_from(replace(bare, targets=((COLLECTOR, RouteState(1, "192.0.2.1", "")),)))
+    assert [way.routes for way in found.ways] == [(Route("default", "192.0.2.1"),), ()]
+    tunnel = plan_from(replace(bare, defaults=(("192.0.0.8", RouteState(3, "", "")),), links=(*bare.links, WIREGUARD)))
+    assert tunnel.beyond == (), "who knows whether it leads to them"
+
+
+def test_the_default_routes_of_this_machine() -> None:
+    out = run_in_namespace("""
+from netdump.image.network import take_snapshot
+v0 = link("v0")
+netlink.set_up(v0.ifindex)
+netlink.set_up(link("v1").ifindex)
+netlink.add_address(v0.ifindex, "192.0.2.7", 24)
+print(take_snapshot(["198.51.100.9"]).defaults)
+netlink.add_route(v0.ifindex, "default", "192.0.2.1")
+(target,), (default,) = take_snapshot(["192.0.2.9"]).targets, take_snapshot([]).defaults
+print(target[1].by_default, default[0], default[1].gateway, default[1].by_default)
+""")
+    assert out.splitlines() == ["()", "False 192.0.0.8 192.0.2.1 True"]
 
 
 def test_gateways_of_both_families(sys: Path) -> None:
