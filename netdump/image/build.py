@@ -255,17 +255,23 @@ def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], s
         archive.add_file(module.target, module.content)
         sizes["kernel modules"] = sizes.get("kernel modules", 0) + len(module.content)
         paths.append("/" + module.target)
-        _add_firmware(archive, kernel.root / FIRMWARE, module.firmware, sizes)
+        _add_firmware(archive, kernel, module.firmware, sizes)
     return paths
 
 
-def _add_firmware(archive: Archive, folder: Path, names: Iterable[str], sizes: dict[str, int]) -> None:
-    """Add what is installed of it; modules name files for devices that this machine does not have."""
+def _add_firmware(archive: Archive, kernel: Kernel, names: Iterable[str], sizes: dict[str, int]) -> None:
+    """Add what is installed of it; modules name files for devices that this machine does not have.
+
+    Looked for where the kernel looks, and as it does (Linux drivers/base/firmware_loader/main.c, fw_path): what a
+    vendor has put into `updates` goes before the distribution's. In the image there is one place only.
+    """
+    folder = kernel.root / FIRMWARE
     for name in names:
         for suffix in ("", ".xz", ".zst"):
-            path = folder / f"{name}{suffix}"
+            places = (f"updates/{kernel.release}", "updates", kernel.release, "")
+            path = next((found for place in places if (found := folder / place / f"{name}{suffix}").is_file()), None)
             target = f"{FIRMWARE}/{name}{suffix}"
-            if path.is_file() and path.resolve().is_relative_to(folder.resolve()) and target not in archive:
+            if path and path.resolve().is_relative_to(folder.resolve()) and target not in archive:
                 content = path.read_bytes()
                 archive.add_file(target, content)
                 sizes["firmware"] = sizes.get("firmware", 0) + len(content)

@@ -16,6 +16,7 @@ from netdump.image.init.supervisor import CLIENT, STAGE
 from netdump.image.network import plan_from
 from tests.image.archives import unpack, write
 from tests.image.conftest import MAC, RELEASE
+from tests.image.modules import kernel_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,6 +75,29 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
     assert image.plan.modules[-1] == "/lib/modules/bonding.ko"
     with pytest.raises(DriverError, match="no module mlx5_core"):
         build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_firmware_is_found_where_the_kernel_finds_it(bundle: Path, machine: Path) -> None:
+    names = ("a.bin", "b.bin", "c.bin", "absent.bin", "../../evil")
+    module = kernel_module({"name": "bonding"}, firmware=names)
+    (machine / "lib/modules" / RELEASE / "kernel/bonding.ko").write_bytes(module)
+    (machine / "evil").write_bytes(b"not below lib/firmware")
+    for place, name in (
+        ("", "a.bin"), ("updates", "a.bin"), (f"updates/{RELEASE}", "a.bin"), ("", "b.bin"), (RELEASE, "b.bin"),
+        ("", "c.bin.xz"), ("updates", "c.bin.xz"),
+    ):  # fmt: skip
+        path = machine / "lib/firmware" / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{place}: {name}")
+    entries = unpack(build_image(wishes(bundle, drivers=("bonding",)), machine).data)
+    assert {
+        name: entry.content.decode() for name, entry in entries.items() if entry.content and "firmware" in name
+    } == {
+        "lib/firmware/a.bin": f"updates/{RELEASE}: a.bin",
+        "lib/firmware/b.bin": f"{RELEASE}: b.bin",
+        "lib/firmware/c.bin.xz": "updates: c.bin.xz",
+    }
 
 
 @pytest.mark.usefixtures("few_programs")
