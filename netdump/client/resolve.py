@@ -79,6 +79,10 @@ class Resolver:
         if silent:
             self._narrow ^= {endpoint}
 
+    def has_failed(self, endpoint: Endpoint) -> bool:
+        """Whether anything was said against endpoint in this run."""
+        return endpoint in self._failures
+
     def is_narrow(self, endpoint: Endpoint) -> bool:
         """Whether the next connection should keep its segments small: the last one was silent, and was not small."""
         return endpoint in self._narrow

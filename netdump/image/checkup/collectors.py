@@ -34,6 +34,7 @@ TOPIC_COLLECTOR = "collector"
 TOPIC_CLOCK = "clock"
 ANSWER_SECONDS = 20.0  # for the answer to HELLO
 AGENT = f"netdump-doctor/{__version__}"  # tells the collector's operator what the HELLO was for
+SLOW_SECONDS = 2.0  # for a connection: less is nothing to a dump
 SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are backdated by a day
 
 
@@ -45,26 +46,37 @@ def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
     findings = []
     for address in config.collectors:
         started = time.monotonic()
+        resolver = Resolver()
         try:
             link = open_link(
                 address,
                 context,
-                Resolver(),
+                resolver,
                 connect_timeout=settings.connect_timeout,
                 dns_timeout=settings.dns_timeout,
             )
-            ready = time.monotonic()
+            took = time.monotonic() - started
             _greet(link, address)
+            endpoints = resolver.lookup(address, settings.dns_timeout)
         except NetdumpError as error:
             findings.append(problem(f"{TOPIC_COLLECTOR} {address}", str(error), _remedy(error)))
         else:
             answering += 1
-            took = f"{(ready - started) * 1000:.0f} ms"
-            findings.append(ok(f"{TOPIC_COLLECTOR} {address}", f"takes this host's dumps; connected in {took}"))
+            mute = [str(endpoint) for endpoint in endpoints if resolver.has_failed(endpoint)]
+            findings.append(_welcome(f"{TOPIC_COLLECTOR} {address}", took, mute))
     for finding in findings:
         # One that answers is enough for a dump; the others are there for the day when it does not.
         is_spare = answering and finding.remedy
         yield warning(finding.topic, finding.fact, finding.remedy) if is_spare else finding
+
+
+def _welcome(topic: str, took: float, mute: list[str]) -> Finding:
+    """A collector that takes our dumps. took: seconds until it was connected. mute: addresses that do not answer."""
+    fact = f"takes this host's dumps; connected in {took * 1000:.0f} ms"
+    if not mute or took < SLOW_SECONDS:
+        return ok(topic, fact)
+    waited = f"{', '.join(mute)} of this name was tried before, in vain"
+    return warning(topic, f"{fact}: {waited}", "mend the way there, or take that address out of the name")
 
 
 def check_clock(path: Path, now: float) -> Iterator[Finding]:

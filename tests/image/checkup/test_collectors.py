@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.client.config import load_config
+from netdump.client.resolve import Endpoint, Resolver
 from netdump.image.checkup import collectors
 from netdump.image.checkup.collectors import TOPIC_CLOCK, check_clock, check_collectors
 from netdump.image.checkup.finding import State
@@ -61,6 +62,20 @@ def test_a_collector_that_takes_our_dumps(rig: Rig, papers: Papers, tmp_path: Pa
     assert (finding.state, finding.topic) == (State.OK, f"collector localhost:{rig.ingest.port}")
     assert re.fullmatch(r"takes this host's dumps; connected in \d+ ms", finding.fact)
     assert not list((rig.folder / "dumps").iterdir())  # a visit leaves nothing behind
+
+
+def test_an_address_of_a_name_that_is_waited_for_in_vain(
+    rig: Rig, papers: Papers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = [Endpoint(socket.AF_INET, ("127.0.0.1", each)) for each in (silent.getsockname()[1], rig.ingest.port)]
+        monkeypatch.setattr(Resolver, "_lookup", lambda *_: found)
+        path = write_bundle(tmp_path / "client.toml", rig, papers)
+        path.write_text(path.read_text() + "[send]\nconnect_timeout = 0.2\n")
+        assert only(visit(path)).state is State.OK
+        monkeypatch.setattr(collectors, "SLOW_SECONDS", 0.1)
+        finding = only(visit(path))
+    assert (finding.state, "127.0.0.1 of this name was tried before, in vain" in finding.fact) == (State.WARNING, True)
 
 
 def test_one_of_two_is_enough(rig: Rig, papers: Papers, tmp_path: Path) -> None:
