@@ -54,12 +54,7 @@ class Ledger:
                 raise RemoteProtocolError(
                     "bad-root", f"the chain at image offset {named.offset} is not that of the chunks sent before it"
                 )
-        while self._boundaries and self._boundaries[-1].offset > named.offset:
-            self._boundaries.pop()
-        if named in self._boundaries:
-            self.acknowledge(named.offset)
-        else:
-            self._boundaries = deque([named])
+        self._boundaries = deque([named])
 
     def add(self, length: int, digest: bytes) -> None:
         """Note a chunk that was sent: its bytes of image and its digest."""

@@ -76,6 +76,10 @@ def test_chunks_after_the_resume_offset_count_as_never_sent() -> None:
         ledger.resume(resume(30, 3, chains(5)[3]))
 
 
+def test_the_first_chunk_that_is_acknowledged_is_progress() -> None:
+    assert sent(1).acknowledge(10)
+
+
 def test_acknowledged_chunks_are_forgotten() -> None:
     ledger = sent(5)
     assert ledger.acknowledge(30)
@@ -109,6 +113,7 @@ def test_the_root_that_a_receipt_must_have() -> None:
     ledger = sent(2)
     ledger.check_receipt(b"x" * 32)  # nothing is known yet
     ledger.finish(b"a" * 32)
+    assert ledger.finished
     ledger.check_receipt(b"a" * 32)
     with pytest.raises(RemoteProtocolError) as caught:
         ledger.check_receipt(b"x" * 32)
