@@ -379,6 +379,12 @@ def test_breaches_are_forgiven_a_few_times(play: Play, result: LastWord | BaseEx
         assert type(caught.value) is type(result)
 
 
+def test_who_speaks_something_else_is_asked_again_a_few_times(play: Play) -> None:
+    with pytest.raises(RemoteProtocolError, match="no TLS"):
+        play.run(a=[Step(RemoteProtocolError("unexpected-message", "no TLS"), dialled=False)])
+    assert play.order == "a" * STRIKES_MAX
+
+
 def test_breaches_with_progress_between_them_are_chance(play: Play) -> None:
     play.run(a=[Step(Error(ErrorCode.BAD_DIGEST), advanced=True, durable=1)] * 20 + [Step(DONE)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from netdump.client.address import Address
 from netdump.client.credentials import client_context
-from netdump.client.link import RECORD_BYTES, SMALL_SEGMENT_BYTES, Link, open_link
+from netdump.client.link import ENCRYPT_BYTES, RECORD_BYTES, SMALL_SEGMENT_BYTES, Link, open_link
 from netdump.client.resolve import Endpoint, Resolver
 from netdump.errors import ImpostorError, RefusedError, RemoteProtocolError, UnreachableError
 from netdump.testing.fault_proxy import FaultProxy, Faults
@@ -155,8 +156,47 @@ def test_a_peer_that_does_not_read_stalls_nothing(serve: Serve, context: ssl.SSL
     for _ in range(20):
         assert link.exchange(0.01) == b""
     assert 0 < link.pending < 64 << 20
+    assert link.sent_records * RECORD_BYTES <= link.sent_bytes + ENCRYPT_BYTES
     done.set()
     link.close(farewell=0.1)
+
+
+def test_what_is_encrypted_already_is_pending_too(serve: Serve, context: ssl.SSLContext) -> None:
+    done = threading.Event()
+    link = dial(serve(lambda _: done.wait(TIMEOUT) and None).address, context)
+    while link.pending == 0:
+        link.send(bytes(ENCRYPT_BYTES))
+        link.exchange(0)
+    assert link.pending > 0
+    done.set()
+    link.close()
+
+
+def test_what_is_queued_leaves_before_the_end(serve: Serve, context: ssl.SSLContext) -> None:
+    """An ERROR, say, behind a chunk."""
+    got = bytearray()
+    ended = threading.Event()
+
+    def collect(tls: ssl.SSLSocket) -> None:
+        while data := tls.recv(1 << 16):
+            got.extend(data)
+        ended.set()
+
+    link = dial(serve(collect).address, context)
+    link.send(bytes(16 << 20), b"error")
+    link.close(farewell=TIMEOUT)
+    assert ended.wait(TIMEOUT)
+    assert (len(got), bytes(got[-5:])) == ((16 << 20) + 5, b"error")
+
+
+def test_a_reset_while_receiving_is_a_lost_connection(serve: Serve, context: ssl.SSLContext) -> None:
+    def reset(tls: ssl.SSLSocket) -> None:
+        tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    link = dial(serve(reset).address, context)
+    with pytest.raises(UnreachableError, match=r"connection lost \(Connection reset by peer\)"):
+        read(link, 1)
+    link.close()
 
 
 def test_a_clean_end_is_told(serve: Serve, context: ssl.SSLContext) -> None:
