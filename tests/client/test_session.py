@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from netdump.client import session
+from netdump.client.address import Address
 from netdump.client.ledger import Ledger
 from netdump.client.link import RECORDS_MAX, open_link
 from netdump.client.resolve import Resolver
@@ -19,7 +21,20 @@ from netdump.client.stream import Workers
 from netdump.client.tally import Tally
 from netdump.errors import DeadlineError, RemoteProtocolError, UnreachableError
 from netdump.pages import PageState
-from netdump.wire import Ack, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt, Resume, pack
+from netdump.wire import (
+    Ack,
+    Decline,
+    DeclineCode,
+    Defer,
+    Error,
+    ErrorCode,
+    Hello,
+    Keepalive,
+    Receipt,
+    Resume,
+    chain_start,
+    pack,
+)
 from tests.client.collector import FakeCollector, Manners
 from tests.client.pretend import PretendImage, RecycledImage, content
 
@@ -27,9 +42,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-    from netdump.client.address import Address
     from netdump.client.session import LastWord
     from netdump.client.stream import ChunkStream
+    from netdump.wire import Buffer
     from tests.client.conftest import StartCollector
 
 IMAGE = PretendImage(content(100))
@@ -248,6 +263,8 @@ def test_a_chunk_stays_as_it_is_while_it_is_sent(
 )
 def test_other_answers_are_returned(start_collector: StartCollector, run: Run, answer: Any) -> None:
     assert run(start_collector([Manners(answer=answer)]).address) == answer
+    assert run.last
+    assert not run.last.advanced
 
 
 @pytest.mark.parametrize("after", [1, 3, 10])
@@ -423,3 +440,140 @@ def test_a_slow_collector_is_waited_for(start_collector: StartCollector, context
     assert isinstance(Run(context, image)(collector.address, stall=30), Receipt)
     whole(collector, image)
     assert collector.keepalives
+
+
+# Limits, on a played clock
+
+
+class PlayedLink:
+    """Says what it is told to at its times, and takes all at once. answers: (time, frame)."""
+
+    address = Address("played", 1)
+    sent_records = pending = 0
+    eof = False
+
+    def __init__(self, *answers: tuple[float, bytes]) -> None:
+        self.now = 0.0
+        self._answers = deque(answers)
+
+    def send(self, *parts: Buffer) -> None:
+        pass
+
+    def exchange(self, timeout: float) -> bytes:
+        assert timeout >= 0
+        until = self.now + timeout
+        if self._answers and self._answers[0][0] <= until:
+            until, frame = self._answers.popleft()
+        else:
+            frame = b""
+        self.now = max(self.now, until)
+        return frame
+
+    def close(self, farewell: float = 0.0) -> None:
+        pass
+
+    def delivery_rate(self) -> float:
+        return 1e6
+
+
+class Told:
+    """An Effort that only notes what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def begin(self) -> None:
+        self.words.append("begin")
+
+    def sent(self, raw_bytes: int, packed_bytes: int, rate: float) -> None:
+        self.words.append(f"sent {raw_bytes} {rate:.0f}")
+
+    def waited(self, seconds: float) -> None:
+        self.words.append(f"waited {seconds:.0f}")
+
+
+def played(
+    link: PlayedLink, limits: Limits, catch_up: Callable[[int], Iterator[int]] = IMAGE.catch_up, effort: Any = None
+) -> LastWord | None:
+    return Session(
+        link,  # type: ignore[arg-type]
+        Ledger(IMAGE.dump_id, IMAGE.size),
+        Tally(),
+        limits,
+        headline=IMAGE.headline,
+        afterword=IMAGE.afterword,
+        catch_up=catch_up,
+        open_stream=IMAGE.stream,
+        on_turn=lambda _: None,
+        on_queue=lambda: None,
+        clock=lambda: link.now,
+        effort=effort,
+    ).run(Hello(IMAGE.dump_id, IMAGE.size, IMAGE.page_bytes, 0, "netdump/test", 0))
+
+
+def resumes(credit: int) -> bytes:
+    """Keepalive is 5 s, idle 600."""
+    return pack(Resume(0, chain_start(IMAGE.dump_id, IMAGE.size), 0, True, credit, 5, 600))
+
+
+LATER = (900.0, pack(Defer(7, "later")))
+ALIVE = [(float(second), pack(Keepalive())) for second in range(8, 900, 8)]
+
+
+def test_whoever_speaks_is_not_stalled() -> None:
+    link = PlayedLink((0, resumes(0)), *ALIVE, LATER)
+    assert played(link, Limits(10, 1000, 2000)) == Defer(7, "later")
+
+
+def test_silence_is_a_stall() -> None:
+    link = PlayedLink((0, resumes(0)), *ALIVE[:10], LATER)
+    with pytest.raises(UnreachableError, match="nothing heard for 10 s"):
+        played(link, Limits(10, 1000, 2000))
+    assert link.now == 90
+
+
+@pytest.mark.parametrize(("progress", "patient"), [(60, 120), (600, 600)])
+def test_a_turn_is_waited_for_for_two_minutes_or_as_long_as_for_progress(progress: float, patient: float) -> None:
+    link = PlayedLink((0, resumes(0)), *ALIVE)
+    with pytest.raises(UnreachableError, match=f"alive, but it took no pages for {patient} s"):
+        played(link, Limits(60, progress, 2000))
+    assert link.now == patient
+
+
+def test_each_acknowledgement_gives_new_time() -> None:
+    acks = [(50.0 * number, pack(Ack(number * 16384))) for number in range(1, 11)]
+    answers = sorted([*ALIVE, *acks], key=lambda answer: answer[0])
+    link = PlayedLink((0, resumes(2 << 20)), *answers)
+    with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 60 s"):
+        played(link, Limits(60, 60, 2000))
+    assert link.now == 560
+
+
+def test_a_receipt_is_not_waited_for_for_ever() -> None:
+    link = PlayedLink((0, resumes(2 << 20)), (20, pack(Ack(IMAGE.size))), *ALIVE[2:])
+    with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 60 s"):
+        played(link, Limits(60, 60, 2000))
+    assert link.now == 80
+
+
+def test_looking_at_what_was_sent_waits_for_nothing() -> None:
+    link = PlayedLink((0, resumes(2 << 20)), LATER)
+    seen: list[float] = []
+
+    def catch_up(offset: int) -> Iterator[int]:
+        for number in range(40):
+            seen.append(link.now)
+            link.now += 0.1
+            yield number
+
+    assert played(link, Limits(60, 60, 2000), catch_up) is None
+    assert seen == pytest.approx([number / 10 for number in range(len(seen))])
+    assert 30 <= len(seen) <= 31, "three seconds of it"
+
+
+def test_effort_is_told_of_each_connection_and_chunk() -> None:
+    link, told = PlayedLink((0, resumes(2 << 20)), LATER, *ALIVE), Told()
+    with pytest.raises(UnreachableError):
+        played(link, Limits(60, 60, 2000), effort=told)
+    assert told.words[0] == "begin"
+    assert sum(word.startswith("sent ") for word in told.words) == 25
