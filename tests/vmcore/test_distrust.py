@@ -228,6 +228,20 @@ def test_what_makes_sense() -> None:
     assert distrust.remark is None
 
 
+@pytest.mark.parametrize("unknown", [{"refcount": None}, {"mapping": None}], ids=str)
+def test_members_that_vmcoreinfo_does_not_name(unknown: dict[str, None]) -> None:
+    """What they would say is not asked for."""
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    looks = [
+        slab(exclude, pages, PLAYGROUND + page) for exclude, page in ((ExcludeClass.FREE, 0), (ExcludeClass.USER, 1034))
+    ]
+    pages.rules = pages.rules._replace(**unknown)  # type: ignore[arg-type]
+    distrust = trusting()
+    for tally, data in looks:
+        assert distrust.watch(tally, pages, data) == tally
+    assert distrust.remark is None
+
+
 def test_doubts() -> None:
     pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
     tally, data = slab(ExcludeClass.FREE, pages, PLAYGROUND)
