@@ -149,7 +149,7 @@ class Classifier:
             slab.classes = bytearray(pages)
         if codes.offline and self._wanted.offline:
             self._mark_offline(slab)
-        if self._free is not None and codes.kinds is not None:
+        if self._free is not None:
             for page in self._free.mark(data, pfn, codes, slab.classes):
                 if codes.codes is None or not codes.codes[page] & (SLAB | TAIL):  # those use _mapcount for other things
                     self._place(slab, page, self._judge(slab, page), ExcludeClass.FREE)

@@ -7,7 +7,7 @@ import pytest
 
 from netdump.pages import ExcludeClass
 from netdump.vmcore.freeblocks import FreeBlocks
-from netdump.vmcore.pagecodes import PageCodes
+from netdump.vmcore.pagecodes import SLAB_PAGES, PageCodes
 from tests.vmcore.test_pageclasses import PFN, array, classifier, frames_of, zone_byte
 
 if TYPE_CHECKING:
@@ -71,6 +71,31 @@ def test_what_is_not_certain_is_left(others: int) -> None:
         assert classes[2307] == FREE
     if 3000 not in left:
         assert classes[3000:3008] == bytes((FREE,)) * 8
+
+
+@pytest.mark.parametrize(
+    ("start", "order", "inside", "pages"),
+    [
+        (1022, 2, None, 1032),
+        (1022, 2, None, SLAB_PAGES),
+        (1024, 3, 1030, 1032),
+        (1024, 3, 1030, SLAB_PAGES),
+        (2048, 11, None, 8000),
+        (2048, 11, None, SLAB_PAGES),
+        (1024, 4, None, 1032),
+    ],
+)
+def test_one_among_many_that_is_not_certain(start: int, order: int, inside: int | None, pages: int) -> None:
+    """Not aligned; with another thing in it; of an order that there is not; cut short."""
+    frames = frames_of("6.12")
+    for page in range(0, 600, 2):
+        frames.free(PFN + page, 0)
+    frames.free(PFN + start, order)
+    if inside is not None:
+        frames.cache(PFN + inside)
+    classes, left = mark(frames, pages)
+    assert start in left
+    assert not any(classes[start:])
 
 
 @pytest.mark.parametrize("count", [60, 500])

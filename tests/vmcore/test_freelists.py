@@ -124,6 +124,34 @@ def test_free_lists_whose_struct_pages_are_of_other_frames(frame: int) -> None:
     assert "of 1 free blocks 1 are not free by the memory map" in str(distrust.remark)
 
 
+def test_flags_that_a_crash_caught_half_way() -> None:
+    """Twelve blocks are looked at, three of each list: one may have the flags of another zone."""
+    machine = x86_64(ERAS["6.12"])
+    for number in range(20):
+        machine.frames.free(PLAYGROUND + 8 * number, number % 4)
+    for number, trusted in ((0, True), (1, False)):
+        machine.frames._or_flags(machine.frames.pages[PLAYGROUND + 8 * number], 1 << 40)
+        assert checked(machine).wanted.nothing != trusted
+
+
+def test_a_count_of_users_that_vmcoreinfo_does_not_name() -> None:
+    machine = populate(x86_64(ERAS["6.12"]))
+    machine.lines["OFFSET(page._refcount)"] = ""
+    assert checked(machine).remark is None
+
+
+@pytest.mark.parametrize("unknown", ["slab", "hugetlb"])
+def test_user_pages_rest_on_page_types_that_tell_them_from_slab_or_huge_ones(unknown: str) -> None:
+    machine = x86_64(ERAS["6.12"])
+    machine.frames.free(PLAYGROUND, 0)
+    core = Opened.of(machine)
+    pages = core.pages()
+    pages.rules = pages.rules._replace(types=pages.rules.types._replace(buddy=0xFFFF_FF80, **{unknown: None}))
+    distrust = trusting()
+    check_free_lists(distrust, pages, core.info, 2, core_frames(core.headers, 4096))
+    assert not distrust.wanted.user
+
+
 @pytest.mark.parametrize("zone_mask", [0xFFFF_FFFF, 0])
 def test_flags_of_several_zones(zone_mask: int) -> None:
     """Also where it is not known which bits neighbours have in common."""
