@@ -93,6 +93,7 @@ def test_page_types_that_do_not_fit_the_others(era: str, name: str, lost: set[st
         ({"OFFSET(page.mapping)": "32"}, "as in no kernel"),
         ({"OFFSET(page.private)": "32"}, "as in no kernel"),
         ({"OFFSET(page.lru)": "16"}, "as in no kernel"),
+        ({"OFFSET(page.lru)": "16", "OFFSET(page.compound_head)": "16"}, "as in no kernel"),
         ({"OFFSET(page._refcount)": "48"}, "as in no kernel"),
         ({"OFFSET(page.compound_head)": "16"}, "as in no kernel"),
         ({"NUMBER(HUGETLB_PAGE_DTOR)": "1"}, "HUGETLB_PAGE_DTOR 1"),

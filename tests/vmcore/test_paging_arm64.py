@@ -89,6 +89,14 @@ def test_before_the_image_had_a_place_of_its_own() -> None:
         assert space_of(machine, NUMBER__kimage_voffset="", **lines).root == machine.tables.root
 
 
+def test_a_root_table_that_maps_the_text_elsewhere_is_not_believed() -> None:
+    machine = arm64(ERA)
+    lines = machine.kernel.lines
+    root, offset = int(lines["SYMBOL(swapper_pg_dir)"], 16) + 4096, int(lines["NUMBER(kimage_voffset)"], 16) + 4096
+    with pytest.raises(KernelDataError, match="do not map the kernel's text"):
+        space_of(machine, SYMBOL__swapper_pg_dir=f"{root:x}", NUMBER__kimage_voffset=f"{offset:#x}")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

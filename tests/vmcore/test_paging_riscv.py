@@ -42,6 +42,15 @@ def test_kernels_that_do_not_say_where_they_are() -> None:
     assert space.translate(machine.kernel.vaddr + 0x1234) == (machine.kernel.paddr + 0x1234, 1)
 
 
+def test_a_root_table_that_maps_the_text_elsewhere_is_not_believed() -> None:
+    machine = riscv64(ERA)
+    machine.text_segment = False
+    for key in ("SYMBOL(swapper_pg_dir)", "NUMBER(va_kernel_pa_offset)"):
+        machine.lines[key] = f"{int(machine.kernel.lines[key], 16) + 4096:#x}"
+    with pytest.raises(KernelDataError, match="do not map the kernel's text"):
+        space_of(machine)
+
+
 def test_entries_for_several_pages_at_once() -> None:
     """Svnapot: the size is in the address, so it is not taken for one."""
     machine = riscv64(ERA)

@@ -58,6 +58,14 @@ def test_phys_base_that_lies_is_not_believed() -> None:
     assert space_of(machine, NUMBER__phys_base="4096").root == machine.tables.root
 
 
+def test_a_root_table_that_maps_the_text_elsewhere_is_not_believed() -> None:
+    machine = x86_64(ERA)
+    machine.text_segment = False
+    root = int(machine.kernel.lines["SYMBOL(init_top_pgt)"], 16) - 4096
+    with pytest.raises(KernelDataError, match="do not map the kernel's text where phys_base says"):
+        space_of(machine, NUMBER__phys_base="4096", SYMBOL__init_top_pgt=f"{root:x}")
+
+
 def test_phys_base_of_old_kernels_that_never_moved() -> None:
     machine = x86_64(ERA)
     machine.text_segment = False
@@ -107,6 +115,16 @@ def test_i386_where_no_segment_has_a_virtual_address(direct_map: int) -> None:
     machine.map_shift = 12
     machine.tables.map_range(direct_map, 0, 32 << 20, 22)
     assert space_of(machine).root == machine.tables.root
+
+
+def test_an_i386_root_table_that_maps_the_text_elsewhere_is_not_believed() -> None:
+    machine = i386(ERA, direct_map=0xB000_0000)
+    machine.low_memory_end = 0
+    machine.map_shift = 12
+    machine.tables.map_range(0xB000_0000, 0, 32 << 20, 22)
+    root = int(machine.kernel.lines["SYMBOL(swapper_pg_dir)"], 16) + 0x1000_0000
+    with pytest.raises(KernelDataError, match="do not map the kernel's text where low memory says"):
+        space_of(machine, SYMBOL__swapper_pg_dir=f"{root:x}")
 
 
 def test_i386_large_pages_above_4_gib() -> None:

@@ -135,6 +135,22 @@ def test_a_repeated_page_where_its_pages_were_found_elsewhere(era: str) -> None:
     assert not wrong.places.hold(lies, wrong.vaddr, wrong.data, wrong.classes)
 
 
+def test_the_first_page_of_a_stretch_is_asked_too() -> None:
+    machine = x86_64(ERAS["6.12"])
+    for page in (0, 9):
+        machine.frames.cache(PLAYGROUND + 2048 + page)
+    listed(machine, [PLAYGROUND + 2048, PLAYGROUND + 2048 + 9])
+    assert not Slab(machine, {0: ExcludeClass.CACHE}, 2048).holds()
+
+
+@pytest.mark.parametrize("era", ["6.12", "7.1"])
+def test_a_repeated_page_whose_own_pages_are_elsewhere(era: str) -> None:
+    machine = x86_64(ERAS[era])
+    slab = Slab(machine, cache(machine, PLAYGROUND + 2048), 2048)
+    repeated = Stretch(4096, 16384, slab.stretch.paddr + 4096, repeated=True)
+    assert not slab.places.hold(repeated, slab.vaddr, slab.data, slab.classes)
+
+
 def test_pages_that_do_not_say() -> None:
     """Pages on no list, and lists that lead nowhere."""
     machine = x86_64(ERAS["6.12"])

@@ -143,8 +143,8 @@ def test_nothing_is_an_alias_of_what_was_left_out(kept: int) -> None:
         nonlocal asked
         asked += 1
         assert (paddr, pages) == (0, 8)
-        answer = ExcludeClass.USER if asked == 1 else ExcludeClass.NONE
-        return [(ExcludeClass.NONE, kept), (answer, 4), (ExcludeClass.NONE, 4 - kept)]
+        left_out = (ExcludeClass.USER, ExcludeClass.FREE) if asked == 1 else (ExcludeClass.NONE, ExcludeClass.NONE)
+        return [(ExcludeClass.NONE, kept), *((answer, 2) for answer in left_out), (ExcludeClass.NONE, 4 - kept)]
 
     pool = BufferPool(CHUNK_DATA_MAX, 2)
     (chunk,) = iter_chunks(BytesSource(image), ImageMap(headers_of(image)), PAGE, classify=classify, pool=pool)
