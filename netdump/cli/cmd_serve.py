@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def command(directory: Path, ingest: str | None, api: str | None) -> None:
     See also: netdump init, docs/config.md.
     """
     config = _overridden(load(directory / CONFIG_NAME), ingest, api)
+    _allow_files()
     log = LineWriter(sys.stderr)
     try:
         audit = open_audit(log)
@@ -55,6 +57,12 @@ def _overridden(config: Config, ingest: str | None, api: str | None) -> Config:
     if api is not None:
         config = dataclasses.replace(config, api=dataclasses.replace(config.api, listen=parse_address(api)))
     return config
+
+
+def _allow_files() -> None:
+    """Let as many files be open as the system allows: a shell's 1,024 are for programs that call select(2)."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 def _route_logs(bridge: logging.Handler) -> None:

@@ -6,6 +6,7 @@ are never logged.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import logging
@@ -32,6 +33,8 @@ STRANGERS_PER_MINUTE = 60
 CLOSE_S = 2.0
 
 Field = str | int | float | bool | None
+
+codecs.lookup("unicode_escape")  # loaded now: later there may be no file descriptor for that
 
 
 class Audit(Protocol):
@@ -85,7 +88,11 @@ class LogBridge(logging.Handler):
         self._audit = Rationed(audit)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note one record."""
+        """Note one record. What is wrong with one ends nobody: asyncio's loop logs, too."""
+        with contextlib.suppress(Exception):
+            self._note(record)
+
+    def _note(self, record: logging.LogRecord) -> None:
         fields: dict[str, Field] = {"source": record.name, "level": record.levelname, "message": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
 
 BACKLOG = 256
+ACCEPTED_AT_ONCE = 16  # each takes a file descriptor until it is admitted or dropped, in the next turn of the loop
 CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
 HANDSHAKE_LEAST_S = 1.0  # that every handshake has, however many others wait
 
@@ -182,7 +183,10 @@ class Listener:
         """Start to accept. The sockets are the listener's from now on."""
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            self._servers.append(await loop.create_server(lambda: _Doorstep(self), sock=sock, backlog=BACKLOG))
+            # asyncio accepts as many at once as it lets the kernel keep: those are two things.
+            server = await loop.create_server(lambda: _Doorstep(self), sock=sock, backlog=ACCEPTED_AT_ONCE)
+            self._servers.append(server)
+            sock.listen(BACKLOG)
 
     async def close(self) -> None:
         """Accept no more, and drop those who are still in their handshake."""

@@ -240,7 +240,8 @@ class Reception:
 
     def _receipt_of(self, dump: Dump, origin: Origin) -> wire.Receipt:
         """In a thread: the receipt of a complete dump [W-67]. It is made now if the collector ended before it could."""
-        assert dump.durable.offset == origin.image_bytes, "else it raises DamagedError"
+        durable = dump.durable  # raises DamagedError
+        assert durable.offset == origin.image_bytes
         manifest, document = dump.manifest, dump.receipt
         if manifest is not None and document:
             return wire.Receipt(manifest.root, document)

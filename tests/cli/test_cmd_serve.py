@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -51,11 +52,17 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, log: Path | None = None, **environment: str) -> Iterator[Running]:
-    """Run a collector until the block ends, or was ended in it."""
+def serving(
+    folder: Path, log: Path | None = None, prefix: tuple[str, ...] = (), **environment: str
+) -> Iterator[Running]:
+    """Run a collector until the block ends, or was ended in it. prefix: of the command."""
     with (log or folder.parent / "serve.log").open("a") as stderr:
         process = subprocess.Popen(
-            arguments(folder), stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **environment}
+            [*prefix, *arguments(folder)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, **environment},
         )
     try:
         ready = cast("IO[str]", process.stdout).readline()
@@ -69,6 +76,14 @@ def serving(folder: Path, log: Path | None = None, **environment: str) -> Iterat
             process.kill()
         process.wait(PATIENCE_S)
         cast("IO[str]", process.stdout).close()
+
+
+def test_as_many_files_as_the_system_allows(folder: Path) -> None:
+    """1,024 is what a shell gives, and more than 500 connections need."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with serving(folder, prefix=("prlimit", f"--nofile=256:{allowed}")) as running:
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+        assert limits == (allowed, allowed)
 
 
 def publish_soon(folder: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -68,6 +71,26 @@ def test_a_library_cannot_fill_the_log_either() -> None:
     for _ in range(3 * STRANGERS_PER_MINUTE):
         bridge.emit(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, "Invalid HTTP request", (), None))
     assert len(stream.getvalue().splitlines()) == STRANGERS_PER_MINUTE
+
+
+def test_a_library_whose_line_cannot_be_noted_goes_on() -> None:
+    """The loop of asyncio logs that it cannot accept; what its handler raised would end it."""
+
+    def fail(event: str, **fields: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    LogBridge(fail).emit(logging.LogRecord("asyncio", logging.ERROR, "", 0, "no more files", (), None))
+
+
+def test_without_a_file_descriptor_texts_are_escaped() -> None:
+    code = """
+import resource
+from netdump.server.audit import escaped
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+print(escaped(chr(27)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "\\x1b\n", done.stderr
 
 
 def test_no_thread_to_write_lines(monkeypatch: pytest.MonkeyPatch) -> None:

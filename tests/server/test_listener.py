@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 from contextlib import asynccontextmanager
@@ -16,7 +17,16 @@ from netdump.errors import AddressError
 from netdump.pki import ingest_server_context
 from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import Address
-from netdump.server.listener import HANDSHAKE_LEAST_S, Gate, GateLimits, Listener, Visitor, address_of, bind
+from netdump.server.listener import (
+    ACCEPTED_AT_ONCE,
+    HANDSHAKE_LEAST_S,
+    Gate,
+    GateLimits,
+    Listener,
+    Visitor,
+    address_of,
+    bind,
+)
 from tests.server.rig import PATIENCE_S, Events, Papers, SkippingLoop
 
 if TYPE_CHECKING:
@@ -291,6 +301,24 @@ def test_what_comes_right_behind_the_handshake_is_handed_over(folder: Path, web1
             assert not door.gate._strangers
             visitor.transport.abort()
             peer.socket.close()
+
+    run(body)
+
+
+def test_few_connections_are_accepted_at_once(folder: Path) -> None:
+    """However many strangers come in one moment, the limit of open files is for those who are let in."""
+    places = 4 * ACCEPTED_AT_ONCE
+
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(places, places, places, places)) as door:
+            peers = [door.connect() for _ in range(places)]  # which the kernel keeps
+            counts = [0]
+            while counts[-1] < places:
+                await asyncio.sleep(0)
+                counts.append(len(door.listener._welcomes))
+            assert max(after - before for before, after in itertools.pairwise(counts)) <= ACCEPTED_AT_ONCE
+            for sock in peers:
+                sock.close()
 
     run(body)
 
