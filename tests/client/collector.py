@@ -9,6 +9,7 @@ import hashlib
 import socket
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ from netdump.wire import (
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 JOIN_TIMEOUT = 10.0
 HANDSHAKE_TIMEOUT = 1.0
@@ -84,6 +85,18 @@ class Kept:
     root: bytes = b""
     remark: str = ""
     states: dict[PageState, int] = field(default_factory=lambda: dict.fromkeys(PageState, 0))
+
+
+@contextmanager
+def unanswered() -> Iterator[Address]:
+    """An address whose machine drops what comes: the queue of a listener there is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        host, port = full.getsockname()[:2]
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex((host, port))
+        yield Address(host, port)
 
 
 class Hung(Exception):  # noqa: N818 - not an error: the script asked for it

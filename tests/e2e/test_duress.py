@@ -26,7 +26,7 @@ from netdump.testing.elf_writer import Core, Load, counter_pages
 from netdump.testing.lossy_line import FAR, LineUnavailableError, LossyLine
 from netdump.wire import Ack, Defer, Error, ErrorCode, Resume, pack
 from tests.client.certificates import Authority, server_context
-from tests.client.collector import FakeCollector, Manners
+from tests.client.collector import FakeCollector, Manners, unanswered
 from tests.e2e.cuts import write_core
 from tests.e2e.rig import Collector, netdump
 
@@ -152,6 +152,18 @@ def test_a_collector_that_hangs_in_any_state(tmp_path: Path) -> None:
     with hosts(tmp_path, HANGS) as made:
         statuses = all_end_in_time(core, made)
     assert set(statuses.values()) <= {errors.DeadlineError.exit_status, errors.UnreachableError.exit_status}, statuses
+
+
+def test_a_collector_whose_machine_is_gone(tmp_path: Path) -> None:
+    """Nobody says so: what is sent to its address is dropped."""
+    core = tmp_path / "core"
+    CORE.write(core)
+    host = Host(tmp_path, None)
+    with unanswered() as address:
+        host.bundle.write_text(re.sub(r"collectors = .*", f'collectors = ["{address}"]', host.bundle.read_text()))
+        status, seconds = send(core, host)
+    assert status in {errors.DeadlineError.exit_status, errors.UnreachableError.exit_status}
+    assert seconds < DEADLINE + GRACE
 
 
 def test_a_collector_that_lies_about_offsets(tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ def test_no_link_is_followed(files: LocalFiles, tmp_path: Path) -> None:
     (outside / "file").write_bytes(b"mine")
     (tmp_path / "folder").symlink_to(outside)
     (tmp_path / "file").symlink_to(outside / "file")
-    for name in ("file", "folder/file", "folder"):
+    (tmp_path / "dump").mkdir()
+    (tmp_path / "dump" / "segments").symlink_to(outside)
+    for name in ("file", "folder/file", "folder", "dump/segments/file"):
         with pytest.raises(OSError, match=LINK):
             files.open(name)
         with pytest.raises(OSError, match=LINK):
@@ -149,6 +151,8 @@ def test_no_link_is_followed(files: LocalFiles, tmp_path: Path) -> None:
         files.names("folder")
     with pytest.raises(OSError, match=LINK):
         files.create("folder/new")
+    with pytest.raises(OSError, match=LINK):
+        files.sync_folder("dump/segments")
     status = files.status("folder")
     assert status is not None
     assert not status.is_folder
