@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from mmap import PAGESIZE
 from typing import Final
 
@@ -27,7 +28,8 @@ class FileSource:
 
     Pages that could not be read are not tried again: a disk that fails may take seconds for each, and whoever begins
     anew after a cut of the connection must not wait for them once more. What is missing of a file that has become
-    shorter is lost, too; with is_whole, read_into raises TruncatedCoreError instead: it may be there again later.
+    shorter is lost, too; with is_whole, read_into raises TruncatedCoreError instead, and SourceUnreadableError if all
+    of the file has gone, with its disk or server: it may be there again later.
     """
 
     __slots__ = ("_fd", "_is_whole", "_known_lost", "name", "size")
@@ -118,7 +120,19 @@ class FileSource:
                 add_lost(lost, done, len(page))
                 self._remember(offset + done, len(page))
             done += len(page)
+        if lost and self._is_whole:
+            self._see_whether_it_is_there()
         return lost
+
+    def _see_whether_it_is_there(self) -> None:
+        """Whether pages fail, or the file: its first page could be read once. Raises SourceUnreadableError."""
+        try:
+            os.posix_fadvise(self._fd, 0, PAGESIZE, os.POSIX_FADV_DONTNEED)  # not from memory
+            os.pread(self._fd, 1, 0)
+        except OSError as error:
+            raise SourceUnreadableError(
+                f"{self.name} cannot be read any more: {error.strerror}; send it again when it can, and it goes on"
+            ) from error
 
     def _remember(self, offset: int, length: int) -> None:
         if self._known_lost and self._known_lost[-1][1] == offset:
@@ -146,7 +160,8 @@ class FileSource:
     def close(self) -> None:
         """See Source."""
         if self._fd >= 0:
-            os.close(self._fd)
+            with suppress(OSError):  # closed is closed; some file systems have something to say all the same
+                os.close(self._fd)
             self._fd = -1
 
 

@@ -38,7 +38,8 @@ class Source(Protocol):
 
         Returns the stretches that could not be read as (start, length) relative to offset, ascending, in whole pages
         of the machine except where the buffer begins or ends; the buffer holds anything there. Never raises for a
-        page that fails. Raises TruncatedCoreError where a file that somebody named has become shorter.
+        page that fails. Raises TruncatedCoreError or SourceUnreadableError where a file that
+        somebody named has become shorter, or has gone.
         """
 
     def next_data(self, offset: int) -> int:

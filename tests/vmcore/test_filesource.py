@@ -73,6 +73,36 @@ def test_a_file_that_is_to_be_whole_may_not_shrink(path: Path) -> None:
         source.read_into(6 * 4096, memoryview(buffer))
 
 
+def test_a_file_that_has_gone_is_not_lost_page_by_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the server of a network file system goes away, or the disk is pulled out."""
+    source = FileSource(str(path), is_whole=True)
+    buffer = memoryview(bytearray(4 * 4096))
+    fail_pages(monkeypatch, {2})
+    assert source.read_into(0, buffer) == [(2 * 4096, 4096)], "one page that fails is one page"
+    fail_pages(monkeypatch, set(range(len(IMAGE) // 4096)))
+
+    def pread(*_: int) -> bytes:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr(os, "pread", pread)
+    with pytest.raises(SourceUnreadableError, match="cannot be read any more: Transport endpoint is not connected"):
+        source.read_into(4 * 4096, buffer)
+    assert FileSource(str(path)).read_into(0, buffer) == [(0, 4 * 4096)]
+
+
+def test_closing_fails_for_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FileSource(str(path))
+    real = os.close
+
+    def close(fd: int) -> None:
+        real(fd)
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    monkeypatch.setattr(os, "close", close)
+    source.close()
+    source.close()
+
+
 def test_what_a_shrunken_file_has_lost_is_no_hole(path: Path) -> None:
     source = FileSource(str(path))
     os.truncate(path, 4096)
