@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_object, wishes
 from netdump.cli.output import print_facts, print_json, size_text, warn
 from netdump.client.config import parse_words
@@ -94,7 +95,7 @@ def command(
 
 
 def _load(image: CaptureImage, line: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="netdump-arm-") as folder:
+    with orderly_end(), tempfile.TemporaryDirectory(prefix="netdump-arm-") as folder:
         initrd = Path(folder) / "capture.img"
         write_image(image, initrd)
         load(Loading(image.kernel.image(), initrd, line))

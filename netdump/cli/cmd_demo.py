@@ -22,17 +22,16 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from netdump import samples
+from netdump.cli.ending import caught, orderly_end
 from netdump.errors import DemoError
 from netdump.testing.fault_proxy import FaultProxy, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from types import FrameType
+    from collections.abc import Iterator
 
 HOST: Final = "crashy"
 ANALYST: Final = "ann"
 CUT_AT_SHARE: Final = 0.08  # of the core's size: the bundled one needs twice that on the wire
-ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 STOP_TIMEOUT: Final = 30
 
 
@@ -50,7 +49,7 @@ def command(core: Path | None, *, keep: bool) -> None:
     the connection cut in mid-transfer and resumed, then list, show, log and fetch, and a comparison of what came back
     with what was sent. Nothing leaves the machine; everything is removed at the end.
     """
-    with _orderly_end():
+    with orderly_end():
         folder = Path(tempfile.mkdtemp(prefix="netdump-demo-"))
         try:
             Demo(folder).run(core)
@@ -190,45 +189,16 @@ class Demo:
         click.echo(f"    $ netdump {shlex.join(map(str, arguments))}".replace(str(self._folder), "DEMO"))
 
 
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Make the signals of an end exceptions for the time of the block:
-
-    what was started is stopped, what was made is removed.
-    """
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)  # a second one must not cut the tidying short
-        raise SystemExit(128 + number)
-
-    with _caught(end) as before:
-        yield
-
-
 def _start(*arguments: Any, stderr: int | IO[str]) -> subprocess.Popen[str]:
     """Start a netdump command. A signal meanwhile counts once the process is known, so that it is not left behind."""
     arrived: list[int] = []
-    with _caught(lambda number, _frame: arrived.append(number)):
+    with caught(lambda number, _frame: arrived.append(number)):
         process = subprocess.Popen(_command(*arguments), stdout=subprocess.PIPE, stderr=stderr, text=True)
     if arrived:
         with process:
             process.kill()
         signal.raise_signal(arrived[0])
     return process
-
-
-@contextmanager
-def _caught(handler: Callable[[int, FrameType | None], object]) -> Iterator[Collection[int]]:
-    """Let a handler have those signals of ENDS that are not ignored (nohup) for the time of the block: which."""
-    before = {number: signal.getsignal(number) for number in ENDS if signal.getsignal(number) is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield before
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _command(*arguments: Any) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
 from netdump.cli.output import print_json, size_text, warn
 from netdump.image.build import build_image, gather, write_image
@@ -39,7 +40,8 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
     See also: netdump arm, netdump enroll.
     """
     image = build_image(wishes(options))
-    write_image(image, out)
+    with orderly_end():
+        write_image(image, out)
     for warning in image.warnings:
         warn(str(warning))
     if image.lacks_stripping:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +78,29 @@ def test_the_image_is_made_for_the_command_line_that_it_gets(
     shell.run("arm", "--append", "netdump.collectors=192.0.2.77", "--append", "netdump.drill")
     shell.run("arm", "--command-line", "console=hvc0 netdump.level=0")
     assert [each.words for each in asked] == [{"collectors": "192.0.2.77", "drill": "1"}, {"level": "0"}]
+
+
+def test_a_signal_while_loading_leaves_no_key_behind(
+    shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def load(loading: Loading) -> None:
+        seen.append(loading.initrd)
+        assert loading.initrd.exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def arrive(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(cmd_arm, "load", load)
+    before = signal.signal(signal.SIGTERM, arrive)
+    try:
+        with pytest.raises(TimeoutError):
+            cmd_arm.command.main(["--config", "client.toml"], standalone_mode=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not seen[0].parent.exists()
 
 
 def test_only_if_something_has_changed(
