@@ -95,6 +95,12 @@ _OPTIONS = (
 )
 
 
+def shown_options() -> dict[str, str]:
+    """The names of all options that help shows, and what it says of each."""
+    shown = {name: option.help for option in _OPTIONS if option.help is not None for name in option.names}
+    return {"-h": "show this help message and exit", "--help": "show this help message and exit", **shown}
+
+
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Read a command line (without program and command name).
 
