@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netdump.client.address import Address
 
 ENDPOINTS_MAX = 8  # addresses of one name that are tried
+KNOWN_SECONDS = 2.0  # for a name whose addresses are known: they are likely to be the same still
 
 
 class Endpoint(NamedTuple):
@@ -94,6 +95,8 @@ class Resolver:
             pass  # a name, not a number
         lookup = self._pending.get(address) or _Lookup(address)
         self._pending[address] = lookup
+        if address in self._known:
+            timeout = min(timeout, KNOWN_SECONDS)
         if not lookup.done.wait(timeout):
             problem = f"no answer within {timeout:g} s"
         else:

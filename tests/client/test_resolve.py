@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +95,19 @@ def test_what_was_known_serves_when_the_name_server_fails(names: Names) -> None:
     assert resolver.lookup(NAME, 5) == before
     names.gate.clear()
     assert resolver.lookup(NAME, 0.01) == before
+    names.gate.set()
+
+
+def test_what_is_known_is_not_waited_for_long(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three dead name servers take ten seconds, at each connection (glibc 2.36)."""
+    resolver = Resolver()
+    names.answer = ["10.0.0.1"]
+    before = resolver.lookup(NAME, 5)
+    names.gate.clear()
+    monkeypatch.setattr("netdump.client.resolve.KNOWN_SECONDS", 0.01)
+    begun = time.monotonic()
+    assert resolver.lookup(NAME, 9) == before
+    assert time.monotonic() - begun < 5
     names.gate.set()
 
 
