@@ -179,7 +179,8 @@ def _streams(image: Image, level: int | None, threads: int) -> tuple[Callable[[i
 def _catch_signals() -> Callable[[], None]:
     """Turn SIGINT and SIGTERM into Interrupted, once:
 
-    whoever repeats them does not disturb the end. Returns what undoes it.
+    whoever repeats them does not disturb the end. One that is ignored (SIGINT in the background of a script) stays so.
+    Returns what undoes it.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -189,7 +190,9 @@ def _catch_signals() -> Callable[[], None]:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
 
     def restore() -> None:
         for number, handler in before.items():

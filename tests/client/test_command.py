@@ -397,6 +397,24 @@ def test_signal_handlers_are_put_back(host: Host) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_signal_that_is_ignored_stays_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that runs in the background has SIGINT ignored: Ctrl-C is meant for others."""
+    seen: list[object] = []
+
+    def load(*_: object) -> None:
+        seen.extend(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM))
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("netdump.client.command.load_config", load)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert host.send("-q") == ConfigError.exit_status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen[0] is signal.SIG_IGN
+    assert seen[1] not in {signal.SIG_IGN, signal.SIG_DFL}
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_cleanly(
     host: Host, start_collector: StartCollector, number: signal.Signals, status: int
