@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
 from netdump.cli.output import print_json, size_text, warn
+from netdump.client.config import parse_words
 from netdump.image.build import build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
+
+if TYPE_CHECKING:
+    from netdump.image.build import Wishes
+
+
+_append = click.option(
+    "--append", metavar="WORD", multiple=True,
+    help="One more word that its kernel's command line will have, as netdump.collectors=HOST.",
+)  # fmt: skip
 
 
 @click.group("image", short_help="Build the image that the capture kernel runs.")
@@ -21,12 +32,13 @@ def command() -> None:
 
 @command.command("build", short_help="Build the image into a file.")
 @image_options
+@_append
 @click.option(
     "--out", type=click.Path(path_type=Path), default="netdump-capture.img", show_default=True, metavar="FILE",
     help="The file to write; it will hold this host's key.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print an object: sizes, modules, ways.")
-def build(out: Path, *, as_json: bool, **options: Any) -> None:
+def build(out: Path, *, append: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Build the capture image of this machine: interpreter, client, drivers, network settings and bundle.
 
     What it needs is found on this machine as it runs now: the network devices in use, their drivers and settings, and
@@ -39,7 +51,7 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
 
     See also: netdump arm, netdump enroll.
     """
-    image = build_image(wishes(options))
+    image = build_image(_wishes(options, append))
     with orderly_end():
         write_image(image, out)
     for warning in image.warnings:
@@ -56,9 +68,10 @@ def build(out: Path, *, as_json: bool, **options: Any) -> None:
 
 @command.command("tree", short_help="Lay the same out as a folder, for the kdump image of a distribution.")
 @tree_options
+@_append
 @click.option("--json", "as_json", is_flag=True, help="Print an object: folder, kernel, bytes, ways.")
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
-def tree(folder: Path, *, as_json: bool, **options: Any) -> None:
+def tree(folder: Path, *, append: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Lay out what the capture image holds as FOLDER, for hooks of dracut or initramfs-tools to put into their image.
 
     FOLDER/deliver sends the dump from there and ends with status 0 if a collector has it; with --end it then does what
@@ -70,7 +83,7 @@ def tree(folder: Path, *, as_json: bool, **options: Any) -> None:
 
     See also: netdump arm, docs/deploy.md.
     """
-    contents = gather(wishes({**options, "watchdog": False}))
+    contents = gather(_wishes({**options, "watchdog": False}, append))
     for warning in contents.warnings:
         warn(str(warning))
     written = write_tree(contents, folder)
@@ -80,3 +93,7 @@ def tree(folder: Path, *, as_json: bool, **options: Any) -> None:
         return
     click.echo(f"{folder}: {size_text(written)}, for Linux {contents.kernel.release}, over {', '.join(ways)}")
     click.echo(f"{folder / DELIVER} sends from there.")
+
+
+def _wishes(options: dict[str, Any], append: tuple[str, ...]) -> Wishes:
+    return replace(wishes(options), words=parse_words(" ".join(append)))

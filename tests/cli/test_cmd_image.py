@@ -43,6 +43,21 @@ def test_building(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
     assert "names are old" not in done.err
 
 
+def test_words_that_the_kernel_will_be_given(
+    shell: Shell, asked: list[Wishes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("--append", "netdump.collectors=192.0.2.77", "--append", 'netdump.remark="rack 7"')
+    shell.run("image", "build", "--out", tmp_path / "x", *words)
+
+    def gather(wishes: Wishes) -> None:
+        asked.append(wishes)
+        raise DriverError("enough")
+
+    monkeypatch.setattr(cmd_image, "gather", gather)
+    shell.run("image", "tree", *words, tmp_path / "tree")
+    assert [each.words for each in asked] == [{"collectors": "192.0.2.77", "remark": "rack 7"}] * 2
+
+
 def test_warnings(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     image = replace(IMAGE, warnings=(Doubt("names are old", "be patient"),))
     monkeypatch.setattr(cmd_image, "build_image", lambda _: image)
