@@ -42,6 +42,7 @@ _NO_TLS13: Final = re.compile(
     r"PACKET_LENGTH_TOO_LONG"
 )
 _REFUSAL: Final = re.compile(r"ALERT.*(?:CERT|UNKNOWN_CA|ACCESS_DENIED)")
+_PLACE_IN_SSL: Final = re.compile(r"^_ssl\.c:[0-9]+: ")  # which Python puts before a handshake that timed out
 
 
 def _subclasses(kind: type[NetdumpError]) -> Iterator[type[NetdumpError]]:
@@ -88,7 +89,7 @@ def connection_error(url: str, error: Exception, *, proven: bool = False) -> Net
         return _tls_error(url, error, proven)
     if isinstance(error, socket.gaierror):
         return UnreachableError(f"no address is known for {url}: {error.strerror}; is the name right?")
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else _PLACE_IN_SSL.sub("", str(error))
     return _unreachable(url, printable(text or type(error).__name__, 300))
 
 

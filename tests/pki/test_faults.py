@@ -102,6 +102,15 @@ def test_what_does_not_speak_tls_1_3_is_no_collector(reason: str) -> None:
     assert isinstance(connection_error(URL, cause, proven=True), UnreachableError)
 
 
+def test_a_handshake_that_takes_too_long_is_told_without_where_in_python() -> None:
+    here, there = socket.socketpair()
+    here.settimeout(0.01)
+    with here, there, pytest.raises(TimeoutError) as late:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(here, server_hostname="localhost")
+    words = f"no answer from {URL}: The handshake operation timed out; does `netdump serve` run there?"
+    assert str(connection_error(URL, late.value)) == words
+
+
 def test_the_systems_own_words_are_shown() -> None:
     error = connection_error(URL, ConnectionResetError(104, "Connection reset by peer"))
     assert isinstance(error, UnreachableError)
