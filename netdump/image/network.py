@@ -1,7 +1,7 @@
 """The network settings that the capture kernel gets: what this machine uses now, or what the administrator writes.
 
 Owns the choice of interfaces and their order: first those over which this machine would send to its collectors, then
-every other one that has an address. Bridges are left out (their port is used, with the bridge's address); VLANs and
+every other one that has an address. Bridges are left out (their ports are used, with the bridge's address); VLANs and
 bonds are made again. Changes nothing.
 """
 
@@ -134,8 +134,7 @@ def plan_from(snapshot: Snapshot) -> NetworkPlan:
         state = by_index.get(index)
         if state is None or state.hardware == ARPHRD_LOOPBACK:
             continue
-        name = _describe(snapshot, state, links)
-        if name:
+        for name in _describe_all(snapshot, state, links):
             made.add(index)
             ways += [way for way in _ways(snapshot, state, name) if way not in ways]
     if not ways:
@@ -179,13 +178,20 @@ def _is_remote(text: str) -> bool:
     return not address.is_loopback and "%" not in text
 
 
+def _describe_all(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> list[str]:
+    """As _describe; of a bridge every port that can be had in its place, those with a carrier first."""
+    if state.kind != "bridge":
+        return [name for name in (_describe(snapshot, state, links),) if name]
+    ports = [each for each in snapshot.links if each.master == state.ifindex]
+    ports.sort(key=lambda port: not port.carrier)
+    return [name for each in ports if (name := _describe(snapshot, each, links))]
+
+
 def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> str:
     """Add a link, with all that it stands on, to links. Returns the name to configure, "" if it has no device."""
     mtu = state.mtu if state.mtu != MTU_DEFAULT else 0
     if state.kind == "bridge":
-        ports = [each for each in snapshot.links if each.master == state.ifindex]
-        names = [name for each in ports if (name := _describe(snapshot, each, links))]
-        return names[0] if names else ""
+        return next(iter(_describe_all(snapshot, state, links)), "")
     if state.kind == "vlan":
         lower = next((each for each in snapshot.links if each.ifindex == state.lower), None)
         below = _describe(snapshot, lower, links) if lower else ""

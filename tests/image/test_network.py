@@ -233,6 +233,10 @@ def test_a_bridge_is_left_out_and_its_port_gets_the_address(sys: Path) -> None:
     plan = plan_from(snapshot)
     assert [each.name for each in plan.links] == ["eth0"]
     assert [(way.link, way.addresses) for way in plan.ways] == [("eth0", ("192.0.2.7/24",))]
+    both = (links[0]._replace(carrier=False), link(2, "eth1", master=5), *links[1:], link(7, "br0.5", "vlan", lower=5))
+    plan = plan_from(replace(snapshot, links=both, addresses=(*snapshot.addresses, address(7, "198.51.100.7", 24))))
+    assert [way.link for way in plan.ways] == ["eth1", "eth0", "br0.5"], "who has a carrier comes first"
+    assert [each.lower for each in plan.links if each.name == "br0.5"] == [("eth1",)]
 
 
 def test_a_way_that_cannot_be_made_again_is_told_of(sys: Path) -> None:
