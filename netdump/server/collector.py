@@ -264,7 +264,7 @@ class Collector:
             audit=audit,
         )
         hosts = HostGate(config.limits, asyncio.get_running_loop().time())
-        return IngestService(door, config.ingest, hosts, reception.attend, audit)
+        return IngestService(door, config.ingest, hosts, reception.attend, audit, stop=reception.stop)
 
     async def _listen(self, ingest: IngestService, api: ApiService) -> Callable[[dict[str, ssl.SSLContext]], None]:
         """Open both services. Returns what shows another certificate from then on."""

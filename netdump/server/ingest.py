@@ -40,12 +40,16 @@ class IngestService:
         hosts: HostGate,
         attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
         audit: Audit,
+        *,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
+        """attend: sees a connection through from HELLO on. stop: called before the end of those is waited for."""
         self._door = door
         self._settings = settings
         self._hosts = hosts
         self._attend = attend
         self._audit = audit
+        self._stop = stop
         self._refused = Rationed(audit)
         self._stock = Stock()
         self._headlines = Headlines(self._gave_way)
@@ -111,6 +115,7 @@ class IngestService:
         """Tell all hosts that the collector stops, wait until what they sent is dealt with, and part."""
         for connection in tuple(self._connections):
             connection.fail(wire.ErrorCode.SHUTTING_DOWN, "the collector stops; come back")
+        self._stop()
         # Also of connections that are gone already: what they brought may still be on its way to the disk.
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 8.0  # of the 10 seconds that a client waits for its answer [W-75]
 SOON_S: Final = 3  # when a dump that is busy now is expected to be free
+KEPT_S: Final = 30.0  # that a dump which was open too late for its host's answer is kept open for when it comes back
 QUEUE_S: Final = 60.0  # that a host waits for its turn before it may try another collector
 BUSY_TRIES: Final = 5
 BUSY_PAUSE_S: Final = 0.1
 
+_BUSY: Final = wire.Defer(SOON_S, "the collector is busy with this dump")
 _DAMAGED: Final = wire.Decline(wire.DeclineCode.DAMAGED, "what is stored of this dump is damaged")
 
 Result = TypeVar("Result")
@@ -46,15 +48,23 @@ LastWord = wire.Decline | wire.Defer | wire.Receipt
 
 
 class _Claim:
-    """A connection that has offered a dump and is not done with it. before_bytes: in its host's account by then."""
+    """A connection that has offered a dump and is not done with it. before_bytes: in its host's account by then.
 
-    __slots__ = ("account", "before_bytes", "connection", "done")
+    late: what came of that, too late for the connection. has_heir: a newer connection waits until this one is done, and
+    takes that over.
+    """
 
-    def __init__(self, connection: HostConnection, account: Account) -> None:
+    __slots__ = ("account", "before_bytes", "connection", "done", "has_heir", "hello", "late", "released")
+
+    def __init__(self, connection: HostConnection, hello: wire.Hello, account: Account) -> None:
         self.connection = connection
+        self.hello = hello
         self.account = account
         self.before_bytes = account.stored_bytes
         self.done = asyncio.Event()
+        self.released = asyncio.Event()
+        self.late: _Place | LastWord | None = None
+        self.has_heir = False
 
 
 class _Facts(NamedTuple):
@@ -129,21 +139,22 @@ class Reception:
         self._audit = audit
         # By dump and host: whether a host owns the dump that it claims is not known when the claim is made.
         self._claims: dict[tuple[bytes, str], _Claim] = {}
+        self._stops = False
         self._sittings: set[_Sitting] = set()
         self._looks = False
 
     async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
         """See a connection through, from HELLO on."""
         key = (hello.dump_id, connection.host)
-        before, claim = self._claims.get(key), _Claim(connection, self._accounts.open(connection.host))
+        before, claim = self._claims.get(key), _Claim(connection, hello, self._accounts.open(connection.host))
         self._claims[key] = claim
         try:
-            opening = asyncio.create_task(self._open(connection, hello, before))
+            opening = asyncio.create_task(self._open(claim, before))
             await asyncio.wait({opening}, timeout=ANSWER_S)
             if not opening.done():
-                self._conclude(connection, hello, wire.Defer(SOON_S, "the collector is busy with this dump"))
-            found = await opening
-            if isinstance(found, _Place):
+                self._conclude(connection, hello, _BUSY)
+                await self._keep(claim, await opening)
+            elif isinstance(found := await opening, _Place):
                 await self._receive(connection, hello, found, claim)
             else:
                 self._conclude(connection, hello, found)
@@ -153,8 +164,32 @@ class Reception:
             if self._claims.get(key) is claim:
                 del self._claims[key]
 
-    async def _open(self, connection: HostConnection, hello: wire.Hello, before: _Claim | None) -> _Place | LastWord:
+    def stop(self) -> None:
+        """Keep nothing for hosts that would come back: the collector stops."""
+        self._stops = True
+        for claim in self._claims.values():
+            claim.released.set()
+
+    async def _keep(self, claim: _Claim, found: _Place | LastWord) -> None:
+        """Have what was found ready for the next connection, which would find it as slowly: a dump of many segments,
+        of which all are looked at, would never go on.
+        """
+        claim.late = found
+        if not (self._stops or claim.has_heir):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEPT_S):
+                    await claim.released.wait()
+        if not claim.has_heir:
+            claim.late = None
+            await self._let_go(found)
+
+    async def _let_go(self, found: _Place | LastWord) -> None:
+        if isinstance(found, _Place):
+            await self._on_disk(found.writer.close)
+
+    async def _open(self, claim: _Claim, before: _Claim | None) -> _Place | LastWord:
         """Decide on a HELLO: an opened dump, or the last word."""
+        connection, hello = claim.connection, claim.hello
         origin = Origin(
             id=hello.dump_id.hex(),
             host=connection.host,
@@ -170,7 +205,16 @@ class Reception:
             self._note("dump-fenced", connection, hello)
             before.connection.fail(wire.ErrorCode.FENCED, "the dump is offered on a newer connection")
             # What the older connection brought becomes durable or is given up before the newer one gets its answer.
+            before.has_heir = True
+            before.released.set()
             await before.done.wait()
+            if before.late is not None:
+                if _facts(before.hello) == _facts(hello):
+                    claim.before_bytes = before.before_bytes  # by when the host's usage was asked for
+                    return before.late
+                await self._let_go(before.late)
+            if not connection.is_open:
+                return _BUSY  # as it was told; the next one is behind it
         try:
             return self._admission.image(hello.image_bytes) or await self._admit(origin)
         except (StoreError, PkiError) as error:
@@ -257,7 +301,7 @@ class Reception:
             case DamagedError():
                 return _DAMAGED
             case BusyError():
-                return wire.Defer(SOON_S, "the collector is busy with this dump")
+                return _BUSY
             case _:
                 return wire.Defer(self._limits.defer_s, "the collector cannot store, or sign, just now")
 
@@ -375,6 +419,11 @@ class Reception:
 
     async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workshop.disks, work, *arguments)
+
+
+def _facts(hello: wire.Hello) -> tuple[int, int, int]:
+    """What is the same at every offer of a dump."""
+    return hello.image_bytes, hello.page_bytes, hello.level
 
 
 def _check_known(known: Origin, offered: Origin) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from netdump import wire
 from netdump.errors import DumpNotFoundError
-from netdump.server.reception import ANSWER_S
+from netdump.index.gather import is_held
+from netdump.server.reception import ANSWER_S, KEPT_S
 from netdump.server.recorder import Recorder
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -193,29 +195,97 @@ def _opening(root: Path) -> list[tuple[str, str]]:
     return list(files.operations)
 
 
-def test_a_dump_that_takes_long_to_open_is_deferred_and_let_go(folder: Path, web1: Papers) -> None:
-    gate, entered = threading.Event(), threading.Event()
+class SlowOpening:
+    """Store.open_writer that waits until it may go on, and is counted. A context manager."""
 
-    def slow(open_writer: Callable[[Store, Origin], DumpWriter]) -> Callable[[Store, Origin], DumpWriter]:
-        def opened(store: Store, origin: Origin, **options: Any) -> DumpWriter:
-            entered.set()
-            assert gate.wait(PATIENCE_S)
+    def __init__(self) -> None:
+        self.gate, self.entered, self.times = threading.Event(), threading.Event(), 0
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> Self:
+        open_writer = Store.open_writer
+
+        def slow(store: Store, origin: Origin, **options: Any) -> DumpWriter:
+            self.times += 1
+            self.entered.set()
+            assert self.gate.wait(PATIENCE_S)
             return open_writer(store, origin, **options)
 
-        return opened
+        self._patch.setattr(Store, "open_writer", slow)
+        return self
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "open_writer", slow(Store.open_writer))
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+    def defer(self, rig: Rig, papers: Papers) -> None:
+        """Offer the dump, and be told to come back while it is being opened."""
+        fenced = len(rig.events.all("dump-fenced"))
+        with Host(rig, papers) as host:
+            host.say(wire.Hello(DUMP.dump_id, 400_000, 4096, 0))
+            if self.entered.is_set():
+                rig.events.wait("dump-fenced", fenced + 1)
+            assert self.entered.wait(PATIENCE_S)
+            rig.skip(ANSWER_S + 0.1)
+            assert isinstance(host.hear(), wire.Defer)
+
+
+@pytest.mark.parametrize("while_it_opens", [False, True])
+def test_a_dump_that_takes_long_to_open_is_open_when_its_host_comes_back(
+    folder: Path, web1: Papers, while_it_opens: bool
+) -> None:
+    with SlowOpening() as opening, Rig(folder) as rig:
+        opening.defer(rig, web1)
+        if while_it_opens:
+            opening.defer(rig, web1)
+        opening.gate.set()
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        assert opening.times == 1
+        rig.events.wait("dump-restored")
+    assert vmcore(folder, DUMP) == DUMP.image
+
+
+def test_a_dump_that_was_opened_too_late_is_let_go(folder: Path, web1: Papers) -> None:
+    with SlowOpening() as opening, Rig(folder) as rig:
+        opening.defer(rig, web1)
+        opening.gate.set()
+        place = folder / "dumps" / DUMP.origin.id
+        wait_until(lambda: is_held(place))
+
+        def let_go() -> bool:
+            rig.skip(KEPT_S + 0.1)
+            return not is_held(place)
+
+        wait_until(let_go)
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Resume)
+        assert opening.times == 2
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_dump_that_was_opened_too_late_is_not_offered_as_another(folder: Path, web1: Papers) -> None:
+    with SlowOpening() as opening, Rig(folder) as rig:
+        opening.defer(rig, web1)
+        opening.gate.set()
+        with Host(rig, web1) as host:
+            assert code_of(host.hello(DUMP, image_bytes=399_999)) is wire.DeclineCode.MISMATCH
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Resume)
+
+
+def test_a_stop_does_not_wait_for_a_host_that_may_come_back(folder: Path, web1: Papers) -> None:
+    with SlowOpening() as opening:
         with Rig(folder) as rig:
-            with Host(rig, web1) as host:
-                hello = wire.Hello(DUMP.dump_id, 400_000, 4096, 0)
-                host.say(hello)
-                assert entered.wait(PATIENCE_S)
-                rig.skip(ANSWER_S + 0.1)
-                assert isinstance(host.hear(), wire.Defer)
-            gate.set()
-            with Host(rig, web1) as host:
-                assert isinstance(host.hello(DUMP), wire.Resume), "the dump was let go, its seat too"
+            opening.defer(rig, web1)
+            opening.gate.set()
+            begun = time.monotonic()
+        assert time.monotonic() - begun < KEPT_S / 2
 
 
 def test_a_host_that_left_before_its_answer(folder: Path, web1: Papers) -> None:
