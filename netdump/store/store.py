@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from netdump.store.files import Files, Lock
     from netdump.store.origin import Origin
 
+TIDY_S: Final = 60.0  # between two looks, of deletions that follow each other, at what others may have left
 _SHOWN: Final = 5  # candidates named when a shortened id fits several dumps
 
 
@@ -52,6 +53,7 @@ class Store:
         """
         self.root: Final = root
         self._clock: Final = clock
+        self._next_tidy = 0.0  # of time.monotonic
         self._files: Final[Files] = LocalFiles(root) if files is None else files
         if files is None and not root.exists():
             with storage_faults(f"making the folder {root}"):
@@ -77,6 +79,8 @@ class Store:
     def resolve(self, prefix: str) -> str:
         """The id that begins with prefix (case does not matter). Raises DumpNotFoundError, AmbiguousIdError."""
         wanted = prefix.lower()
+        if is_dump_id(wanted) and self.holds(wanted):
+            return wanted  # without a list of all dumps, which may be hundreds of thousands
         fitting = [name for name in self.candidates() if name.startswith(wanted) and self.holds(name)]
         if not fitting or not wanted:
             raise DumpNotFoundError(
@@ -116,7 +120,7 @@ class Store:
     def delete(self, dump_id: str) -> None:
         """Delete a dump. It is gone when this returns, and all of it or nothing after a crash. Spec: [S-06].
 
-        What deletions cut short have left of others is removed too. Raises DumpNotFoundError, BusyError.
+        What deletions cut short have left of others is removed too, once in a while. Raises DumpNotFoundError, BusyError.
         """
         checked_id(dump_id)
         with dump_faults("deleting", dump_id):
@@ -128,6 +132,9 @@ class Store:
             finally:
                 lock.release()
             self._remove_tree(trash)
+            if time.monotonic() < self._next_tidy:
+                return  # a list of all dumps for each of thousands that are deleted would be most of the work
+            self._next_tidy = time.monotonic() + TIDY_S
             with suppress(OSError):  # this dump is gone; the next start of a collector says what cannot be removed
                 for name in self._files.names(""):
                     if name.startswith(TRASH):

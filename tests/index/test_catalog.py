@@ -140,6 +140,8 @@ def test_only_what_is_shown_is_looked_at(store: Store, catalog: LocalCatalog, mo
     assert asked == [dumps[4]]
     monkeypatch.setattr(Store, "candidates", None)
     assert listed(catalog, Query(before=dumps[2])) == dumps[1::-1], "what is new stands on the first page"
+    catalog.delete(dumps[4])
+    assert catalog.show(dumps[5]).id == dumps[5]
 
 
 def test_a_page_leaves_out_dumps_that_went_away_since_the_first(store: Store, catalog: LocalCatalog) -> None:

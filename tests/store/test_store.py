@@ -114,6 +114,22 @@ def test_a_folder_without_origin_is_not_a_dump_yet(tmp_path: Path) -> None:
     assert store.ids() == [ID]
 
 
+def test_of_many_deletions_not_each_lists_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 200,000 dumps the list takes as long as several deletions do."""
+    store, listed, names = Store(tmp_path / "dumps"), list[str](), LocalFiles.names
+    for seed in range(1, 5):
+        deliver(store, SampleDump(seed))
+
+    def noted(files: LocalFiles, folder: str) -> list[str]:
+        listed.append(folder)
+        return names(files, folder)
+
+    monkeypatch.setattr(LocalFiles, "names", noted)
+    for seed in range(1, 5):
+        store.delete(SampleDump(seed).origin.id)
+    assert listed.count("") == 1
+
+
 def test_a_deletion_removes_what_one_that_was_killed_has_left(tmp_path: Path) -> None:
     """Its room is wanted now, not at the next start of the collector."""
     store = Store(tmp_path / "dumps")
