@@ -230,17 +230,18 @@ class LocalCatalog:
     def verify(self, dump_id: str, progress: Callable[[int], None] | None = None) -> Report:
         """Implements Catalog.verify. The index learns of what is found; a damaged vmcore is made again.
 
-        progress: called in this thread with the image offset reached; may raise to stop.
+        progress: called in this thread with the image offset reached, and again from 0 on while a vmcore is made; may
+        raise a StoreError to stop.
         """
         whole = self._resolve(dump_id)
         dump = self._store.dump(whole)
         report = dump.verify(progress, threads=os.cpu_count() or 1)
-        return self._mended(lambda: self._verified(whole, dump, report))
+        return self._mended(lambda: self._verified(whole, dump, report, progress))
 
-    def _verified(self, whole: str, dump: Dump, report: Report) -> Report:
+    def _verified(self, whole: str, dump: Dump, report: Report, progress: Callable[[int], None] | None) -> Report:
         """What comes of a report."""
         if report.view is not None and report.ok and report.complete:
-            report = report._replace(remade=_remake(dump))
+            report = report._replace(remade=_remake(dump, progress))
         row = self._index.get(whole)
         if not report.ok:
             self._index.add([gather(self._store, whole)])
@@ -303,13 +304,16 @@ def _is_writable(directory: Path) -> bool:
     return os.access(directory, os.W_OK) or not os.access(directory / STORE_NAME, os.R_OK | os.X_OK)
 
 
-def _remake(dump: Dump) -> bool:
-    """Make the vmcore of a sound dump again. Returns whether that worked; what was there is gone in any case."""
+def _remake(dump: Dump, progress: Callable[[int], None] | None) -> bool:
+    """Make the vmcore of a sound dump again. Returns whether that worked; what was there is gone in any case.
+
+    progress: see Dump.reassemble; a StoreError of it stops the work.
+    """
     try:
         dump.drop_vmcore()
-        dump.reassemble()
+        dump.reassemble(progress=progress)
     except StoreError:
-        return False  # no room, or somebody else is at it
+        return False  # no room, somebody else is at it, or a collector stops
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -71,25 +72,35 @@ class Restorer:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                changed = self._space.changed()
-                loop, waiting = asyncio.get_running_loop(), len(self._waiting)
-                is_hopeless = await loop.run_in_executor(self._thread, self._is_hopeless, tuple(self._waiting))
-                for _ in range(0 if is_hopeless else waiting):
-                    dump_id = self._waiting.popleft()
-                    if await self._attempt(dump_id):
-                        self._needed.pop(dump_id, None)
-                    else:
-                        self._waiting.append(dump_id)
-                if len(self._waiting) == waiting:
+                changed, waiting = self._space.changed(), len(self._waiting)
+                try:
+                    await self._go_round()
+                except Exception as error:  # a mistake of ours: it may go well the next time
+                    self._complain(error)
+                if len(self._waiting) >= waiting:
                     await self._space.pause(changed)
         finally:
             self._task = None
 
-    def _is_hopeless(self, waiting: tuple[str, ...]) -> bool:
-        """In the thread: whether all wait for room, and there is too little for any. Tens of thousands may."""
-        needed = [self._needed.get(dump_id) for dump_id in waiting]
-        known = [size for size in needed if size is not None]
-        return len(known) == len(needed) and not self._fits(min(known))
+    async def _go_round(self) -> None:
+        """Attempt each dump that waits, once, unless it is known that there is no room for it."""
+        loop = asyncio.get_running_loop()
+        most = await loop.run_in_executor(self._thread, self._fitting_bytes, tuple(self._waiting))
+        for _ in range(len(self._waiting)):
+            dump_id = self._waiting.popleft()
+            if self._needed.get(dump_id, 0) <= most and await self._attempt(dump_id):
+                self._needed.pop(dump_id, None)
+            else:
+                self._waiting.append(dump_id)
+
+    def _fitting_bytes(self, waiting: tuple[str, ...]) -> int:
+        """In the thread: the most that one of those is known to need for which there is room; 0 for none of them.
+
+        Tens of thousands may wait, all of whose manifests would else be read for each that is new.
+        """
+        needed = sorted({self._needed[dump_id] for dump_id in waiting if dump_id in self._needed})
+        fitting = bisect_left(needed, True, key=lambda size: not self._fits(size))
+        return needed[fitting - 1] if fitting else 0
 
     def _fits(self, needed_bytes: int) -> bool:
         try:
@@ -103,9 +114,12 @@ class Restorer:
         try:
             return await loop.run_in_executor(self._thread, self._restore, dump_id)
         except Exception as error:  # a mistake of ours with one dump is not for the others to pay
-            self._audit("restore-failed", dump=dump_id, reason=f"{type(error).__name__}: {error}")
-            loop.call_exception_handler({"message": "restoring a dump failed", "exception": error})
+            self._complain(error, dump_id)
             return True
+
+    def _complain(self, error: Exception, dump_id: str | None = None) -> None:
+        self._audit("restore-failed", dump=dump_id, reason=f"{type(error).__name__}: {error}")
+        asyncio.get_running_loop().call_exception_handler({"message": "restoring failed", "exception": error})
 
     def _restore(self, dump_id: str) -> bool:
         """In the thread. Returns whether nothing is left to be done for this dump now."""

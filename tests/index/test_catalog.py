@@ -298,6 +298,21 @@ def test_a_damaged_vmcore_is_made_again(tmp_path: Path, store: Store, catalog: L
     assert not view.exists(), "better none than a wrong one"
 
 
+def test_a_collector_that_stops_does_not_wait_for_a_vmcore(store: Store, catalog: LocalCatalog) -> None:
+    dump_id = Sample().store(store)
+    view = store.dump(dump_id).reassemble().path
+    view.write_bytes(view.read_bytes()[:-1])
+
+    def stop(_offset: int) -> None:
+        if not view.exists():
+            raise BusyError("the collector stops")
+
+    report = catalog.verify(dump_id, stop)
+    assert report.ok
+    assert not report.remade
+    assert not view.exists()
+
+
 def test_the_vmcore_of_a_damaged_dump_stays(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
     dump_id = Sample().store(store)
     view = store.dump(dump_id).reassemble().path

@@ -119,11 +119,41 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
             await asyncio.sleep(0.05)
             space.poke()
         assert len(looks) == before
+        deliver(store, newest := SampleDump(84, image_bytes=20_000))
+        restorer.add(newest.origin.id)
+        await asyncio.to_thread(events.wait, "restore-waits", 4)
+        assert set(looks[before:]) == {newest.origin.id}
         room[0] = PLENTY
         space.poke()
         await restorer.idle()
         assert all(vmcore(folder, sample).read_bytes() == sample.image for sample in samples)
         assert not restorer._needed
+        await restorer.close()
+        recorder.close()
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_does_not_end_it(folder: Path) -> None:
+    """Also one that is none with a dump: the next would come when a dump is complete, and that may be in weeks."""
+    faults, events, store = [RuntimeError("can't start new thread")], Events(), Store(folder / "dumps")
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    deliver(store)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        space = SpaceWatch(Space(check_s=1), lambda: PLENTY)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        fitting = restorer._fitting_bytes
+
+        def fail_once(waiting: tuple[str, ...]) -> int:
+            if faults:
+                raise faults.pop()
+            return fitting(waiting)
+
+        restorer._fitting_bytes = fail_once  # type: ignore[method-assign]
+        restorer.add(DUMP.origin.id)
+        await restorer.idle()
+        assert vmcore(folder).read_bytes() == DUMP.image
+        assert "new thread" in str(events.wait("restore-failed")["reason"])
         await restorer.close()
         recorder.close()
 
