@@ -28,8 +28,9 @@ def command(directory: Path, ingest: str | None, api: str | None) -> None:
     One line on standard output says when it is ready and where it listens; DIR/serve.json says the same while it runs.
     Who does what is logged on standard error, one JSON object a line. Port 0 lets the system choose.
 
-    It may be killed at any time: every dump goes on where it was when the collector is back. Under systemd it says when
-    it is ready (Type=notify), serves a watchdog, and takes over listening sockets.
+    It may be killed at any time: every dump goes on where it was when the collector is back. SIGHUP ends it where it
+    has a terminal, and changes nothing elsewhere: settings are read at the start. Under systemd it says when it is
+    ready (Type=notify), serves a watchdog, and takes over listening sockets.
 
     \b
     Example:

@@ -122,6 +122,10 @@ class Collector:
         said += [f"NOT LOOKED AFTER: {failing}"] if (failing := self._upkeep.failing) is not None else []
         return "; ".join([*said, self.ready])
 
+    def keep_settings(self) -> None:
+        """Say that settings are not read anew."""
+        self._around.audit("settings-kept", reason="settings are read at a start: restart the collector, at any time")
+
     async def stop(self) -> None:
         """Accept no more, tell all hosts, make durable what is verified, finish answers, give everything back."""
         await self._closing.aclose()
@@ -373,12 +377,27 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
+def _has_terminal() -> bool:
+    """Whether there is a terminal that this process belongs to."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 async def run(collector: Collector, notifier: Notifier, announce: Callable[[str], None]) -> None:
-    """Run until SIGTERM or SIGINT, then stop in order. announce is given one line once the collector listens."""
+    """Run until SIGTERM, SIGINT, or the end of the terminal if there is one, then stop in order.
+
+    announce is given one line once the collector listens. SIGHUP without a terminal is somebody's wish that settings be
+    read anew: it must not be the end, after which a service manager starts nothing again.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        loop.add_signal_handler(signal.SIGHUP, stop.set if _has_terminal() else collector.keep_settings)
     await collector.start()
     try:
         announce(collector.ready)

@@ -120,7 +120,8 @@ class Store:
     def delete(self, dump_id: str) -> None:
         """Delete a dump. It is gone when this returns, and all of it or nothing after a crash. Spec: [S-06].
 
-        What deletions cut short have left of others is removed too, once in a while. Raises DumpNotFoundError, BusyError.
+        What deletions cut short have left of others is removed too, once in a while. Raises DumpNotFoundError,
+        BusyError.
         """
         checked_id(dump_id)
         with dump_faults("deleting", dump_id):

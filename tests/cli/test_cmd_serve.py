@@ -55,7 +55,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 def serving(
     folder: Path, log: Path | None = None, prefix: tuple[str, ...] = (), **environment: str
 ) -> Iterator[Running]:
-    """Run a collector until the block ends, or was ended in it. prefix: of the command."""
+    """Run a collector until the block ends, or was ended in it, without a terminal. prefix: of the command."""
     with (log or folder.parent / "serve.log").open("a") as stderr:
         process = subprocess.Popen(
             [*prefix, *arguments(folder)],
@@ -63,6 +63,7 @@ def serving(
             stderr=stderr,
             text=True,
             env={**os.environ, **environment},
+            start_new_session=True,
         )
     try:
         ready = cast("IO[str]", process.stdout).readline()
@@ -128,6 +129,26 @@ def test_sigterm_in_mid_transfer(folder: Path, web1: Papers) -> None:
     with serving(folder) as running, connect(running, web1) as host:
         assert host.resume(DUMP).offset in ENDS[place : place + 6]
         assert stop(running) == 0
+
+
+def test_sighup_without_a_terminal_ends_nothing(folder: Path, web1: Papers) -> None:
+    """systemd takes an end by SIGHUP for one that was wanted, and does not start the collector again."""
+    with serving(folder) as running:
+        running.process.send_signal(signal.SIGHUP)
+        with connect(running, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        assert stop(running) == 0
+    assert '"settings-kept"' in (folder.parent / "serve.log").read_text()
+
+
+def test_the_end_of_its_terminal_stops_it(folder: Path) -> None:
+    ours, its = os.openpty()
+    with_terminal = ("/bin/sh", "-c", f'exec <{os.ttyname(its)}; exec "$@"', "sh")
+    with serving(folder, prefix=with_terminal) as running:
+        os.close(its)
+        os.close(ours)
+        assert running.process.wait(PATIENCE_S) == 0
+    assert not (folder / "serve.json").exists()
 
 
 def test_sigkill_in_mid_transfer(folder: Path, web1: Papers) -> None:
