@@ -56,7 +56,7 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
     if as_json:
         print_json({"dumps": [{"id": record.id, "deleted": record.id not in left} for record in meant]})
     elif not meant:
-        warn("no such dumps")
+        warn(selection.nothing)
     for error in left.values():
         warn(str(error))
     return BusyError.exit_status if left else 0

@@ -60,7 +60,7 @@ def command(
     elif records:
         print_table(COLUMNS, [row(record) for record in records])
     else:
-        warn("no dumps" if selection == Selection() else "no such dumps")
+        warn("no dumps" if selection == Selection() else selection.nothing)
 
 
 def row(record: DumpRecord) -> tuple[str, ...]:

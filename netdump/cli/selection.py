@@ -37,6 +37,13 @@ class Selection:
     query: Query = EVERYTHING
     until: int | None = None
 
+    @property
+    def nothing(self) -> str:
+        """What to say where no dumps are meant. WEB1 and web1 are two hosts: neither may send the other's dumps."""
+        if self.query.host is None:
+            return "no such dumps"
+        return f"no such dumps of {self.query.host}: upper and lower case count in the name of a host"
+
     def list(self, catalog: Catalog, limit: int | None = None) -> list[DumpRecord]:
         """The dumps that are meant, newest first, asked for page by page. limit: None for all.
 
@@ -65,7 +72,10 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --host, --state, --since, --until and --drills; it gets them as `selection`."""
 
     @click.option(
-        "--host", metavar="NAME", callback=parse_host, help="Only of this host, as it is named in its certificate."
+        "--host",
+        metavar="NAME",
+        callback=parse_host,
+        help="Only of this host, as its certificate names it: case counts.",
     )
     @click.option("--state", type=click.Choice([state.value for state in State]), help="Only in this state.")
     @click.option(

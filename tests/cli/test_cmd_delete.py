@@ -79,8 +79,9 @@ def test_an_empty_name_is_no_host(shell: Shell, folder: Path) -> None:
 
 def test_none(shell: Shell, folder: Path) -> None:
     fill(folder)
-    done = shell.run("delete", "--host", "x", "--root", folder)
-    assert (done.status, done.out, done.err) == (0, "", "netdump: no such dumps\n")
+    done = shell.run("delete", "--host", "WEB1", "--yes", "--root", folder)
+    told = "netdump: no such dumps of WEB1: upper and lower case count in the name of a host\n"
+    assert (done.status, done.out, done.err) == (0, "", told), "that is another host than web1"
     assert shell.run("delete", "--host", "x", "--root", folder, "--json").object == {"dumps": []}
 
 

@@ -63,7 +63,10 @@ def test_nothing_is_said_on_standard_error(shell: Shell, folder: Path) -> None:
     (folder / "dumps").mkdir()
     done = shell.run("list", "--root", folder)
     assert (done.status, done.out, done.err) == (0, "", "netdump: no dumps\n")
-    assert shell.run("list", "--root", folder, "--host", "x").err == "netdump: no such dumps\n"
+    assert shell.run("list", "--root", folder, "--state", "damaged").err == "netdump: no such dumps\n"
+    other = shell.run("list", "--root", folder, "--host", "WEB1")
+    assert other.out == ""
+    assert other.err == "netdump: no such dumps of WEB1: upper and lower case count in the name of a host\n"
     assert shell.run("list", "--root", folder, "--json").object == {"dumps": []}
 
 
