@@ -284,7 +284,8 @@ class LocalCatalog:
     def _reconciled(self, row: DumpRecord) -> DumpRecord | None:
         """What a row must say now; None if the dump went away meanwhile. Writes only what nobody else will."""
         folder = self._store.root / row.id
-        if row.state is State.COMPLETE or _is_verdict(row):
+        # A complete dump without manifest: the store was put back from a backup that is older than the index.
+        if (row.state is State.COMPLETE and os.path.lexists(folder / MANIFEST)) or _is_verdict(row):
             return replace(row, vmcore=os.path.lexists(folder / VMCORE))
         if row.state in _UNSETTLED and (held := _look(row, folder)) is not None:
             return held

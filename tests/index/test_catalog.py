@@ -144,6 +144,17 @@ def test_only_what_is_shown_is_looked_at(store: Store, catalog: LocalCatalog, mo
     assert catalog.show(dumps[5]).id == dumps[5]
 
 
+def test_a_store_that_is_older_than_the_index(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    """As put back from a backup: nothing is complete there that was when the index was written."""
+    dump_id = Sample(pages=8).store(store)
+    assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+    (tmp_path / "dumps" / dump_id / "manifest.json").unlink()
+    (row,) = catalog.list(Query())
+    assert row.state is State.INTERRUPTED
+    assert catalog.list(Query(state=State.COMPLETE)) == []
+    assert catalog.list(Query(state=State.INTERRUPTED)) == [row] == [catalog.show(dump_id)]
+
+
 def test_a_page_leaves_out_dumps_that_went_away_since_the_first(store: Store, catalog: LocalCatalog) -> None:
     dumps = [Sample(pages=8, number=number, created=number).store(store) for number in range(1, 6)]
     assert listed(catalog, Query(limit=2)) == [dumps[4], dumps[3]]
