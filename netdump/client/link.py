@@ -336,11 +336,12 @@ def open_link(
             problems.append(f"{endpoint}: {_reason(error)}")
             continue
         link = Link(address, connection, context, partial(resolver.blame, endpoint))
+        limit = min(time.monotonic() + connect_timeout, deadline)
         try:
-            link.handshake(min(connect_timeout, deadline - time.monotonic()))
+            link.handshake(limit - time.monotonic())
         except NetdumpError as error:
             link.close()
-            link.blame(silent=isinstance(error, UnreachableError))
+            link.blame(silent=time.monotonic() >= limit)  # nothing came; who closes has heard us
             failures.append(error)
             continue
         return link

@@ -318,9 +318,11 @@ def test_after_silence_both_sides_send_small_segments(serve: Serve, context: ssl
 def test_a_peer_that_accepts_and_says_nothing(context: ssl.SSLContext) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
+        address, resolver = Address(*silent.getsockname()[:2]), Resolver()
         with pytest.raises(UnreachableError, match=r"no TLS handshake within 0\.2 s"):
-            dial(Address(*silent.getsockname()[:2]), context, 0.2)
+            open_link(address, context, resolver, connect_timeout=0.2, dns_timeout=1)
         assert time.monotonic() - start < 5
+        assert resolver.is_narrow(resolver.lookup(address, 1)[0])
 
 
 def test_a_connect_that_hangs_ends_in_time(context: ssl.SSLContext) -> None:
@@ -359,10 +361,13 @@ def test_a_cut_in_the_handshake_can_be_retried(serve: Serve, context: ssl.SSLCon
 
 
 def test_a_close_in_the_handshake_can_be_retried(serve: Serve, context: ssl.SSLContext) -> None:
-    server = serve()
+    server, resolver = serve(), Resolver()
     proxy = FaultProxy((server.address.host, server.address.port), [Faults(close_down=5)])
+    address = Address(*proxy.address)
     with proxy, pytest.raises(UnreachableError, match="closed in the TLS handshake"):
-        dial(Address(*proxy.address), context)
+        open_link(address, context, resolver, connect_timeout=TIMEOUT, dns_timeout=TIMEOUT)
+    (endpoint,) = resolver.lookup(address, TIMEOUT)
+    assert (resolver.has_failed(endpoint), resolver.is_narrow(endpoint)) == (True, False)
 
 
 def test_another_authority_is_an_impostor(serve: Serve, context: ssl.SSLContext) -> None:
