@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.index.catalog import LocalCatalog
-from netdump.server.https import HEAD_MAX, KEEP_ALIVE_S
+from netdump.server.https import GOODBYE_S, HEAD_MAX, KEEP_ALIVE_S, ApiService
 from tests.server.rig import PATIENCE_S, Desk, Papers, Rig
 
 if TYPE_CHECKING:
@@ -217,6 +218,43 @@ def test_an_answer_under_way_is_finished_at_a_stop(folder: Path, ann: Papers, mo
     thread.join(PATIENCE_S)
     desk.pool.close()
     assert answers == [{"dumps": []}]
+
+
+def test_an_answer_may_take_longer_than_a_request(folder: Path, ann: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(self: LocalCatalog, query: Query) -> list[DumpRecord]:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return []
+
+    monkeypatch.setattr(LocalCatalog, "list", slowly)
+    with Rig(folder, {"api": {"request_s": 120}}) as rig, connected(rig, ann) as sock:
+        sock.sendall(b"GET /v1/dumps HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert begun.wait(PATIENCE_S)
+        rig.skip(121)
+        see_what_came(rig)
+        go_on.set()
+        assert rest(sock).endswith(b'{"dumps":[]}')
+
+
+def test_whoever_says_nothing_does_not_delay_a_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took: list[float] = []
+    close = ApiService.close
+
+    async def timed(self: ApiService) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        await close(self)
+        took.append(clock() - begun)
+
+    monkeypatch.setattr(ApiService, "close", timed)
+    with contextlib.ExitStack() as stack:
+        with Rig(folder) as rig:
+            sock = stack.enter_context(connected(rig))
+            answered(sock)
+        assert rest(sock) == b""
+    assert took[0] < GOODBYE_S
 
 
 def test_whoever_does_not_go_at_a_stop_is_dropped(folder: Path) -> None:

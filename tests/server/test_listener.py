@@ -251,6 +251,7 @@ def test_strangers_who_hold_places_give_way(folder: Path, web1: Papers) -> None:
             visitor = await door.visitors.get()
             assert await is_dropped(stuck[0]), "the oldest"
             assert door.events.all("handshake-failed")[-1]["reason"] == "gave way to others"
+            assert door.gate._strangers.total() == 3, "its place is free"
             assert door.gate._handshakes == {"127.0.0.1": 2}
             visitor.transport.abort()
             visitor.leave()

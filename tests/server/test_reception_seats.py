@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from netdump import wire
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
-from netdump.server.reception import QUEUE_S
+from netdump.server.reception import QUEUE_S, Reception, _Sitting
 from netdump.server.recorder import Recorder
-from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S
+from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -125,6 +126,37 @@ def test_a_slow_line_keeps_nobody_waiting(folder: Path, web1: Papers, web2: Pape
         first.headline(DUMP)
         first.chunks(DUMP.chunks)
         assert isinstance(first.finish(DUMP), wire.Receipt)
+
+
+def test_one_look_at_those_who_sit_is_due_however_many_wait(
+    folder: Path, web1: Papers, web2: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes from the next what it has to judge by."""
+    due: list[Reception] = []
+
+    def note(self: Reception) -> None:
+        due.append(self)
+
+    monkeypatch.setattr(Reception, "_look_later", note)
+    with Rig(folder, {"limits": {"active_dumps": 1}}) as rig, Host(rig, web1) as first:
+        first.resume(DUMP)
+        with Host(rig, web2) as second, Host(rig, web2) as third:
+            queued(second, OTHER)
+            queued(third, THIRD)
+            rig.events.wait("dump-queues", 2)
+    assert len(due) == 1
+
+
+def test_the_pace_of_a_dump_is_that_since_it_was_seated() -> None:
+    """Who waits for a seat, or has only just sat down, has none."""
+    arrival, seat = SimpleNamespace(taken_bytes=0), SimpleNamespace(taken=False, since=16.0)
+    sitting = _Sitting(arrival, seat)  # type: ignore[arg-type]
+    assert sitting.pace(10, 20) is None
+    seat.taken, arrival.taken_bytes = True, 8000
+    assert sitting.pace(10, 20) == 2000
+    arrival.taken_bytes = 9000
+    assert sitting.pace(20, 22) == 500
+    assert sitting.pace(22, 22 + MEASURED_S / 2) is None
 
 
 def test_a_dump_of_which_all_is_here_needs_no_seat(folder: Path, web1: Papers, web2: Papers) -> None:

@@ -303,6 +303,7 @@ def test_verdicts_wait_for_an_index_that_cannot_be_written(recorder: Recorder, r
     reader.execute("ROLLBACK")
     recorder.settle()
     assert recorder.is_damaged("0" * 32)
+    assert not recorder.is_complete("0" * 32)
     assert states(recorder) == [State.DAMAGED, State.COMPLETE, State.DAMAGED]
     checked = recorder._index.get(f"{1:032x}")
     assert checked is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a start with little room all wait that have no vmcore, which of a fleet are tens of thousands."""
-    room, events, store, looks = [LOW], Events(), Store(folder / "dumps"), list[str]()
+    room, events, store, looks, measures = [LOW], Events(), Store(folder / "dumps"), list[str](), list[Measure]()
     samples = [SampleDump(seed, image_bytes=20_000) for seed in (81, 82, 83)]
     for sample in samples:
         deliver(store, sample)
@@ -106,19 +107,24 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
         looks.append(dump_id)
         return look(store, dump_id)
 
+    def measure() -> Measure:
+        measures.append(room[0])
+        return room[0]
+
     monkeypatch.setattr(Store, "dump", noted)
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
-        space = SpaceWatch(Space(**SPACE), lambda: room[0])
+        space = SpaceWatch(Space(**SPACE), measure)
         restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
         for sample in samples:
             restorer.add(sample.origin.id)
         await asyncio.to_thread(events.wait, "restore-waits", 3)
-        before = len(looks)
+        before, measured = len(looks), len(measures)
         for _ in range(5):
             await asyncio.sleep(0.05)
             space.poke()
         assert len(looks) == before
+        assert len(measures) <= measured + 12, "two looks for each poke"
         deliver(store, newest := SampleDump(84, image_bytes=20_000))
         restorer.add(newest.origin.id)
         await asyncio.to_thread(events.wait, "restore-waits", 4)
@@ -201,6 +207,65 @@ def test_a_stop_does_not_wait_for_a_large_one(folder: Path, web1: Papers, monkey
     assert not rig.events.all("dump-restored")
     assert sorted(path.name for path in vmcore(folder).parent.iterdir() if "vmcore" in path.name) == []
     assert Store(folder / "dumps").dump(DUMP.origin.id).complete
+
+
+@pytest.mark.asyncio
+async def test_what_is_damaged_is_not_tried_again(folder: Path) -> None:
+    events, store = Events(), Store(folder / "dumps")
+    deliver(store)
+    (segment,) = (folder / "dumps" / DUMP.origin.id / "segments").iterdir()
+    content = bytearray(segment.read_bytes())
+    content[5_000] ^= 1
+    segment.write_bytes(content)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        restorer = restorer_of(store, recorder, events)
+        restorer.add(DUMP.origin.id)
+        await asyncio.wait_for(restorer.idle(), PATIENCE_S)
+        await restorer.close()
+        recorder.close()
+    assert len(events.all("dump-damaged")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_stop_does_not_wait_for_room(folder: Path) -> None:
+    events, store = Events(), Store(folder / "dumps")
+    deliver(store)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        space = SpaceWatch(Space(**SPACE), lambda: LOW)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer.add(DUMP.origin.id)
+        await asyncio.to_thread(events.wait, "restore-waits")
+        await asyncio.wait_for(restorer.close(), PATIENCE_S)
+        recorder.close()
+
+
+@pytest.mark.asyncio
+async def test_room_that_cannot_be_measured_is_told_and_not_repeated(folder: Path) -> None:
+    events, store, measures = Events(), Store(folder / "dumps"), [LOW]
+    deliver(store)
+
+    def measure() -> Measure:
+        if not measures:
+            raise OSError(errno.EIO, "Input/output error")
+        return measures[0]
+
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        space = SpaceWatch(Space(**SPACE), measure)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer.add(DUMP.origin.id)
+        await asyncio.to_thread(events.wait, "restore-waits")
+        measures.clear()
+        async with asyncio.timeout(PATIENCE_S):
+            while restorer._task is not None:
+                space.poke()
+                await asyncio.sleep(0)
+        await restorer.close()
+        recorder.close()
+    (failure,) = events.all("restore-failed")
+    assert "cannot be measured" in str(failure["reason"])
 
 
 @pytest.mark.asyncio

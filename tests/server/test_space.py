@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.errors import StorageFaultError
 from netdump.server.config import Space
 from netdump.server.space import Measure, Room, SpaceWatch, measure_of
 
@@ -75,6 +77,37 @@ def test_waiting_ends_when_poked_after_space_came_back() -> None:
         await waiter
 
     asyncio.run(asyncio.wait_for(body(), 10))
+
+
+def test_a_pause_lasts_until_the_next_poke() -> None:
+    async def body() -> None:
+        looks = 0
+
+        def measure() -> Measure:
+            nonlocal looks
+            looks += 1
+            return Measure(0, 200 * MIB)
+
+        watch = SpaceWatch(SETTINGS, measure)
+        pause = asyncio.create_task(watch.pause(watch.changed()))
+        waiter = asyncio.create_task(watch.wait_until(Room.LOW))
+        for _ in range(20):
+            await asyncio.to_thread(int)
+        assert not pause.done()
+        assert looks == 1
+        watch.poke()
+        await pause
+        waiter.cancel()
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+
+
+def test_space_that_cannot_be_measured() -> None:
+    def measure() -> Measure:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StorageFaultError, match="cannot be measured: Input/output error"):
+        SpaceWatch(SETTINGS, measure).look()
 
 
 def test_pause_ends_by_itself() -> None:
