@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BusyError, IndexFaultError, NotACollectorError, StorageFaultError
+from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError, NotACollectorError, StorageFaultError
 from netdump.index import rebuild
 from netdump.index.catalog import LocalCatalog
 from netdump.index.gather import gather
@@ -231,6 +232,39 @@ def test_a_dump_that_cannot_be_read_hides_no_other(directory: Path, monkeypatch:
     states = {record.id: record.state for record in rows(directory)}
     assert [dump_id for dump_id in states if was_unreadable(record_of(directory, dump_id).remark)] == [bad]
     assert states[bad] is State.DAMAGED
+
+
+def test_a_dump_that_is_deleted_meanwhile_is_passed_over(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Sample(number=2).id
+
+    def look(store: Store, dump_id: str) -> DumpRecord:
+        if dump_id == gone:
+            raise DumpNotFoundError(gone)
+        return gather(store, dump_id)
+
+    monkeypatch.setattr(rebuild, "gather_anyway", look)
+    assert reindex(directory) == 4
+    assert gone not in {record.id for record in rows(directory)}
+    assert len(rows(directory)) == 4
+
+
+def test_a_disk_that_takes_no_index(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = rows(directory)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rebuild, "_swap", full)
+    with pytest.raises(IndexFaultError, match="cannot be made anew: No space left on device"):
+        reindex(directory)
+    assert rows(directory) == before
+
+
+def test_a_folder_that_cannot_be_locked(directory: Path) -> None:
+    (directory / SERVE_LOCK_NAME).unlink(missing_ok=True)
+    (directory / SERVE_LOCK_NAME).mkdir()
+    with pytest.raises(IndexFaultError, match="cannot be worked on: Is a directory"):
+        reindex(directory)
 
 
 def record_of(directory: Path, dump_id: str) -> DumpRecord:

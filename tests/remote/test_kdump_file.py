@@ -95,6 +95,15 @@ def test_many_pages_in_any_order(
     assert kdump.frames == frames(dump)
 
 
+def test_no_more_batches_are_under_way_than_can_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is packed is written on the way, and told."""
+    monkeypatch.setattr(kdump_file, "BATCH_BYTES", PAGE)
+    monkeypatch.setattr(kdump_file, "THREADS_MAX", 1)
+    pages = 12
+    _, told = write(tmp_path, BuiltDump(Recipe([Load(0x100_0000, pages * PAGE, {0: counter_pages(1, pages)})]), {}))
+    assert told == [(done * PAGE, pages * PAGE) for done in range(1, pages + 1)]
+
+
 def test_zero_pages_share_one(tmp_path: Path) -> None:
     dump = BuiltDump(Recipe([Load(0x1000, 1000 * PAGE, {0: counter_pages(1, 1)})]))
     kdump, _ = write(tmp_path, dump, Compression.NONE)
