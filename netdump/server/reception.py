@@ -260,7 +260,7 @@ class Reception:
             complete=dump is not None and dump.complete,
             # Of a new dump nobody need ask, and so wait for all that the index has still to be told.
             stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
-            usage=self._recorder.usage(origin.host, origin.created),
+            usage=self._recorder.usage(origin.host, origin.created, self._limits.stored_bytes_per_host),
             room=self._workshop.room(),
         )
 

@@ -6,6 +6,7 @@ import math
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from netdump.index.reading import Query
+
 DUMP = SampleDump(seed=61, image_bytes=300_000)
+QUOTA = 1 << 40
 
 
 def row(folder: Path, dump: SampleDump = DUMP) -> DumpRecord:
@@ -128,8 +132,34 @@ def test_usage(recorder: Recorder) -> None:
                 stored_bytes=size,
             )
         )
-    assert recorder.usage("a", now) == Usage(2, 25)
-    assert recorder.usage("c", now) == Usage(0, 0)
+    assert recorder.usage("a", now, QUOTA) == Usage(2, 25)
+    assert recorder.usage("c", now, QUOTA) == Usage(0, 0)
+
+
+def test_of_a_host_in_a_crash_loop_todays_rows_are_looked_at(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its quotas end with some 10,000 dumps, which take longer to look at than a question may."""
+    day, index, looked = 86_400, recorder._index, list[str]()
+    for number in range(30):
+        index.put(DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, number * day, 1000, stored_bytes=3))
+    index_list = Index.list
+
+    def noted(index: Index, query: Query) -> list[DumpRecord]:
+        found = index_list(index, query)
+        looked.extend(record.id for record in found)
+        return found
+
+    monkeypatch.setattr(Index, "list", noted)
+    assert recorder.usage("a", 29 * day + 5, QUOTA) == Usage(1, 90)
+    assert looked == [f"{29:032x}"]
+
+
+def test_no_quota_is_used_up_by_a_row_that_has_rotted(folder: Path, recorder: Recorder) -> None:
+    recorder._index.put(DumpRecord("a" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=3))
+    with closing(sqlite3.connect(folder / NAME)) as database, database:
+        database.execute("UPDATE dumps SET stored_bytes = 1 << 50")
+    assert recorder.usage("a", 1 << 30, QUOTA) == Usage(0, 0), "nothing is known"
 
 
 def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +168,7 @@ def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPa
         recorder._index.put(
             DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1000 + number, 1000, stored_bytes=1)
         )
-    assert recorder.usage("a", 1000) == Usage(5, 5)
+    assert recorder.usage("a", 1000, QUOTA) == Usage(5, 5)
 
 
 def test_who_was_found_damaged(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +264,7 @@ def test_the_queue_of_an_index_that_hangs_does_not_grow(recorder: Recorder, monk
     monkeypatch.setattr(Index, "advance", lambda _index, dump_id, **values: done.append((dump_id, values["chunks"])))
     recorder._pool.submit(hangs.wait, 20)
     for chunks in range(5):
-        assert recorder.usage("a", 1000) == Usage(0, 0)
+        assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
         assert not recorder.is_damaged("0" * 32)
         for dump_id in ("0" * 32, "1" * 32):
             recorder.refresh(dump_id)
@@ -455,15 +485,15 @@ def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, mon
     recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=5))
     recorder._pool.submit(hangs.wait, 20)
     monkeypatch.setattr(module, "ANSWER_S", 0.01)
-    assert recorder.usage("a", 1000) == Usage(0, 0)
+    assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
     monkeypatch.setattr(module, "ANSWER_S", 20.0)
     begun = time.monotonic()
-    assert recorder.usage("a", 1000) == Usage(0, 0)
+    assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
     assert recorder.stored_bytes("0" * 32) == 0
     assert time.monotonic() < begun + 10
     hangs.set()
     recorder._pool.submit(lambda: None).result()
-    assert recorder.usage("a", 1000) == Usage(1, 5)
+    assert recorder.usage("a", 1000, QUOTA) == Usage(1, 5)
 
 
 def test_checks_that_the_index_does_not_know(recorder: Recorder) -> None:

@@ -173,7 +173,7 @@ class _Recorder:
     def stored_bytes(self, dump_id: str) -> int:
         return 0
 
-    def usage(self, host: str, now: int) -> Usage:
+    def usage(self, host: str, now: int, quota_bytes: int) -> Usage:
         return Usage(0, 0)
 
     def journal(self, dump_id: str, stored_bytes: int) -> _Journal:
