@@ -59,8 +59,8 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
       3. sync; echo c > /proc/sysrq-trigger
     The console shows the panic, then within seconds lines of the capture kernel and of netdump-init: the interface, its
     address, "is reachable", the progress, "is complete", and the final action. The machine is back without anybody's
-    doing. At the collector, `netdump list` shows the dump as complete, with the panic "sysrq triggered crash", and
-    `netdump log` ends in it. If not, the last netdump-init line on the console says where it stopped.
+    doing. At the collector, `netdump list` shows the dump as `complete (drill)`, with the panic "sysrq triggered
+    crash", and `netdump log` ends in it. If not, the last netdump-init line on the console says where it stopped.
       4. netdump arm                          without the mark again
 
     \b
