@@ -25,3 +25,8 @@ def test_trust_in_a_second_sync_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
         if tally.findings:
             return
     pytest.fail("nothing was found")
+
+
+@pytest.mark.parametrize("name", disk_faults.DEEDS)
+def test_every_fault_of_what_else_is_done_with_a_dump(name: str) -> None:
+    assert disk_faults.look_at_deed(name) > 20
