@@ -55,10 +55,11 @@ class Store:
         self._clock: Final = clock
         self._next_tidy = 0.0  # of time.monotonic
         self._files: Final[Files] = LocalFiles(root) if files is None else files
-        if files is None and not root.exists():
+        if files is None:
             with storage_faults(f"making the folder {root}"):
-                root.mkdir(mode=0o700, exist_ok=True)
-                LocalFiles(root.parent).sync_folder("")
+                if not root.exists():
+                    root.mkdir(mode=0o700, exist_ok=True)
+                    LocalFiles(root.parent).sync_folder("")
 
     def ids(self) -> list[str]:
         """The ids of all dumps, sorted. Asks for a file of each: see candidates."""

@@ -159,6 +159,8 @@ def test_folders_that_are_no_collectors(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NotACollectorError, match="netdump init"), Rig(tmp_path / "nothing"):
         pass
     (tmp_path / "half" / "dumps").mkdir(parents=True)
+    with pytest.raises(StorageFaultError, match="name too long"), Rig(tmp_path / ("d" * 300)):
+        pass  # stat(2) fails, as it does with EIO
     with pytest.raises(NotACollectorError), Rig(tmp_path / "half"):
         pass
     (folder / "pki" / "collector.key").unlink()

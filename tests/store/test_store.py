@@ -281,6 +281,8 @@ def test_a_missing_root_is_a_fault(tmp_path: Path) -> None:
             call()
     with pytest.raises(StorageFaultError, match="making the folder"):
         Store(tmp_path / "absent" / "dumps")
+    with pytest.raises(StorageFaultError, match="name too long"):  # stat(2) fails, as it does with EIO
+        Store(tmp_path / ("d" * 300))
 
 
 def test_a_folder_without_origin_is_no_dump_yet(tmp_path: Path) -> None:
