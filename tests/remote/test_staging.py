@@ -130,6 +130,22 @@ def test_a_file_that_came_into_being_meanwhile_is_not_replaced(
     assert (tmp_path / "core").read_bytes() == b"image"
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_the_name_is_durable(tmp_path: Path, staging: Staging, monkeypatch: pytest.MonkeyPatch, replace: bool) -> None:
+    staging.image.write_bytes(b"whole")
+    synced: list[list[str]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.listdir(descriptor))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    staging.place(staging.image, tmp_path / "core", replace=replace)
+    assert len(synced) == 1
+    assert "core" in synced[0]
+
+
 def test_replacing_is_for_who_asks(tmp_path: Path, staging: Staging) -> None:
     staging.image.write_bytes(b"image")
     (tmp_path / "core").write_bytes(b"old")
