@@ -33,6 +33,7 @@ from tests.client.pretend import PretendImage, content
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from netdump.client.ledger import Ledger
     from netdump.client.session import LastWord
 
 A, B, C = Address("a", 1), Address("b", 2), Address("c", 3)
@@ -45,7 +46,7 @@ class Step(NamedTuple):
 
     advanced: it acknowledged something. seconds: how long it took. durable: how far the collector is then.
     resumes: the offset that RESUME names. queues: seconds for which chunks had to wait before that, shown every second.
-    behind: it ended because of all that there is to catch up with.
+    behind: it ended because of all that there is to catch up with. finished: all was sent.
     """
 
     result: LastWord | BaseException | None
@@ -56,6 +57,7 @@ class Step(NamedTuple):
     resumes: int | None = None
     queues: int = 0
     behind: bool = False
+    finished: bool = False
 
 
 class Play:
@@ -70,7 +72,9 @@ class Play:
         self.read_end, self.write_end = os.pipe()
         monkeypatch.setattr(netdump.client.delivery, "Session", self._session)
 
-    def _session(self, link: PlayedLink, *_: Any, **options: Any) -> PlayedSession:
+    def _session(self, link: PlayedLink, ledger: Ledger, *_: Any, **options: Any) -> PlayedSession:
+        if link.step.finished:
+            ledger.finish(bytes(32))
         return PlayedSession(
             self, link.step, **{name: options[name] for name in ("open_stream", "on_queue", "on_turn")}
         )
@@ -355,10 +359,14 @@ def test_a_connection_that_got_nothing_done_blames_its_way(play: Play) -> None:
     assert play.blamed == [False, True]
 
 
+BACKED_OFF = [0, 0.5, 1.5, 3.5, 7.5, 15.5]
+
+
 @pytest.mark.parametrize("code", [ErrorCode.STORAGE, ErrorCode.SHUTTING_DOWN, ErrorCode.IDLE_TIMEOUT])
 def test_busy_collectors_are_asked_again(play: Play, code: ErrorCode) -> None:
     play.run(a=[Step(Error(code))] * 20 + [Step(DONE)])
     assert play.order == "a" * 21
+    assert [time for _, time in play.tried][:6] == BACKED_OFF
 
 
 BREACHES: list[LastWord | BaseException] = [
@@ -372,6 +380,7 @@ BREACHES: list[LastWord | BaseException] = [
 @pytest.mark.parametrize("result", BREACHES)
 def test_breaches_are_forgiven_a_few_times(play: Play, result: LastWord | BaseException) -> None:
     play.run(a=[Step(result)] * (STRIKES_MAX - 1) + [Step(DONE)])
+    assert [time for _, time in play.tried] == BACKED_OFF[:STRIKES_MAX]
     with pytest.raises(NetdumpError) as caught:
         play.run(a=[Step(result)])
     assert play.order == "a" * (2 * STRIKES_MAX)
@@ -385,8 +394,18 @@ def test_who_speaks_something_else_is_asked_again_a_few_times(play: Play) -> Non
     assert play.order == "a" * STRIKES_MAX
 
 
-def test_breaches_with_progress_between_them_are_chance(play: Play) -> None:
-    play.run(a=[Step(Error(ErrorCode.BAD_DIGEST), advanced=True, durable=1)] * 20 + [Step(DONE)])
+@pytest.mark.parametrize("result", BREACHES)
+def test_breaches_with_progress_between_them_are_chance(play: Play, result: LastWord | BaseException) -> None:
+    play.run(a=[Step(result, advanced=True, durable=1)] * 20 + [Step(DONE)])
+
+
+@pytest.mark.parametrize(("reason", "tries"), [("bad-root", 1), ("bad-ack", STRIKES_MAX)])
+def test_a_breach_after_all_was_sent_is_final_only_if_the_root_is_another(play: Play, reason: str, tries: int) -> None:
+    """[W-68]."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        play.run(a=[Step(RemoteProtocolError(reason, "x"), finished=True)])
+    assert caught.value.reason == reason
+    assert play.order == "a" * tries
 
 
 def test_two_senders_of_one_dump_do_not_fight_for_ever(play: Play) -> None:
