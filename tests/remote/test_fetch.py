@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -442,6 +443,29 @@ def test_a_mistake_in_a_thread_is_not_lost(store: Store, catalog: LocalCatalog, 
 
     with pytest.raises(ZeroDivisionError):
         get(Flaky(catalog, read), dump_id, target)
+
+
+def test_an_error_in_one_thread_ends_the_pauses_of_others(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    both = threading.Barrier(2)
+
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        if both.wait(20):
+            raise UnreachableError("away")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        get(Flaky(catalog, read), Sample(pages=205).store(store), target, jobs=2, patience=Patience(9, 60.0, 60.0))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fetch-")]
+
+
+def test_the_pauses_between_tries_are_kept(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    def read(pieces: Iterator[bytes], name: str, offset: int) -> Iterator[bytes]:
+        raise UnreachableError("away")
+
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError):
+        get(Flaky(catalog, read), Sample().store(store), target, patience=Patience(3, 0.1, 0.2))
+    assert time.monotonic() - begun >= 0.15
 
 
 @pytest.mark.parametrize("most", [0, 1])
