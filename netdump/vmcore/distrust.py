@@ -60,6 +60,7 @@ class Distrust:
         "_headless",
         "_heads",
         "_misplaced",
+        "_noted",
         "_overwritten",
         "_seen",
         "_strays",
@@ -79,6 +80,7 @@ class Distrust:
         self.zone_mask = 0
         self.zones: frozenset[int] = frozenset()
         self._strays = self._misplaced = 0
+        self._noted: set[str] = set()  # groups of which it was said that some pages are kept
         self._overwritten = False
         self._heads = self._headless = 0
         self._doubts = dict.fromkeys(_NAMES, 0)
@@ -103,6 +105,13 @@ class Distrust:
     def note(self, reason: str) -> None:
         """Say why some pages are kept that the level asks to leave out, without stopping anything."""
         self.reasons.append(reason)
+
+    def _note_some(self, group: str, reason: str) -> None:
+        """Say, once, that some pages of a group are kept, unless all are or none were to be left out."""
+        wanted = getattr(self.wanted, group) or (group == "cache" and self.wanted.cache_private)
+        if wanted and group not in self._noted:
+            self._noted.add(group)
+            self.note(f"some {_NAMES[group]} are sent too{self._since()}: {reason}")
 
     def stop_all(self, reason: str) -> None:
         """Keep everything from now on."""
@@ -142,6 +151,8 @@ class Distrust:
             self._doubts[group] += 1
             if self._doubts[group] > max(_DOUBTS_MIN, self._seen[group] * _DOUBTS_PART):
                 self.stop(group, f"{self._doubts[group]} blocks of them make no sense")
+        for group in sorted({_GROUPS[exclude] for exclude in tally.doubts}):
+            self._note_some(group, "they claim to be of blocks that make no sense")
         return tally if self.wanted == before else None
 
     def _is_believed(self, exclude: ExcludeClass, group: str, tally: Tally, pages: PageArray, data: bytearray) -> bool:
@@ -157,6 +168,7 @@ class Distrust:
         self._bad[group] += 1
         if self._bad[group] > _STRAYS_MAX and self._bad[group] * 4 > self._seen[group]:
             self.stop(group, "what their struct pages say makes no sense")
+        self._note_some(group, "what their struct pages say makes no sense")
         return False
 
     def _check_poison(self, tally: Tally, pages: PageArray, data: bytearray) -> Tally:
@@ -180,14 +192,18 @@ class Distrust:
         return _without_beyond(tally, ExcludeClass.HWPOISON) if keep else tally
 
     def note_stray(self, pfn: int) -> None:
-        """Struct pages were found in memory that would be left out itself: they are none."""
+        """Struct pages were found in memory that would be left out itself: they are none. Said at the first ones."""
         self._strays += 1
+        if self._strays == 1:
+            self.note(f"pages around frame {pfn:#x} are sent too: their struct pages lie in memory of others")
         if self._strays > _STRAYS_MAX:
             self.stop_all(f"the struct pages of frame {pfn:#x} and others lie in memory that is not the kernel's")
 
     def note_misplaced(self, pfn: int) -> None:
-        """Struct pages do not know the place at which they were found: they are those of other frames."""
+        """Struct pages do not know their place: they are those of other frames. Said at the first ones."""
         self._misplaced += 1
+        if self._misplaced == 1:
+            self.note(f"pages around frame {pfn:#x} are sent too: their struct pages are those of other frames")
         if self._misplaced > _STRAYS_MAX:
             self.stop_all(f"the struct pages of frame {pfn:#x} and others are those of other frames")
 

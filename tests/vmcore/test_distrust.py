@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netdump.vmcore.pagearray import PageArray
 
 ALL = Wanted.of_level(31)
+_PAGES = {"cache": "cache pages", "user": "user pages", "free": "free pages"}
 NOTHING = Tally(bytearray(64), None, [], 0, 0)
 
 
@@ -109,10 +110,11 @@ def test_struct_pages_that_make_no_sense(page: int, at: int, value: int, exclude
         assert believed is not None
         assert not any(believed.classes)
         assert believed.beyond is None
+        assert distrust.remark == f"some {_PAGES[group]} are sent too: what their struct pages say makes no sense"
     for _ in range(2):
         distrust.watch(good, pages, bad)
     assert not getattr(distrust.wanted, group)
-    assert "makes no sense" in str(distrust.remark)
+    assert distrust.reasons[1:] == [f"{_PAGES[group]} are sent too: what their struct pages say makes no sense"]
 
 
 def test_one_bad_page_among_many() -> None:
@@ -131,6 +133,7 @@ def test_struct_pages_in_memory_of_others() -> None:
     for _ in range(8):
         distrust.note_stray(0x1234)
     assert not nothing(distrust)
+    assert distrust.remark == "pages around frame 0x1234 are sent too: their struct pages lie in memory of others"
     distrust.note_stray(0x1234)
     assert nothing(distrust)
     assert "the struct pages of frame 0x1234" in str(distrust.remark)
@@ -141,6 +144,7 @@ def test_struct_pages_of_other_frames() -> None:
     for _ in range(8):
         distrust.note_misplaced(0x1234)
     assert not nothing(distrust)
+    assert distrust.remark == "pages around frame 0x1234 are sent too: their struct pages are those of other frames"
     distrust.note_misplaced(0x1234)
     assert nothing(distrust)
     assert "those of other frames" in str(distrust.remark)
@@ -251,6 +255,7 @@ def test_doubts() -> None:
     doubtful = tally._replace(doubts=[ExcludeClass.FREE] * 60)
     for _ in range(3):
         assert distrust.watch(doubtful, pages, data) == doubtful
+        assert distrust.remark == "some free pages are sent too: they claim to be of blocks that make no sense"
     assert distrust.watch(doubtful._replace(doubts=[ExcludeClass.FREE] * 400), pages, data) is None
     assert not distrust.wanted.free
     assert "blocks of them make no sense" in str(distrust.remark)
@@ -262,6 +267,24 @@ def test_doubts_about_a_class_of_which_nothing_was_seen() -> None:
     assert distrust.watch(NOTHING._replace(doubts=[ExcludeClass.CACHE] * 16), pages, bytearray(64 * 64))
     assert distrust.watch(NOTHING._replace(doubts=[ExcludeClass.CACHE]), pages, bytearray(64 * 64)) is None
     assert not distrust.wanted.cache
+
+
+@pytest.mark.parametrize(
+    ("level", "reasons"),
+    [
+        (2, ["some cache pages are sent too from frame 0x2000 on: they claim to be of blocks that make no sense"]),
+        (4, ["some cache pages are sent too from frame 0x2000 on: they claim to be of blocks that make no sense"]),
+        (8, []),
+    ],
+)
+def test_doubts_are_told_of_once_if_the_class_is_wanted(level: int, reasons: list[str]) -> None:
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    distrust = Distrust(Wanted.of_level(level), Refusals())
+    distrust.frame = 0x2000
+    doubtful = NOTHING._replace(doubts=[ExcludeClass.CACHE])
+    for _ in range(2):
+        assert distrust.watch(doubtful, pages, bytearray(64 * 64)) == doubtful
+    assert distrust.reasons == reasons
 
 
 def test_compound_pages_without_a_rest() -> None:
