@@ -28,10 +28,11 @@ from netdump.server.api import Desk, build_app
 from netdump.server.arrival import Workshop
 from netdump.server.audit import Rationed
 from netdump.server.doorkeeper import Doorkeeper, last_written
+from netdump.server.gate import Gate, GateLimits
 from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
 from netdump.server.latecatalog import LateCatalog
-from netdump.server.listener import Gate, GateLimits, Listener, address_of, bind
+from netdump.server.listener import Listener, address_of, bind
 from netdump.server.passport import Passport
 from netdump.server.ratelimit import RateLimit
 from netdump.server.reception import Reception

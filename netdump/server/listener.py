@@ -1,8 +1,9 @@
 """Taking connections in: limits before TLS, TLS under a deadline, then over to whoever serves them.
 
-A connection that is one too many is reset before a byte of it is read. The handshake's deadline runs from the
-connection's first moment. Where handshakes are too many, the oldest gives way, if it has had time enough: strangers who
-only hold places keep nobody out. What is spoken after the handshake is none of this module's business.
+A connection that is one too many is reset before a byte of it is read; where only handshakes are too many for a moment
+it waits on the doorstep. The handshake's deadline runs from the connection's first moment. Where handshakes are too
+many in total, the oldest gives way, if it has had time enough: strangers who only hold places keep nobody out. What is
+spoken after the handshake is none of this module's business.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import asyncio
 import errno
 import os
 import socket
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from netdump.errors import AddressError
 from netdump.namedtuple import NamedTuple
 from netdump.server.audit import Rationed
 from netdump.server.config import Address
+from netdump.server.doorstep import Doorstep, Guest
 from netdump.server.ratelimit import source_of
 from netdump.server.tls import Gulp, TlsTransport
 
@@ -27,72 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from netdump.server.audit import Audit
+    from netdump.server.gate import Gate
 
 BACKLOG = 256
 ACCEPTED_AT_ONCE = 16  # each takes a file descriptor until it is admitted or dropped, in the next turn of the loop
 CLOSING_TURNS = 5  # of the loop, until asyncio has brought a connection that it was accepting, and dropped one
 HANDSHAKE_LEAST_S = 1.0  # that every handshake has, however many others wait
-
-
-@dataclass(frozen=True, slots=True)
-class GateLimits:
-    """How many connections, and handshakes among them, in total and of one source. Those of peers who have proved who
-    they are count in the total alone: hundreds of hosts may be behind one address.
-    """
-
-    connections: int
-    connections_per_source: int
-    handshakes: int
-    handshakes_per_source: int
-
-
-class Gate:
-    """Counts connections and handshakes. A source is what `source_of` makes of a peer's address."""
-
-    def __init__(self, limits: GateLimits) -> None:
-        self._limits = limits
-        self._strangers: Counter[str] = Counter()
-        self._handshakes: Counter[str] = Counter()
-        self._known = 0
-
-    def enter(self, source: str) -> str | None:
-        """Count a new connection, in its handshake. Returns why it is one too many (and is not counted), or None."""
-        limits = self._limits
-        if self._strangers.total() + self._known >= limits.connections:
-            return "connections"
-        if self._strangers[source] >= limits.connections_per_source:
-            return "connections-per-source"
-        if self._handshakes.total() >= limits.handshakes:
-            return "handshakes"
-        if self._handshakes[source] >= limits.handshakes_per_source:
-            return "handshakes-per-source"
-        self._strangers[source] += 1
-        self._handshakes[source] += 1
-        return None
-
-    def shaken(self, source: str) -> None:
-        """The handshake of a connection is over, well or not."""
-        _count_down(self._handshakes, source)
-
-    def vouch(self, source: str) -> None:
-        """The peer of a connection that entered is known."""
-        _count_down(self._strangers, source)
-        self._known += 1
-
-    def leave(self, source: str | None) -> None:
-        """A connection that entered is gone. None: of a known peer."""
-        if source is not None:
-            _count_down(self._strangers, source)
-        else:
-            assert self._known > 0
-            self._known -= 1
-
-
-def _count_down(counter: Counter[str], source: str) -> None:
-    assert counter[source] > 0
-    counter[source] -= 1
-    if not counter[source]:
-        del counter[source]  # memory follows the connections that exist
 
 
 class Visitor:
@@ -134,7 +74,7 @@ class _Arriving(NamedTuple):
     since: float
 
 
-class _Doorstep(asyncio.Protocol):
+class _Knock(asyncio.Protocol):
     """A TCP connection that has not begun TLS: nothing is read from it."""
 
     def __init__(self, listener: Listener) -> None:
@@ -170,6 +110,8 @@ class Listener:
         self._strangers = Rationed(audit, clock=asyncio.get_running_loop().time)
         self._closed = False
         self._servers: list[asyncio.Server] = []
+        self._doorstep = Doorstep()
+        self._next_look: asyncio.TimerHandle | None = None
         # In the order of arrival. Who gives way is taken out before its task has ended.
         self._welcomes: dict[asyncio.Task[bool], _Arriving] = {}
         self._evicted: set[asyncio.Task[bool]] = set()
@@ -184,13 +126,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             # asyncio accepts as many at once as it lets the kernel keep: those are two things.
-            server = await loop.create_server(lambda: _Doorstep(self), sock=sock, backlog=ACCEPTED_AT_ONCE)
+            server = await loop.create_server(lambda: _Knock(self), sock=sock, backlog=ACCEPTED_AT_ONCE)
             self._servers.append(server)
             sock.listen(BACKLOG)
 
     async def close(self) -> None:
-        """Accept no more, and drop those who are still in their handshake."""
+        """Accept no more, and drop those who wait for their handshake or are still in it."""
         self._closed = True
+        if self._next_look is not None:
+            self._next_look.cancel()
+        while guests := self._doorstep.firsts():
+            for guest in guests:
+                self._dismiss(guest)
         for server in self._servers:
             server.close()
         for task in self._welcomes:
@@ -204,23 +151,82 @@ class Listener:
         if self._closed:
             transport.abort()
             return
-        address = _peer_address(transport)
-        source = source_of(address)
+        address, loop = _peer_address(transport), asyncio.get_running_loop()
+        guest = Guest(transport, address, source_of(address), loop.time())
+        if self._doorstep.add(guest):
+            guest.timer = loop.call_later(self._handshake_s, self._give_up, guest)
+            self._look()
+        elif self._doorstep.has(guest.source):
+            self._refuse(guest, "waiting-connections")
+        # The doorstep is full of others, who keep nobody out that the limits let in.
+        elif reason := self._ask(guest.source):
+            self._refuse(guest, reason)
+        else:
+            self._welcome(guest)
+
+    def _ask(self, source: str) -> str | None:
+        """As Gate.enter. A handshake that has had its time gives way."""
         reason = self._gate.enter(source)
         if reason == "handshakes" and self._make_way():
             reason = self._gate.enter(source)
-        if reason is not None:
-            self._complain("connection-refused", address, reason)
-            transport.abort()
-            return
+        return reason
+
+    def _look(self) -> None:
+        """Let in who waits, as far as the limits allow."""
+        while self._let_in():
+            pass
+        if self._doorstep and self._next_look is None:
+            # For what no handshake's end tells of: one that has had its time, a stranger that has gone.
+            self._next_look = asyncio.get_running_loop().call_later(HANDSHAKE_LEAST_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._next_look = None
+        self._look()
+
+    def _let_in(self) -> bool:
+        """Of each source who came first. Returns whether anybody waits no longer."""
+        is_news = False
+        for guest in self._doorstep.firsts():
+            reason = self._ask(guest.source)
+            if reason == "handshakes":
+                return False
+            if reason is None:
+                self._doorstep.serve(guest)
+                self._welcome(guest)
+                is_news = True
+            elif reason == "connections":  # which may last; another collector may have room
+                self._dismiss(guest)
+                self._complain("connection-refused", guest.address, reason)
+                is_news = True
+        return is_news
+
+    def _welcome(self, guest: Guest) -> None:
+        """Begin the handshake of one that the gate has let in."""
+        guest.end_wait()
+        transport, loop = guest.transport, asyncio.get_running_loop()
         # asyncio does it only for sockets made with IPPROTO_TCP, which listening ones seldom are. Without it a write
         # behind another waits 40 ms for the peer's delayed acknowledgement: ACKs of chunks, bodies behind HTTP heads.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tls = TlsTransport(transport, self._context, self._gulp)
-        task = asyncio.create_task(self._shake_hands(tls, address))
-        self._welcomes[task] = _Arriving(tls, address, source, asyncio.get_running_loop().time())
+        task = asyncio.create_task(self._shake_hands(tls, guest))
+        self._welcomes[task] = _Arriving(tls, guest.address, guest.source, loop.time())
         # A callback, for a task that is cancelled before it began never runs a line of its own.
         task.add_done_callback(self._welcomed)
+
+    def _dismiss(self, guest: Guest) -> None:
+        """From the doorstep."""
+        self._doorstep.remove(guest)
+        guest.end_wait()
+        guest.transport.abort()
+
+    def _give_up(self, guest: Guest) -> None:
+        """One has waited for as long as a handshake may take."""
+        self._dismiss(guest)
+        self._complain("connection-refused", guest.address, "waiting-time")
+
+    def _refuse(self, guest: Guest, reason: str) -> None:
+        self._complain("connection-refused", guest.address, reason)
+        guest.transport.abort()
 
     def _make_way(self) -> bool:
         """Give up the oldest handshake, if it has had HANDSHAKE_LEAST_S."""
@@ -236,15 +242,15 @@ class Listener:
         self._gate.leave(arriving.source)
         return True
 
-    async def _shake_hands(self, transport: TlsTransport, address: str) -> bool:
+    async def _shake_hands(self, transport: TlsTransport, guest: Guest) -> bool:
         """Returns whether it went well."""
         try:
-            async with asyncio.timeout(self._handshake_s):
+            async with asyncio.timeout_at(guest.since + self._handshake_s):
                 await transport.handshake()
         except TimeoutError:
-            self._complain("handshake-failed", address, f"no end of it within {self._handshake_s:g} s")
+            self._complain("handshake-failed", guest.address, f"no end of it within {self._handshake_s:g} s")
         except OSError as error:
-            self._complain("handshake-failed", address, str(error) or type(error).__name__)
+            self._complain("handshake-failed", guest.address, str(error) or type(error).__name__)
         else:
             return True
         return False
@@ -260,8 +266,9 @@ class Listener:
         if task.cancelled() or not task.result() or arriving.transport.is_closing():
             arriving.transport.abort()
             self._gate.leave(arriving.source)
-            return
-        self._serve(Visitor(arriving.transport, arriving.address, arriving.source, self._gate))
+        else:
+            self._serve(Visitor(arriving.transport, arriving.address, arriving.source, self._gate))
+        self._look()
 
     def _complain(self, event: str, address: str, reason: str) -> None:
         self._strangers(event, service=self._name, peer=address, reason=reason)

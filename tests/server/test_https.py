@@ -178,7 +178,7 @@ def test_a_reader_that_stops_reading_is_given_up(folder: Path, ann: Papers) -> N
 
 
 def test_the_number_of_connections_is_limited(folder: Path) -> None:
-    settings = {"api": {"listen": "127.0.0.1:0", "connections_per_source": 2}}
+    settings = {"api": {"listen": "127.0.0.1:0", "connections": 2}}
     with Rig(folder, settings) as rig, connected(rig) as first, connected(rig) as second:
         answered(first)
         answered(second)

@@ -15,13 +15,13 @@ import pytest
 from netdump import wire
 from netdump.errors import AddressError
 from netdump.pki import ingest_server_context
+from netdump.server import doorstep
 from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import Address
+from netdump.server.gate import Gate, GateLimits
 from netdump.server.listener import (
     ACCEPTED_AT_ONCE,
     HANDSHAKE_LEAST_S,
-    Gate,
-    GateLimits,
     Listener,
     Visitor,
     address_of,
@@ -34,48 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMITS = GateLimits(connections=8, connections_per_source=6, handshakes=5, handshakes_per_source=4)
-
-
-def test_gate_counts() -> None:
-    gate = Gate(LIMITS)
-    assert [gate.enter("a") for _ in range(5)] == [None] * 4 + ["handshakes-per-source"]
-    assert [gate.enter("b") for _ in range(2)] == [None, "handshakes"]
-    for _ in range(4):
-        gate.shaken("a")
-    assert [gate.enter("a") for _ in range(3)] == [None, None, "connections-per-source"]
-    gate.shaken("a")
-    assert [gate.enter("b") for _ in range(2)] == [None, "connections"]
-    gate.leave("a")
-    assert gate.enter("c") is None
-
-
-def test_gate_forgets_who_is_gone() -> None:
-    gate = Gate(LIMITS)
-    gate.enter("a")
-    gate.shaken("a")
-    gate.leave("a")
-    assert not gate._strangers
-    assert not gate._handshakes
-    with pytest.raises(AssertionError):
-        gate.leave("a")
-
-
-def test_gate_counts_known_peers_in_the_total_alone() -> None:
-    gate = Gate(LIMITS)
-    for _ in range(LIMITS.connections):
-        assert gate.enter("a") is None
-        gate.shaken("a")
-        gate.vouch("a")
-    assert gate.enter("b") == "connections"
-    gate.leave(None)
-    assert gate.enter("a") is None
-    gate.shaken("a")
-    gate.leave("a")
-    for _ in range(LIMITS.connections - 1):
-        gate.leave(None)
-    with pytest.raises(AssertionError):
-        gate.leave(None)
-    assert not gate._strangers
 
 
 class Collect(asyncio.Protocol):
@@ -110,9 +68,9 @@ class Door:
         visitor.transport.resume_reading()
         self.visitors.put_nowait(visitor)
 
-    def connect(self) -> socket.socket:
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """A peer's TCP connection; not blocking, for the loop's sock_ methods."""
-        sock = socket.create_connection((self.address.host, self.address.port), PATIENCE_S)
+        sock = socket.create_connection((self.address.host, self.address.port), PATIENCE_S, (source, 0))
         sock.setblocking(False)
         return sock
 
@@ -190,7 +148,7 @@ def client_context(folder: Path, papers: Papers | None) -> ssl.SSLContext:
 
 def test_one_too_many_is_reset_before_anything_is_read(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
-        async with opened(folder, GateLimits(9, 9, 9, 2)) as door:
+        async with opened(folder, GateLimits(2, 9, 9, 9)) as door:
             held = [door.connect() for _ in range(2)]
             assert await is_dropped(door.connect())
             assert door.events.all("connection-refused") == [
@@ -198,7 +156,7 @@ def test_one_too_many_is_reset_before_anything_is_read(folder: Path) -> None:
                     "event": "connection-refused",
                     "service": "test",
                     "peer": "127.0.0.1",
-                    "reason": "handshakes-per-source",
+                    "reason": "connections",
                 }
             ]
             assert door.gate._strangers.total() == 2
@@ -240,12 +198,14 @@ def test_strangers_who_hold_places_give_way(folder: Path, web1: Papers) -> None:
     """Every place for handshakes is taken by peers that say nothing; whoever comes gets in all the same."""
 
     async def body(loop: SkippingLoop) -> None:
-        async with opened(folder, GateLimits(16, 16, 3, 3)) as door:
+        async with opened(folder, GateLimits(16, 16, 3, 4)) as door:
             stuck = [door.connect() for _ in range(3)]
             await until(lambda: len(door.listener._welcomes) == 3)
-            assert await is_dropped(door.connect()), "none of the others has had its second"
-            loop.skipped += HANDSHAKE_LEAST_S
             peer = Peer(door, client_context(folder, web1))
+            await until(lambda: door.listener._doorstep)
+            await turns(50)
+            assert door.listener._doorstep, "none of the others has had its second"
+            loop.skipped += HANDSHAKE_LEAST_S
             await peer.shake()
             await loop.sock_sendall(peer.socket, peer.outgoing.read())
             visitor = await door.visitors.get()
@@ -257,6 +217,161 @@ def test_strangers_who_hold_places_give_way(folder: Path, web1: Papers) -> None:
             visitor.leave()
             for sock in (*stuck[1:], peer.socket):
                 sock.close()
+
+    run(body)
+
+
+@pytest.mark.parametrize("limits", [GateLimits(64, 64, 64, 2), GateLimits(64, 64, 2, 64), GateLimits(64, 2, 64, 64)])
+def test_a_herd_waits_for_its_turn(folder: Path, web1: Papers, limits: GateLimits) -> None:
+    """Whichever of the limits for a moment it meets: nobody is turned away."""
+
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, limits) as door:
+            peers = [Peer(door, client_context(folder, web1)) for _ in range(12)]
+            await until(lambda: len(door.listener._doorstep) == 10)
+
+            async def come_in(peer: Peer) -> None:
+                await peer.shake()
+                await loop.sock_sendall(peer.socket, peer.outgoing.read())
+
+            async def serve() -> None:
+                for _ in peers:
+                    visitor = await door.visitors.get()
+                    visitor.vouch()
+                    visitor.transport.abort()
+                    visitor.leave()
+                    loop.skipped += HANDSHAKE_LEAST_S / len(peers)  # what vouching has made room for is looked at then
+
+            await asyncio.gather(serve(), *map(come_in, peers))
+            assert not door.listener._doorstep
+            assert not door.events.all("connection-refused")
+            for peer in peers:
+                peer.socket.close()
+
+    run(body)
+
+
+def test_who_waits_at_the_door_does_not_wait_for_ever(folder: Path, web1: Papers) -> None:
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 1, 9, 9), handshake_s=10.0) as door:
+            first = Peer(door, client_context(folder, web1))
+            await first.shake()
+            await loop.sock_sendall(first.socket, first.outgoing.read())
+            visitor = await door.visitors.get()
+            second = door.connect()
+            await until(lambda: door.listener._doorstep)
+            loop.skipped += 9.0
+            await turns(50)
+            third = door.connect()
+            await until(lambda: len(door.listener._doorstep) == 2)
+            loop.skipped += 1.1
+            assert await is_dropped(second)
+            assert [each["reason"] for each in door.events.all("connection-refused")] == ["waiting-time"]
+            visitor.leave()
+            loop.skipped += HANDSHAKE_LEAST_S
+            await until(lambda: door.listener._welcomes)
+            assert not door.listener._doorstep
+            loop.skipped += 10.0 - HANDSHAKE_LEAST_S - 1.1 + 0.1
+            assert await is_dropped(third), "its time did not begin anew"
+            visitor.transport.abort()
+            first.socket.close()
+
+    run(body)
+
+
+def test_too_many_do_not_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doorstep, "WAITING_MOST", 2 * doorstep.SOURCE_PART)
+
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 9, 9, 1)) as door:
+            held = [door.connect() for _ in range(3)]
+            await until(lambda: len(door.listener._doorstep) == 2)
+            assert await is_dropped(door.connect())
+            assert [each["reason"] for each in door.events.all("connection-refused")] == ["waiting-connections"]
+            for sock in held:
+                sock.close()
+
+    run(body)
+
+
+def test_who_waits_keeps_out_nobody_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of two sources do: the limits have room for a third."""
+    monkeypatch.setattr(doorstep, "WAITING_MOST", 2 * doorstep.SOURCE_PART)
+
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 9, 3, 1)) as door:
+            held = [door.connect(f"127.0.0.{number}") for number in (1, 2) for _ in range(3)]
+            await until(lambda: len(door.listener._doorstep) == 4)
+            held.append(door.connect("127.0.0.3"))
+            await until(lambda: door.gate._handshakes["127.0.0.3"])
+            assert not door.events.all("connection-refused")
+            assert await is_dropped(door.connect("127.0.0.3"))
+            assert await is_dropped(door.connect("127.0.0.4"))
+            reasons = [each["reason"] for each in door.events.all("connection-refused")]
+            assert reasons == ["handshakes-per-source", "handshakes"]
+            for sock in held:
+                sock.close()
+
+    run(body)
+
+
+def test_addresses_take_turns(folder: Path) -> None:
+    """However many of one wait all the time."""
+
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 9, 1, 9)) as door:
+            many = [door.connect("127.0.0.1") for _ in range(3)]
+            await until(lambda: len(door.listener._doorstep) == 2)
+            one = door.connect("127.0.0.2")
+            await until(lambda: len(door.listener._doorstep) == 3)
+            many.append(door.connect("127.0.0.1"))
+            await until(lambda: len(door.listener._doorstep) == 4)
+            many.pop(0).close()
+            await until(lambda: len(door.listener._doorstep) == 3)
+            many.pop(0).close()
+            await until(lambda: len(door.listener._doorstep) == 2)
+            assert door.gate._handshakes == {"127.0.0.2": 1}
+            for sock in (one, *many):
+                sock.close()
+
+    run(body)
+
+
+def test_nobody_gives_way_for_nothing(folder: Path) -> None:
+    """Who waits has as many handshakes under way as it may: another one less does not help it."""
+
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(9, 9, 2, 1)) as door:
+            socks = [door.connect(source) for source in ("127.0.0.1", "127.0.0.2")]
+            await until(lambda: door.gate._handshakes.total() == 2)
+            socks.append(door.connect("127.0.0.2"))
+            await until(lambda: door.listener._doorstep)
+            loop.skipped += HANDSHAKE_LEAST_S
+            await turns(50)
+            assert door.gate._handshakes.total() == 2
+            assert not door.events.all("handshake-failed")
+            for sock in socks:
+                sock.close()
+
+    run(body)
+
+
+def test_who_waits_is_told_when_all_connections_are_taken(folder: Path, web1: Papers) -> None:
+    """That may last: another collector may have room."""
+
+    async def body(loop: SkippingLoop) -> None:
+        async with opened(folder, GateLimits(2, 9, 9, 1)) as door:
+            peers = [Peer(door, client_context(folder, web1)) for _ in range(2)]
+            late = door.connect()
+            await until(lambda: len(door.listener._doorstep) == 2)
+            for peer in peers:
+                await peer.shake()
+                await loop.sock_sendall(peer.socket, peer.outgoing.read())
+                (await door.visitors.get()).transport.abort()
+            assert await is_dropped(late)
+            assert [each["reason"] for each in door.events.all("connection-refused")] == ["connections"]
+            for peer in peers:
+                peer.socket.close()
 
     run(body)
 
@@ -326,11 +441,13 @@ def test_few_connections_are_accepted_at_once(folder: Path) -> None:
 
 def test_closing_drops_who_is_at_the_door(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
-        async with opened(folder) as door:
-            sock = door.connect()
-            await until(lambda: door.gate._strangers)
+        async with opened(folder, GateLimits(9, 9, 9, 1)) as door:
+            socks = [door.connect() for _ in range(3)]
+            await until(lambda: door.gate._strangers and len(door.listener._doorstep) == 2)
             await door.listener.close()
-            assert await is_dropped(sock)
+            for sock in socks:
+                assert await is_dropped(sock)
+            assert not door.listener._doorstep
             assert not door.gate._strangers
             with pytest.raises(ConnectionRefusedError):
                 door.connect()
