@@ -365,7 +365,7 @@ class Reception:
             arrival.admit()
         else:
             text = "the headline is here; as many dumps as the collector takes at a time are arriving"
-            self._conclude(connection, hello, wire.Defer(self._limits.defer_s, text))
+            self._conclude(connection, hello, wire.Defer(self._seats.pause_s(), text))
 
     @contextlib.contextmanager
     def _watched(self, sitting: _Sitting) -> Iterator[None]:

@@ -3,7 +3,8 @@
 Owns the seats, the waiting room and the credit that those who sit share. Pure bookkeeping on the event loop.
 
 Who finds no seat waits with its headline delivered, those who were seen first being first, however often they had to
-come back: so nobody starves. Where too many wait, the last ones are told to come back.
+come back: so nobody starves. Where too many wait, the last ones are told to come back, each after another pause: all at
+once they would find no place again, and seats would be free before they come.
 
 Few seats are best where the collector is the limit: the first hosts are through, and come back to life, early. Where
 the lines of those who sit are the limit, they would keep others waiting for nothing: there are more seats then.
@@ -12,6 +13,7 @@ the lines of those who sit are the limit, they would keep others waiting for not
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import insort
 from collections import Counter
 from itertools import count
@@ -29,6 +31,8 @@ VAST_BYTES: Final = 1 << 40
 LOOK_S: Final = 2.0  # from one look at those who sit to the next, while somebody waits
 MEASURED_S: Final = 1.0  # that one must have sat by then
 SLOW_BYTES: Final = 2 << 20  # of wire a second; who sends less has a slow line, or a reason to keep its seat
+PAUSE_STEP: Final = (math.sqrt(5) - 1) / 2
+"""Of one pause to the next, modulo 1: however many there are, they lie evenly (golden section)."""
 BEHIND_PART: Final = 4  # of those who sit: if more than one in so many is behind, the collector is slow
 
 
@@ -94,6 +98,8 @@ class Seats:
         self._waiting: list[_Waiter] = []
         self._numbers = count()
         self._extra = 0  # of those taken
+        self._stirred = -math.inf  # when a seat was given back last, or the first one began to wait
+        self._spread = 0.0
         self.taken = 0
         self.more = 0
 
@@ -125,6 +131,15 @@ class Seats:
             return min(most, CREDIT_LEAST)
         return min(most, max(CREDIT_LEAST, self._ingest.credit_total_bytes // max(1, self.taken)))
 
+    def pause_s(self) -> int:
+        """After how many seconds the next one who finds no place to wait is to come back: `defer_s` at most, and not
+        sooner than another such time in which no seat was given back.
+        """
+        most = self._limits.defer_s
+        least = min(max(1.0, asyncio.get_running_loop().time() - self._stirred), most)
+        self._spread = (self._spread + PAUSE_STEP) % 1
+        return math.ceil(least + (most - least) * self._spread)
+
     # What a Seat calls
 
     def assign(self, seat: Seat) -> bool:
@@ -150,10 +165,13 @@ class Seats:
         self._of_host[seat.host] -= 1
         if not self._of_host[seat.host]:
             del self._of_host[seat.host]
+        self._stirred = asyncio.get_running_loop().time()
         self._call()
 
     def queue(self, seat: Seat, since: int) -> None:
         """One more waits. Of too many the one that was first seen last goes, which may be this one."""
+        if not self._waiting:
+            self._stirred = asyncio.get_running_loop().time()
         insort(self._waiting, _Waiter(since, next(self._numbers), seat))
         self._call()
         if len(self._waiting) > self._limits.waiting_dumps:

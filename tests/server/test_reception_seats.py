@@ -81,7 +81,7 @@ def test_who_waits_longest_is_first_and_too_many_come_back(folder: Path, web2: P
             queued(older, early)
             answer = younger.hear()
             assert isinstance(answer, wire.Defer), "the one that was seen last gives way"
-            assert answer.seconds == 33
+            assert 1 <= answer.seconds <= 33
             assert "the headline is here" in answer.text
             first.socket.close()
             assert older.hear() == wire.Ack(0, CREDIT_FIRST)

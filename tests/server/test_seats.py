@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.server.config import Ingest, Limits
 from netdump.server.seats import CREDIT_LEAST, VAST_BYTES, Seat, Seats
+from tests.server.rig import SkippingLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +82,51 @@ async def test_of_too_many_the_last_ones_seen_come_back() -> None:
     assert waits[30].result() is True
     assert not waits[40].done()
     waits[40].cancel()
+
+
+@pytest.mark.asyncio
+async def test_who_is_told_to_come_back_does_not_so_with_all_others() -> None:
+    seats = Seats(Limits(active_dumps=1, defer_s=20), Ingest())
+    busy = Seat(seats, "a", MIB)
+    assert busy.take()
+    tasks = [asyncio.create_task(Seat(seats, "b", MIB).wait(0))]
+    await turns()
+    pauses = [seats.pause_s() for _ in range(76)]
+    counts = Counter(pauses)
+    assert (min(pauses), max(pauses)) == (2, 20)
+    assert set(counts) == set(range(2, 21)), "none is left out"
+    assert max(counts.values()) <= 5, "and none is crowded"
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize(("quiet_s", "least"), [(0, 2), (7, 8), (19, 20), (1000, 20)])
+def test_nobody_is_to_come_back_sooner_than_a_seat_is_given_back(quiet_s: int, least: int) -> None:
+    """By how long none was: since the last one, or since somebody waits for one."""
+    loop = SkippingLoop()
+
+    async def body() -> None:
+        seats = Seats(Limits(active_dumps=2, active_dumps_per_host=1, defer_s=20), Ingest())
+        assert seats.pause_s() == 20, "nothing is known"
+        first, second = Seat(seats, "a", MIB), Seat(seats, "b", MIB)
+        assert first.take()
+        assert second.take()
+        for is_given_back in (False, True):
+            loop.skipped += 1000
+            if is_given_back:
+                first.leave()
+            tasks = [asyncio.create_task(Seat(seats, host, MIB).wait(0)) for host in "bbcd"]
+            await turns()
+            loop.skipped += quiet_s
+            pauses = [seats.pause_s() for _ in range(50)]
+            assert (min(pauses), max(pauses)) == (least, 20)
+            for task in tasks:
+                task.cancel()
+
+    try:
+        loop.run_until_complete(body())
+    finally:
+        loop.close()
 
 
 @pytest.mark.asyncio
