@@ -3,8 +3,8 @@
 Owns the seats, the waiting room and the credit that those who sit share. Pure bookkeeping on the event loop.
 
 Who finds no seat waits with its headline delivered, those who were seen first being first, however often they had to
-come back: so nobody starves. Where too many wait, the last ones are told to come back, each after another pause: all at
-once they would find no place again, and seats would be free before they come.
+come back: so nobody starves. Where too many wait, the last ones are told to come back, one after another: all at once
+they would find no place again, seats would be free before they come, and thousands would keep the collector busy.
 
 Few seats are best where the collector is the limit: the first hosts are through, and come back to life, early. Where
 the lines of those who sit are the limit, they would keep others waiting for nothing: there are more seats then.
@@ -31,8 +31,8 @@ VAST_BYTES: Final = 1 << 40
 LOOK_S: Final = 2.0  # from one look at those who sit to the next, while somebody waits
 MEASURED_S: Final = 1.0  # that one must have sat by then
 SLOW_BYTES: Final = 2 << 20  # of wire a second; who sends less has a slow line, or a reason to keep its seat
-PAUSE_STEP: Final = (math.sqrt(5) - 1) / 2
-"""Of one pause to the next, modulo 1: however many there are, they lie evenly (golden section)."""
+RETURNS_PER_S: Final = 30  # of those who were told to come back: asking for a seat takes the collector's time
+RETURN_MOST_S: Final = 600  # or `defer_s`, if that is more
 BEHIND_PART: Final = 4  # of those who sit: if more than one in so many is behind, the collector is slow
 
 
@@ -99,7 +99,7 @@ class Seats:
         self._numbers = count()
         self._extra = 0  # of those taken
         self._stirred = -math.inf  # when a seat was given back last, or the first one began to wait
-        self._spread = 0.0
+        self._return = -math.inf  # of who was told last to come back
         self.taken = 0
         self.more = 0
 
@@ -132,13 +132,15 @@ class Seats:
         return min(most, max(CREDIT_LEAST, self._ingest.credit_total_bytes // max(1, self.taken)))
 
     def pause_s(self) -> int:
-        """After how many seconds the next one who finds no place to wait is to come back: `defer_s` at most, and not
-        sooner than another such time in which no seat was given back.
+        """After how many seconds the next one who finds no place to wait is to come back.
+
+        One after another, at RETURNS_PER_S; not sooner than another such time in which no seat was given back, or
+        than `defer_s`, if that is less.
         """
-        most = self._limits.defer_s
-        least = min(max(1.0, asyncio.get_running_loop().time() - self._stirred), most)
-        self._spread = (self._spread + PAUSE_STEP) % 1
-        return math.ceil(least + (most - least) * self._spread)
+        now, usual = asyncio.get_running_loop().time(), self._limits.defer_s
+        soonest = now + min(max(1.0, now - self._stirred), usual)
+        self._return = min(max(self._return + 1 / RETURNS_PER_S, soonest), now + max(RETURN_MOST_S, usual))
+        return math.ceil(self._return - now)
 
     # What a Seat calls
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.server.config import Ingest, Limits
-from netdump.server.seats import CREDIT_LEAST, VAST_BYTES, Seat, Seats
+from netdump.server.seats import CREDIT_LEAST, RETURN_MOST_S, RETURNS_PER_S, VAST_BYTES, Seat, Seats
 from tests.server.rig import SkippingLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 MIB = 1 << 20
 
@@ -84,28 +84,42 @@ async def test_of_too_many_the_last_ones_seen_come_back() -> None:
     waits[40].cancel()
 
 
-@pytest.mark.asyncio
-async def test_who_is_told_to_come_back_does_not_so_with_all_others() -> None:
-    seats = Seats(Limits(active_dumps=1, defer_s=20), Ingest())
-    busy = Seat(seats, "a", MIB)
-    assert busy.take()
-    tasks = [asyncio.create_task(Seat(seats, "b", MIB).wait(0))]
-    await turns()
-    pauses = [seats.pause_s() for _ in range(76)]
-    counts = Counter(pauses)
-    assert (min(pauses), max(pauses)) == (2, 20)
-    assert set(counts) == set(range(2, 21)), "none is left out"
-    assert max(counts.values()) <= 5, "and none is crowded"
-    for task in tasks:
-        task.cancel()
+def on_a_clock(body: Callable[[SkippingLoop], Coroutine[None, None, None]]) -> None:
+    loop = SkippingLoop()
+    try:
+        loop.run_until_complete(body(loop))
+    finally:
+        loop.close()
 
 
-@pytest.mark.parametrize(("quiet_s", "least"), [(0, 2), (7, 8), (19, 20), (1000, 20)])
+@pytest.mark.parametrize(("defer_s", "most"), [(20, RETURN_MOST_S), (3000, 3000)])
+def test_who_is_told_to_come_back_does_so_after_the_others(defer_s: int, most: int) -> None:
+    """However many are told so, and whenever: RETURNS_PER_S of them ask."""
+
+    async def body(loop: SkippingLoop) -> None:
+        seats = Seats(Limits(defer_s=defer_s), Ingest())
+        seats.queue(Seat(seats, "a", MIB), 0)
+        pauses = [seats.pause_s() for _ in range(10 * RETURNS_PER_S)]
+        assert pauses == sorted(pauses)
+        assert 10 <= pauses[-1] <= 12
+        assert max(Counter(pauses).values()) <= RETURNS_PER_S + 1
+        loop.skipped += 4.0
+        assert 6 <= seats.pause_s() <= 8, "after those who are still away"
+        loop.skipped += 1000.0
+        busy = Seat(seats, "b", MIB)
+        assert busy.take()
+        busy.leave()
+        assert seats.pause_s() <= 2, "nobody is away any more"
+        assert [seats.pause_s() for _ in range((most + 1) * RETURNS_PER_S)][-1] == most
+
+    on_a_clock(body)
+
+
+@pytest.mark.parametrize(("quiet_s", "least"), [(0, 1), (7, 7), (19, 19), (1000, 20)])
 def test_nobody_is_to_come_back_sooner_than_a_seat_is_given_back(quiet_s: int, least: int) -> None:
     """By how long none was: since the last one, or since somebody waits for one."""
-    loop = SkippingLoop()
 
-    async def body() -> None:
+    async def body(loop: SkippingLoop) -> None:
         seats = Seats(Limits(active_dumps=2, active_dumps_per_host=1, defer_s=20), Ingest())
         assert seats.pause_s() == 20, "nothing is known"
         first, second = Seat(seats, "a", MIB), Seat(seats, "b", MIB)
@@ -118,15 +132,11 @@ def test_nobody_is_to_come_back_sooner_than_a_seat_is_given_back(quiet_s: int, l
             tasks = [asyncio.create_task(Seat(seats, host, MIB).wait(0)) for host in "bbcd"]
             await turns()
             loop.skipped += quiet_s
-            pauses = [seats.pause_s() for _ in range(50)]
-            assert (min(pauses), max(pauses)) == (least, 20)
+            assert seats.pause_s() in (least, least + 1)
             for task in tasks:
                 task.cancel()
 
-    try:
-        loop.run_until_complete(body())
-    finally:
-        loop.close()
+    on_a_clock(body)
 
 
 @pytest.mark.asyncio
