@@ -91,9 +91,9 @@ def _ingest(table: Table) -> dict[str, float]:
 def _fleet(table: Table) -> dict[str, float]:
     headline = _row(table, "headline durable")
     return {
-        "fleet.headline_s": headline[-1],
-        "fleet.late_s": _row(table, "admitted later")[-1],
-        "fleet.lost": _row(table, "hosts")[1] - _row(table, "delivered")[1],
+        f"{table.key}.headline_s": headline[-1],
+        f"{table.key}.late_s": _row(table, "admitted later")[-1],
+        f"{table.key}.lost": _row(table, "hosts")[1] - _row(table, "delivered")[1],
     }
 
 
@@ -115,6 +115,7 @@ _OTHERS: Final[Mapping[str, Callable[[Table], dict[str, float]]]] = {
     "compression": _compression,
     "ingest": _ingest,
     "fleet": _fleet,
+    "herd": _fleet,
     "holdings": _holdings,
 }
 

@@ -1,5 +1,5 @@
-"""A fleet behind one address that crashes in the same minute, over links that keep each dump busy: when headlines and
-receipts are there, who has to wait how long, and whether that is fair.
+"""A fleet behind one address that crashes in the same minute, or second, over links that keep each dump busy: when
+headlines and receipts are there, who has to wait how long, and whether that is fair.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Crashed:
     seconds: float
 
 
-def crash(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float) -> Crashed:
-    """All hosts crash within minute seconds, at times drawn from a fixed seed, and send until they have a receipt."""
+def crash(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo, within_s: float) -> Crashed:
+    """All hosts crash within so many seconds, at times drawn from a fixed seed, and send until they have a receipt."""
     begun = time.monotonic()
-    journeys = asyncio.run(_crash_all(collector.ingest_address(), contexts, cargo, minute))
+    journeys = asyncio.run(_crash_all(collector.ingest_address(), contexts, cargo, within_s))
     seconds = time.monotonic() - begun
     done = [journey for journey in journeys if journey.ended]
     listed = {dump.id for dump in collector.dumps() if dump.state is State.COMPLETE and dump.image_bytes == cargo.size}
@@ -62,12 +62,12 @@ def crash(collector: Collector, contexts: Sequence[ssl.SSLContext], cargo: Cargo
 
 
 async def _crash_all(
-    address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, minute: float
+    address: tuple[str, int], contexts: Sequence[ssl.SSLContext], cargo: Cargo, within_s: float
 ) -> list[Journey]:
     dials = asyncio.Semaphore(len(contexts))  # hosts know nothing of each other
     deadline = time.monotonic() + PATIENCE
     chance = random.Random(SEED)
-    moments = sorted(chance.uniform(0, minute) for _ in contexts)
+    moments = sorted(chance.uniform(0, within_s) for _ in contexts)
 
     async def host(number: int, context: ssl.SSLContext) -> Journey:
         await asyncio.sleep(moments[number])
@@ -89,7 +89,7 @@ def _headline_seconds(collector: Collector, journey: Journey) -> float:
     return made - (time.time() - time.monotonic()) - journey.began
 
 
-def table(crashed: Crashed, image_bytes: int, minute: float) -> Table:
+def table(key: str, crashed: Crashed, image_bytes: int, within_s: float) -> Table:
     """What is shown of it."""
     done = crashed.journeys
     waits = [journey.admitted - journey.began for journey in done if journey.waits or journey.deferred]
@@ -108,11 +108,9 @@ def table(crashed: Crashed, image_bytes: int, minute: float) -> Table:
         ("connections of one host, at most", str(max((journey.attempts for journey in done), default=0))),
         ("admitted later than by order of crash, median, p99, most, s", _spread(lateness(done), 1)),
     ]
-    link = f"{8 * RATE / 1e6:.0f} Mbit/s each"
-    title = (
-        f"{crashed.hosts} hosts behind one address crash within {minute:.0f} s, {image_bytes / 1e6:.1f} MB over {link}"
-    )
-    return Table("fleet", title, ("what", "figure"), rows)
+    when, link = f"within {within_s:.0f} s", f"{8 * RATE / 1e6:.0f} Mbit/s each"
+    title = f"{crashed.hosts} hosts behind one address crash {when}, {image_bytes / 1e6:.1f} MB over {link}"
+    return Table(key, title, ("what", "figure"), rows)
 
 
 def lateness(journeys: Sequence[Journey]) -> list[float]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bench.process import BenchError
-from netdump.client.config import Credentials
+from netdump.client.config import Credentials, Settings
 from netdump.client.credentials import client_context
 from netdump.client.image import open_image
 from netdump.client.ledger import Ledger
+from netdump.client.retry import Backoff
 from netdump.codec import Compressor
 from netdump.pki import Authority
 from netdump.pki import Role as CertificateRole
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 DUMP_ID_BYTES: Final = 16
 READ_BYTES: Final = 1 << 16
 BREATH_S: Final = 2.0  # of silence, then it is seen whether a KEEPALIVE is due
+RETRIES: Final = Settings()
 AGENT: Final = "netdump-bench"
 DIALS_AT_ONCE: Final = 6  # the collector lets 8 handshakes of one address be under way
 
@@ -131,11 +133,14 @@ class LightHost:
         self.journey = Journey(dump_id)
 
     async def deliver(self, dials: asyncio.Semaphore, deadline: float) -> Journey:
-        """Send until there is a receipt. Raises TimeoutError at the deadline, seconds of time.monotonic."""
+        """Send until there is a receipt, with the client's pauses. Raises TimeoutError at the deadline, seconds of
+        time.monotonic.
+        """
         self.journey.began = time.monotonic()
+        backoff = Backoff(RETRIES.retry_min, RETRIES.retry_max)
         while True:
             self.journey.attempts += 1
-            pause = 1.0
+            pause = backoff.next_delay()
             with suppress(OSError, EOFError):
                 word = await self._attempt(dials)
                 if isinstance(word, Receipt):
@@ -144,6 +149,7 @@ class LightHost:
                 if isinstance(word, Defer):
                     self.journey.deferred += 1
                     pause = float(word.seconds)
+                    backoff.reset()
             if time.monotonic() + pause > deadline:
                 raise TimeoutError
             await asyncio.sleep(pause)

@@ -22,8 +22,10 @@ def test_how_many_are_there_at_once() -> None:
 
 def test_the_table_tells_of_what_is_lost_and_of_the_slowest_headline() -> None:
     journeys = [journey(0, 0, 2), journey(1, 4, 6, waits=1), journey(2, 9, 11, waits=2, deferred=1)]
-    shown = table(Crashed(4, journeys, 1, [0.01, 0.02, 0.5, 0.03], 12.0), 2_000_000, 60)
-    found = figures([shown])
+    crashed = Crashed(4, journeys, 1, [0.01, 0.02, 0.5, 0.03], 12.0)
+    shown = table("fleet", crashed, 2_000_000, 60)
+    found = figures([shown, table("herd", crashed, 2_000_000, 1)])
+    assert found["herd.headline_s"] == 0.5
     assert found["fleet.lost"] == 1
     assert found["fleet.headline_s"] == 0.5
     assert found["fleet.late_s"] == 0
@@ -34,7 +36,7 @@ def test_the_table_tells_of_what_is_lost_and_of_the_slowest_headline() -> None:
 
 
 def test_a_fleet_of_which_nothing_was_delivered_has_a_table() -> None:
-    shown = table(Crashed(2, [], 2, [float("inf")] * 2, 12.0), 2_000_000, 60)
+    shown = table("fleet", Crashed(2, [], 2, [float("inf")] * 2, 12.0), 2_000_000, 60)
     assert figures([shown])["fleet.lost"] == 2
     rows: dict[str, str] = {row[0]: row[1] for row in shown.rows}
     assert rows["told to come back; how often one host at most"] == "0; 0"
@@ -42,5 +44,5 @@ def test_a_fleet_of_which_nothing_was_delivered_has_a_table() -> None:
 
 
 def test_a_headline_that_is_not_there_misses_the_goal() -> None:
-    shown = table(Crashed(1, [journey(0, 0, 2)], 1, [float("inf")], 12.0), 2_000_000, 60)
+    shown = table("fleet", Crashed(1, [journey(0, 0, 2)], 1, [float("inf")], 12.0), 2_000_000, 60)
     assert figures([shown])["fleet.headline_s"] == float("inf")
