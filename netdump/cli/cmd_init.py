@@ -55,11 +55,16 @@ def _claim(directory: Path) -> None:
     """Make the folder, for its owner alone. Raises AlreadyExistsError if there is anything in it, ServeError."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServeError(f"{directory} cannot be made: {error.strerror}; name a folder that can") from error
+    try:
         if next(directory.iterdir(), None) is not None:
             raise AlreadyExistsError(f"{directory} is not empty: a collector needs a folder of its own")
         directory.chmod(0o700)
     except OSError as error:
-        raise ServeError(f"{directory} cannot be made: {error.strerror}; name a folder that can") from error
+        raise ServeError(
+            f"{directory} cannot be used: {error.strerror}; it must belong to the user of the collector, who runs this"
+        ) from error
 
 
 def _tell(directory: Path, names: list[str]) -> None:

@@ -84,6 +84,15 @@ def test_where_no_folder_can_be(tmp_path: Path) -> None:
             init(str(tmp_path / place), "--name", "localhost")
 
 
+def test_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", refuse)
+    with pytest.raises(ServeError, match="cannot be used: Operation not permitted; it must belong to the user"):
+        init(str(tmp_path), "--name", "localhost")
+
+
 def test_errors_are_netdumps_own() -> None:
     assert issubclass(AlreadyExistsError, NetdumpError)
 

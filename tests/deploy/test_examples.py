@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
+import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -71,3 +75,20 @@ def test_the_container_is_made_and_run_as_it_says_itself() -> None:
     documented = [line for line in page.splitlines() if line.startswith("podman ")]
     assert said == documented
     assert "--format docker " in said[0]  # OCI images have no health check
+
+
+@pytest.mark.parametrize(
+    ("host", "listens"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("::1", "[::1]"), ("::", "[::]"), ("0.0.0.0", "0.0.0.0")],
+)
+def test_the_container_is_healthy_where_it_listens(host: str, listens: str, tmp_path: Path) -> None:
+    """On whatever address: none but that of `listen` need take connections."""
+    text = (EXAMPLES.parent / "container" / "Containerfile").read_text()
+    _, option, code = json.loads(next(line for line in text.splitlines() if "HEALTHCHECK" in line).partition("CMD")[2])
+    told = tmp_path / "serve.json"
+    command = [sys.executable, option, code.replace("/var/lib/netdump/serve.json", str(told))]
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        place = f"{listens}:{server.getsockname()[1]}"
+        told.write_text(json.dumps({"pid": 1, "ingest": place, "api": place}))
+        assert subprocess.run(command, capture_output=True).returncode == 0
+    assert subprocess.run(command, capture_output=True).returncode != 0
