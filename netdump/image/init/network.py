@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from netdump.image.init.console import say, warn
@@ -33,6 +34,7 @@ REACH_SECONDS = 5.0
 STEP = 0.1  # seconds between two looks at an interface
 RESOLV_CONF = "/etc/resolv.conf"
 BONDING = "/sys/class/net/{}/bonding/{}"
+IPV6_OFF = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 
 
 class WayError(Exception):
@@ -56,6 +58,7 @@ def bring_up(plan: Plan, first: int = 0) -> int:
             say(f"{way.link} ({way.method}): {settings}; {reached} is reachable")
             return 0
         warn(f"{way.link} ({way.method}): {settings}; no collector answers there")
+    network.keep_to(None)  # a distribution's own kdump may come next
     return 1
 
 
@@ -105,6 +108,7 @@ class _Network:
         """Set up one way. Returns what was set, for people. Raises WayError, OSError."""
         netlink = self._netlink
         state = self._carrier(self._bring_up(way.link).ifindex)
+        self.keep_to(state.ifindex)
         _forget_others(netlink, state.ifindex)
         forget()
         addresses, routes, servers = way.addresses, way.routes, way.servers
@@ -137,6 +141,23 @@ class _Network:
                 warn(f"{way.link}: the route to {route.destination} is refused: {error.strerror}")
         _write_servers(servers)
         return ", ".join(addresses)
+
+    def keep_to(self, index: int | None) -> None:
+        """Have IPv6 on one interface, or on all.
+
+        What routers advertise elsewhere leads away from the collector, and their routes stay where addresses are taken
+        away. Where IPv6 comes back, the kernel asks routers anew; for an address that was taken it would not.
+        """
+        try:
+            with open(IPV6_OFF.format("all"), encoding="ascii") as file:
+                if file.read(1) != "0":
+                    return  # as the command line wants it
+        except OSError:
+            return  # nor does this kernel speak it
+        for state in self._netlink.links():
+            if state.hardware != ARPHRD_LOOPBACK:
+                with suppress(OSError), open(IPV6_OFF.format(state.name), "w", encoding="ascii") as file:
+                    file.write("0" if index in {None, state.ifindex} else "1")
 
     def _bring_up(self, name: str) -> LinkState:
         """Bring a link of the plan up, with all that it stands on. Raises WayError, OSError."""

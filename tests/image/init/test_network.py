@@ -65,6 +65,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeNetlink:
     fake = FakeNetlink()
     monkeypatch.setattr(network, "Netlink", lambda: fake)
     monkeypatch.setattr(network, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    monkeypatch.setattr(network, "IPV6_OFF", str(tmp_path / "{}"))
     for name in ("DEVICE_SECONDS", "CARRIER_SECONDS", "CARRIER_SECONDS_MIN", "ADVERTISEMENT_SECONDS"):
         monkeypatch.setattr(network, name, 0.0)
     monkeypatch.setattr(network, "STEP", 0.0)
@@ -118,6 +119,30 @@ def test_the_next_way_is_tried_and_the_earlier_one_forgotten(
     assert said[0] == "eth1 (dhcp): no carrier after 0 s; is the cable in?"
     assert "there is no device 52:54:00:00:00:07 (there is: eth5, eth6)" in said[1]
     assert ("remove_address", kernel.known[0]) in kernel.done
+
+
+ONE_INTERFACE_SPEAKS_IPV6 = """
+def speaks():
+    return [open(network.IPV6_OFF.format(name)).read().strip() == "0" for name in ("v0", "v1", "lo")]
+network._is = lambda state, link: state.name == link.name  # a cable of the kernel's own making is no device
+network.reach = lambda plan: print(*speaks()) or ""
+network.say = network.warn = str
+plan = Plan(
+    links=(Link("v0", "ether"), Link("v1", "ether")),
+    ways=(Way("v0", "static", ("2001:db8::7/64",)), Way("v1", "static", ("2001:db8:1::7/64",))),
+)
+network.bring_up(plan)
+print(*speaks())
+open(network.IPV6_OFF.format("all"), "w").write("1")
+network.bring_up(plan)
+"""
+
+
+def test_only_the_interface_of_a_way_speaks_ipv6() -> None:
+    """What routers advertise on others leads elsewhere, and addresses that were taken away do not come back there."""
+    lines = run_in_namespace(ONE_INTERFACE_SPEAKS_IPV6).splitlines()
+    assert lines[:4] == ["True True True", "True False True", "False True True", "True True True"]
+    assert set(lines[4:]) == {"False False False"}  # switched off by the administrator
 
 
 def test_no_way_leads_anywhere(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
