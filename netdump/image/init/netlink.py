@@ -24,6 +24,7 @@ _NLMSG = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _LINK = struct.Struct("=BxHiII")  # family, ARPHRD type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
+_FAMILY = struct.Struct("=H")  # before the address of a gateway of another family, struct rtvia
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst length, src length, tos, table, protocol, scope, type, flags
 
 _ERROR, _DONE = 2, 3
@@ -38,6 +39,7 @@ IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x08, 0x4
 ARPHRD_LOOPBACK = 772
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 _TABLE_MAIN, _PROTOCOL_BOOT, _UNICAST, _ONLINK, _FIB_MATCH = 254, 3, 1, 4, 0x2000
+_VIA = 18  # RTA_VIA
 
 
 class LinkState(NamedTuple):
@@ -153,7 +155,11 @@ class Netlink:
         self._request(_DELADDR, _ACK, body)
 
     def add_route(self, index: int, destination: str, gateway: str) -> None:
-        """Add a route. destination: "default" or ADDRESS/PREFIX. gateway: "" where the destination is on the link."""
+        """Add a route. destination: "default" (of IPv4) or ADDRESS/PREFIX. gateway: "" where that is on the link.
+
+        The gateway to an IPv4 destination may have an IPv6 address (RFC 8950).
+        """
+        family: int = socket.AF_INET
         length, attributes = 0, b""
         if destination != "default":
             address, _, bits = destination.partition("/")
@@ -161,10 +167,8 @@ class Netlink:
             length = int(bits) if bits else len(packed) * 8
             attributes += _attribute(1, packed)
         if gateway:
-            family, packed = pack_address(gateway)
-            attributes += _attribute(5, packed)
-        elif destination == "default":
-            family = socket.AF_INET
+            other, packed = pack_address(gateway)
+            attributes += _attribute(5, packed) if other == family else _attribute(_VIA, _FAMILY.pack(other) + packed)
         attributes += _attribute(4, struct.pack("=i", index))
         scope = SCOPE_UNIVERSE if gateway else SCOPE_LINK
         flags = _ONLINK if gateway else 0  # clouds give a /32 address and a gateway beyond it
@@ -274,7 +278,8 @@ def _read_address(body: bytes) -> AddressState:
 
 def _read_route(body: bytes) -> RouteState:
     attributes = _attributes(body[_ROUTE.size :])
-    return RouteState(_number(attributes, 4), _literal(attributes.get(5, b"")), _literal(attributes.get(7, b"")))
+    gateway = attributes.get(5) or attributes.get(_VIA, b"")[_FAMILY.size :]
+    return RouteState(_number(attributes, 4), _literal(gateway), _literal(attributes.get(7, b"")))
 
 
 def _literal(packed: bytes) -> str:

@@ -36,7 +36,8 @@ netlink.add_route(v0.ifindex, "default", "192.0.2.1")
 netlink.add_route(v0.ifindex, "198.51.100.0/24", "203.0.113.1")  # a gateway beyond the prefix
 netlink.add_route(v0.ifindex, "203.0.113.0/24", "")
 netlink.add_route(v0.ifindex, "::/0", "2001:db8::1")
-for to in ("8.8.8.8", "198.51.100.9", "203.0.113.9", "2001:db8:9::1"):
+netlink.add_route(v0.ifindex, "100.64.0.0/10", "fe80::1")
+for to in ("8.8.8.8", "100.64.0.9", "198.51.100.9", "203.0.113.9", "2001:db8:9::1"):
     route = netlink.route_to(to)
     print(to, route.gateway or "direct", route.by_default)
 netlink.remove_address(found["192.0.2.7"])
@@ -51,6 +52,7 @@ except OSError as error:
         "True True 1400",
         "24 64 False",
         "8.8.8.8 192.0.2.1 True",
+        "100.64.0.9 fe80::1 False",
         "198.51.100.9 203.0.113.1 False",
         "203.0.113.9 direct False",
         "2001:db8:9::1 2001:db8::1 True",
