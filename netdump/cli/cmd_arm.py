@@ -107,7 +107,7 @@ def _record(image: CaptureImage, options: dict[str, Any], **facts: Any) -> Armed
         at=int(time.time()),
         packed=len(image.data),
         ways=[f"{way.link} {way.method}" for way in image.plan.ways],
-        collectors=[f"{host}:{port}" for host, port in image.plan.collectors],
+        collectors=image.collectors,
         known=image.known,
         options=options,
         **facts,
@@ -118,8 +118,7 @@ def _tell(image: CaptureImage, reserved: int, needed: int, changed: list[str]) -
     why = f" again (changed: {', '.join(changed)})" if changed else ""
     click.echo(
         f"Armed{why}: a panic starts Linux {image.kernel.release} with an image of {size_text(len(image.data))}, which "
-        f"sends over {image.interfaces} to "
-        f"{', '.join(f'{host}:{port}' for host, port in image.plan.collectors)}."
+        f"sends over {image.interfaces} to {', '.join(image.collectors)}."
     )
     click.echo(f"Memory: {size_text(reserved)} reserved, {size_text(needed)} needed.")
 

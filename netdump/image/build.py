@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from netdump.client.address import Address
 from netdump.client.config import load_config
 from netdump.errors import ConfigError, ImageError
 from netdump.image.closure import PYTHON_PATH, add_closure, find_closure, find_stripper
@@ -24,7 +25,7 @@ from netdump.image.devices import network_modules, watchdog_modules
 from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, DEADLINE_MIN, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
 from netdump.image.kernel import find_kernel
 from netdump.image.kmodules import ModuleTree
-from netdump.image.network import plan_from, plan_given, resolve, take_snapshot
+from netdump.image.network import is_link_local, plan_from, plan_given, resolve, take_snapshot
 from netdump.image.savetarget import find_target
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class CaptureImage:
         return self.programs_bytes > PROGRAMS_BUDGET and find_stripper() is None
 
     @property
+    def collectors(self) -> list[str]:
+        """Whom it sends to, as people write it."""
+        return [str(Address(host, port)) for host, port in self.plan.collectors]
+
+    @property
     def interfaces(self) -> str:
         """The names of the interfaces that it sends over, for people: each once, though it may be tried in two ways."""
         return ", ".join(dict.fromkeys(way.link for way in self.plan.ways))
@@ -175,7 +181,7 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     kernel = find_kernel(wishes.kernel, root)
     config = load_config(str(wishes.bundle), wishes.words, {})
     known, doubts = _look_up(config, wishes.known)
-    doubts += _words_left_out(config, wishes.bundle)
+    doubts += _words_left_out(config, wishes.bundle) + _on_one_link(known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
     network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
     if not wishes.network:
@@ -302,6 +308,16 @@ def _look_up(config: Config, earlier: Mapping[str, Sequence[str]]) -> tuple[dict
             fact = f"the collector's name {name} cannot be looked up now: {stand_in}"
             doubts.append(Doubt(fact, "see to the name server, or enroll with an address (--collector)"))
     return found, doubts
+
+
+def _on_one_link(known: Mapping[str, Sequence[str]]) -> list[Doubt]:
+    """Collectors at link-local addresses only."""
+    remedy = "give the collector another address, and the hosts' bundles too"
+    return [
+        Doubt(f"{name} is of one link only, whose interface the capture kernel may call otherwise", remedy)
+        for name, addresses in known.items()
+        if addresses and all(is_link_local(address) for address in addresses)
+    ]
 
 
 def _words_left_out(config: Config, bundle: Path) -> list[Doubt]:

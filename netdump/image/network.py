@@ -156,8 +156,16 @@ def plan_given(settings: Sequence[str], snapshot: Snapshot) -> NetworkPlan:
     return NetworkPlan(tuple(links.values()), tuple(ways), devices)
 
 
+def is_link_local(address: str) -> bool:
+    """Whether a literal address, with a zone or without, is an IPv6 one of a single link (fe80::/10)."""
+    return ":" in address and ipaddress.IPv6Address(address).is_link_local
+
+
 def read_servers(paths: Sequence[Path] = RESOLV_CONFS) -> tuple[str, ...]:
-    """The name servers in use, without those on this machine's own loopback, which will not run there."""
+    """The name servers in use, without those on this machine's own loopback, which will not run there.
+
+    Nor those of one link (`fe80::1%eth0`): the capture kernel may call its interface otherwise.
+    """
     for path in paths:
         try:
             lines = path.read_text(errors="replace").splitlines()
@@ -299,10 +307,10 @@ def _parse_way(setting: str, snapshot: Snapshot, links: dict[str, Link]) -> Way:
             if word == "vlan":
                 vlan = _vlan(value, setting)
             elif word == "via":
-                wide = ":" in _literal(value, setting)
-                routes.append(Route("::/0" if wide else "default", value))
+                gateway = _literal(value, setting)
+                routes.append(Route("::/0" if ":" in gateway else "default", gateway))
             else:
-                servers.append(_literal(value, setting))
+                servers.append(_server(value, setting))
         else:
             addresses.append(_interface_address(word, setting))
     if method == "static" and not addresses:
@@ -330,9 +338,16 @@ def _vlan(text: str, setting: str) -> int:
     return int(text)
 
 
+def _server(text: str, setting: str) -> str:
+    literal = _literal(text, setting)
+    if is_link_local(literal):
+        raise NetworkPlanError(f"--network {setting!r}: a name server at {text} cannot be asked: name another address")
+    return literal
+
+
 def _literal(text: str, setting: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(_without_zone(text, setting)))
     except ValueError:
         raise NetworkPlanError(f"--network {setting!r}: {text!r} is not an IP address: {SYNTAX}") from None
 
@@ -340,7 +355,13 @@ def _literal(text: str, setting: str) -> str:
 def _interface_address(text: str, setting: str) -> str:
     try:
         if "/" in text:
-            return str(ipaddress.ip_interface(text))
+            return str(ipaddress.ip_interface(_without_zone(text, setting)))
     except ValueError:
         pass  # refused below
     raise NetworkPlanError(f"--network {setting!r}: {text!r} is not ADDRESS/PREFIX: {SYNTAX}")
+
+
+def _without_zone(text: str, setting: str) -> str:
+    if "%" in text:
+        raise NetworkPlanError(f"--network {setting!r}: {text!r} is of IFACE in any case: leave out the % and its zone")
+    return text

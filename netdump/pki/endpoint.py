@@ -16,6 +16,7 @@ _URL = re.compile(
     r"(?:https://)?(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<plain>[^\[\]:/?#@]+))(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII | re.IGNORECASE,
 )
+_LINK_LOCAL = re.compile(r"fe[89ab][0-9a-f]:", re.IGNORECASE)  # RFC 4291 2.5.6; a zone may follow
 
 
 class Endpoint(NamedTuple):
@@ -46,6 +47,11 @@ class Endpoint(NamedTuple):
                 f"'{printable(text, 300)}' is not a collector's API: write {SCHEME}HOST:PORT without a path"
             )
         port = PORT_API if match["port"] is None else int(match["port"])
+        if _LINK_LOCAL.match(match["bracketed"] or ""):
+            raise ConfigError(
+                f"'{printable(text, 300)}' is an address of one link only: use a name of the collector, or an address "
+                "that is routed"
+            )
         try:
             host = parse_collector_name(match["bracketed"] or match["plain"])
         except BadNameError as error:

@@ -64,6 +64,15 @@ def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
     assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
 
 
+@pytest.mark.usefixtures("loaded")
+def test_collectors_stand_there_as_people_write_them(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    image: CaptureImage = vars(cmd_arm)["build_image"](None)
+    plan = image.plan._replace(collectors=(("2001:db8::7", 7461), ("c1.example", 7)))
+    monkeypatch.setattr(cmd_arm, "build_image", lambda _: replace(image, plan=plan))
+    assert " to [2001:db8::7]:7461, c1.example:7." in shell.run("arm").out
+    assert "[2001:db8::7]:7461, c1.example:7" in shell.run("arm", "--show").out
+
+
 def test_the_image_is_made_for_the_command_line_that_it_gets(
     shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
 ) -> None:

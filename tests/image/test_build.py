@@ -134,6 +134,18 @@ def test_the_words_of_the_command_line(bundle: Path, machine: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("few_programs")
+def test_a_collector_of_one_link(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, found, doubted in (
+        ("[fe80::1%eth0]:7461", ["fe80::1"], True),
+        ("c.local:7461", ["fe80::1"], True),
+        ("c.local:7461", ["fe80::1", "2001:db8::1"], False),
+    ):
+        monkeypatch.setattr(build, "resolve", lambda asked, found=found: {each.host: found for each in asked})
+        facts = [each.fact for each in build_image(wishes(bundle, words={"collectors": given}), machine).warnings]
+        assert any(" is of one link only" in fact for fact in facts) == doubted, facts
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = build_image(wishes(bundle), machine)
     assert [each.fact.partition(":")[0] for each in image.warnings] == [

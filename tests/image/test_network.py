@@ -274,6 +274,9 @@ def test_given_settings(sys: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("eth0 2001:db8::7/64 via fe80::1%eth0", "'fe80::1%eth0' is of IFACE in any case: leave out the %"),
+        ("eth0 fe80::7%eth0/64", "'fe80::7%eth0/64' is of IFACE in any case"),
+        ("eth0 auto dns fe80::53", "a name server at fe80::53 cannot be asked"),
         ("eth0", "write IFACE dhcp"),
         ("eth0 192.0.2.7", "is not ADDRESS/PREFIX"),
         ("eth0 192.0.2.7/99", "is not ADDRESS/PREFIX"),
@@ -291,7 +294,8 @@ def test_settings_that_cannot_be(sys: Path, setting: str, message: str) -> None:
 def test_name_servers_on_the_loopback_are_of_no_use(tmp_path: Path) -> None:
     stub, real = tmp_path / "stub", tmp_path / "real"
     stub.write_text("nameserver 127.0.0.53\noptions edns0\n")
-    real.write_text("# x\nnameserver 192.0.2.53\nnameserver nonsense\nnameserver 2001:db8::53\n")
+    servers = ("fe80::1%eth0", "192.0.2.53", "nonsense", "2001:db8::53")
+    real.write_text("# x\n" + "".join(f"nameserver {server}\n" for server in servers))
     assert read_servers([tmp_path / "absent", stub, real]) == ("192.0.2.53", "2001:db8::53")
     assert read_servers([stub]) == ()
 

@@ -74,3 +74,9 @@ def test_any_text_is_an_endpoint_or_a_config_error(text: str) -> None:
             continue
         assert 1 <= endpoint.port <= 65535
         assert Endpoint.parse(endpoint.url) == endpoint
+
+
+@pytest.mark.parametrize("host", ["fe80::1", "FE80::1", "fe80::1%eth0", "fe80::1%25eth0", "febf:0::1"])
+def test_an_address_of_one_link(host: str) -> None:
+    with pytest.raises(ConfigError, match="is an address of one link only"):
+        Endpoint.parse(f"https://[{host}]:7462")
