@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ SYNTAX = (
 class Snapshot:
     """The network of this machine as it is. targets: the collectors' literal addresses and how each is reached.
 
-    defaults: likewise addresses that nobody has, which stand for all others.
+    defaults: likewise addresses that nobody has, which stand for all others. spares: how the former, or else the
+    latter, would be reached over each interface that has an address.
     """
 
     links: tuple[LinkState, ...]
@@ -54,6 +56,7 @@ class Snapshot:
     servers: tuple[str, ...] = ()
     sys: Path = Path("/sys")
     defaults: tuple[tuple[str, RouteState], ...] = ()
+    spares: tuple[tuple[str, RouteState], ...] = ()
 
     @property
     def guides(self) -> tuple[tuple[str, RouteState], ...]:
@@ -82,18 +85,22 @@ def take_snapshot(targets: Iterable[str], sys: Path = Path("/sys")) -> Snapshot:
             links, addresses = netlink.links(), netlink.addresses()
             routes = _find_routes(netlink, targets)
             defaults = _find_routes(netlink, NOBODY)
+            wanted = [target for target, _ in routes] or NOBODY
+            spares = _find_routes(netlink, wanted, dict.fromkeys(each.ifindex for each in addresses if each.is_routed))
         finally:
             netlink.close()
     except OSError as error:
         raise NetworkPlanError(f"the kernel does not tell its network settings: {error.strerror}") from error
-    return Snapshot(tuple(links), tuple(addresses), routes, read_servers(), sys, defaults)
+    return Snapshot(tuple(links), tuple(addresses), routes, read_servers(), sys, defaults, spares)
 
 
-def _find_routes(netlink: Netlink, targets: Iterable[str]) -> tuple[tuple[str, RouteState], ...]:
+def _find_routes(
+    netlink: Netlink, targets: Iterable[str], over: Iterable[int] = (0,)
+) -> tuple[tuple[str, RouteState], ...]:
     routes = []
-    for target in targets:
+    for target, index in product(targets, over):
         try:
-            routes.append((target, netlink.route_to(target)))
+            routes.append((target, netlink.route_to(target, index)))
         except OSError:
             continue  # not reachable now; another one may be
     return tuple(routes)
@@ -272,13 +279,16 @@ def _texts(addresses: Iterable[AddressState]) -> tuple[str, ...]:
 def _routes(snapshot: Snapshot, index: int) -> list[Route]:
     """The routes to the collectors; the first gateway of each family is the default too.
 
-    Who is reached by the default route now, and by that gateway, needs no route of his own.
+    Who is reached by the default route now, and by that gateway, needs no route of his own. Who is not reached over
+    this interface now has the route that is used if the others are gone.
     """
     found: list[Route] = []
     gateways: dict[bool, str] = {}
-    for target, route in snapshot.guides:
-        if route.ifindex != index or not route.gateway:
-            continue
+    over: dict[str, RouteState] = {}
+    for target, route in (*snapshot.guides, *snapshot.spares):
+        if route.ifindex == index and route.gateway:
+            over.setdefault(target, route)
+    for target, route in over.items():
         wide = ":" in target
         if wide not in gateways:
             gateways[wide] = route.gateway

@@ -151,6 +151,29 @@ print(target[1].by_default, default[0], default[1].gateway, default[1].by_defaul
     assert out.splitlines() == ["()", "False 192.0.0.8 192.0.2.1 True"]
 
 
+def test_the_default_route_that_is_used_if_the_first_one_is_gone() -> None:
+    """As a network manager sets them, by metrics; IPv6 has no route over the second interface."""
+    out = run_in_namespace("""
+import subprocess
+from netdump.image import network
+from netdump.image.network import plan_from, take_snapshot
+network.has_hardware = lambda name, sys: True
+network.RESOLV_CONFS = ()
+for words in (
+    "link set v0 up", "link set v1 up", "addr add 192.0.2.7/24 dev v0", "addr add 203.0.113.7/24 dev v1",
+    "addr add 2001:db8:7::7/64 dev v0 nodad", "addr add 2001:db8:1::7/64 dev v1 nodad",
+    "route add default via 192.0.2.1 metric 100", "route add default via 203.0.113.1 metric 101",
+    "route add default via 2001:db8:7::1",
+):
+    subprocess.run(["ip", *words.split()], check=True)
+for targets in (["198.51.100.9", "2001:db8:9::9"], ["2001:db8:9::9"], []):
+    for way in plan_from(take_snapshot(targets)).ways:
+        print(way.link, *(f"{route.destination}={route.via}" for route in way.routes))
+""")
+    both = ["v0 default=192.0.2.1 ::/0=2001:db8:7::1", "v1 default=203.0.113.1"]
+    assert out.splitlines() == [*both, "v0 ::/0=2001:db8:7::1", "v1", *both]
+
+
 def test_gateways_of_both_families(sys: Path) -> None:
     snapshot = Snapshot(
         (link(1, "eth0"),),

@@ -108,13 +108,14 @@ class Netlink:
         found = self._dump(_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
         return [_read_address(body) for kind, body in found if kind == _NEWADDR]
 
-    def route_to(self, address: str) -> RouteState:
-        """How the kernel would send to a literal address now."""
+    def route_to(self, address: str, index: int = 0) -> RouteState:
+        """How the kernel would send to a literal address now. index: of the interface that it must be, 0 for any."""
         family, packed = pack_address(address)
         question = family, len(packed) * 8, 0, 0, 0, 0, 0, 0
         replies = []
         for flags in (0, _FIB_MATCH):  # the second time the route as it stands in the table
             body = _ROUTE.pack(*question, flags) + _attribute(1, packed)
+            body += _attribute(4, struct.pack("=i", index)) if index else b""
             replies += [reply for kind, reply in self._request(_GETROUTE, 0, body) if kind == _NEWROUTE][:1]
         if not replies:
             raise OSError(101, os.strerror(101))
