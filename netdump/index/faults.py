@@ -33,6 +33,8 @@ def faults(path: Path) -> Iterator[None]:
         raise _translated(path, error.orig) from error
     except sqlite3.Error as error:
         raise _translated(path, error) from error
+    except TimeoutError as error:
+        raise BusyError(f"the index {path} is being written all the time; try again in a moment") from error
     except OSError as error:
         raise IndexFaultError(
             f"the index {path} cannot be opened: {error.strerror or error}; check its owner"

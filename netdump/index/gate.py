@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,4 +47,34 @@ class Gate:
             with self._changed:
                 self._inside -= 1
                 self._wanted -= 1
+                self._changed.notify_all()
+
+
+class Turns:
+    """Lets one thread in at a time, in the order of coming.
+
+    For those that write: SQLite has each of them look again after up to a tenth of a second whether it may, and between
+    two transactions of one that has thousands there is hardly a moment.
+    """
+
+    __slots__ = ("_changed", "_queue")
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    @contextmanager
+    def taken(self, seconds: float) -> Iterator[None]:
+        """Inside it is this thread's turn. Raises TimeoutError if that does not come within so many seconds."""
+        me = object()
+        with self._changed:
+            self._queue.append(me)
+            if not self._changed.wait_for(lambda: self._queue[0] is me, seconds):
+                self._queue.remove(me)
+                raise TimeoutError
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._queue.popleft()
                 self._changed.notify_all()

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from netdump.errors import BusyError, DumpNotFoundError, IndexFaultError
 from netdump.index.faults import faults, remedy
-from netdump.index.gate import Gate
+from netdump.index.gate import Gate, Turns
 from netdump.index.place import make, open_own, put_aside, take_lock
 from netdump.index.reading import LIST_LIMIT_MAX, Query
 from netdump.index.record import DumpRecord, State, was_unreadable
@@ -28,7 +28,7 @@ from netdump.index.rows import KEY, ORDER, find, in_order, order, put_row, recor
 from netdump.index.schema import APPLICATION_ID, DUMPS, REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from sqlalchemy import ColumnElement, Connection
@@ -50,13 +50,14 @@ _PRAGMAS: Final = (
 class Index:
     """An open index. Made by `open`; a context manager."""
 
-    __slots__ = ("_engine", "_gate", "_lock", "_path")
+    __slots__ = ("_engine", "_gate", "_lock", "_path", "_turns")
 
     def __init__(self, path: Path, engine: Engine, lock: int) -> None:
         self._path = path
         self._engine = engine
         self._lock = lock
         self._gate = Gate()
+        self._turns = Turns()
 
     @classmethod
     def open(cls, path: Path) -> Index:
@@ -160,9 +161,11 @@ class Index:
         else:
             self._change(dump_id, state=state, remark=remark)
 
-    def set_checked(self, dump_id: str, when: int) -> None:
-        """Note when all of a dump was checked. Nothing happens without a row."""
-        self._change(dump_id, checked=when)
+    def set_checked(self, checks: Mapping[str, int]) -> None:
+        """Note when all of each of these dumps was checked, in one step. Nothing happens without a row."""
+        with self._write() as connection:
+            for dump_id, when in checks.items():
+                _change(connection, dump_id, checked=when)
 
     def check(self) -> None:
         """Have SQLite look at the whole file. Raises IndexFaultError (damaged)."""
@@ -283,9 +286,7 @@ class Index:
 
     def _change(self, dump_id: str, **values: Any) -> None:
         with self._write() as connection:
-            record = find(connection, dump_id)
-            if record is not None:
-                put_row(connection, replace(record, **values))
+            _change(connection, dump_id, **values)
 
     def _migrate(self) -> None:
         with self._read() as connection:
@@ -311,10 +312,21 @@ class Index:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         # IMMEDIATE takes the write lock at once: a transaction that reads first could not wait for it later.
-        with self._gate.shared(), faults(self._path), self._engine.connect() as connection:
+        with (
+            self._gate.shared(),
+            faults(self._path),
+            self._turns.taken(BUSY_SECONDS),
+            self._engine.connect() as connection,
+        ):
             connection.execution_options(netdump_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
+
+
+def _change(connection: Connection, dump_id: str, **values: Any) -> None:
+    record = find(connection, dump_id)
+    if record is not None:
+        put_row(connection, replace(record, **values))
 
 
 def _engine(path: Path) -> Engine:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from netdump.errors import DumpNotFoundError, IndexFaultError, StorageFaultError, StoreError
@@ -38,6 +39,7 @@ Waiting = TypeVar("Waiting")
 ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
+CHECKS_AT_ONCE: Final = 100  # that the index is told of in one step: others wait for some milliseconds
 WAITING_MAX: Final = 10_000  # of each kind that wait for an index; the scrub, and lists, find the rest again
 
 
@@ -163,9 +165,14 @@ class Recorder:
         """What was bad of a dump is given up, and its host sends that again. Waits as damaged does."""
         self._submit(lambda: None, lambda: self._keep(self._damage, dump_id, None))
 
-    def checked(self, dump_id: str, when: int) -> Future[None]:
-        """All of a dump was read and checked. when: seconds since 1970. Waits as damaged does."""
-        return self._submit(lambda: None, lambda: self._keep(self._checks, dump_id, when))
+    def checked(self, checks: Mapping[str, int]) -> Future[None]:
+        """All of each of these dumps was read and checked, when: seconds since 1970. Waits as damaged does."""
+
+        def keep() -> None:
+            for dump_id, when in checks.items():
+                self._keep(self._checks, dump_id, when)
+
+        return self._submit(lambda: None, keep)
 
     def untold(self, checks: Mapping[str, int]) -> dict[str, int]:
         """Those checks, by dump, of which the index does not know. Blocks. Raises StoreError."""
@@ -295,9 +302,10 @@ class Recorder:
             self._write_verdict(index, dump_id, remark)
             with self._guard:
                 del self._damage[dump_id]
-        for dump_id, when in list(self._checks.items()):
-            index.set_checked(dump_id, when)
-            del self._checks[dump_id]
+        while checks := dict(islice(self._checks.items(), CHECKS_AT_ONCE)):
+            index.set_checked(checks)
+            for dump_id in checks:
+                del self._checks[dump_id]
         for dump_id in list(self._rows):
             if time.monotonic() <= self._until:
                 self._write_row(index, dump_id)

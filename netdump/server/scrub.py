@@ -17,12 +17,14 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import DamagedError, DumpNotFoundError, NetdumpError, StorageFaultError, StoreError
 from netdump.index.gather import is_held
 from netdump.pki import durable
 from netdump.server.config import DAY_S
+from netdump.server.recorder import CHECKS_AT_ONCE
 from netdump.store.sealed import seal, unseal
 from netdump.store.store import Store
 from netdump.threads import Threads
@@ -43,6 +45,7 @@ STATE_BYTES_MAX: Final = 1 << 30
 RATE_MIN: Final = 256 * 1024  # bytes a second: little stores are through in no time, and idle then
 SAVE_S: Final = 30.0
 REST_S: Final = 300.0  # before looking again when nothing is due, or something went wrong
+BREATH_S: Final = 0.1  # of an index that is told much: who waits in another process looks again as often
 MEASURE_S: Final = 3600.0  # between two looks at how much is stored, which asks for the size of every file
 FINDINGS_LOGGED: Final = 10
 _VERDICTS: Final = ("damaged", "lost")
@@ -190,12 +193,12 @@ class Scrubber:
         self._save()
 
     def _tell_checks(self) -> None:
-        """Tell an index that was made anew. One after the other: there may be thousands, and hosts ask it, too."""
+        """Tell an index that was made anew. Some at a time: there may be thousands, and hosts ask it, too."""
         try:
-            for dump_id, when in self._recorder.untold(self._memory.checked).items():
-                if self._stop.is_set():
-                    return
-                self._recorder.checked(dump_id, when).result()
+            untold = iter(self._recorder.untold(self._memory.checked).items())
+            while not self._stop.is_set() and (some := dict(islice(untold, CHECKS_AT_ONCE))):
+                self._recorder.checked(some).result()
+                self._stop.wait(BREATH_S)
         except StoreError as error:
             self._audit("index-failed", reason=str(error))
 
@@ -353,7 +356,7 @@ class Scrubber:
             self._plain.dump(report.id).drop_vmcore()
             self._restore(report.id)
         self._audit("dump-checked", dump=report.id, by="scrub", sound=report.ok, chunks=report.chunks)
-        self._recorder.checked(report.id, self._memory.checked[report.id])
+        self._recorder.checked({report.id: self._memory.checked[report.id]})
 
     def _since(self, dump_id: str) -> int:
         """When a dump was last checked, or was new: it was verified as it arrived. Raises StorageFaultError."""

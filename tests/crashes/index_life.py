@@ -55,7 +55,7 @@ LIFE: Final[tuple[Callable[[Index], None], ...]] = (
     lambda index: index.add([_record(number) for number in range(2, 40)]),
     lambda index: index.set_state(f"{7:032x}", State.DAMAGED, "a segment has rotted"),
     lambda index: index.put(_record(3, state=State.COMPLETE, root="ab" * 32, totals={"data": 1}, vmcore=True)),
-    lambda index: index.set_checked(f"{3:032x}", 1_700_000_500),
+    lambda index: index.set_checked({f"{3:032x}": 1_700_000_500}),
     lambda index: index.remove(f"{1:032x}"),
     lambda index: index.renew(_record(7, state=State.COMPLETE)),
     lambda index: index.remove(f"{9:032x}"),

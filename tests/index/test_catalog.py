@@ -478,7 +478,7 @@ def test_a_damaged_row_is_filled_in_again_while_the_index_is_in_use(tmp_path: Pa
     with LocalCatalog(tmp_path, lambda *what: told.append(what)) as catalog, LocalCatalog(tmp_path) as other:
         before = {record.id: record for record in catalog.list(Query())}
         checked, bad = sorted(ids)
-        catalog.index.set_checked(checked, 1_800_000_000)
+        catalog.index.set_checked({checked: 1_800_000_000})
         _in_the_file(tmp_path, f"UPDATE dumps SET panic = 'another' WHERE id = '{bad}'")
         after = {record.id: record for record in catalog.list(Query())}
         assert after == before | {checked: replace(before[checked], checked=1_800_000_000)}

@@ -176,6 +176,27 @@ def test_threads_share_an_index(index: Index) -> None:
     assert len(index.list()) == 20
 
 
+def test_threads_write_in_the_order_of_coming(index: Index) -> None:
+    """A thread with thousands of rows to write keeps no other from the index."""
+    with index._write():
+        other = threading.Thread(target=index.put, args=(record(1),))
+        other.start()
+        while len(index._turns._queue) < 2:
+            assert other.is_alive()
+    index.put(record(2))
+    with index._read() as connection:
+        rows = connection.exec_driver_sql("SELECT id FROM dumps ORDER BY rowid").scalars().all()
+    other.join()
+    assert rows == [record(1).id, record(2).id]
+
+
+def test_a_thread_whose_turn_does_not_come(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "BUSY_SECONDS", 0.01)
+    with index._write(), pytest.raises(BusyError, match="all the time"):
+        index.put(FULL)
+    index.put(FULL)
+
+
 def _open_and_put(path: str, number: int) -> None:
     with Index.open(Path(path)) as opened:
         for turn in range(5):

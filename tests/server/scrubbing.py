@@ -54,9 +54,9 @@ class Told:
             done.set_result(None)
         return done
 
-    def checked(self, dump_id: str, when: int) -> Future[None]:
-        self.times[dump_id] = when
-        self.told.append(dump_id)
+    def checked(self, checks: dict[str, int]) -> Future[None]:
+        self.times.update(checks)
+        self.told += checks
         self.pending = Future()
         if not self.is_slow:
             self.pending.set_result(None)

@@ -323,7 +323,7 @@ def states(recorder: Recorder) -> list[State]:
 def test_verdicts_wait_for_an_index_that_cannot_be_written(recorder: Recorder, reader: sqlite3.Connection) -> None:
     recorder.damaged("0" * 32, "bad digest").result()
     recorder.damaged(f"{2:032x}", f"{UNREADABLE}: input/output error").result()
-    recorder.checked(f"{1:032x}", 2000).result()
+    recorder.checked({f"{1:032x}": 2000}).result()
     assert states(recorder) == [State.COMPLETE] * 3
     assert recorder.found_damaged() == {"0" * 32}
     assert recorder.is_damaged("0" * 32)
@@ -499,9 +499,25 @@ def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, mon
 def test_checks_that_the_index_does_not_know(recorder: Recorder) -> None:
     for name in "abc":
         recorder._index.put(DumpRecord(name, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
-    recorder.checked("a", 2000).result()
-    recorder.checked("b", 2000).result()
+    recorder.checked({"a": 2000, "b": 2000}).result()
     assert recorder.untold({"a": 2000, "b": 3000, "c": 2000, "gone": 2000}) == {"b": 3000, "c": 2000}
+
+
+def test_checks_of_many_dumps_are_written_some_at_a_time(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, fifty thousand keep everybody else from the index for half an hour."""
+    monkeypatch.setattr(module, "CHECKS_AT_ONCE", 2)
+    steps, set_checked = list[list[str]](), Index.set_checked
+
+    def noted(index: Index, checks: dict[str, int]) -> None:
+        steps.append([*checks])
+        set_checked(index, checks)
+
+    monkeypatch.setattr(Index, "set_checked", noted)
+    for name in "abc":
+        recorder._index.put(DumpRecord(name, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
+    recorder.checked(dict.fromkeys("abc", 2000)).result()
+    assert steps == [["a", "b"], ["c"]]
+    assert recorder._index.checks() == dict.fromkeys("abc", 2000)
 
 
 def test_no_more_verdicts_wait_than_that(
@@ -510,7 +526,7 @@ def test_no_more_verdicts_wait_than_that(
     monkeypatch.setattr(module, "WAITING_MAX", 2)
     for number in range(3):
         recorder.damaged(f"{number:032x}", "bad digest").result()
-        recorder.checked(f"{number:032x}", 2000).result()
+        recorder.checked({f"{number:032x}": 2000}).result()
     recorder.damaged("0" * 32, "another").result()
     assert recorder._damage == {"0" * 32: "another", f"{1:032x}": "bad digest"}
     assert len(recorder._checks) == 2

@@ -383,25 +383,28 @@ def test_a_dump_in_use_waits(directory: Path) -> None:
     assert desk.scrubber.next_due() is not None
 
 
-def test_an_index_is_told_of_checks_it_does_not_know_and_one_after_the_other(directory: Path) -> None:
+def test_an_index_is_told_of_checks_it_does_not_know_some_at_a_time(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever waits in its queue, hosts that ask it wait for."""
+    monkeypatch.setattr(scrub, "CHECKS_AT_ONCE", 2)
     desk = Desktop(directory, CREATED)
-    desk.scrubber._memory.checked = {"a": 1, "b": 2, "c": 3}
+    desk.scrubber._memory.checked = {"a": 1, "b": 2, "c": 3, "d": 4}
     desk.told.times, desk.told.is_slow = {"b": 2}, True
     thread = threading.Thread(target=desk.scrubber._tell_checks)
     thread.start()
     thread.join(0.1)
-    assert desk.told.told == ["a"]
+    assert desk.told.told == ["a", "c"]
     desk.told.is_slow = False
     desk.told.pending.set_result(None)
     thread.join(PATIENCE_S)
-    assert desk.told.told == ["a", "c"]
+    assert desk.told.told == ["a", "c", "d"]
     desk.told.times = {}
     desk.scrubber._stop.set()
     desk.scrubber._tell_checks()
     desk.told.verdicts = None
     desk.scrubber._tell_checks()
-    assert desk.told.told == ["a", "c"]
+    assert desk.told.told == ["a", "c", "d"]
     assert len(desk.events.all("index-failed")) == 1
 
 
