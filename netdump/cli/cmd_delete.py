@@ -12,18 +12,19 @@ import click
 from netdump.cli.output import print_json, printable, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.cli.selection import Selection, selection_options
-from netdump.errors import BusyError, DumpNotFoundError
+from netdump.errors import BusyError, DumpNotFoundError, StorageFaultError
 from netdump.index.record import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from netdump.cli.reading import Source
+    from netdump.errors import NetdumpError
     from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
 
 
-@click.command("delete", short_help="Delete dumps for good.", epilog=exit_statuses(BusyError))
+@click.command("delete", short_help="Delete dumps for good.", epilog=exit_statuses(BusyError, StorageFaultError))
 @click.argument("dump_ids", metavar="[ID]...", nargs=-1)
 @selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -34,8 +35,8 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
     Which ones is said by each ID, or by options, those of `netdump list`, which shows with them what would be deleted.
 
     Asks first, on a terminal; elsewhere --yes is needed. From afar it takes a certificate of the role operator. A dump
-    that is arriving is not deleted; the others are. Each is gone when the command says so, and after a crash in between
-    either all of it is there or nothing.
+    that is arriving is not deleted, nor one whose files cannot be removed; the others are. Each is gone when the
+    command says so, and after a crash in between either all of it is there or nothing.
 
     With --json an object is printed whose member `dumps` lists the `id` of each dump that was meant, and whether it was
     `deleted`.
@@ -59,7 +60,7 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
         warn(selection.nothing)
     for error in left.values():
         warn(str(error))
-    return BusyError.exit_status if left else 0
+    return max((error.exit_status for error in left.values()), default=0)
 
 
 def _named(catalog: Catalog, dump_ids: Iterable[str]) -> Iterable[DumpRecord]:
@@ -67,14 +68,16 @@ def _named(catalog: Catalog, dump_ids: Iterable[str]) -> Iterable[DumpRecord]:
     return {record.id: record for record in map(catalog.show, dump_ids)}.values()
 
 
-def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dict[str, BusyError]:
-    """Delete them, but for those that are arriving or in use, which are returned by id, with what was said of them."""
-    left: dict[str, BusyError] = {}
+def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dict[str, NetdumpError]:
+    """Delete them, but for those that are arriving or in use, or that cannot be removed, which are returned by id, with
+    what was said of them: one of which a file belongs to somebody else must not keep all that are older.
+    """
+    left: dict[str, NetdumpError] = {}
     for record in meant:
         try:
             with suppress(DumpNotFoundError):  # somebody else was faster
                 catalog.delete(record.id)
-        except BusyError as error:
+        except (BusyError, StorageFaultError) as error:
             left[record.id] = error
             continue
         if tell:

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeGuard, TypeVar
 
-from netdump.errors import DumpNotFoundError, IndexFaultError, NotACollectorError, StorageFaultError, StoreError
+from netdump.errors import (
+    BusyError,
+    DumpNotFoundError,
+    IndexFaultError,
+    NotACollectorError,
+    StorageFaultError,
+    StoreError,
+)
 from netdump.index.gather import REMARK_CHARS_MAX, gather, gather_anyway, is_held
 from netdump.index.index import Index
 from netdump.index.place import NAME
@@ -257,7 +265,8 @@ class LocalCatalog:
             self._store.delete(whole)
         finally:  # it is gone also if something of it could not be removed
             if not self._store.holds(whole):
-                self._mended(lambda: self._index.remove(whole))
+                with suppress(BusyError):  # the next list forgets it
+                    self._mended(lambda: self._index.remove(whole))
 
     def _resolve(self, dump_id: str) -> str:
         if len(dump_id) < PREFIX_DIGITS_MIN:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import BusyError, DumpNotFoundError
+from netdump.errors import BusyError, DumpNotFoundError, StorageFaultError
 from netdump.index.catalog import LocalCatalog
+from netdump.index.index import Index
+from netdump.store.files import LocalFiles
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC
 
@@ -130,6 +133,39 @@ def test_those_that_arrive_do_not_keep_the_others(shell: Shell, folder: Path) ->
         assert (done.status, HALF.id in done.err) == (BusyError.exit_status, True)
     assert done.object == {"dumps": [{"id": HALF.id, "deleted": False}, {"id": WHOLE.id, "deleted": True}]}
     assert not (folder / "dumps" / WHOLE.id).exists()
+
+
+def test_one_that_the_disk_does_not_let_go_does_not_keep_the_others(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else of a job that deletes what is old, newest first, nothing older would ever go."""
+    fill(folder)
+    rename = LocalFiles.rename
+
+    def refused(files: LocalFiles, old: str, new: str) -> None:
+        if old == HALF.id:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rename(files, old, new)
+
+    monkeypatch.setattr(LocalFiles, "rename", refused)
+    done = shell.run("delete", "--until", "1d", "--root", folder, "--yes", "--json")
+    assert (done.status, f"{HALF.id}: Permission denied" in done.err) == (StorageFaultError.exit_status, True)
+    assert done.object == {"dumps": [{"id": HALF.id, "deleted": False}, {"id": WHOLE.id, "deleted": True}]}
+
+
+def test_one_that_is_gone_is_deleted_though_the_index_is_locked(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+
+    def locked(_index: Index, _dump_id: str) -> None:
+        raise BusyError("the index is locked")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Index, "remove", locked)
+        done = shell.run("delete", WHOLE.id, "--root", folder, "--yes")
+    assert (done.status, done.out) == (0, f"deleted dump {WHOLE.id}\n")
+    assert [dump["id"] for dump in shell.run("list", "--root", folder, "--json").object["dumps"]] == [HALF.id]
 
 
 def test_what_others_have_deleted_is_gone(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
