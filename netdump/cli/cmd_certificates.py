@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,20 +11,39 @@ from typing import TYPE_CHECKING
 import click
 
 from netdump.cli.output import print_plain_table
+from netdump.cli.selection import UNITS
 from netdump.errors import PkiError
 from netdump.pki import Authority, authority_certificate, collector_certificate
 from netdump.pki.record import timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from netdump.pki import IssuedCertificate, OwnCertificate
 
 COLUMNS = ("ROLE", "NAME", "STATE", "ISSUED", "EXPIRES", "FINGERPRINT")
 
 
+def parse_span(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """The seconds in a time like 12h or 90d; None stays None. Raises click.BadParameter."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", value.strip(), re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a time: write a number and s, m, h, d or w, as in 90d")
+    return int(match[1]) * UNITS[match[2]]
+
+
 @click.command("certificates", short_help="List the certificates that a collector has issued.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--ending",
+    metavar="TIME",
+    callback=parse_span,
+    help="Only of names that have none which is good for so long (90d): the last one of each, the first to end first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print an object; the list is under `certificates`.")
-def command(directory: Path, as_json: bool) -> None:
+def command(directory: Path, ending: int | None, as_json: bool) -> None:
     """List the certificates issued by the collector whose folder is DIR, newest first.
 
     Before them come the two that the collector has for itself: its authority's, and its own, with the first of its
@@ -33,9 +53,13 @@ def command(directory: Path, as_json: bool) -> None:
     the key, as `netdump revoke --fingerprint` takes it. Records that cannot be read are named on standard error; the
     others are listed all the same.
 
+    With --ending those are listed who do not renew: their dumps are refused once the last certificate has ended. Of a
+    name whose keys are all revoked there is none.
+
     \b
-    Example:
+    Examples:
       netdump certificates /srv/netdump
+      netdump certificates /srv/netdump --ending 90d
 
     See also: netdump token, netdump revoke, netdump renew.
     """
@@ -48,7 +72,8 @@ def command(directory: Path, as_json: bool) -> None:
     except PkiError as error:
         collector = None
         damaged.append(f"{error}; or `netdump renew --collector {directory} --name HOST[,HOST…]` makes another")
-    rows = [_fields(each, now) for each in survey.certificates]
+    listed = survey.certificates if ending is None else _ending(survey.certificates, now + ending)
+    rows = [_fields(each, now) for each in listed]
     if as_json:
         fields = {"authority": authority, "collector": collector, "certificates": rows, "damaged": damaged}
         click.echo(json.dumps(fields, indent=2))
@@ -57,6 +82,15 @@ def command(directory: Path, as_json: bool) -> None:
         print_plain_table([COLUMNS, *([str(row[column.lower()]) for column in COLUMNS] for row in shown)])
     for text in damaged:
         click.echo(f"netdump: {text}", err=True)
+
+
+def _ending(certificates: Iterable[IssuedCertificate], moment: int) -> list[IssuedCertificate]:
+    """Of each name the last certificate that counts, if it ends before that moment, seconds since 1970."""
+    last: dict[tuple[str, str], IssuedCertificate] = {}
+    for each in sorted(certificates, key=lambda each: each.not_after):
+        if each.revoked is None:
+            last[each.role, each.name] = each
+    return sorted((each for each in last.values() if each.not_after < moment), key=lambda each: each.not_after)
 
 
 def _fields(each: IssuedCertificate, now: int) -> dict[str, object]:

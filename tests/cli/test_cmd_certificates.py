@@ -70,3 +70,28 @@ def test_damage_is_named_and_hides_nothing(shell: Shell, folder: Path) -> None:
 
 def test_not_a_collector(shell: Shell, tmp_path: Path) -> None:
     assert shell.run("certificates", tmp_path).status == NotACollectorError.exit_status
+
+
+def test_those_who_do_not_renew(shell: Shell, tmp_path: Path) -> None:
+    then = time.time() - YEAR - 300 * 86400
+    init_authority(tmp_path, ["localhost"], now=then - 2 * YEAR)
+    authority = Authority.load(tmp_path)
+    for name, role, times in (
+        ("renewed", Role.HOST, [then, time.time()]),
+        ("asleep", Role.HOST, [then - 2 * YEAR, then]),
+        ("gone", Role.HOST, [then - YEAR]),
+        ("revoked", Role.HOST, [then]),
+        ("renewed", Role.ANALYST, [then + 86400]),
+    ):
+        for when in times:
+            papers.enrolled(authority, name, role, now=when)
+    authority.revoke_name("revoked", Role.HOST)
+    rows = shell.run("certificates", tmp_path, "--ending", "90d", "--json").object["certificates"]
+    assert [(row["role"], row["name"], row["state"]) for row in rows] == [
+        ("host", "gone", "expired"),
+        ("host", "asleep", "valid"),
+        ("analyst", "renewed", "valid"),
+    ]
+    table = shell.run("certificates", tmp_path, "--ending", "12h").out.splitlines()
+    assert [line.split()[1] for line in table[3:]] == ["gone"]
+    assert shell.run("certificates", tmp_path, "--ending", "soon").status == 2
