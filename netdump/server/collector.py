@@ -217,7 +217,8 @@ class Collector:
         """Do what needs the index, and tell it of what has come about while it was not there."""
         recorder.settle()
         if self._config.store.keep_vmcore:
-            for dump_id in await asyncio.to_thread(recorder.complete, restored=False):
+            # The newest first, which are looked at, and given up last when dumps need the room.
+            for dump_id in reversed(await asyncio.to_thread(recorder.complete, restored=False)):
                 restorer.add(dump_id)
         if self._config.scrub.enabled:
             scrubber.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,18 @@ def test_with_keep_vmcore_off_there_is_none(folder: Path, web1: Papers) -> None:
     with Rig(folder) as rig:  # and the one after it has nothing to do
         pass
     assert not rig.events.all("dump-restored")
+
+
+def test_a_start_makes_the_newest_first(folder: Path) -> None:
+    """Where there is not room for all: the oldest would be given up again for the next dump that comes."""
+    dumps = [SampleDump(seed, image_bytes=30_000) for seed in (72, 73, 74)]
+    for number, dump in enumerate(dumps):
+        dump.origin = replace(dump.origin, created=1000 + number)  # type: ignore[misc]
+        deliver(Store(folder / "dumps"), dump)
+    with Rig(folder) as rig:
+        rig.events.wait("dump-restored", 3)
+    made = [each["dump"] for each in rig.events.all("dump-restored")]
+    assert made == [dump.origin.id for dump in reversed(dumps)]
 
 
 def test_it_waits_for_room(folder: Path, web1: Papers, olga: Papers) -> None:
