@@ -267,7 +267,9 @@ def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
     if passing and (reached or not fixed):
         # Of DHCPv6, which gives no prefix: the init cannot ask for them, and uses them as they were.
         leased = [each for each in passing if each.prefix == HOST_PREFIX]
-        wide = tuple(route for route in routes if ":" in route.via) if leased else ()
+        # What routers advertise they advertise again, unless they leave it to DHCPv6.
+        kept = routes if leased else _routes(snapshot, state.ifindex, advertised=False)
+        wide = tuple(route for route in kept if ":" in route.destination)
         ways.append(Way(name, "auto", _texts(leased), wide, snapshot.servers))
     return ways
 
@@ -276,17 +278,17 @@ def _texts(addresses: Iterable[AddressState]) -> tuple[str, ...]:
     return tuple(f"{each.address}/{each.prefix}" for each in addresses)
 
 
-def _routes(snapshot: Snapshot, index: int) -> list[Route]:
+def _routes(snapshot: Snapshot, index: int, *, advertised: bool = True) -> list[Route]:
     """The routes to the collectors; the first gateway of each family is the default too.
 
     Who is reached by the default route now, and by that gateway, needs no route of his own. Who is not reached over
-    this interface now has the route that is used if the others are gone.
+    this interface now has the route that is used if the others are gone. advertised: whether those by routers count.
     """
     found: list[Route] = []
     gateways: dict[bool, str] = {}
     over: dict[str, RouteState] = {}
     for target, route in (*snapshot.guides, *snapshot.spares):
-        if route.ifindex == index and route.gateway:
+        if route.ifindex == index and route.gateway and (advertised or not route.advertised):
             over.setdefault(target, route)
     for target, route in over.items():
         wide = ":" in target

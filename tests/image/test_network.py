@@ -84,6 +84,18 @@ def test_an_address_of_dhcpv6_is_kept_for_need(sys: Path) -> None:
     assert way == Way("eth0", "auto", ("2001:db8::7/128",), (Route("::/0", "fe80::1"),))
 
 
+def test_routes_beside_an_advertised_address(sys: Path) -> None:
+    """What a router said it says again; what somebody has set is kept for need."""
+    own = (address(1, "2001:db8::7", 64, permanent=False),)
+    for route, kept in (
+        (RouteState(1, "fe80::1", "", advertised=True), ()),
+        (RouteState(1, "fe80::2", "", by_default=False), ("::/0", "2001:db8:1::9/128")),
+    ):
+        (way,) = plan_from(Snapshot((link(1, "eth0"),), own, (("2001:db8:1::9", route),), sys=sys)).ways
+        assert (way.method, way.addresses) == ("auto", ())
+        assert way.routes == tuple(Route(destination, "fe80::2") for destination in kept)
+
+
 def test_ipv6_beside_a_leased_address(sys: Path) -> None:
     """In ways of its own, where a collector is reached by it."""
     leased = address(1, "192.0.2.7", 24, permanent=False)

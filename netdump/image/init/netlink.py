@@ -39,7 +39,7 @@ IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x08, 0x4
 ARPHRD_LOOPBACK = 772
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 _TABLE_MAIN, _PROTOCOL_BOOT, _UNICAST, _ONLINK, _FIB_MATCH = 254, 3, 1, 4, 0x2000
-_VIA = 18  # RTA_VIA
+_VIA, _PROTOCOL_ADVERTISED = 18, 9  # RTA_VIA, RTPROT_RA
 
 
 class LinkState(NamedTuple):
@@ -76,12 +76,16 @@ class AddressState(NamedTuple):
 
 
 class RouteState(NamedTuple):
-    """How a destination is reached. gateway, source: "" for none. by_default: by the route for all that has none."""
+    """How a destination is reached. gateway, source: "" for none. by_default: by the route for all that has none.
+
+    advertised: by a router, over ICMPv6.
+    """
 
     ifindex: int
     gateway: str
     source: str
     by_default: bool = True
+    advertised: bool = False
 
 
 class Netlink:
@@ -119,8 +123,8 @@ class Netlink:
             replies += [reply for kind, reply in self._request(_GETROUTE, 0, body) if kind == _NEWROUTE][:1]
         if not replies:
             raise OSError(101, os.strerror(101))
-        _, bits, *_ = _ROUTE.unpack_from(replies[-1])
-        return _read_route(replies[0])._replace(by_default=bits == 0)
+        _, bits, _, _, _, protocol, *_ = _ROUTE.unpack_from(replies[-1])
+        return _read_route(replies[0])._replace(by_default=bits == 0, advertised=protocol == _PROTOCOL_ADVERTISED)
 
     # Changing
 

@@ -34,6 +34,7 @@ REACH_SECONDS = 5.0
 STEP = 0.1  # seconds between two looks at an interface
 RESOLV_CONF = "/etc/resolv.conf"
 BONDING = "/sys/class/net/{}/bonding/{}"
+NOBODY = "2001:db8::"  # documentation (RFC 3849): only a default route leads there
 IPV6_OFF = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 
 
@@ -54,7 +55,10 @@ def bring_up(plan: Plan, first: int = 0) -> int:
         except (WayError, OSError) as error:
             warn(f"{way.link} ({way.method}): {error}")
             continue
-        if reached := reach(plan):
+        reached = reach(plan)
+        if not reached and network.add_routes(way):
+            reached = reach(plan)
+        if reached:
             say(f"{way.link} ({way.method}): {settings}; {reached} is reachable")
             return 0
         warn(f"{way.link} ({way.method}): {settings}; no collector answers there")
@@ -94,6 +98,7 @@ class _Network:
     def __init__(self, netlink: Netlink, plan: Plan) -> None:
         """Bring up what can be, so that carriers come while others are waited for."""
         self._netlink = netlink
+        self._index = 0  # of the way that was followed last
         self._links = {link.name: link for link in plan.links}
         self._started = time.monotonic()
         for state in netlink.links():
@@ -108,7 +113,8 @@ class _Network:
         """Set up one way. Returns what was set, for people. Raises WayError, OSError."""
         netlink = self._netlink
         state = self._carrier(self._bring_up(way.link).ifindex)
-        self.keep_to(state.ifindex)
+        self._index = state.ifindex
+        self.keep_to(self._index)
         _forget_others(netlink, state.ifindex)
         forget()
         addresses, routes, servers = way.addresses, way.routes, way.servers
@@ -134,13 +140,33 @@ class _Network:
         for address in addresses:
             literal, _, prefix = address.partition("/")
             netlink.add_address(state.ifindex, literal, int(prefix))
-        for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first
-            try:
-                netlink.add_route(state.ifindex, route.destination, route.via)
-            except OSError as error:
-                warn(f"{way.link}: the route to {route.destination} is refused: {error.strerror}")
+        self._route(way.link, state.ifindex, routes)
         _write_servers(servers)
         return ", ".join(addresses)
+
+    def add_routes(self, way: Way) -> bool:
+        """Have what the machine had, where advertised routes lead to no collector. Returns whether that differs."""
+        if way.method != "auto":
+            return False
+        others = tuple(route for route in way.routes if self._gateway(route.destination) != route.via)
+        if not others:
+            return False
+        self._route(way.link, self._index, others)
+        return True
+
+    def _gateway(self, destination: str) -> str:
+        """Of what is reached by IPv6 over the way that was followed; "" for none."""
+        try:
+            return self._netlink.route_to(NOBODY if destination == "::/0" else destination.partition("/")[0]).gateway
+        except OSError:
+            return ""
+
+    def _route(self, link: str, index: int, routes: tuple[Route, ...]) -> None:
+        for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first
+            try:
+                self._netlink.add_route(index, route.destination, route.via)
+            except OSError as error:
+                warn(f"{link}: the route to {route.destination} is refused: {error.strerror}")
 
     def keep_to(self, index: int | None) -> None:
         """Have IPv6 on one interface, or on all.

@@ -59,3 +59,16 @@ except OSError as error:
         "False",
         "No such device",
     ]
+
+
+def test_who_has_said_a_route() -> None:
+    out = run_in_namespace("""
+import subprocess
+netlink.set_up(link("v0").ifindex)
+for words in ("2001:db8:1::/48 proto ra", "2001:db8:2::/48 proto static"):
+    subprocess.run(["ip", "route", "add", *words.split(), "via", "fe80::1", "dev", "v0"], check=True)
+for to in ("2001:db8:1::9", "2001:db8:2::9"):
+    route = netlink.route_to(to, link("v0").ifindex)
+    print(route.gateway, route.by_default, route.advertised)
+""")
+    assert out.splitlines() == ["fe80::1 False True", "fe80::1 False False"]

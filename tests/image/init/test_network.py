@@ -7,7 +7,7 @@ import pytest
 
 from netdump.image.init import network
 from netdump.image.init.dhcp import Lease
-from netdump.image.init.netlink import AddressState, LinkState
+from netdump.image.init.netlink import AddressState, LinkState, RouteState
 from netdump.image.init.plan import Link, Plan, Route, Way
 from tests.image.init.namespace import run_in_namespace
 
@@ -326,6 +326,26 @@ def test_an_advertised_address(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPa
         kernel.known = [AddressState(1, address, 64, scope, False, False)]
         reachable(monkeypatch, "", "c:1")
         assert network.bring_up(plan) == 0
+
+
+@pytest.mark.parametrize("gateway", ["fe80::9", "fe80::1", ""])
+def test_routes_that_the_machine_had_where_advertised_ones_lead_nowhere(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], gateway: str
+) -> None:
+    def route_to(_: str) -> RouteState:
+        if not gateway:
+            raise OSError(101, "Network is unreachable")
+        return RouteState(1, gateway, "")
+
+    monkeypatch.setattr(kernel, "route_to", route_to, raising=False)
+    kernel.known = [AddressState(1, "2001:db8::7", 64, 0, False, False)]
+    had = (Route("::/0", "fe80::9"), Route("2001:db8:1::9/128", "fe80::1"))
+    expected = [route for route in had if route.via != gateway]
+    reachable(monkeypatch, "", "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(Way("eth0", "auto", (), had),))) == 0
+    added = [words[2:] for words in kernel.done if words[0] == "add_route"]
+    assert added == [(route.destination, route.via) for route in expected]
+    assert said == ["eth0 (auto): has an advertised address; c:1 is reachable"]
 
 
 def test_an_address_of_dhcpv6_stands_in(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
