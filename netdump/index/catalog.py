@@ -55,7 +55,7 @@ _UNSETTLED: Final = frozenset({State.ARRIVING, State.INTERRUPTED})
 class LocalCatalog:
     """Implements Catalog over DIR. A context manager."""
 
-    __slots__ = ("_directory", "_index", "_mending", "_on_mended", "_store")
+    __slots__ = ("_adding", "_directory", "_index", "_mending", "_on_mended", "_store")
 
     def __init__(self, directory: Path, on_mended: Callable[[str, str], None] = lambda _reason, _done: None) -> None:
         """directory: the collector's. Raises NotACollectorError, and what Index.open raises.
@@ -71,6 +71,7 @@ class LocalCatalog:
         self._index: Final = open_index(directory / NAME)
         self._on_mended: Final = on_mended
         self._mending: Final = threading.Lock()
+        self._adding: Final = threading.Lock()
 
     def close(self) -> None:
         """Give the index back."""
@@ -117,6 +118,8 @@ class LocalCatalog:
         """The dumps that a query asks for, whatever its limit."""
         # What is new stands on the first page; a later one need not look for it.
         unlisted = self._add_missing() if query.before is None else set[str]()
+        if query != Query(limit=query.limit):
+            unlisted = set()  # which is megabytes, for as long as a list is made
         before = query.before
         while True:
             also = _UNSETTLED if query.state is not None else frozenset[State]()
@@ -274,7 +277,14 @@ class LocalCatalog:
         return self._store.resolve(dump_id)
 
     def _add_missing(self, keep_on: Callable[[], None] = lambda: None) -> set[str]:
-        """Add the dumps that the index does not know. Returns those that have a row now."""
+        """Add the dumps that the index does not know. Returns those that have a row now.
+
+        By one thread at a time: others would take as many megabytes, and do the same work.
+        """
+        with self._adding:
+            return self._added(keep_on)
+
+    def _added(self, keep_on: Callable[[], None]) -> set[str]:
         present = set(self._store.candidates())
         records: list[DumpRecord] = []
         for dump_id in sorted(present.difference(self._index.ids())):

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -585,6 +585,13 @@ def test_a_lock_that_cannot_be_looked_at(tmp_path: Path, store: Store, catalog: 
     lock.symlink_to("nowhere")
     (record,) = catalog.list(Query())
     assert record.state is State.DAMAGED
+
+
+def test_one_list_at_a_time_looks_for_new_dumps(catalog: LocalCatalog) -> None:
+    with ThreadPoolExecutor(1) as pool, catalog._adding:
+        listing = pool.submit(listed, catalog)
+        assert not wait({listing}, 0.2).done
+    assert listing.result() == []
 
 
 def test_a_folder_that_is_no_collectors(tmp_path: Path) -> None:
