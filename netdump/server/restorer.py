@@ -148,7 +148,7 @@ class Restorer:
         except _StoppedError:
             return True
         self._audit("dump-restored", dump=dump_id)
-        self._recorder.refresh(dump_id)
+        self._recorder.refresh(dump_id).result()  # hosts that ask the index wait for all that it has still to be told
         self._views.made(dump_id)
         return True
 

@@ -356,7 +356,8 @@ class Scrubber:
             self._plain.dump(report.id).drop_vmcore()
             self._restore(report.id)
         self._audit("dump-checked", dump=report.id, by="scrub", sound=report.ok, chunks=report.chunks)
-        self._recorder.checked({report.id: self._memory.checked[report.id]})
+        # Awaited: hosts that ask the index wait for all that it has still to be told.
+        self._recorder.checked({report.id: self._memory.checked[report.id]}).result()
 
     def _since(self, dump_id: str) -> int:
         """When a dump was last checked, or was new: it was verified as it arrived. Raises StorageFaultError."""

@@ -241,6 +241,29 @@ async def test_what_is_damaged_is_not_tried_again(folder: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_index_is_told_of_one_before_the_next_is_made(folder: Path) -> None:
+    """A start may have thousands to make."""
+    events, store, hangs = Events(), Store(folder / "dumps"), threading.Event()
+    dumps = [SampleDump(seed, image_bytes=30_000) for seed in (72, 73)]
+    for dump in dumps:
+        deliver(store, dump)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        recorder._pool.submit(hangs.wait, PATIENCE_S)
+        restorer = restorer_of(store, recorder, events)
+        for dump in dumps:
+            restorer.add(dump.origin.id)
+        await asyncio.to_thread(events.wait, "dump-restored")
+        await asyncio.sleep(0.1)
+        assert not vmcore(folder, dumps[1]).exists()
+        hangs.set()
+        await restorer.idle()
+        assert vmcore(folder, dumps[1]).exists()
+        await restorer.close()
+        recorder.close()
+
+
+@pytest.mark.asyncio
 async def test_a_stop_does_not_wait_for_room(folder: Path) -> None:
     events, store = Events(), Store(folder / "dumps")
     deliver(store)

@@ -408,6 +408,19 @@ def test_an_index_is_told_of_checks_it_does_not_know_some_at_a_time(
     assert len(desk.events.all("index-failed")) == 1
 
 
+def test_the_index_is_told_of_one_check_before_the_next(directory: Path) -> None:
+    desk = Desktop(directory, CREATED)
+    desk.told.is_slow = True
+    thread = threading.Thread(target=desk.scrubber.check, args=(NEW.origin.id,))
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    assert desk.told.told == [NEW.origin.id]
+    desk.told.pending.set_result(None)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
 def test_a_mistake_while_the_index_is_told_does_not_end_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "REST_S", 0.0)
     desk, asked = Desktop(directory, CREATED), []
