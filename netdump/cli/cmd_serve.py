@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from netdump.server.audit import LineWriter, LogBridge, open_audit
 from netdump.server.collector import CONFIG_NAME, Collector, Surroundings, run
 from netdump.server.config import Config, load, parse_address
 from netdump.server.notify import Notifier, inherited_sockets
+
+if TYPE_CHECKING:
+    from netdump.server.audit import Audit
 
 
 @click.command("serve", short_help="Run a collector: take dumps in, give them out.")
@@ -40,10 +44,10 @@ def command(directory: Path, ingest: str | None, api: str | None) -> None:
     See also: netdump init, docs/config.md.
     """
     config = _overridden(load(directory / CONFIG_NAME), ingest, api)
-    _allow_files()
     log = LineWriter(sys.stderr)
     try:
         audit = open_audit(log)
+        _allow_files(audit)
         _route_logs(LogBridge(audit))
         collector = Collector(directory, config, Surroundings(audit, inherited_sockets(os.environ)))
         asyncio.run(run(collector, Notifier(os.environ), _announce))
@@ -60,10 +64,16 @@ def _overridden(config: Config, ingest: str | None, api: str | None) -> Config:
     return config
 
 
-def _allow_files() -> None:
-    """Let as many files be open as the system allows: a shell's 1,024 are for programs that call select(2)."""
-    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+def _allow_files(audit: Audit) -> None:
+    """Let as many files be open as the system allows: a shell's 1,024 are for programs that call select(2).
+
+    It may refuse its own hard limit, where fs.nr_open was lowered since that was set: then go on with what there is.
+    """
+    had, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    except (OSError, ValueError) as error:  # ValueError: what Python makes of EPERM
+        audit("open-files-limited", files=had, wanted=allowed, reason=str(error))
 
 
 def _route_logs(bridge: logging.Handler) -> None:

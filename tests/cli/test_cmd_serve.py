@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["folder", "template", "web1"]  # fixtures
 
 DUMP = SampleDump(seed=121, image_bytes=3_000_000, chunk_bytes=65_536)
+REFUSES_FILES = """
+import resource
+
+def refuse(*_):
+    raise ValueError("not allowed to raise maximum limit")
+
+resource.setrlimit = refuse
+"""
 ENDS = [0, *(chunk.offset + chunk.length for chunk in DUMP.chunks)]
 
 
@@ -85,6 +93,23 @@ def test_as_many_files_as_the_system_allows(folder: Path) -> None:
     with serving(folder, prefix=("prlimit", f"--nofile=256:{allowed}")) as running:
         limits = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
         assert limits == (allowed, allowed)
+
+
+def test_a_limit_of_open_files_that_the_system_refuses(folder: Path) -> None:
+    """As setrlimit(2) does with a hard limit above fs.nr_open: the collector goes on with the limit that it has."""
+    site = folder.parent / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(REFUSES_FILES)
+    log = folder.parent / "refused.log"
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    with serving(folder, log, prefix=("prlimit", "--nofile=512:4096"), PYTHONPATH=path) as running:
+        assert running.ready
+        assert resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE) == (512, 4096)
+        assert stop(running) == 0
+    (line,) = map(json.loads, log.read_text().splitlines())
+    del line["time"]
+    reason = "not allowed to raise maximum limit"
+    assert line == {"event": "open-files-limited", "files": 512, "wanted": 4096, "reason": reason}
 
 
 def publish_soon(folder: Path) -> None:
