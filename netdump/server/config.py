@@ -116,7 +116,13 @@ class Ingest:
 class Limits:
     """[limits]: what all hosts, one source address, one host may take up."""
 
-    connections: int = _whole(256, 1, 65_536, "connections of hosts in total, those in their TLS handshake included")
+    connections: int = _whole(
+        256,
+        1,
+        65_536,
+        "connections of hosts in total, those in their TLS handshake included; "
+        "at least active_dumps + slow_dumps + waiting_dumps",
+    )
     connections_per_source: int = _whole(
         32, 1, 65_536, "connections of one source address (IPv6: of one /64) that have not proved to be a host's"
     )
@@ -351,7 +357,7 @@ def _parse_text(value: object, what: str) -> Address:
 
 
 def _check_together(config: Config, where: str) -> None:
-    ingest, space = config.ingest, config.space
+    ingest, space, limits = config.ingest, config.space, config.limits
     if ingest.idle_s < 3 * ingest.keepalive_s:
         raise ConfigError(
             f"{where}: [ingest] idle_s ({ingest.idle_s}) must be at least 3 * keepalive_s ({ingest.keepalive_s})"
@@ -362,6 +368,13 @@ def _check_together(config: Config, where: str) -> None:
         # Half of the credit is what really triggers then; a larger value would only mislead.
         raise ConfigError(
             f"{where}: [store] publish_bytes must not exceed [ingest] credit_bytes ({ingest.credit_bytes})"
+        )
+    dumps = limits.active_dumps + limits.slow_dumps + limits.waiting_dumps
+    if dumps > limits.connections:
+        # Each has its connection: those that are to wait would be cut at the door, their headlines not delivered.
+        raise ConfigError(
+            f"{where}: [limits] active_dumps + slow_dumps + waiting_dumps ({dumps}) "
+            f"must not exceed connections ({limits.connections})"
         )
 
 

@@ -90,6 +90,7 @@ def test_values_are_taken() -> None:
         ({"ingest": {"keepalive_s": 11}}, r"idle_s \(30\) must be at least 3"),
         ({"space": {"min_free_bytes": 5 << 30}}, "admit_free"),
         ({"store": {"publish_bytes": 64 << 20}}, "publish_bytes must not exceed"),
+        ({"limits": {"connections": 191}}, r"waiting_dumps \(192\) must not exceed connections \(191\)"),
     ],
 )
 def test_refused(document: dict[str, object], sentence: str) -> None:

@@ -148,8 +148,9 @@ def test_a_stop_is_announced(folder: Path, web1: Papers) -> None:
 
 
 def test_a_host_that_goes_frees_its_place(folder: Path, web1: Papers) -> None:
-    with Rig(folder, {"limits": {"connections": 1}}) as rig:
-        for attempt in range(3):
+    limits = {"connections": 3, "active_dumps": 1, "slow_dumps": 1, "waiting_dumps": 1}
+    with Rig(folder, {"limits": limits}) as rig:
+        for attempt in range(5):
             with connect_when_free(rig, web1) as host:
                 host.resume(DUMP)
             rig.events.wait("dump-interrupted", attempt + 1)
