@@ -328,12 +328,13 @@ class Reception:
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
                 usher = asyncio.create_task(self._usher(connection, hello, arrival, seat, writer.origin.created))
+                usher.add_done_callback(functools.partial(_end_if_failed, arrival))
             with self._watched(_Sitting(arrival, seat)):
                 ending = await arrival.run()
         finally:
             seat.leave()
-            if usher is not None:
-                usher.cancel()
+            if usher is not None and not usher.cancel():
+                usher.result()
         journal.ended()
         if ending.complete:
             self._on_complete(writer.origin.id)
@@ -424,6 +425,12 @@ class Reception:
 def _facts(hello: wire.Hello) -> tuple[int, int, int]:
     """What is the same at every offer of a dump."""
     return hello.image_bytes, hello.page_bytes, hello.level
+
+
+def _end_if_failed(arrival: Arrival, usher: asyncio.Task[None]) -> None:
+    """Nobody else would ever call the dump of an usher that made a mistake: end its arrival; who awaits it says why."""
+    if not usher.cancelled() and usher.exception() is not None:
+        arrival.end()
 
 
 def _check_known(known: Origin, offered: Origin) -> None:

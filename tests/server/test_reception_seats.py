@@ -11,7 +11,7 @@ from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
 from netdump.server.reception import QUEUE_S, Reception, _Sitting
 from netdump.server.recorder import Recorder
-from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S
+from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S, Seats
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -94,6 +94,28 @@ def age(folder: Path, dump: SampleDump) -> None:
     origin = Store(folder / "dumps").dump(dump.origin.id).origin
     path = folder / "dumps" / origin.id / "origin.json"
     path.write_bytes(dataclasses.replace(origin, created=origin.created - DAY_S).pack())
+
+
+def test_a_mistake_while_a_dump_waits_ends_its_connection(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is told, and the log what it was; the dump that arrives goes on."""
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Seats, "queue", mistaken)
+    with Rig(folder, ONE_EACH) as rig, Host(rig, web1) as first, Host(rig, web1) as second:
+        first.resume(DUMP)
+        queued(second, OTHER)
+        assert code_of(second.hear()) is wire.ErrorCode.INTERNAL
+        (mistake,) = rig.mistakes
+        assert mistake["message"] == "attending to a host failed"
+        assert isinstance(mistake["exception"], ZeroDivisionError)
+        rig.mistakes.clear()
+        first.headline(DUMP)
+        first.chunks(DUMP.chunks)
+        assert isinstance(first.finish(DUMP), wire.Receipt)
 
 
 def test_nobody_waits_for_ever(folder: Path, web1: Papers) -> None:
