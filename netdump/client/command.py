@@ -47,7 +47,7 @@ SIGNAL_STATUS = 128  # exit status of a process that ends for signal N is this p
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM came. signal: which."""
+    """SIGINT, SIGTERM or SIGHUP came. signal: which."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -177,10 +177,10 @@ def _streams(image: Image, level: int | None, threads: int) -> tuple[Callable[[i
 
 
 def _catch_signals() -> Callable[[], None]:
-    """Turn SIGINT and SIGTERM into Interrupted, once:
+    """Turn SIGINT, SIGTERM and SIGHUP into Interrupted, once:
 
-    whoever repeats them does not disturb the end. One that is ignored (SIGINT in the background of a script) stays so.
-    Returns what undoes it.
+    whoever repeats them does not disturb the end. One that is ignored (SIGINT in the background of a script, SIGHUP
+    under nohup) stays so. Returns what undoes it.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -190,7 +190,7 @@ def _catch_signals() -> Callable[[], None]:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in heeded}
 

@@ -15,7 +15,7 @@ HEAD = """\
 
 A command that fails prints one sentence on stderr, with `--json` also `{"error": {"code": …, "message": …}}` on stdout,
 and ends with the status below. 0 is success, 2 a wrong command line (code `usage`), 130 an interrupt (Ctrl-C; code
-`interrupted`), 143 a SIGTERM.
+`interrupted`), 143 a SIGTERM, 129 a hangup (SIGHUP: the terminal or the ssh session is gone).
 141, as shells show a SIGPIPE: who read the output went away before its end, as `head` does.
 *Again*: the same command may succeed later without anybody's doing.
 

@@ -392,9 +392,9 @@ def test_important_lines_reach_the_kernel_log(
 
 
 def test_signal_handlers_are_put_back(host: Host) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     host.send("-q")
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 def test_a_signal_that_is_ignored_stays_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +415,7 @@ def test_a_signal_that_is_ignored_stays_so(host: Host, monkeypatch: pytest.Monke
     assert seen[1] not in {signal.SIG_IGN, signal.SIG_DFL}
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_cleanly(
     host: Host, start_collector: StartCollector, number: signal.Signals, status: int
 ) -> None:
