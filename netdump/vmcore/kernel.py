@@ -14,7 +14,7 @@ from netdump.vmcore.memory import Memory
 from netdump.vmcore.notes import iter_notes, prstatus, read_notes, vmcoreinfo_text
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.printk import Log, read_log
-from netdump.vmcore.vmcoreinfo import Vmcoreinfo
+from netdump.vmcore.vmcoreinfo import Vmcoreinfo, is_cut_off
 
 if TYPE_CHECKING:
     from netdump.vmcore.elf import ElfHeaders
@@ -80,6 +80,8 @@ def read_facts(source: Source, headers: ElfHeaders, image_map: ImageMap | None =
     text = vmcoreinfo_text(notes, headers.byteorder)
     if text is None:
         remarks.append("the core has no VMCOREINFO note")
+    elif is_cut_off(text):
+        remarks.append(f"VMCOREINFO is cut off after {len(text)} bytes, in the middle of a line")
     info = Vmcoreinfo.parse(text or b"")
     page_bytes = info.count("PAGESIZE")
     if page_bytes not in _PAGE_SIZES:

@@ -52,6 +52,8 @@ def open_x86_64(physical: PhysicalMemory, headers: ElfHeaders, info: Vmcoreinfo)
         mapped = space.translate(anchor)
         if mapped is not None and mapped[0] == anchor + shift:
             return space
+    if info.number("phys_base") is None:
+        raise KernelDataError("VMCOREINFO has no NUMBER(phys_base), and no segment says rightly where the kernel is")
     raise KernelDataError("the page tables do not map the kernel's text where phys_base says it is")
 
 

@@ -25,9 +25,13 @@ class Vmcoreinfo:
 
     @classmethod
     def parse(cls, text: bytes) -> Vmcoreinfo:
-        """Read lines KEY=VALUE; others are skipped. Raises nothing. Source: Linux kernel/vmcore_info.c."""
+        """Read lines KEY=VALUE; others are skipped, and so is one that is cut off: half a number is another number.
+
+        Raises nothing. Source: Linux kernel/vmcore_info.c.
+        """
         values: dict[str, str] = {}
-        for line in text[:VMCOREINFO_BYTES_MAX].split(b"\n"):
+        text = text[:VMCOREINFO_BYTES_MAX]
+        for line in (text[: text.rfind(b"\n") + 1] if is_cut_off(text) else text).split(b"\n"):
             key, equals, value = line.partition(b"=")
             if equals:
                 values.setdefault(key.decode("ascii", "replace"), value.decode("ascii", "replace"))
@@ -73,6 +77,12 @@ class Vmcoreinfo:
         if value is None:
             raise KernelDataError(f"VMCOREINFO has no {kind}({name})")
         return value
+
+
+def is_cut_off(text: bytes) -> bool:
+    """Whether a VMCOREINFO text ends in the middle of a line; CRASHTIME, the last, had no line end in old kernels."""
+    last = text[text.rfind(b"\n") + 1 :]
+    return bool(last) and not last.startswith(b"CRASHTIME=")
 
 
 def _number(text: str | None, base: int) -> int | None:

@@ -56,7 +56,7 @@ def test_words_that_lie(name: str) -> None:
         number = generator.choice(told)
         key, _, value = lines[number].partition("=")
         other = generator.choice(lies(key, value))
-        text = "\n".join([*lines[:number], f"{key}={other}", *lines[number + 1 :]]).encode()
+        text = "\n".join([*lines[:number], f"{key}={other}", *lines[number + 1 :], ""]).encode()
         found, remark = classified(core, 31, text)
         assert found.keys() <= core.expected.keys(), (key, other)
         assert remark or len(found) * 2 > len(core.expected), (key, other)

@@ -84,6 +84,12 @@ def test_nothing_is_known() -> None:
     )
 
 
+def test_a_vmcoreinfo_that_is_cut_off_is_told_of() -> None:
+    """As a kernel does whose page for it is full; what is missing is then no fault of the dead kernel's structures."""
+    core = Core([Load(0, 4096)], notes=[NoteSegment(note(b"VMCOREINFO", 0, b"PAGESIZE=4096\nSYMBOL(init_u"))])
+    assert facts_of(core).remarks[0] == "VMCOREINFO is cut off after 27 bytes, in the middle of a line"
+
+
 def test_an_unknown_machine_stays_unknown() -> None:
     assert facts_of(Core([Load(0, 4096)], machine=4711)).machine is None
 

@@ -51,6 +51,10 @@ def lines_of(core: Opened) -> list[str]:
     return [line for line in lines if not line.startswith(("OSRELEASE", "KERNELOFFSET", "OFFSET(uts_"))]
 
 
+def text_of(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def lies(key: str, value: str) -> list[str]:
     """Other values for a key, near and far."""
     base = 16 if key.startswith("SYMBOL") else 10
@@ -90,14 +94,14 @@ def test_one_key_that_lies(maker: str, era: str, level: int) -> None:
     machine, core = made(maker, era)
     allowed = machine.frames.expected(level)
     lines = lines_of(core)
-    assert excluded(core, "\n".join(lines).encode(), level) == (allowed, "")
+    assert excluded(core, text_of(lines), level) == (allowed, "")
     generator = random.Random(f"{maker} {era} {level}")
     for number, line in enumerate(lines):
         key, _, value = line.partition("=")
         others = lies(key, value)
         for other in generator.sample(others, min(LIES_EACH, len(others))):
             changed = [*lines[:number], f"{key}={other}", *lines[number + 1 :]]
-            found, remark = excluded(core, "\n".join(changed).encode(), level)
+            found, remark = excluded(core, text_of(changed), level)
             assert found.keys() <= allowed.keys(), (line, other, remark)
             assert found or remark, (line, other)
 
@@ -121,7 +125,7 @@ def test_many_keys_that_lie(era: str, seed: int, level: int) -> None:
         number = generator.randrange(len(lines))
         key, _, value = lines[number].partition("=")
         lines[number] = f"{key}={generator.choice(lies(key, value) or [''])}"
-    found, _ = excluded(core, "\n".join(lines).encode(), level)
+    found, _ = excluded(core, text_of(lines), level)
     assert found.keys() <= machine.frames.expected(level).keys()
 
 

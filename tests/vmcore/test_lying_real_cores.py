@@ -197,7 +197,7 @@ def test_a_few_blocks_that_are_kept_are_told_of() -> None:
     lines = (core.facts.vmcoreinfo or b"").decode().splitlines()
     lying = [f"{key}=16" if line.startswith(f"{key}=") else line for line in lines]
     assert lying != lines
-    facts = core.facts._replace(vmcoreinfo="\n".join(lying).encode())
+    facts = core.facts._replace(vmcoreinfo="\n".join([*lying, ""]).encode())
     page_filter = open_filter(core.source, core.headers, facts, 31, core.image_map)
     found = core.classify(page_filter)
     assert len(core.expected) - len(found) == 8192

@@ -66,6 +66,13 @@ def test_a_root_table_that_maps_the_text_elsewhere_is_not_believed() -> None:
         space_of(machine, NUMBER__phys_base="4096", SYMBOL__init_top_pgt=f"{root:x}")
 
 
+def test_a_phys_base_that_is_missing_is_named() -> None:
+    machine = x86_64(ERA, kaslr=0x2A00_0000)
+    machine.text_segment = False
+    with pytest.raises(KernelDataError, match=r"no NUMBER\(phys_base\), and no segment says rightly"):
+        space_of(machine, NUMBER__phys_base="")
+
+
 def test_phys_base_of_old_kernels_that_never_moved() -> None:
     machine = x86_64(ERA)
     machine.text_segment = False

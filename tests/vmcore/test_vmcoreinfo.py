@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netdump.errors import KernelDataError
 from netdump.vmcore.notes import read_notes, vmcoreinfo_text
-from netdump.vmcore.vmcoreinfo import VMCOREINFO_BYTES_MAX, Vmcoreinfo
+from netdump.vmcore.vmcoreinfo import VMCOREINFO_BYTES_MAX, Vmcoreinfo, is_cut_off
 from tests.vmcore.doubles import BytesSource, headers_of
 
 if TYPE_CHECKING:
@@ -71,6 +71,20 @@ def test_no_more_than_a_page_is_read() -> None:
     assert info.count("B") is None
 
 
+@pytest.mark.parametrize(
+    ("last", "cut_off"),
+    [("", False), ("NUMBER(phys_base)=96636", True), ("NUMB", True), ("CRASHTIME=1700000000", False)],
+)
+def test_a_line_that_is_cut_off_is_not_read(last: str, cut_off: bool) -> None:
+    """Half a number is another one. Old kernels end CRASHTIME, their last, without a line end."""
+    text = f"PAGESIZE=4096\n{last}".encode()
+    assert is_cut_off(text) is cut_off
+    info = Vmcoreinfo.parse(text)
+    assert info.count("PAGESIZE") == 4096
+    assert info.number("phys_base") is None
+    assert info.count("CRASHTIME") == (1_700_000_000 if last.startswith("CRASH") else None)
+
+
 def test_the_real_text(sample: Path) -> None:
     source = BytesSource(sample.read_bytes())
     headers = headers_of(source.image)
@@ -84,6 +98,6 @@ def test_the_real_text(sample: Path) -> None:
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.binary(max_size=300))
 def test_any_bytes_at_all(text: bytes) -> None:
-    info = Vmcoreinfo.parse(b"SIZE(a)=" + text)
+    info = Vmcoreinfo.parse(b"SIZE(a)=" + text + b"\n")
     assert info.size("a") is None or 0 <= (info.size("a") or 0) < 1 << 64
     assert info.number("a") is None
