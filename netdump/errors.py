@@ -35,7 +35,7 @@ class CoreError(NetdumpError):
 
 
 class NotElfError(CoreError):
-    """The file is not an ELF core."""
+    """The file is not an ELF core of a kernel."""
 
     code = "core-not-elf"
     exit_status = 11

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from netdump.client.stream import InlineStream, ThreadedStream
 from netdump.codec import Compressor
-from netdump.errors import KernelDataError
+from netdump.errors import KernelDataError, NotElfError
 from netdump.namedtuple import NamedTuple
 from netdump.vmcore.buffers import BufferPool
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filesource import FileSource
 from netdump.vmcore.identity import ingredients
 from netdump.vmcore.kernel import read_facts
+from netdump.vmcore.notes import is_of_process
 from netdump.vmcore.physmap import ImageMap
 from netdump.vmcore.plan import Limits, catch_up, iter_chunks
 from netdump.vmcore.source import open_source
@@ -78,6 +79,7 @@ class Image:
             self._headers = parse_headers(source.read, source.size, source.name)
             self._map = ImageMap(self._headers)
             facts = read_facts(source, self._headers, self._map)
+            _check_kind(source, self._headers, facts)
             parts = ingredients(source, self._headers, facts.notes)
             self._filter, self._unfiltered = _page_filter(source, self._headers, facts, level, self._map)
         except BaseException:
@@ -166,6 +168,12 @@ def open_image(
 ) -> Image:
     """Open a core and find out what it is. Raises CoreError."""
     return Image(open_source(path, kind, elfcorehdr), level, remark)
+
+
+def _check_kind(source: Source, headers: ElfHeaders, facts: KernelFacts) -> None:
+    """Raises NotElfError for the core of a process in a file. What a capture kernel finds is sent in any case."""
+    if isinstance(source, FileSource) and is_of_process(facts.notes, headers.byteorder):
+        raise NotElfError(f"{source.name} is a core of a process, not of a kernel; is it the right file?")
 
 
 def _page_filter(

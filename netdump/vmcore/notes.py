@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NT_PRSTATUS: Final = 1
+NT_AUXV: Final = 6  # with the name CORE, as NT_FILE: what programs are started with, and what they have mapped
+NT_FILE: Final = 0x4649_4C45
 NT_VMCOREINFO: Final = 0  # with the name VMCOREINFO
 NT_VMCOREDD: Final = 0x700
 NOTES_BYTES_MAX: Final = 0x30_0000
@@ -143,3 +145,13 @@ def vmcoreinfo_text(notes: bytes, byteorder: ByteOrder) -> bytes | None:
         if note.name == b"VMCOREINFO":
             return bytes(note.desc).rstrip(b"\0")
     return None
+
+
+def is_of_process(notes: bytes, byteorder: ByteOrder) -> bool:
+    """Whether a core is one of a process. Those of kernels have no auxiliary vector, though some have NT_PRPSINFO.
+
+    Source: Linux fs/binfmt_elf.c fill_note_info; arch/s390/kernel/crash_dump.c nt_prpsinfo.
+    """
+    if vmcoreinfo_text(notes, byteorder) is not None:
+        return False
+    return any(note.name == b"CORE" and note.type in {NT_AUXV, NT_FILE} for note in iter_notes(notes, byteorder))

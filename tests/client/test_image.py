@@ -73,6 +73,22 @@ def restore(stream: ChunkStream, size: int, start: int = 0) -> bytes:
     return bytes(image)
 
 
+def test_a_core_of_a_process_is_refused(tmp_path: Path) -> None:
+    process = note(b"CORE", 3, bytes(136)) + note(b"CORE", 6, bytes(320)) + note(b"CORE", 0x46494C45, bytes(64))
+    Core([Load(0, 4096, vaddr=0x55AA_0000_0000)], notes=[NoteSegment(process)]).write(tmp_path / "core")
+    with pytest.raises(NotElfError, match="core is a core of a process, not of a kernel; is it the right file"):
+        open_image(str(tmp_path / "core"), 31)
+
+
+@pytest.mark.parametrize(
+    "notes", [note(b"VMCOREINFO", 0, b"A=1\n") + note(b"CORE", 6, bytes(320)), note(b"CORE", 3, bytes(136))]
+)
+def test_a_core_that_may_be_of_a_kernel_is_sent(tmp_path: Path, notes: bytes) -> None:
+    """s390 kernels write NT_PRPSINFO; VMCOREINFO is of kernels only."""
+    Core([Load(0, 4096)], notes=[NoteSegment(notes)]).write(tmp_path / "core")
+    open_image(str(tmp_path / "core"), 31).close()
+
+
 def test_a_core_in_a_file(tmp_path: Path) -> None:
     built = write_core(tmp_path / "core")
     image = open_image(str(tmp_path / "core"), 0, remark="a remark")
