@@ -76,7 +76,9 @@ class Ingest:
 
     listen: Address = field(
         default=Address("", wire.PORT_INGEST),
-        metadata={"doc": "where hosts send dumps to; * stands for every address of the machine"},
+        metadata={
+            "doc": "where hosts send dumps to; * stands for every address of the machine, a name for its first address"
+        },
     )
     advertise: tuple[Address, ...] = _addresses(
         "collectors that newly enrolled hosts are told of, in their order; empty: the address they enrolled at"
@@ -212,7 +214,10 @@ class Api:
 
     listen: Address = field(
         default=Address("", wire.PORT_API),
-        metadata={"doc": "where enrolment and analysts connect to; * stands for every address of the machine"},
+        metadata={
+            "doc": "where enrolment and analysts connect to; "
+            "* stands for every address of the machine, a name for its first address"
+        },
     )
     connections: int = _whole(128, 1, 65_536, "connections in total, those in their TLS handshake included")
     connections_per_source: int = _whole(32, 1, 65_536, "connections of one source address (IPv6: of one /64)")
