@@ -135,7 +135,8 @@ def netdump_command() -> None:
     estimate, send, renew. For the analyst: enroll, list, show, log, pages, fetch, verify. For the operator also:
     delete.
 
-    `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md.
+    `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md; the pages
+    docs/*.md are in share/netdump, beside the folder bin that the command is installed in.
     """
 
 

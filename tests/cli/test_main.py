@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import click
 import pytest
@@ -34,6 +37,18 @@ def test_every_command_has_help() -> None:
         assert command is not None
         assert command.help, name
         assert command.get_short_help_str(), name
+
+
+def test_pages_that_help_names_are_installed_where_it_says() -> None:
+    root = Path(__file__).parents[2]
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["shared-data"]["docs"] == "share/netdump/docs"
+    assert "docs/*.md are in share/netdump," in " ".join(run("--help").stdout.split())
+    named: set[str] = set()
+    for command in ("serve", "estimate", "list", "send"):
+        named.update(re.findall(r"docs/\w+\.md", run(command, "--help").stdout))
+    assert named == {"docs/client.md", "docs/config.md", "docs/errors.md", "docs/filter.md"}
+    assert all((root / name).is_file() for name in named)
 
 
 def test_unknown_command() -> None:
