@@ -356,17 +356,18 @@ class Reception:
         if not self._looks:
             self._looks = True
             self._look_later()
+        has_waited = False
         try:
             async with asyncio.timeout(QUEUE_S):
                 seated = await seat.wait(since)
         except TimeoutError:
             seat.leave()
-            seated = False
+            seated, has_waited = False, True
         if seated:
             arrival.admit()
         else:
             text = "the headline is here; as many dumps as the collector takes at a time are arriving"
-            self._conclude(connection, hello, wire.Defer(self._seats.pause_s(), text))
+            self._conclude(connection, hello, wire.Defer(self._seats.pause_s(has_waited=has_waited), text))
 
     @contextlib.contextmanager
     def _watched(self, sitting: _Sitting) -> Iterator[None]:

@@ -131,16 +131,20 @@ class Seats:
             return min(most, CREDIT_LEAST)
         return min(most, max(CREDIT_LEAST, self._ingest.credit_total_bytes // max(1, self.taken)))
 
-    def pause_s(self) -> int:
-        """After how many seconds the next one who finds no place to wait is to come back.
+    def pause_s(self, *, has_waited: bool) -> int:
+        """After how many seconds the next one who is to come back is to do so: 1 .. the most that there may be.
 
         One after another, at RETURNS_PER_S; not sooner than another such time in which no seat was given back, or
         than `defer_s`, if that is less.
+
+        has_waited: for as long as one may. It was here before those who found no place, and does not come after them.
         """
         now, usual = asyncio.get_running_loop().time(), self._limits.defer_s
-        soonest = now + min(max(1.0, now - self._stirred), usual)
-        self._return = min(max(self._return + 1 / RETURNS_PER_S, soonest), now + max(RETURN_MOST_S, usual))
-        return math.ceil(self._return - now)
+        pause = min(max(1.0, now - self._stirred), usual)
+        if not has_waited:
+            pause = min(max(self._return - now + 1 / RETURNS_PER_S, pause), max(RETURN_MOST_S, usual))
+            self._return = now + pause
+        return math.ceil(pause)
 
     # What a Seat calls
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump import wire
 from netdump.server.config import Ingest, Limits
 from netdump.server.seats import CREDIT_LEAST, RETURN_MOST_S, RETURNS_PER_S, VAST_BYTES, Seat, Seats
 from tests.server.rig import SkippingLoop
@@ -99,18 +100,74 @@ def test_who_is_told_to_come_back_does_so_after_the_others(defer_s: int, most: i
     async def body(loop: SkippingLoop) -> None:
         seats = Seats(Limits(defer_s=defer_s), Ingest())
         seats.queue(Seat(seats, "a", MIB), 0)
-        pauses = [seats.pause_s() for _ in range(10 * RETURNS_PER_S)]
+        pauses = [seats.pause_s(has_waited=False) for _ in range(10 * RETURNS_PER_S)]
         assert pauses == sorted(pauses)
         assert 10 <= pauses[-1] <= 12
         assert max(Counter(pauses).values()) <= RETURNS_PER_S + 1
         loop.skipped += 4.0
-        assert 6 <= seats.pause_s() <= 8, "after those who are still away"
+        assert 6 <= seats.pause_s(has_waited=False) <= 8, "after those who are still away"
         loop.skipped += 1000.0
         busy = Seat(seats, "b", MIB)
         assert busy.take()
         busy.leave()
-        assert seats.pause_s() <= 2, "nobody is away any more"
-        assert [seats.pause_s() for _ in range((most + 1) * RETURNS_PER_S)][-1] == most
+        assert seats.pause_s(has_waited=False) <= 2, "nobody is away any more"
+        assert [seats.pause_s(has_waited=False) for _ in range((most + 1) * RETURNS_PER_S)][-1] == most
+
+    on_a_clock(body)
+
+
+def test_who_has_waited_does_not_come_back_after_those_who_found_no_place() -> None:
+    """Else those who were seen later would wait, and be served, in its stead."""
+
+    async def body(loop: SkippingLoop) -> None:
+        seats = Seats(Limits(defer_s=20), Ingest())
+        seats.queue(Seat(seats, "a", MIB), 0)
+        loop.skipped += 7.0
+        before = [seats.pause_s(has_waited=False) for _ in range(100 * RETURNS_PER_S)][-1]
+        assert before >= 100
+        assert seats.pause_s(has_waited=True) in (7, 8)
+        for _ in range(10 * RETURNS_PER_S):
+            seats.pause_s(has_waited=True)
+        after = seats.pause_s(has_waited=False)
+        assert before - 1 <= after <= before + 1, "it keeps none of those away for longer, nor brings them sooner"
+        loop.skipped += 1000.0
+        assert seats.pause_s(has_waited=True) == 20
+
+    on_a_clock(body)
+
+
+def test_a_pause_is_a_second_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whole ones, rounded up. Who comes to wait beside others is not a seat that was given back."""
+
+    async def body(loop: SkippingLoop) -> None:
+        seats, now = Seats(Limits(active_dumps=1, defer_s=20), Ingest()), 4096.0
+        monkeypatch.setattr(loop, "time", lambda: now)
+        busy = Seat(seats, "a", MIB)
+        assert busy.take()
+        busy.leave()
+        assert seats.pause_s(has_waited=True) == 1
+        assert busy.take()
+        seats.queue(Seat(seats, "b", MIB), 0)
+        now += 2.5
+        seats.queue(Seat(seats, "c", MIB), 0)
+        assert seats.pause_s(has_waited=True) == 3
+
+    on_a_clock(body)
+
+
+@pytest.mark.parametrize("most", [RETURN_MOST_S, wire.DEFER_MAX])
+def test_no_pause_is_longer_than_may_be_said(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the sum of a clock and a pause is rounded to."""
+
+    async def body(loop: SkippingLoop) -> None:
+        seats = Seats(Limits(defer_s=most), Ingest())
+        seats.queue(Seat(seats, "a", MIB), 0)
+        for number in range(100):
+            now = (1 << 17) + 2 * most + number - most / 2 + number / 7
+            monkeypatch.setattr(loop, "time", lambda now=now: now)
+            seats._stirred = now - most
+            seats._return = now + most
+            assert seats.pause_s(has_waited=False) == most
 
     on_a_clock(body)
 
@@ -121,7 +178,7 @@ def test_nobody_is_to_come_back_sooner_than_a_seat_is_given_back(quiet_s: int, l
 
     async def body(loop: SkippingLoop) -> None:
         seats = Seats(Limits(active_dumps=2, active_dumps_per_host=1, defer_s=20), Ingest())
-        assert seats.pause_s() == 20, "nothing is known"
+        assert seats.pause_s(has_waited=False) == 20, "nothing is known"
         first, second = Seat(seats, "a", MIB), Seat(seats, "b", MIB)
         assert first.take()
         assert second.take()
@@ -132,7 +189,7 @@ def test_nobody_is_to_come_back_sooner_than_a_seat_is_given_back(quiet_s: int, l
             tasks = [asyncio.create_task(Seat(seats, host, MIB).wait(0)) for host in "bbcd"]
             await turns()
             loop.skipped += quiet_s
-            assert seats.pause_s() in (least, least + 1)
+            assert seats.pause_s(has_waited=False) in (least, least + 1)
             for task in tasks:
                 task.cancel()
 
