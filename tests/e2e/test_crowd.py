@@ -43,7 +43,13 @@ PATIENCE_S = 120.0
 def settings_for(idle: int, active: int, hostile_count: int) -> str:
     """Settings of a collector that has a seat for each, and less memory for each than by default."""
     seats = idle + active + hostile_count
-    limits = {"connections": seats + 2 * hostile_count, "active_dumps": seats, "active_dumps_per_host": 4}
+    limits = {
+        "connections": seats + 2 * hostile_count,
+        "active_dumps": seats,
+        "active_dumps_per_host": 4,
+        "slow_dumps": hostile_count,
+        "waiting_dumps": hostile_count,
+    }
     text = "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in limits.items())
     return text + "[ingest]\nrate_window_s = 3600\ncredit_bytes = 4194304\n[store]\npublish_bytes = 1048576\n"
 
