@@ -163,10 +163,11 @@ class DumpWriter:
                 self.durable = Durable(link.info.end, link.chain_after, link.first + link.info.chunks)
         return self.durable
 
-    def finish(self, root: bytes, remark: str = "") -> Manifest:
+    def finish(self, root: bytes, remark: str = "", *, on_read: Callable[[], None] = lambda: None) -> Manifest:
         """Publish the rest and, if the chunks tile the image and have that root, write the manifest: complete.
 
-        remark: of FINISH, kept in the manifest. Of a complete dump the manifest is returned again.
+        remark: of FINISH, kept in the manifest. on_read: called after each segment that had to be read for it, when all
+        of the image is durable. Of a complete dump the manifest is returned again.
 
         Raises RemoteProtocolError (bad-order, bad-root), and StorageFaultError also when an earlier segment has been
         damaged meanwhile: it is removed, so that the host, which still has all of it, sends it again. Spec: [S-30],
@@ -184,7 +185,7 @@ class DumpWriter:
             raise RemoteProtocolError("bad-root", f"the root of dump {self.origin.id} is not that of its chunks")
         if self.manifest is None:
             with self._working("completing"):
-                manifest = self._build_manifest(root, remark)
+                manifest = self._build_manifest(root, remark, on_read)
                 write_durably(self._files, f"{self.origin.id}/{MANIFEST}", manifest.pack())
                 self.manifest = manifest
         return self.manifest
@@ -228,7 +229,7 @@ class DumpWriter:
         if segment is not None:
             drop(self._files, segment.file, segment.partial)
 
-    def _build_manifest(self, root: bytes, remark: str) -> Manifest:
+    def _build_manifest(self, root: bytes, remark: str, on_read: Callable[[], None]) -> Manifest:
         headline = read_headline(self._files, self.origin.id)
         return Manifest(
             id=self.origin.id,
@@ -238,12 +239,12 @@ class DumpWriter:
             root=root,
             headline=None if headline is None else hashlib.sha256(headline).digest(),
             completed=int(self._clock()),
-            totals=self._count_all(),
+            totals=self._count_all(on_read),
             segments=tuple(self._segments),
             remark=remark,
         )
 
-    def _count_all(self) -> Totals:
+    def _count_all(self, on_read: Callable[[], None]) -> Totals:
         """Totals over the whole dump.
 
         Segments that other writers published are read for that: of each frame the beginning, or, where they may have
@@ -261,6 +262,7 @@ class DumpWriter:
                     f"completing dump {self.origin.id}: a stored segment was damaged and is removed, "
                     f"so that the host sends it again: {error.finding}"
                 ) from error
+            on_read()
         return totals
 
     def _count(self, info: SegmentInfo) -> Totals:

@@ -556,6 +556,24 @@ def test_a_receipt_is_not_waited_for_for_ever() -> None:
     assert link.now == 80
 
 
+def test_a_collector_that_gets_on_with_its_receipt_is_waited_for() -> None:
+    """[W-69]: with terabytes it takes longer than anybody waits for an acknowledgement."""
+    acks = [(20.0 + 50 * number, pack(Ack(IMAGE.size))) for number in range(5)]
+    answers = sorted([*ALIVE, *acks], key=lambda answer: answer[0])
+    link = PlayedLink((0, resumes(2 << 20)), *answers)
+    with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 60 s"):
+        played(link, Limits(60, 60, 2000))
+    assert link.now == 20 + 4 * 50 + 60
+
+
+def test_an_acknowledgement_of_nothing_new_is_no_progress_before() -> None:
+    again = [(50.0 * number, pack(Ack(0))) for number in range(1, 11)]
+    link = PlayedLink((0, resumes(0)), *again)
+    with pytest.raises(UnreachableError, match="alive, but it took no pages for 120 s"):
+        played(link, Limits(60, 60, 2000))
+    assert link.now == 120
+
+
 def test_looking_at_what_was_sent_waits_for_nothing() -> None:
     link = PlayedLink((0, resumes(2 << 20)), LATER)
     seen: list[float] = []

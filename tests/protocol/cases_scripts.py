@@ -344,6 +344,13 @@ def acks() -> Iterator[Vector]:
     yield earlier.collector(ack(0), "bad-ack").vector(
         "ack-before-resume", "W-56", "Less than RESUME's offset.", expect="bad-ack"
     )
+    yield (
+        finishing()
+        .collector(ack(SIZE))
+        .collector(ack(SIZE))
+        .collector(receipt())
+        .vector("ack-got-on", "W-56 W-69", "All of it acknowledged twice after FINISH.", check="content")
+    )
     late = finishing().collector(ack(500)).collector(ack(499), "bad-ack")
     yield late.vector("ack-finishing", "W-56", "The rule holds after FINISH.", expect="bad-ack")
 

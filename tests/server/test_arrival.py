@@ -19,7 +19,9 @@ from netdump.pages import ExcludeClass, PageState, Run
 from netdump.server.arrival import Ending
 from netdump.server.config import Ingest, Storage
 from netdump.store.intake import verify_headline
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump, received_chunk
+from netdump.testing.store_contract import deliver
 from tests.server.arrivals import DUMP, MIB, NONE, PLENTY, bench, cannot_sign, restored
 from tests.server.rig import headline_of
 
@@ -191,6 +193,21 @@ async def test_a_cut_behind_finish_completes(tmp_path: Path) -> None:
         it.finish()
         it.arrival.end()
         assert (await it.arrival.run()).complete
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("keepalive_s", "told"), [(0, 5), (60, 0)])
+async def test_a_host_that_waits_for_its_receipt_is_told_that_it_gets_on(
+    tmp_path: Path, keepalive_s: int, told: int
+) -> None:
+    """[W-69], though not after each of very many segments."""
+    (root := tmp_path / "dumps").mkdir()
+    deliver(Store(root), DUMP, 15)  # three chunks a segment
+    async with bench(tmp_path, ingest=Ingest(keepalive_s=keepalive_s)) as it:
+        it.bring(DUMP.chunks[15:])
+        it.finish()
+        assert (await it.arrival.run()).complete
+        assert it.line.said == [len(DUMP.image)] * told + [wire.Receipt(DUMP.root, b"receipt")]
 
 
 @pytest.mark.asyncio

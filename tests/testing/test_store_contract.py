@@ -64,11 +64,11 @@ class Trusting(Store):
         writer = super().open_writer(origin, distrust=distrust)
         finish = writer.finish
 
-        def trusting(root: bytes, remark: str = "") -> Manifest:
+        def trusting(root: bytes, remark: str = "", *, on_read: Callable[[], None] = lambda: None) -> Manifest:
             durable: Durable = writer.publish()
             if writer.manifest is None:
                 root = root_digest(durable.chain, durable.offset, durable.chunks)
-            return finish(root, remark)
+            return finish(root, remark, on_read=on_read)
 
         writer.finish = trusting  # type: ignore[method-assign]
         return writer
