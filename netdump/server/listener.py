@@ -277,7 +277,9 @@ class Listener:
 def _peer_address(transport: asyncio.Transport) -> str:
     peer = transport.get_extra_info("peername")
     # None when the peer went away before it was looked at.
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+    address = str(peer[0]) if isinstance(peer, tuple) else ""
+    # A socket for both families gives an IPv4 peer as ::ffff:192.0.2.1: nobody looks for that in a log.
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 _REMEDIES = {

@@ -47,7 +47,7 @@ class Collect(asyncio.Protocol):
 class Door:
     """A listener on a loop of this test, and who came through it."""
 
-    def __init__(self, folder: Path, limits: GateLimits, handshake_s: float) -> None:
+    def __init__(self, folder: Path, limits: GateLimits, handshake_s: float, host: str) -> None:
         self.events = Events()
         self.visitors: asyncio.Queue[Visitor] = asyncio.Queue()
         self.gate = Gate(limits)
@@ -59,7 +59,7 @@ class Door:
             serve=self._serve,
             audit=self.events,
         )
-        self.socket = bind(Address("127.0.0.1", 0))
+        self.socket = bind(Address(host, 0))
         self.address = address_of(self.socket)
 
     def _serve(self, visitor: Visitor) -> None:
@@ -70,14 +70,16 @@ class Door:
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """A peer's TCP connection; not blocking, for the loop's sock_ methods."""
-        sock = socket.create_connection((self.address.host, self.address.port), PATIENCE_S, (source, 0))
+        sock = socket.create_connection(("127.0.0.1", self.address.port), PATIENCE_S, (source, 0))
         sock.setblocking(False)
         return sock
 
 
 @asynccontextmanager
-async def opened(folder: Path, limits: GateLimits = LIMITS, handshake_s: float = 60.0) -> AsyncIterator[Door]:
-    door = Door(folder, limits, handshake_s)
+async def opened(
+    folder: Path, limits: GateLimits = LIMITS, handshake_s: float = 60.0, host: str = "127.0.0.1"
+) -> AsyncIterator[Door]:
+    door = Door(folder, limits, handshake_s, host)
     await door.listener.open([door.socket])
     try:
         yield door
@@ -463,6 +465,16 @@ def test_strangers_cannot_fill_the_log(folder: Path) -> None:
                 assert await is_dropped(door.connect())
             assert len(door.events.all("connection-refused")) == STRANGERS_PER_MINUTE
             first.close()
+
+    run(body)
+
+
+def test_an_ipv4_peer_of_a_socket_for_both_families_is_named_as_one(folder: Path) -> None:
+    async def body(_loop: SkippingLoop) -> None:
+        async with opened(folder, host="") as door:
+            door.connect().close()
+            await until(lambda: door.events.all("handshake-failed"))
+            assert door.events.all("handshake-failed")[0]["peer"] == "127.0.0.1"
 
     run(body)
 
