@@ -173,6 +173,13 @@ def test_no_addresses(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.parametrize("text", ["[fe80::1%eth0]:7461", "[FE80::1]:7461", "[::1%lo]:7461"])
+def test_addresses_of_one_link_are_refused(text: str) -> None:
+    """Hosts are not enrolled with them, nor do capture kernels dial them."""
+    with pytest.raises(AddressError, match="of one link only: write one that is routed"):
+        parse_address(text)
+
+
 @given(st.text(max_size=40))
 @settings(derandomize=True, deadline=None)
 def test_an_address_is_read_or_refused(text: str) -> None:
