@@ -44,7 +44,8 @@ class Restorer:
         self._views = views
         self._audit = audit
         self._waiting: deque[str] = deque()
-        self._needed: dict[str, int] = {}  # bytes, of those that wait for room, which the log knows
+        self._needed: dict[str, int] = {}  # bytes, of those that wait for room
+        self._untold: dict[str, str] = {}  # why, of those of them that the log does not know yet
         self._stop = threading.Event()
         self._thread = Threads(1, "restore")
         self._task: asyncio.Task[None] | None = None
@@ -92,6 +93,19 @@ class Restorer:
                 self._needed.pop(dump_id, None)
             else:
                 self._waiting.append(dump_id)
+        self._tell_who_waits()
+
+    def _tell_who_waits(self) -> None:
+        """In one line: after a start with little room thousands may wait."""
+        untold, self._untold = self._untold, {}
+        if len(untold) == 1:
+            ((dump_id, reason),) = untold.items()
+            self._audit("restore-waits", dump=dump_id, reason=reason)
+        elif untold:
+            needed = sum(self._needed[dump_id] for dump_id in untold)
+            self._audit(
+                "restore-waits", dumps=len(untold), reason=f"they would take {needed} bytes that dumps may need"
+            )
 
     def _fitting_bytes(self, waiting: tuple[str, ...]) -> int:
         """In the thread: the most that one of those is known to need for which there is room; 0 for none of them.
@@ -153,10 +167,10 @@ class Restorer:
         return True
 
     def _defer(self, dump_id: str, needed: int, reason: str) -> bool:
-        """Say, once, why a dump waits; False: it is to be tried again."""
+        """Have it said, once, why a dump waits; False: it is to be tried again."""
         if dump_id not in self._needed:
             self._needed[dump_id] = needed
-            self._audit("restore-waits", dump=dump_id, reason=reason)
+            self._untold[dump_id] = reason
         return False
 
     def _check(self, offset: int) -> None:  # noqa: ARG002

@@ -131,7 +131,9 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
         restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
         for sample in samples:
             restorer.add(sample.origin.id)
-        await asyncio.to_thread(events.wait, "restore-waits", 3)
+        told = await asyncio.to_thread(events.wait, "restore-waits")
+        assert told["dumps"] == len(samples), "one line for all of them"
+        assert len(events.all("restore-waits")) == 1
         before, measured = len(looks), len(measures)
         for _ in range(5):
             await asyncio.sleep(0.05)
@@ -140,7 +142,7 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
         assert len(measures) <= measured + 12, "two looks for each poke"
         deliver(store, newest := SampleDump(84, image_bytes=20_000))
         restorer.add(newest.origin.id)
-        await asyncio.to_thread(events.wait, "restore-waits", 4)
+        assert (await asyncio.to_thread(events.wait, "restore-waits", 2))["dump"] == newest.origin.id
         assert set(looks[before:]) == {newest.origin.id}
         room[0] = PLENTY
         space.poke()
