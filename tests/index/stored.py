@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from netdump.index.reading import Query
 from netdump.pages import ExcludeClass, PageState, Run
 from netdump.store.intake import verify_chunk
 from netdump.store.origin import Origin
@@ -20,6 +21,7 @@ from netdump.wire import (
 )
 
 if TYPE_CHECKING:
+    from netdump.index.catalog import LocalCatalog
     from netdump.store.store import Store
     from netdump.store.writer import DumpWriter
 
@@ -143,3 +145,7 @@ class Sample:
         with self.open(store) as writer:
             self.write(writer, chunks)
         return self.id
+
+
+def listed(catalog: LocalCatalog, query: Query | None = None) -> list[str]:
+    return [record.id for record in catalog.list(query or Query())]
