@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -282,6 +283,35 @@ def test_a_restart_goes_on_where_it_was(directory: Path) -> None:
     assert report.chunks < len(OLD.chunks)
     assert again.scrubber.next_due() is None
     assert not again.scrubber.check(OLD.origin.id).ok, "the next time all of it"
+
+
+def test_what_is_remembered_of_many_dumps_is_written_less_often(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 MB of 50,000 would else be written each half minute, for ever."""
+    saved, now, write = list[float](), [1000.0], durable.write
+
+    def noted(path: Path, data: bytes) -> None:
+        saved.append(now[0])
+        write(path, data)
+
+    class Time:
+        @staticmethod
+        def monotonic() -> float:
+            now[0] += 10
+            return now[0]
+
+    monkeypatch.setattr(durable, "write", noted)
+    monkeypatch.setattr(scrub, "time", Time)
+    for known in (0, 20_000):
+        saved.clear()
+        desk = Desktop(directory, CREATED + 40 * DAY_S, rate_bytes=1 << 30)
+        desk.scrubber._memory.checked |= {f"{number:032x}": CREATED for number in range(known)}
+        for _ in range(5):
+            desk.scrubber.check(OLD.origin.id)
+        pauses = [later - earlier for earlier, later in pairwise(saved)]
+        assert len(pauses) > 1
+        assert min(pauses) >= (100 if known else 30)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, None])
