@@ -99,6 +99,8 @@ def read_headers(catalog: Catalog, record: DumpRecord) -> ElfHeaders:
     document = None if raw is None else unpack_document(raw)
     if document is None or document.ehdr is None or document.phdrs is None:
         raise BadHeadersError(f"dump {record.id} came without the headers of its core: its page frames are not known")
+    if not record.page_bytes:
+        raise BadHeadersError(f"the size of the pages of dump {record.id} is not known, and so its page frames are not")
     return join_headers(document.ehdr, document.phdrs, record.image_bytes, f"the headline of dump {record.id}")
 
 

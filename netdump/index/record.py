@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from netdump.errors import RemoteError
+from netdump.store.layout import is_dump_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,13 @@ TIME_MAX: Final = 253_402_300_799
 """9999-12-31T23:59:59Z in seconds since 1970, the latest time that can be written."""
 
 TEXT_CHARS_MAX: Final = 1024
+"""Of a text of a public object."""
+
+PAGE_SIZES: Final = frozenset({0, 4096, 8192, 16384, 32768, 65536})
+"""Of a dump, bytes; 0: not known, for what says it is damaged."""
+
+LEVEL_MAX: Final = 255
+"""Of dump levels; those that are known end at 31."""
 
 UNREADABLE: Final = "cannot be read: "
 """How the remark of a dump begins that is damaged only in that the disk, or its rights, would not let it be read."""
@@ -130,8 +138,14 @@ def parse_time(text: str) -> int:
 
 
 def dump_json(record: DumpRecord) -> JsonObject:
-    """The public object of a dump: every member is always there, times are RFC 3339 texts or null."""
+    """The public object of a dump: every member is always there, times are RFC 3339 texts or null.
+
+    Texts are cut to what readers take: two remarks of a host are longer together.
+    """
     shown: JsonObject = {name: getattr(record, name) for name in _MEMBERS}
+    for name, value in shown.items():
+        if isinstance(value, str):
+            shown[name] = str(value)[:TEXT_CHARS_MAX]
     for name in _TIMES:
         shown[name] = time_text(shown[name])
     shown["state"] = record.state.value
@@ -149,13 +163,13 @@ def parse_record(shown: object) -> DumpRecord:
         raise RemoteError(f"the collector sent {type(shown).__name__} where a dump was expected")
     fields = _Fields(shown)
     return DumpRecord(
-        id=fields.text("id"),
+        id=fields.id(),
         host=fields.text("host"),
         state=fields.state(),
         drill=fields.flag("drill"),
-        level=fields.number("level"),
+        level=fields.number("level", LEVEL_MAX),
         image_bytes=fields.number("image_bytes"),
-        page_bytes=fields.number("page_bytes"),
+        page_bytes=fields.page_bytes(),
         first_seen=fields.time("first_seen") or 0,
         updated=fields.time("updated") or 0,
         completed=fields.time("completed"),
@@ -192,7 +206,7 @@ class _Fields:
         value = self._shown.get(name)
         if value is None:
             return None
-        if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
+        if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX or _is_broken(value):
             raise self._wrong(name)
         return value
 
@@ -200,6 +214,18 @@ class _Fields:
         value = self.maybe_text(name)
         if value is None:
             raise self._wrong(name)
+        return value
+
+    def id(self) -> str:
+        value = self.text("id")
+        if not is_dump_id(value):
+            raise self._wrong("id")
+        return value
+
+    def page_bytes(self) -> int:
+        value = self.number("page_bytes")
+        if value not in PAGE_SIZES:
+            raise self._wrong("page_bytes")
         return value
 
     def state(self) -> State:
@@ -214,8 +240,8 @@ class _Fields:
             raise self._wrong(name)
         return value
 
-    def number(self, name: str) -> int:
-        return self._checked(name, self._shown.get(name))
+    def number(self, name: str, most: int = INTEGER_MAX) -> int:
+        return self._checked(name, self._shown.get(name), most)
 
     def time(self, name: str) -> int | None:
         value = self.maybe_text(name)
@@ -232,7 +258,16 @@ class _Fields:
             raise self._wrong(name)
         return {str(key)[:TEXT_CHARS_MAX]: self._checked(name, size) for key, size in value.items()}
 
-    def _checked(self, name: str, value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= INTEGER_MAX:
+    def _checked(self, name: str, value: object, most: int = INTEGER_MAX) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
             raise self._wrong(name)
         return value
+
+
+def _is_broken(text: str) -> bool:
+    """Whether it holds half of a pair of surrogates, as JSON can and no encoding of a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

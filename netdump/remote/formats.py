@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from netdump.codec import shrink
+from netdump.errors import BadHeadersError
 from netdump.namedtuple import NamedTuple
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
@@ -85,6 +86,11 @@ class Output(NamedTuple):
     def _write_kdump(
         self, staging: Staging, plan: FetchPlan, record: DumpRecord, image: Path, progress: Progress
     ) -> int:
+        if not record.page_bytes:
+            raise BadHeadersError(
+                f"the size of the pages of dump {plan.id} is not known, which kdump-compressed is made of; "
+                "fetch this dump with --format elf"
+            )
         # Half of what this package takes to load, and few ask for this format.
         from netdump.analyze.runspool import RunSpool  # noqa: PLC0415
         from netdump.remote.kdump_file import Core, write_kdump  # noqa: PLC0415

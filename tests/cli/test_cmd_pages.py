@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.errors import BadHeadersError, DamagedError, DumpNotFoundError
+from netdump.index.catalog import LocalCatalog
 from netdump.store.store import Store
 from netdump.store.totals import Totals
 from tests.analyze.test_frames import DUMP
@@ -93,6 +95,17 @@ def test_without_headers_nothing_is_known(shell: Shell, folder: Path) -> None:
     fill(folder)
     done = shell.run("pages", WHOLE.id, "--root", folder)
     assert (done.status, "its page frames are not known" in done.err) == (BadHeadersError.exit_status, True)
+
+
+def test_without_the_size_of_pages_nothing_is_known(
+    shell: Shell, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a record is of a dump that could not be read a moment ago, or of a collector that means harm."""
+    DUMP.store(store)
+    show = LocalCatalog.show
+    monkeypatch.setattr(LocalCatalog, "show", lambda self, dump_id: replace(show(self, dump_id), page_bytes=0))
+    done = shell.run("pages", ID, "--root", folder)
+    assert (done.status, "the size of the pages" in done.err) == (BadHeadersError.exit_status, True)
 
 
 def test_a_choice_that_is_none(shell: Shell, folder: Path, store: Store) -> None:

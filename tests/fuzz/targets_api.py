@@ -7,35 +7,44 @@ import json
 import logging
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from netdump.cli.cmd_list import row
+from netdump.cli.cmd_show import facts, tail
 from netdump.errors import ImpostorError, NetdumpError, RemoteError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
+from netdump.index.packing import PIECE_BYTES, Packer, stored_head, unpack_pieces
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.reading import list_json, plan_json
+from netdump.index.record import PAGE_SIZES, dump_json, parse_record
 from netdump.pki import Authority, Role
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.faults import answered_error
 from netdump.pki.https import parse_object
 from netdump.remote.answers import parse_list, parse_plan, parse_report
-from netdump.server import dumps, enrolment, runs
+from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.api import Desk, build_app
 from netdump.server.config import Address, Config
 from netdump.server.https import ApiService
 from netdump.server.ranges import UnsatisfiableRangeError, parse_range
 from netdump.server.ratelimit import RateLimit
 from netdump.server.space import SpaceWatch, measure_of
+from netdump.store.layout import is_dump_id
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver
 from tests.fuzz.target import MIB, Target
 from tests.fuzz.targets_trust import office
 from tests.server.rig import issue
+
+if TYPE_CHECKING:
+    from netdump.index.record import DumpRecord
 
 _DUMP: Final = SampleDump(seed=7, image_bytes=24_000, chunk_bytes=8_192)
 _ID: Final = _DUMP.origin.id
@@ -122,7 +131,8 @@ class _Office:
             renewals=RateLimit(100_000, 100_000, 0.0),
             verifications=asyncio.Semaphore(1),
         )
-        self.service = ApiService(build_app(desk, enrolment.ENDPOINTS + dumps.ENDPOINTS + runs.ENDPOINTS), config.api)
+        endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
+        self.service = ApiService(build_app(desk, endpoints), config.api)
 
     async def talk(self, role: Role | None, data: bytes) -> bytes:
         """All that is answered to these bytes, the end of the connection being behind them."""
@@ -165,14 +175,34 @@ def _answers(data: bytes) -> None:
     """First byte: the status. The rest is a body, read as everything that a body can be."""
     if not data:
         return
-    for parse in (parse_list, parse_plan, parse_report):
+    for parse in (parse_plan, parse_report):
         with suppress(RemoteError):
             parse(data[1:])
+    with suppress(RemoteError):
+        for record in parse_list(data[1:]):
+            _show(record)
+    with suppress(RemoteError):
+        for piece, came in unpack_pieces(BytesIO(data[1:]).read):
+            assert len(piece) <= PIECE_BYTES
+            assert came <= len(data)
     with suppress(ImpostorError):
         parse_object(data[1:], Endpoint("there"))
     error = answered_error("https://there", 200 + 2 * data[0], data[1:])
     assert isinstance(error, NetdumpError)
     assert str(error).isprintable()
+
+
+def _show(record: DumpRecord) -> None:
+    """What commands do with a record."""
+    assert is_dump_id(record.id), "ids are shown as they are"
+    row(record)
+    facts(record, None)
+    tail(b"a\nb", record.panic)
+    for name in (record.nodename, record.kernel_release, record.kernel_version, record.machine):
+        (name or "").encode()  # into the headers of a kdump file
+    assert record.page_bytes in PAGE_SIZES
+    assert record.level < 1 << 31
+    assert parse_record(json.loads(json.dumps(dump_json(record)))) == record
 
 
 def _ranges(data: bytes) -> None:
@@ -188,6 +218,7 @@ def _raw_requests() -> list[bytes]:
         b"GET /v1/dumps/%s/log", b"GET /v1/dumps/%s/plan", b"HEAD /v1/dumps/%s/runs", b"GET /v1/dumps/%s/receipt",
         b"GET /v1/dumps/..%%2f..%%2fpki/log", b"GET /v1/dumps/%s/segments/..%%2f..%%2forigin.json",
         b"GET /v1/dumps?since=0001-01-01T00:00:00%%2B23:59&before=%s",
+        b"GET /v1/dumps/%s/segments/0000000000000000-0000000000002000.seg/packed?from=5&always=1",
         b"GET /v1/dumps/%s/segments/0000000000000000-0000000000002000.seg",
     ]  # fmt: skip
     asked = [
@@ -210,7 +241,10 @@ def _bodies() -> list[bytes]:
     here = desk_office()
     finding = here.report.replace(b'"findings": []', b'"findings": [{"damage": [], "file": {}, "position": 1.5}]')
     error = b'{"error": {"code": "not-found", "message": "\\u001b[2J' + b"x" * 600 + b'"}}'
-    bodies = [here.plan, here.list, here.report, finding, error, b"[" * 2000, b"1" * 5000]
+    broken = here.list.replace(b'"panic": null', b'"panic": "\\ud800"')
+    piece = here.list * 3
+    packed = Packer().pack(piece) + stored_head(piece) + piece
+    bodies = [here.plan, here.list, here.report, finding, error, broken, packed, b"[" * 2000, b"1" * 5000]
     return [b"\0" + body for body in bodies] + [b"\x66" + error]
 
 

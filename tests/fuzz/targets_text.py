@@ -10,6 +10,7 @@ from netdump.client.config import load_config, parse_words
 from netdump.errors import AddressError, BadNameError, ConfigError
 from netdump.image.init.dhcp import pack_message, parse_message
 from netdump.image.init.plan import FIRST_LINE, PlanError, parse_plan
+from netdump.image.init.words import heed
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.names import check_name, parse_collector_name
 from netdump.server.audit import escaped
@@ -48,6 +49,11 @@ def _command_line(data: bytes) -> None:
     words = parse_words(line)
     config = load_config(str(office().bundle), words, {})
     assert len(config.warnings) <= len(words) + 2
+    path = office().folder.parent / "cmdline"
+    path.write_bytes(data)
+    plan = heed(parse_plan(_PLAN), str(path))
+    assert plan.deadline > 0
+    assert plan.collectors
     for word in line.split()[:4]:
         with suppress(ValueError):
             ElfcoreHeader.parse(word)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from typing import Final
 
 from netdump import wire
 from netdump.codec import Compressor, decompress
 from netdump.errors import CodecError, RemoteProtocolError
+from netdump.index.gather import _with_headline
+from netdump.index.record import DumpRecord, State, dump_json, parse_record
 from netdump.pages import ExcludeClass, PageState, Run
 from netdump.store.intake import verify_chunk, verify_headline
 from netdump.testing.sample_dump import SampleDump
@@ -18,6 +21,7 @@ from tests.protocol import vector_file
 _DUMP: Final = SampleDump(seed=7, image_bytes=24_000, chunk_bytes=8_192)
 _HELLO: Final = wire.Hello(_DUMP.dump_id, 24_000, 4096, 0)
 _RESUME: Final = wire.Resume(0, _DUMP.chain_at([]), 0, headline=False, credit=4 * MIB, keepalive=5, idle=30)
+_RECORD: Final = DumpRecord(_DUMP.origin.id, "web1", State.ARRIVING, 24_000, 4096, 0, 0, 0)
 _SIZE: Final = struct.Struct(">I")
 _RANGE: Final = struct.Struct(">QI")
 _FEED_BYTES: Final = (1, 7, 64, 65536)
@@ -78,8 +82,11 @@ def _runs(data: bytes) -> None:
 
 
 def _document(data: bytes) -> None:
+    """A headline, and the record that a collector makes of it, which is shown to readers in lists of all dumps."""
     document = wire.unpack_document(data)
     assert wire.unpack_document(wire.pack_document(document)) == document
+    record = _with_headline(_RECORD, document)
+    assert parse_record(json.loads(json.dumps(dump_json(record)))) == record
 
 
 def _zstd(data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,16 +95,23 @@ def test_an_object_comes_back_as_the_record_it_was() -> None:
     [
         {"id": None},
         {"id": 5},
+        {"id": "\x1b[2J"},
+        {"id": "A" * 32},
         {"host": ["x"]},
         {"state": "lost"},
         {"drill": "yes"},
         {"level": -1},
+        {"level": 256},
+        {"page_bytes": 1},
+        {"page_bytes": 3 << 12},
         {"image_bytes": 1 << 63},
         {"image_bytes": True},
         {"image_bytes": 1.5},
         {"first_seen": "yesterday"},
         {"first_seen": 5},
         {"panic": "x" * 2000},
+        {"panic": "half of a \ud800"},
+        {"host": "\udfff"},
         {"totals": []},
         {"totals": {"data": "x"}},
         {"excluded": {str(number): 1 for number in range(65)}},
@@ -112,6 +120,13 @@ def test_an_object_comes_back_as_the_record_it_was() -> None:
 def test_what_no_collector_sends_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(RemoteError):
         parse_record({**dump_json(FULL), **change})
+
+
+def test_no_host_can_make_a_dump_that_readers_refuse() -> None:
+    """They would see no list in which it stands."""
+    remark = "early" * 200 + "; " + "late" * 250
+    record = replace(FULL, remark=remark)
+    assert parse_record(json.loads(json.dumps(dump_json(record)))) == replace(FULL, remark=remark[:1024])
 
 
 @pytest.mark.parametrize("shown", [None, [], "x", {}, 5])

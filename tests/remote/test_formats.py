@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from netdump.codec import expand
-from netdump.errors import BusyError, NetdumpError, StorageFaultError
+from netdump.errors import BadHeadersError, BusyError, NetdumpError, StorageFaultError
 from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
 from netdump.remote.formats import ELF, Compression, Format, Output
@@ -60,6 +61,14 @@ def test_kdump(store: Store, catalog: LocalCatalog, target: Path, compression: C
     assert (fetched.path, fetched.bytes) == (target, target.stat().st_size)
     assert (progress.stages, progress.done) == (["fetching", "writing pages"], progress.total)
     assert os.listdir(target.parent) == ["core"]
+
+
+def test_no_kdump_without_the_size_of_pages(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    DUMP.store(store)
+    record = replace(catalog.show(DUMP.id), page_bytes=0)
+    with pytest.raises(BadHeadersError, match="the size of the pages"):
+        fetch(catalog, record, target, Counting(), patience=QUICK, output=KDUMP)
+    assert not target.exists()
 
 
 def test_zst(store: Store, catalog: LocalCatalog, target: Path) -> None:
