@@ -74,7 +74,6 @@ class SimulatedCollector:
             cast("Any", _Authority()), SETTINGS, HostGate(LIMITS, clock()), reception.attend, _nothing
         )
         self.service._stock = _Shredder()
-        self.held_most = SETTINGS.credit_bytes + publish
 
     def accept(self, cable: Cable) -> None:
         """A connection has come in, its handshake is done."""

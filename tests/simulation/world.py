@@ -9,7 +9,7 @@ The promises, looked at after every step:
 - what was promised for a dump never becomes less;
 - a receipt implies a manifest, all of the image, and the root that the client has computed;
 - no dump is ever found damaged, no callback fails;
-- what a connection keeps in memory is bounded by its credit and one segment, the steps it all takes by STEPS_MAX;
+- what a connection keeps in memory costs no more than its credit, the steps it all takes are bounded by STEPS_MAX;
 - nothing is sent again without need: RESUME names all that is durable, and the headline if that is; a client goes on
   exactly there; what a collector has taken is lost only with its process or a fault of its disk; it leaves no more
   than one segment, and half of the credit, unpublished; and what a client has sent beyond RESUME is what its credit
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from netdump import wire
 from netdump.errors import NetdumpError
@@ -29,6 +29,7 @@ from netdump.store.layout import HEADLINE, SEGMENTS, segment_range
 from netdump.store.restore import placed_runs
 from netdump.store.segment import SegmentReader
 from netdump.store.store import Store
+from netdump.store.totals import data_bytes
 from netdump.testing.faulty_files import Stopped
 from netdump.testing.memory_files import MemoryFiles
 from netdump.wire import CHUNK_COST_FLOOR, CREDIT_MIN, SEGMENT_HEADER_BYTES
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from netdump.testing.sample_dump import SampleDump
 
 STEPS_MAX: Final = 60_000
-ARRIVING_MOST: Final = 256 * 1024  # in the buffer of a connection
 
 
 class ViolationError(AssertionError):
@@ -278,8 +278,9 @@ class World:
         if collector.damaged:
             raise ViolationError(f"found damaged: {collector.damaged}")
         for arrival in collector.arrivals():
-            if arrival._queued_bytes > collector.held_most + ARRIVING_MOST:
-                raise ViolationError(f"{arrival._queued_bytes} bytes of one connection in memory")
+            held = arrival._writer.pending_cost + sum(map(_cost, arrival._queue))
+            if held > CREDIT_MIN:
+                raise ViolationError(f"cost {held} of one connection in memory")
             self._check_pending(arrival._writer)
 
     # Nothing is sent again without need
@@ -335,6 +336,12 @@ class World:
             raise ViolationError(f"complete, but {report}")
         if outcomes - {dump.manifest.root}:
             raise ViolationError("a client was given another root")
+
+
+def _cost(item: Any) -> int:
+    """Of what an arrival has queued, in credit."""
+    message = item.message
+    return data_bytes(message.table) + CHUNK_COST_FLOOR if isinstance(message, wire.Chunk) else 0
 
 
 def _look_at_segments(promise: Promise, disk: MemoryFiles) -> int:
