@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import ssl
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ PAUSE_S: Final = 0.2  # before a peer that was dropped comes again
 LAST_ACKS_S: Final = 20.0
 SETTLE_S: Final = 600.0
 ENDS: Final = (OSError, ssl.SSLError, ProtocolError, asyncio.IncompleteReadError)  # how connections end
+
+_KIND: Final = ContextVar("_KIND", default="")  # of the peer whose task this is
 
 
 @dataclass
@@ -116,6 +119,7 @@ class Crowd:
         self.idle_wanted = 0
         self.ingest, self.api = (int(address.rpartition(":")[2]) for address in (ingest, api))
         self.numbers = itertools.count()
+        self.visitors: dict[str, str] = {}  # what kind of peer each address was of
         self.door = asyncio.Semaphore(AT_ONCE)
         self._sources = itertools.count()
         self._papers: dict[str, Papers] = {}
@@ -173,6 +177,8 @@ class Crowd:
     ) -> AsyncIterator[Line]:
         """A connection of the host of that name (None: nobody), from an address of its own. chain: of certificates."""
         number = (self._first + next(self._sources)) % 60_000
+        address = f"127.1.{number // 250}.{2 + number % 250}"
+        self.visitors[address] = _KIND.get()
         context: ssl.SSLContext | None = None
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -183,7 +189,7 @@ class Crowd:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1",
             self.api if api else self.ingest,
-            local_addr=(f"127.1.{number // 250}.{2 + number % 250}", 0),
+            local_addr=(address, 0),
             ssl=context,
             server_hostname="localhost" if tls else None,
         )
@@ -194,6 +200,7 @@ class Crowd:
 
     async def _again(self, kind: str, visit: Visit, name: str) -> None:
         """Come, and come again whenever sent away."""
+        _KIND.set(kind)
         while not self._over.is_set():
             with contextlib.suppress(*ENDS):
                 await visit(self, name)

@@ -138,11 +138,19 @@ HANGS: dict[str, Manners | None] = {
 }
 
 LIES: dict[str, Manners | None] = {
-    "begins-beyond-the-image": Manners(alter=lambda resume: resume._replace(offset=CORE_BYTES + 1, chunks=9)),
+    # As bytes: the wire core of the collector would not say it.
+    "begins-beyond-the-image": Manners(answer=pack(Resume(CORE_BYTES + 1, bytes(32), 9, False, 4 * MIB, 1, 3))),
     "begins-with-another-chain": Manners(alter=lambda resume: resume._replace(offset=4096, chunks=1, chain=bytes(32))),
     "acknowledges-what-was-never-sent": Manners(retort=(1, pack(Ack(1 << 45)))),
     "goes-back": Manners(retort=(2, pack(Ack(0)))),
     "acknowledges-half-a-chunk": Manners(retort=(1, pack(Ack(4095)))),
+}
+# What the host says to that, where it can.
+SEEN = {
+    "begins-beyond-the-image": "bad-field",
+    "acknowledges-what-was-never-sent": "bad-ack",
+    "goes-back": "bad-ack",
+    "acknowledges-half-a-chunk": "bad-ack",
 }
 
 
@@ -175,6 +183,9 @@ def test_a_collector_that_lies_about_offsets(tmp_path: Path) -> None:
         for name, status in statuses.items():
             collector = made[name].collector
             assert collector is not None
+            assert status in {0, errors.DeadlineError.exit_status, errors.RemoteProtocolError.exit_status}, name
+            said = " ".join(collector.errors)
+            assert SEEN.get(name, "") in said, f"{name}: {said}"
             if status == 0:  # a lie in mid-stream is survived: what came before it is acknowledged
                 kept = collector.only()
                 assert kept.complete, name
