@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
 # Settings that limit nobody: where to listen, whom to name, what to keep.
 NO_LIMITS = {"listen", "advertise", "keep_vmcore", "enabled"}
-# Where the collector meets peers. Constants whose names end so are limits, in wire._registry those of protocol/wire.md.
-FACING = ("server", "wire", "pki")
-LIMIT = re.compile(r"^[A-Z][A-Z_]*_(MAX|MIN|LEAST|BYTES|S|SECONDS|THREADS|PER_MINUTE|PER_SECOND)$")
+# Where peers are met, by the collector and by analysts. Constants whose names end so are limits, in wire._registry
+# those of protocol/wire.md.
+FACING = ("server", "wire", "pki", "remote")
+ENDS = "MAX|MOST|MIN|LEAST|BYTES|S|SECONDS|THREADS|TURNS|TRIES|AT_ONCE|PART|PER_MINUTE|PER_SECOND|PER_S|TIMEOUT"
+LIMIT = re.compile(rf"^[A-Z][A-Z_]*_({ENDS})$")
 # Those that bound nothing that a peer could use up, by what they are instead.
 NO_PEERS = {
     "how we go about our own work": {
@@ -34,7 +36,10 @@ NO_PEERS = {
         "server.latecatalog.RETRY_S",
         "server.views.AGAIN_S",
         "server.views.LIST_S",
+        "server.listener.CLOSING_TURNS",
+        "server.recorder.CHECKS_AT_ONCE",
         "server.recorder.PROGRESS_S",
+        "server.reception.BUSY_TRIES",
         "server.reception.BUSY_PAUSE_S",
         "server.reception.SOON_S",
         "server.restorer.SEGMENT_SLACK_BYTES",
@@ -44,6 +49,11 @@ NO_PEERS = {
         "server.scrub.REST_S",
         "server.scrub.SAVE_S",
         "server.seats.VAST_BYTES",
+        "remote.api.PIECE_BYTES",
+        "remote.coming.HELD_BYTES_MAX",
+        "remote.coming.HELD_SECONDS_MAX",
+        "remote.kdump_file.BATCH_BYTES",
+        "remote.staging.SKELETON_BYTES",
     },
     "what the administrator, systemd, or a file of our own may hold or wait for": {
         "server.audit.CLOSE_S",
@@ -61,6 +71,7 @@ NO_PEERS = {
         "pki.record.RECORD_MAX",
         "pki.token.TTL_MIN",
         "pki.token.TTL_MAX",
+        "remote.fetch.JOBS_MAX",
     },
     "a unit, or the size of a thing": {
         "server.config.DAY_S",
@@ -69,8 +80,9 @@ NO_PEERS = {
         "pki.record.TIME_MAX",
         "pki.token.SECRET_BYTES",
         "pki.token.CA_DIGEST_BYTES",
+        "remote.kdump_header.PAGE_DESC_BYTES",
     },
-    "as many as there are CPUs": {"server.api.PACKINGS_MAX"},
+    "as many as there are CPUs": {"server.api.PACKINGS_MAX", "remote.kdump_file.THREADS_MAX"},
 }
 
 
