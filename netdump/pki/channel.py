@@ -10,16 +10,17 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader
 from select import POLLIN, poll
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from netdump import __version__
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
-    from http.client import HTTPMessage, HTTPResponse
+    from http.client import HTTPMessage
 
     from netdump.pki.endpoint import Endpoint
 
@@ -102,6 +103,7 @@ class Channel:
     def _connect(self) -> HTTPSConnection:
         endpoint = self._endpoint
         connection = HTTPSConnection(endpoint.host, endpoint.port, timeout=CONNECT_SECONDS, context=self._context)
+        connection.response_class = BoundedResponse
         try:
             connection.connect()
             assert connection.sock is not None
@@ -111,6 +113,24 @@ class Channel:
             connection.close()
             raise
         return connection
+
+
+class BoundedResponse(HTTPResponse):
+    """An answer of which no more is read than was asked for, whatever sizes it claims.
+
+    http.client takes a chunk of -1 bytes, and then reads into memory as long as anything comes.
+    """
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp = _BoundedReader(self.fp.detach())
+
+
+class _BoundedReader(BufferedReader):
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            raise HTTPException(f"a piece of {size} bytes")
+        return super().read(size)
 
 
 class Answer:

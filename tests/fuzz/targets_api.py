@@ -7,7 +7,7 @@ import json
 import logging
 from contextlib import suppress
 from functools import cache
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -24,6 +24,7 @@ from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.reading import list_json, plan_json
 from netdump.index.record import PAGE_SIZES, dump_json, parse_record
 from netdump.pki import Authority, Role
+from netdump.pki.channel import FAULTS, BoundedResponse
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.faults import answered_error
 from netdump.pki.https import parse_object
@@ -44,6 +45,9 @@ from tests.fuzz.targets_trust import office
 from tests.server.rig import issue
 
 if TYPE_CHECKING:
+    import socket
+    from io import RawIOBase
+
     from netdump.index.record import DumpRecord
 
 _DUMP: Final = SampleDump(seed=7, image_bytes=24_000, chunk_bytes=8_192)
@@ -187,9 +191,22 @@ def _answers(data: bytes) -> None:
             assert came <= len(data)
     with suppress(ImpostorError):
         parse_object(data[1:], Endpoint("there"))
+    for head in (b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"):
+        with suppress(*FAULTS):
+            _receive(head + data[1:])
     error = answered_error("https://there", 200 + 2 * data[0], data[1:])
     assert isinstance(error, NetdumpError)
     assert str(error).isprintable()
+
+
+def _receive(data: bytes) -> None:
+    """What comes over a connection as the answer to a request."""
+    answer = BoundedResponse(
+        cast("socket.socket", SimpleNamespace(makefile=lambda _mode: BufferedReader(cast("RawIOBase", BytesIO(data)))))
+    )
+    answer.begin()
+    while piece := answer.read(1000):
+        assert len(piece) <= 1000
 
 
 def _show(record: DumpRecord) -> None:
@@ -244,7 +261,21 @@ def _bodies() -> list[bytes]:
     broken = here.list.replace(b'"panic": null', b'"panic": "\\ud800"')
     piece = here.list * 3
     packed = Packer().pack(piece) + stored_head(piece) + piece
-    bodies = [here.plan, here.list, here.report, finding, error, broken, packed, b"[" * 2000, b"1" * 5000]
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello"
+    chunked = b"5\r\nhello\r\n-5\r\nhello\r\n0\r\nX: y\r\n\r\n"
+    bodies = [
+        answer,
+        chunked,
+        here.plan,
+        here.list,
+        here.report,
+        finding,
+        error,
+        broken,
+        packed,
+        b"[" * 2000,
+        b"1" * 5000,
+    ]
     return [b"\0" + body for body in bodies] + [b"\x66" + error]
 
 

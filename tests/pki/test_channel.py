@@ -193,6 +193,19 @@ def test_no_connection_is_used_after_an_answer_that_makes_no_sense(far: Far, cha
     assert far.connections == 2
 
 
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_a_chunk_of_less_than_nothing_is_not_read(far: Far, channel: Channel, size: bytes) -> None:
+    far.answers.extend([CHUNKED + size + b"\r\n", b""])
+    far.flood = bytes(65536)
+    end = threading.Timer(0.5, setattr, [far, "flood", b""])
+    end.start()
+    with pytest.raises(FAULTS):
+        get(channel)
+    assert far.flood, "it was read as long as anything came"
+    end.cancel()
+    far.flood = b""
+
+
 def test_trailers_without_end_are_not_waited_for(far: Far, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netdump.pki.channel.END_SECONDS", 0.2)
     far.flood = b"X: y\r\n" * 1000
