@@ -378,6 +378,13 @@ class AddressError(ServeError):
     exit_status = 73
 
 
+class TroubledError(ServeError):
+    """Something about the collector needs somebody."""
+
+    code = "collector-troubled"
+    exit_status = 74
+
+
 class OutputError(NetdumpError):
     """What the command has to say cannot be written."""
 

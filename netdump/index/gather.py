@@ -6,13 +6,13 @@ Costs the small files of a dump, and of an incomplete one the tables of its segm
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netdump.analyze.panic import panic_line
 from netdump.errors import DamagedError, StorageFaultError
+from netdump.index.place import is_locked
 from netdump.index.record import INTEGER_MAX, TIME_MAX, UNREADABLE, DumpRecord, State
 from netdump.store.durable import storage_faults
 from netdump.store.layout import HEADLINE, LOCK, ORIGIN, SEGMENTS, VMCORE
@@ -88,17 +88,7 @@ def is_held(folder: Path) -> bool:
     Raises StorageFaultError.
     """
     with storage_faults(f"looking at the lock of dump {folder.name}"):
-        try:
-            descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_locked(folder / LOCK)
 
 
 def _look_inside(record: DumpRecord, dump: Dump, folder: Path) -> DumpRecord:

@@ -89,6 +89,24 @@ def take_lock(path: Path, kind: int, why: str) -> int:
     return descriptor
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the flock on that file, if there is one. Raises OSError.
+
+    Shares it for a moment to find out: who comes to take it in that very moment finds it taken.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def open_own(path: Path) -> int:
     """Open a file of the collector's folder for writing, made if it is not there, for the owner only. Raises OSError.
 

@@ -6,18 +6,17 @@ Owns the folder while it runs (serve.lock), the sockets, the threads, and serve.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fcntl
 import functools
-import json
 import os
 import signal
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
-from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError, StoreError
+from netdump.errors import BusyError, NotACollectorError, ServeError, StoreError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.index.rebuild import SERVE_LOCK_NAME
@@ -40,8 +39,11 @@ from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.scrub import Scrubber
 from netdump.server.space import Measure, SpaceWatch, measure_of
+from netdump.server.status import StatusFile
+from netdump.server.tally import Tally
 from netdump.server.upkeep import Upkeep
 from netdump.server.views import Views
+from netdump.server.vitals import Parts, Vitals
 from netdump.store.durable import storage_faults
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -61,14 +63,13 @@ if TYPE_CHECKING:
     from netdump.store.writer import DumpWriter
 
 CONFIG_NAME: Final = "config.toml"
-STATUS_NAME: Final = "serve.json"
 SPARE_DISK_THREADS: Final = 8  # for opening dumps while every seat is taken
 HEADLINE_THREADS: Final = 8  # each with 16 MiB at most
 STATUS_S: Final = 60.0  # after which the service manager knows of a change at the latest
 DESK_THREADS: Final = 16  # for the API and small things
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a collector finds around it; tests put something else there.
 
@@ -89,13 +90,14 @@ class Collector:
     def __init__(self, directory: Path, config: Config, around: Surroundings) -> None:
         self._directory = directory
         self._config = config
-        self._around = around
         self._closing = AsyncExitStack()
         self.ingest_address = config.ingest.listen
         self.api_address = config.api.listen
-        self._door: Doorkeeper | None = None
-        self._passport = Passport(directory, around.audit, clock=around.clock)
-        self._upkeep = Upkeep(around.audit)
+        self._tally = Tally(around.audit)
+        self._around = dataclasses.replace(around, audit=self._tally)
+        self._passport = Passport(directory, self._tally, clock=around.clock)
+        self._upkeep = Upkeep(self._tally)
+        self._vitals: Vitals | None = None
 
     async def start(self) -> None:
         """Take the folder, bring the index up to date, listen.
@@ -116,11 +118,8 @@ class Collector:
 
     @property
     def status(self) -> str:
-        """The same, and before it what is wrong with clock and upkeep, and which certificate comes to its end."""
-        doubt, ending = self._door.doubt if self._door is not None else None, self._passport.ending
-        said = [f"THE CLOCK IS WRONG: {doubt}"] if doubt is not None else []
-        said += [f"A CERTIFICATE ENDS: {ending}"] if ending is not None else []
-        said += [f"NOT LOOKED AFTER: {failing}"] if (failing := self._upkeep.failing) is not None else []
+        """The same, and before it what is wrong, as of a minute ago at most."""
+        said = [] if self._vitals is None else self._vitals.headlines
         return "; ".join([*said, self.ready])
 
     def keep_settings(self) -> None:
@@ -157,7 +156,7 @@ class Collector:
         scrubber = self._scrubber(recorder, restorer)
         self._closing.push_async_callback(scrubber.close)
         workshop = self._workshop(space, views)
-        door = self._door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
+        door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
         ingest = self._ingest_service(door, store, workshop, recorder, restorer)
         desk = self._desk(authority, store, space, catalog.get)
         endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
@@ -168,16 +167,24 @@ class Collector:
         show = await self._listen(ingest, api)
         await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
-        self._write_status()
         door.look()
+        parts = Parts(door, self._passport, self._upkeep, space, recorder, scrubber, self._tally)
+        self._look_after(door, show, Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock))
+        # Not waited for: a file system that hangs is no reason to receive nothing.
+        asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
+
+    def _look_after(self, door: Doorkeeper, show: Callable[[dict[str, ssl.SSLContext]], None], vitals: Vitals) -> None:
+        """Say where it listens, and look after what nobody else does for as long as it runs."""
+        file = StatusFile(self._directory)
+        self._closing.callback(file.close)
+        file.write(vitals.first)
+        self._vitals = vitals
         for what, look in (
             ("the clock", functools.partial(asyncio.to_thread, door.look)),
             ("the collector's certificate", functools.partial(self._passport.renew, show)),
+            ("serve.json", functools.partial(asyncio.to_thread, lambda: file.write(vitals.look()))),
         ):
             self._closing.push_async_callback(_cancelled, asyncio.create_task(self._upkeep.keep(what, look)))
-        # Not waited for: a file system that hangs is no reason to receive nothing.
-        asyncio.get_running_loop().run_in_executor(None, self._tell_of_shortage, space)
-        asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
 
     def _empty_trash(self, store: Store, keep_on: Callable[[int], None]) -> None:
         try:
@@ -186,15 +193,6 @@ class Collector:
             pass  # the collector stops: at its next start
         except StoreError as error:
             self._around.audit("trash-kept", reason=str(error))
-
-    def _tell_of_shortage(self, space: SpaceWatch) -> None:
-        """Who has just set a collector up should not have to find out from a host that it takes no dumps."""
-        try:
-            shortage = space.shortage()
-        except StorageFaultError as error:
-            shortage = str(error)
-        if shortage is not None:
-            self._around.audit("space-low", reason=shortage)
 
     def _desk(self, authority: Authority, store: Store, space: SpaceWatch, opened: Callable[[], LocalCatalog]) -> Desk:
         config, audit = self._config, self._around.audit
@@ -338,21 +336,6 @@ class Collector:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another collector runs on {self._directory}, or its index is being rebuilt") from None
-
-    def _write_status(self) -> None:
-        """Tell where the collector really listens: whole or not at all."""
-        status = {"pid": os.getpid(), "ingest": str(self.ingest_address), "api": str(self.api_address)}
-        path = self._directory / STATUS_NAME
-        draft = path.with_suffix(".partial")
-        try:
-            draft.unlink(missing_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(status, file)
-            draft.rename(path)
-        except OSError as error:
-            raise StorageFaultError(f"{path} cannot be written: {error.strerror}") from error
-        self._closing.callback(path.unlink, missing_ok=True)
 
 
 def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from netdump.index.index import Index
+    from netdump.index.index import Index, Share
     from netdump.server.audit import Audit
     from netdump.store.recovery import Durable
     from netdump.store.store import Store
@@ -110,6 +110,10 @@ class Recorder:
         root = os.fspath(self._store.root)
         ids = self._sound(lambda: self._index.ids_in(State.COMPLETE))
         return [each for each in ids if os.path.lexists(f"{root}/{each}/{VMCORE}") == restored]
+
+    def census(self) -> dict[State, Share]:
+        """See Index.census. Blocks. Raises StoreError."""
+        return self._sound(self._index.census)
 
     def found_damaged(self) -> set[str]:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""

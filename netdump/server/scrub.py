@@ -167,6 +167,11 @@ class Scrubber:
         """Begin."""
         self._thread.submit(self._run)
 
+    @property
+    def late(self) -> bool:
+        """Whether more is stored than `rate_bytes` lets be read in `pass_days`, as of the last look at that."""
+        return self._late
+
     async def close(self) -> None:
         """Stop within a read's time."""
         self._stop.set()

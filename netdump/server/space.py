@@ -52,12 +52,12 @@ class SpaceWatch:
 
     def __init__(self, settings: Space, measure: Callable[[], Measure]) -> None:
         self._settings = settings
-        self._measure = measure
+        self._ask = measure
         self._changed = asyncio.Event()
 
     def look(self, needed_bytes: int = 0) -> Room:
         """Measure now: what is allowed once needed_bytes more are written? Raises StorageFaultError. Blocks."""
-        free, total = self._measured()
+        free, total = self.measure()
         free -= needed_bytes
         settings = self._settings
         if free < max(settings.min_free_bytes, total * settings.min_free_percent // 100):
@@ -71,7 +71,7 @@ class SpaceWatch:
 
         Raises StorageFaultError.
         """
-        free, total = self._measured()
+        free, total = self.measure()
         if free >= self._plenty(total):
             return None
         return (
@@ -82,9 +82,10 @@ class SpaceWatch:
     def _plenty(self, total_bytes: int) -> int:
         return max(self._settings.admit_free_bytes, total_bytes * self._settings.admit_free_percent // 100)
 
-    def _measured(self) -> Measure:
+    def measure(self) -> Measure:
+        """Measure now. Raises StorageFaultError. Blocks."""
         try:
-            return self._measure()
+            return self._ask()
         except OSError as error:
             raise StorageFaultError(f"the free space of the store cannot be measured: {error.strerror}") from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from netdump.errors import StorageFaultError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -22,23 +24,33 @@ class Upkeep:
 
     @property
     def failing(self) -> str | None:
-        """What is not looked after, by a mistake of ours, as of the last looks; None: all is."""
-        return "; ".join(f"{what}: {reason}" for what, reason in self._failing.items()) or None
+        """What is not looked after, by a mistake of ours or for want of a disk, as of the last looks; None: all is.
+
+        From any thread.
+        """
+        return "; ".join(f"{what}: {reason}" for what, reason in list(self._failing.items())) or None
 
     async def keep(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
         """Look until cancelled. what: is looked after, for the log, which has each new failure, and the end of it."""
         while True:
             try:
                 await look()
+            except StorageFaultError as error:
+                self._note(what, str(error))
             except Exception as error:  # a mistake of ours: the next look may go well, and all else goes on
-                reason = f"{type(error).__name__}: {error}"
-                if self._failing.get(what) != reason:
-                    self._audit("upkeep-failed", what=what, reason=reason)
+                if self._note(what, f"{type(error).__name__}: {error}"):
                     asyncio.get_running_loop().call_exception_handler(
                         {"message": f"looking after {what} failed", "exception": error}
                     )
-                self._failing[what] = reason
             else:
                 if self._failing.pop(what, None) is not None:
                     self._audit("upkeep-works", what=what)
             await asyncio.sleep(LOOK_S)
+
+    def _note(self, what: str, reason: str) -> bool:
+        """Returns whether that is new."""
+        is_new = self._failing.get(what) != reason
+        if is_new:
+            self._audit("upkeep-failed", what=what, reason=reason)
+        self._failing[what] = reason
+        return is_new

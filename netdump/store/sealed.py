@@ -81,6 +81,14 @@ class Members:
             raise self.wrong(f"{name} is not an integer of {low} .. {high}")
         return value
 
+    def optional_number(self, name: str) -> int | None:
+        """As number(), or None for null."""
+        return None if self.is_null(name) else self.number(name)
+
+    def is_null(self, name: str) -> bool:
+        """Whether it is there, and null."""
+        return self._values.get(name, "") is None
+
     def text(self, name: str, longest: int = 1024) -> str:
         """A string of at most that many characters."""
         value = self._values.get(name)
@@ -104,7 +112,7 @@ class Members:
 
     def optional_octets(self, name: str, size: int) -> bytes | None:
         """As octets(), or None for null."""
-        return None if self._values.get(name, "") is None else self.octets(name, size)
+        return None if self.is_null(name) else self.octets(name, size)
 
     def child(self, name: str) -> Members:
         """An object."""

@@ -16,7 +16,7 @@ import pytest
 
 from netdump.errors import BusyError, IndexFaultError
 from netdump.index import index as index_module
-from netdump.index.index import Index
+from netdump.index.index import Index, Share
 from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.index.record import UNREADABLE, DumpRecord, State
@@ -144,6 +144,15 @@ def test_filters(index: Index) -> None:
     assert listed(Query(drill=True)) == "3"
     assert listed(Query(drill=False)) == "21"
     assert listed(Query(host="web1", limit=1)) == "3"
+
+
+def test_a_census(index: Index) -> None:
+    assert index.census() == dict.fromkeys(State, Share(0, 0))
+    for number, state in enumerate((State.COMPLETE, State.DAMAGED, State.COMPLETE)):
+        index.put(record(number, state=state, stored_bytes=10**number))
+    index.put(record(7, state=State.COMPLETE, stored_bytes=0))
+    some = {State.COMPLETE: Share(3, 101), State.DAMAGED: Share(1, 10)}
+    assert index.census() == {**dict.fromkeys(State, Share(0, 0)), **some}
 
 
 def test_pragmas_are_set(path: Path, index: Index) -> None:

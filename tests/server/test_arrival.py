@@ -335,7 +335,7 @@ async def test_space_that_cannot_be_measured_is_a_fault(tmp_path: Path) -> None:
         def broken() -> Measure:
             raise OSError(errno.EIO, "Input/output error")
 
-        it.space._measure = broken
+        it.space._ask = broken
         it.bring(DUMP.chunks[:1])
         ending = await it.arrival.run()
         assert it.line.said == [wire.ErrorCode.STORAGE]

@@ -30,9 +30,12 @@ from netdump.errors import (
 from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.record import State
-from netdump.server.collector import STATUS_NAME, Collector, Surroundings
+from netdump.server import upkeep
+from netdump.server.collector import Collector, Surroundings
 from netdump.server.config import build
 from netdump.server.space import Measure
+from netdump.server.status import NAME as STATUS
+from netdump.server.status import Status, StatusFile, inspect
 from netdump.store.files import LocalFiles
 from netdump.store.intake import verify_chunk
 from netdump.store.store import Store
@@ -46,12 +49,14 @@ if TYPE_CHECKING:
     from netdump.server.audit import Audit
 
 DUMP = SampleDump(seed=111, image_bytes=300_000)
+WORDS_MAX = 2000
 
 
 def test_it_says_where_it_listens_while_it_runs(folder: Path) -> None:
-    status = folder / STATUS_NAME
+    status = folder / STATUS
     with Rig(folder) as rig:
-        assert json.loads(status.read_text()) == {"pid": os.getpid(), "ingest": str(rig.ingest), "api": str(rig.api)}
+        told = json.loads(status.read_text())
+        assert (told["pid"], told["ingest"], told["api"]) == (os.getpid(), str(rig.ingest), str(rig.api))
         assert stat.S_IMODE(status.stat().st_mode) == 0o600
         assert rig.ingest.port != rig.api.port != 0
     assert not status.exists()
@@ -68,6 +73,62 @@ def test_it_says_when_it_starts_that_it_takes_no_new_dumps(folder: Path) -> None
 
     with Rig(folder, measure=fail) as rig:
         assert "cannot be measured: Input/output error" in str(rig.events.wait("space-low")["reason"])
+
+
+def test_it_says_how_it_is_once_a_minute(folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its file, in the line for systemd, and in the log."""
+    room, told, write = [1 << 40], Queue[Status](), StatusFile.write
+
+    def watched(file: StatusFile, status: Status) -> None:
+        write(file, status)
+        told.put(status)
+
+    def await_word(is_meant: Callable[[Status], bool]) -> Status:
+        for _ in range(WORDS_MAX):
+            if is_meant(status := told.get(timeout=PATIENCE_S)):
+                return status
+        raise AssertionError(status)
+
+    monkeypatch.setattr(StatusFile, "write", watched)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
+    with Rig(folder, measure=lambda: Measure(room[0], 1 << 40)) as rig:
+        assert told.get(timeout=PATIENCE_S).dumps is None  # at the start it waits for nothing
+        none = dict.fromkeys(map(str, State), 0)
+        await_word(lambda status: status.dumps == none and status.stored_bytes == 0)
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        await_word(lambda status: status.dumps == {**none, "complete": 1} and bool(status.stored_bytes))
+        assert await_word(lambda _: True).events["dump-complete"] == 1
+        room[0] = 1000
+        await_word(lambda status: [topic for topic, _ in status.troubles] == ["space"])
+        assert rig.collector.status.startswith("TOO LITTLE ROOM: 1,000 bytes are free")
+        assert [topic for topic, _ in inspect(folder, int(time.time())).troubles] == ["space"]
+        room[0] = 1 << 40
+        await_word(lambda status: status.troubles == ())
+        assert rig.collector.status == rig.collector.ready
+        assert (len(rig.events.all("space-low")), len(rig.events.all("space-enough"))) == (1, 1)
+
+
+def test_a_disk_that_takes_no_word_ends_nothing(folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_full, pack = [False], Status.pack
+
+    def failing(status: Status) -> bytes:
+        if is_full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pack(status)
+
+    monkeypatch.setattr(Status, "pack", failing)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
+    with Rig(folder) as rig:
+        is_full[0] = True
+        failed = rig.events.wait("upkeep-failed")
+        assert failed["what"] == STATUS
+        assert str(failed["reason"]).endswith(f"{STATUS} cannot be written: No space left on device")
+        assert rig.collector.status.startswith(f"NOT LOOKED AFTER: {STATUS}: ")
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        is_full[0] = False
+        rig.events.wait("upkeep-works")
 
 
 def test_dumps_are_received_with_the_threads_that_there_are(
@@ -123,10 +184,10 @@ def test_a_clock_behind_the_folder_is_loud(folder: Path) -> None:
 
 
 def test_what_a_killed_one_left_is_replaced(folder: Path) -> None:
-    (folder / STATUS_NAME).write_text("old")
-    (folder / STATUS_NAME).with_suffix(".partial").write_text("older")
+    (folder / STATUS).write_text("old")
+    (folder / STATUS).with_suffix(".partial").write_text("older")
     with Rig(folder):
-        assert json.loads((folder / STATUS_NAME).read_text())["pid"] == os.getpid()
+        assert json.loads((folder / STATUS).read_text())["pid"] == os.getpid()
 
 
 def test_the_name_of_the_store_is_durable_before_it_listens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +196,7 @@ def test_the_name_of_the_store_is_durable_before_it_listens(folder: Path, monkey
     fsync = os.fsync
 
     def watched(descriptor: int) -> None:
-        if not (folder / STATUS_NAME).exists():
+        if not (folder / STATUS).exists():
             synced.append(os.fstat(descriptor))
         fsync(descriptor)
 
@@ -150,7 +211,7 @@ def test_one_a_folder(folder: Path) -> None:
             pass
         with socket.create_connection((rig.ingest.host, rig.ingest.port)):
             pass  # the first one is unharmed
-        assert (folder / STATUS_NAME).exists()
+        assert (folder / STATUS).exists()
     with Rig(folder):
         pass
 
@@ -181,8 +242,8 @@ def test_an_address_that_is_taken(folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / STATUS_NAME).mkdir()
-    with pytest.raises(StorageFaultError, match=STATUS_NAME), Rig(folder):
+    (folder / STATUS).mkdir()
+    with pytest.raises(StorageFaultError, match=STATUS), Rig(folder):
         pass
 
 

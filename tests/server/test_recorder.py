@@ -68,6 +68,16 @@ def test_complete_dumps_with_a_vmcore_and_without(folder: Path, recorder: Record
     assert recorder.complete(restored=True) == [], "whatever the index says of it"
 
 
+def test_a_census_is_that_of_the_index(folder: Path, recorder: Recorder) -> None:
+    store = Store(folder / "dumps")
+    deliver(store, DUMP)
+    recorder.refresh(DUMP.origin.id).result()
+    recorder.damaged(DUMP.origin.id, "rot").result()
+    with Index.open(folder / NAME) as index:
+        assert recorder.census() == index.census()
+    assert recorder.census()[State.DAMAGED].dumps == 1
+
+
 def test_the_life_of_a_row(folder: Path, web1: Papers, ann: Papers) -> None:
     with Rig(folder, {"store": {"publish_s": 1, "keep_vmcore": False}}) as rig, Desk(rig, ann) as desk:
         path = f"/v1/dumps/{DUMP.origin.id}"

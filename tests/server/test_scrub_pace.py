@@ -33,11 +33,13 @@ def test_the_pace(directory: Path) -> None:
     desk.scrubber._set_rate(["b"])
     assert desk.scrubber._rate == 400_000
     assert not desk.events.all("scrub-late")
+    assert not desk.scrubber.late
     sizes["b"] *= 10
     for _ in range(2):
         desk.scrubber._set_rate(["b"])
     assert desk.scrubber._rate == 1 << 20
     assert len(desk.events.all("scrub-late")) == 1
+    assert desk.scrubber.late
 
 
 def test_a_dump_that_is_deleted_while_all_are_measured_takes_up_nothing(directory: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from netdump.errors import StorageFaultError
 from netdump.server import upkeep
 from netdump.server.upkeep import Upkeep
 from tests.server.rig import Events
@@ -33,3 +34,25 @@ def test_a_look_that_fails_ends_none_of_the_next(monkeypatch: Any) -> None:
     assert [each["reason"] for each in events.all("upkeep-failed")] == ["KeyError: 'a'", "OSError: b"]
     assert events.all("upkeep-works") == [{"event": "upkeep-works", "what": "the clock"}]
     assert len(handled) == 2
+
+
+def test_a_disk_that_fails_is_no_mistake(monkeypatch: Any) -> None:
+    """It is told, and over, as the rest is, but there is no trace to be had."""
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.0)
+    events, handled = Events(), []
+    script: list[Exception | None] = [StorageFaultError("full"), StorageFaultError("full"), None]
+
+    async def look() -> None:
+        if not script:
+            raise asyncio.CancelledError
+        if (error := script.pop(0)) is not None:
+            raise error
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: handled.append(context))
+        await asyncio.gather(Upkeep(events).keep("serve.json", look), return_exceptions=True)
+
+    asyncio.run(run())
+    assert [each["reason"] for each in events.all("upkeep-failed")] == ["full"]
+    assert events.all("upkeep-works") == [{"event": "upkeep-works", "what": "serve.json"}]
+    assert handled == []

@@ -131,6 +131,8 @@ def test_members_are_taken_out_by_kind_and_range() -> None:
     )
     assert (members.octets("o", 2), members.optional_octets("o", 2)) == (b"\0\xff", b"\0\xff")
     assert members.optional_octets("none", 2) is None
+    assert (members.optional_number("n"), members.optional_number("none")) == (5, None)
+    assert [members.is_null(name) for name in ("none", "n", "absent")] == [True, False, False]
     assert members.child("c").number("x") == 1
     assert [child.number("y") for child in members.children("l")] == [2]
 
@@ -152,6 +154,7 @@ def test_members_are_taken_out_by_kind_and_range() -> None:
         lambda m: m.octets("blank", 2),
         lambda m: m.octets("n", 2),
         lambda m: m.optional_octets("absent", 2),
+        lambda m: m.optional_number("absent"),
         lambda m: m.child("list"),
         lambda m: m.children("child"),
         lambda m: m.children("mixed"),
