@@ -6,7 +6,8 @@ usage() {
     cat <<'TEXT'
 usage: sh install.sh [--root DIR] [--remove] WHAT…
 
-  collector         netdump-collector.service, the renewal of its certificate, the user netdump and /var/lib/netdump
+  collector         netdump-collector.service, the renewal of its certificate, its numbers for Prometheus,
+                    the user netdump and /var/lib/netdump
   host              netdump-arm.service and its helpers: arm at boot, after changes, renew, send what was saved
   dracut            netdump as the dump target of kdump on Fedora, RHEL and SUSE
   initramfs-tools   netdump as the dump target of kdump-tools on Debian and Ubuntu
@@ -77,8 +78,8 @@ reload_units() {
 }
 
 install_collector() {
-    stop netdump-renew-collector.timer netdump-collector.service
-    for unit in collector.service renew-collector.service renew-collector.timer; do
+    stop netdump-metrics.timer netdump-renew-collector.timer netdump-collector.service
+    for unit in collector.service renew-collector.service renew-collector.timer metrics.service metrics.timer; do
         put "systemd/netdump-$unit" "/etc/systemd/system/netdump-$unit"
     done
     put systemd/netdump.sysusers /usr/lib/sysusers.d/netdump.conf

@@ -131,9 +131,9 @@ def _ended_by_sigpipe() -> Iterator[None]:
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, token, certificates, renew, revoke, reindex. On a host: enroll, arm, doctor,
-    estimate, send, renew. For the analyst: enroll, list, show, log, pages, fetch, verify. For the operator also:
-    delete.
+    On the collector: init, serve, status, token, certificates, renew, revoke, reindex. On a host: enroll, arm,
+    doctor, estimate, send, renew. For the analyst: enroll, list, show, log, pages, fetch, verify. For the operator
+    also: delete.
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md; the pages
     docs/*.md are in share/netdump, beside the folder bin that the command is installed in.

@@ -251,6 +251,8 @@ KDUMP = {
 PARTS = {
     "collector": {
         "etc/systemd/system/netdump-collector.service": 0o644,
+        "etc/systemd/system/netdump-metrics.service": 0o644,
+        "etc/systemd/system/netdump-metrics.timer": 0o644,
         "etc/systemd/system/netdump-renew-collector.service": 0o644,
         "etc/systemd/system/netdump-renew-collector.timer": 0o644,
         "usr/lib/sysusers.d/netdump.conf": 0o644,
@@ -310,7 +312,7 @@ def test_every_file_has_its_place(stand: Stand, tmp_path: Path) -> None:
     left = {str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*") if path.is_file()} - {
         str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*") if path.is_file() and path.read_bytes() in contents
     }
-    assert {path.split("/")[0] for path in left} == {"install.sh", "container", "examples"}
+    assert {path.split("/")[0] for path in left} == {"install.sh", "container", "examples", "monitoring"}
 
 
 def test_settings_are_kept(stand: Stand, tmp_path: Path) -> None:

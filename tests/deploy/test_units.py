@@ -15,8 +15,13 @@ from netdump.errors import (
     NetworkPlanError,
     NotArmedError,
 )
+from netdump.index.record import State
+from netdump.server.metrics import exposition
+from netdump.server.status import TOPICS, Report
+from tests.server.test_status import STATUS
 
-SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SYSTEMD = DEPLOY / "systemd"
 
 
 def family(error: type[NetdumpError]) -> set[type[NetdumpError]]:
@@ -38,3 +43,20 @@ def test_units_name_units_that_are_here() -> None:
             assert name in known, f"{path.name}: {name}"
         if path.suffix in {".path", ".timer"}:
             assert path.with_suffix(".service").exists()
+
+
+def test_alerts_are_about_numbers_that_there_are() -> None:
+    rules = (DEPLOY / "monitoring" / "netdump.rules.yml").read_text()
+    expressions = re.findall(r"^ +expr: (.*)$", rules, re.MULTILINE)
+    named = {name for text in expressions for name in re.findall(r"netdump_\w+", text)}
+    written = exposition(Report(STATUS, STATUS.troubles)).decode()
+    known = {name for name, _ in re.findall(r"^(netdump_\w+)(\{| )", written, re.MULTILINE)}
+    assert named
+    assert named <= known
+    states = set(re.findall(r'state="(\w+)"', " ".join(expressions)))
+    assert states
+    assert states <= set(map(str, State))
+    page = (DEPLOY.parent / "docs" / "fleet.md").read_text()
+    assert set(re.findall(r"`(netdump_\w+)(?:\{\w+\})?`", page)) == known
+    topics = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert topics == [*TOPICS]

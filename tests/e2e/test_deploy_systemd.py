@@ -57,6 +57,11 @@ until_true systemctl is-active -q netdump-collector.service
 before=$(cksum </var/lib/netdump/pki/collector.crt)
 systemctl start netdump-renew-collector.service
 [ "$before" != "$(cksum </var/lib/netdump/pki/collector.crt)" ] || exit 1
+netdump status /var/lib/netdump
+mkdir -p /var/lib/prometheus/node-exporter
+chown nobody /var/lib/prometheus /var/lib/prometheus/node-exporter
+systemctl start netdump-metrics.service
+runuser -u nobody -- grep -x 'netdump_up 1.0' /var/lib/prometheus/node-exporter/netdump.prom
 """
 HOST = """\
 systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.timer
@@ -124,7 +129,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[overlay.Overlay]:
 
 def test_systemd_finds_nothing_wrong(copy: overlay.Overlay) -> None:
     units = sorted(path.name for path in (copy.root / "etc/systemd/system").glob("netdump-*"))
-    assert len(units) == 10
+    assert len(units) == 12
     verified = copy.run("systemd-analyze", "verify", "--man=no", *units)
     ours = [line for line in (verified.stdout + verified.stderr).splitlines() if "netdump" in line]
     assert ours == []
