@@ -49,6 +49,7 @@ AGENT = f"netdump/{__version__}"
 LOYALTY = 5  # failures in a row without progress before a collector that has part of the dump gives way to others
 LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if the back-off would pass the deadline
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
+RECEIPT_DUE = "all of it is there, waiting for the receipt"
 
 DECLINE_TEXTS = {
     DeclineCode.NOT_OWNER: "it knows this dump as another host's: check that the bundle is this host's own",
@@ -152,6 +153,7 @@ class Delivery:
         ]
         self._loyal: Site | None = None
         self._queued: float | None = None  # since when this connection waits for its turn
+        self._is_delivered = False  # whether all of the image was acknowledged on this connection
         self._patient_until = self._clock() + timing.patience
 
     def run(self) -> Outcome:
@@ -234,8 +236,7 @@ class Delivery:
                 self._strike(site, error)
         except DeadlineError as error:
             self._note_progress(site, session)
-            doing = "sending" if self._queued is None else f"other dumps came first at {site.address}"
-            raise self._late(f"the deadline passed while {doing}") from error
+            raise self._late(f"the deadline passed while {self._doing(site)}") from error
         else:
             self._note_progress(site, session)
             if session.behind and session.resume:
@@ -265,7 +266,7 @@ class Delivery:
 
     def _session(self, site: Site, link: Link) -> Session:
         limits = Limits(self._settings.stall_timeout, self._settings.progress_timeout, self._timing.deadline)
-        self._queued = None
+        self._queued, self._is_delivered = None, False
         return Session(
             link,
             site.ledger,
@@ -311,13 +312,19 @@ class Delivery:
     def _show(self, acked: int) -> None:
         now = self._clock()
         self._meter.update(acked, now)
+        self._is_delivered = acked == self._image.size
         self._console.progress(lambda: self._describe(now))
 
     def _describe(self, now: float) -> str:
         """What this connection does, in one line."""
-        if self._queued is None:
-            return self._meter.describe(now)
-        return f"waiting for a turn, {duration(now - self._queued)} so far"
+        if self._queued is not None:
+            return f"waiting for a turn, {duration(now - self._queued)} so far"
+        return RECEIPT_DUE if self._is_delivered else self._meter.describe(now)
+
+    def _doing(self, site: Site) -> str:
+        if self._queued is not None:
+            return f"other dumps came first at {site.address}"
+        return f"{site.address} looked through what it has" if self._is_delivered else "sending"
 
     def _hello(self) -> Hello:
         image = self._image

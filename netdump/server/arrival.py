@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from netdump import wire
@@ -90,7 +91,8 @@ class Workshop:
     """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat; headlines:
     a few, each of which may hold one of the largest twice, unpacked.
 
-    room: measures what space is left for dumps, after making some if it can; blocks, from any thread.
+    room: measures what space is left for dumps, after making some if it can; blocks, from any thread. stopping: set
+    once the collector stops, which does not wait for what takes long.
     """
 
     verifiers: Executor
@@ -101,6 +103,7 @@ class Workshop:
     storage: Storage
     receipt: Callable[[DumpWriter], wire.Receipt]
     room: Callable[[], Room]
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 class _Item(NamedTuple):
@@ -113,7 +116,7 @@ class _NoRoomError(Exception):
 
 
 class _GaveUpError(Exception):
-    """The connection ended while there was no room: what is not durable is let go."""
+    """What is not durable is let go: the connection ended while there was no room, or the collector stops."""
 
 
 def _verify(chunk: wire.Chunk) -> int:
@@ -227,8 +230,8 @@ class Arrival:
             # The dump is complete; the host gets its receipt when it comes back and the keys are in order.
             reason = str(error)
             self._line.fail(wire.ErrorCode.INTERNAL, "the collector cannot sign receipts just now")
-        except _GaveUpError:
-            reason = "no space"
+        except _GaveUpError as error:
+            reason = str(error)
         finally:
             self.end()
             self._abandon()
@@ -344,6 +347,8 @@ class Arrival:
 
         def got_on() -> None:
             nonlocal due
+            if self._workshop.stopping.is_set():
+                raise _GaveUpError("the collector stops")
             if self._loop.time() >= due:
                 due = self._loop.time() + every
                 self._loop.call_soon_threadsafe(self._line.acknowledge, offset)
@@ -379,7 +384,7 @@ class Arrival:
         try:
             await asyncio.wait({room, end}, return_when=asyncio.FIRST_COMPLETED)
             if not room.done():
-                raise _GaveUpError
+                raise _GaveUpError("no space")
             room.result()  # StorageFaultError, if space cannot be measured
         finally:
             room.cancel()

@@ -164,6 +164,7 @@ class Collector:
         self._closing.push_async_callback(api.close)
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)
+        self._closing.callback(workshop.stopping.set)
         show = await self._listen(ingest, api)
         await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)

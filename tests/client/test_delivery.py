@@ -172,6 +172,13 @@ def away(seconds: float = 0.0) -> Step:
     return Step(UnreachableError("away"), dialled=False, seconds=seconds)
 
 
+def test_who_waits_for_the_receipt_sees_that(play: Play) -> None:
+    """A collector that looks through terabytes takes long, and there is no rate to be told."""
+    with pytest.raises(DeadlineError, match="the deadline passed while a:1 looked through what it has"):
+        play.run(a=[Step(DeadlineError("x"), durable=IMAGE.size, resumes=IMAGE.size, seconds=10)])
+    assert "netdump: all of it is there, waiting for the receipt" in play.said.splitlines()
+
+
 CUT = Step(UnreachableError("cut"), advanced=True, durable=5000)
 
 

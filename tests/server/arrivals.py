@@ -129,7 +129,7 @@ class Bench:
         self.writer = self.store.open_writer(dump.origin)
         self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2, "disks"), ThreadPoolExecutor(1, "headlines")
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
-        workshop = Workshop(
+        self.workshop = Workshop(
             *self.pools,
             self.space,
             ingest,
@@ -139,7 +139,7 @@ class Bench:
         )
         self.quota_bytes = quota_bytes
         self.arrival = self.line.arrival = Arrival(
-            self.line, self.writer, workshop, self.journal, may_store=self.may_store, credit=lambda: self.credit
+            self.line, self.writer, self.workshop, self.journal, may_store=self.may_store, credit=lambda: self.credit
         )
         self.dump = dump
 

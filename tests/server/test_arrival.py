@@ -211,6 +211,18 @@ async def test_a_host_that_waits_for_its_receipt_is_told_that_it_gets_on(
 
 
 @pytest.mark.asyncio
+async def test_a_collector_that_stops_does_not_look_through_terabytes_first(tmp_path: Path) -> None:
+    (root := tmp_path / "dumps").mkdir()
+    deliver(Store(root), DUMP, 15)
+    async with bench(tmp_path) as it:
+        it.bring(DUMP.chunks[15:])
+        it.finish()
+        it.workshop.stopping.set()
+        assert await it.arrival.run() == Ending(complete=False, reason="the collector stops")
+        assert it.durable == len(DUMP.image)  # the host says FINISH again when it comes back
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("reason", ["bad-digest", "bad-codec"])
 async def test_a_bad_chunk_ends_it_and_the_good_ones_before_it_stay(tmp_path: Path, reason: str) -> None:
     place = next(n for n, chunk in enumerate(DUMP.chunks) if n > 4 and chunk.codec is wire.CodecId.ZSTD)

@@ -33,13 +33,16 @@ from netdump.index.record import State
 from netdump.server import upkeep
 from netdump.server.collector import Collector, Surroundings
 from netdump.server.config import build
+from netdump.server.ingest import IngestService
 from netdump.server.space import Measure
 from netdump.server.status import NAME as STATUS
 from netdump.server.status import Status, StatusFile, inspect
 from netdump.store.files import LocalFiles
 from netdump.store.intake import verify_chunk
 from netdump.store.store import Store
+from netdump.store.writer import DumpWriter
 from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import deliver
 from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.server.audit import Audit
+    from netdump.store.segment import SegmentInfo
+    from netdump.store.totals import Totals
 
 DUMP = SampleDump(seed=111, image_bytes=300_000)
 WORDS_MAX = 2000
@@ -401,6 +406,34 @@ def test_a_dump_goes_on_after_a_stop_in_the_middle(folder: Path, web1: Papers) -
             assert isinstance(host.finish(DUMP), wire.Receipt)
         rig.events.wait("dump-restored")
     assert (folder / "dumps" / DUMP.origin.id / "vmcore").read_bytes() == DUMP.image
+
+
+def test_a_stop_does_not_wait_for_a_long_finish(folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a dump of terabytes that is old, all of it is read before it is complete."""
+    deliver(Store(folder / "dumps"), DUMP, 9)
+    begun, stops, read, count, close = threading.Event(), threading.Event(), [], DumpWriter._count, IngestService.close
+
+    def slow(writer: DumpWriter, info: SegmentInfo) -> Totals:
+        read.append(info)
+        begun.set()
+        assert stops.wait(PATIENCE_S)
+        return count(writer, info)
+
+    async def closing(service: IngestService) -> None:
+        stops.set()
+        await close(service)
+
+    monkeypatch.setattr(DumpWriter, "_count", slow)
+    monkeypatch.setattr(IngestService, "close", closing)
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        offset = host.resume(DUMP).offset
+        host.chunks(chunk for chunk in DUMP.chunks if chunk.offset >= offset)
+        host.say(wire.Finish(len(DUMP.image), host.wire.chunks, DUMP.root))
+        assert begun.wait(PATIENCE_S)
+    assert len(read) == 1
+    monkeypatch.undo()
+    with Rig(folder) as rig, Host(rig, web1) as host:
+        host.send_all(DUMP)
 
 
 def test_what_is_left_running_after_a_stop(folder: Path, web1: Papers, ann: Papers) -> None:
