@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,10 @@ def command(directory: Path, metrics: Path | None, *, as_json: bool) -> int:
 
     See also: netdump serve, netdump list, docs/fleet.md.
     """
+    if metrics is not None and as_json:
+        raise click.UsageError("--metrics and --json exclude each other: numbers for Prometheus, or an object")
+    if metrics is not None and not metrics.name:
+        raise click.BadParameter("it has no name", param_hint="--metrics")
     report = inspect(directory, int(time.time()))
     if metrics is not None:
         _give(metrics, report)
@@ -113,13 +119,29 @@ def _give(place: Path, report: Report) -> None:
     if str(place) == "-":
         click.echo(text, nl=False)
         return
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        try:
-            draft.write_bytes(text)
-            draft.chmod(0o644)
-            draft.rename(place)
-        finally:
-            draft.unlink(missing_ok=True)
+        _replace(place, text)
     except OSError as error:
         raise OutputError(f"{place} cannot be written: {error.strerror}") from error
+
+
+def _replace(place: Path, text: bytes) -> None:
+    """Raises OSError; OutputError if something else than a file has that name: root would replace /dev/null as well.
+
+    The folder may be another user's than root's who runs this, so no link in it is followed.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(place.lstat().st_mode):
+            raise OutputError(
+                f"{place} is not a file, and is never replaced: choose another name; "
+                "into a pipe or a device goes `--metrics - > NAME`"
+            )
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)  # of one that was killed
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+        draft.rename(place)
+    finally:
+        draft.unlink(missing_ok=True)

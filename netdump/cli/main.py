@@ -29,7 +29,7 @@ PREFIX = "cmd_"
 INTERRUPTED_STATUS = 130  # 128 + SIGINT, as shells report it
 
 # Top-level packages that only the collector needs, and what to install when one is missing.
-SERVER_EXTRA = {"aiofiles", "alembic", "h11", "sqlalchemy", "starlette", "structlog", "uvicorn"}
+SERVER_EXTRA = {"aiofiles", "alembic", "h11", "prometheus_client", "sqlalchemy", "starlette", "structlog", "uvicorn"}
 # Those that every command may need.
 CLIENT_NEEDS = {"cryptography", "rich", "zstandard"}
 # The modules that write to standard output for commands.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from dataclasses import replace
@@ -109,3 +110,39 @@ def test_metrics_that_cannot_be_written(shell: Shell, running: Path, tmp_path: P
     done = shell.run("status", running, "--metrics", tmp_path / "nowhere" / "netdump.prom")
     assert done.status == 82
     assert "netdump.prom cannot be written: No such file or directory" in done.err
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "link to nothing"])
+def test_metrics_replace_nothing_but_a_file(shell: Shell, running: Path, tmp_path: Path, kind: str) -> None:
+    """/dev/stdout for instance, which is root's to replace."""
+    say(running)
+    place, other = tmp_path / "place", tmp_path / "other"
+    if kind == "fifo":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(other)
+    if kind == "link":
+        other.write_text("old")
+    before = place.lstat()
+    done = shell.run("status", running, "--metrics", place)
+    assert done.status == 82
+    assert f"{place} is not a file, and is never replaced" in done.err
+    assert place.lstat() == before
+    assert not other.exists() or other.read_text() == "old"
+
+
+def test_metrics_follow_no_link_that_stands_where_they_are_written(shell: Shell, running: Path, tmp_path: Path) -> None:
+    """Root writes them into the folder of another user, who can guess names."""
+    say(running)
+    place, other = tmp_path / "netdump.prom", tmp_path / "other"
+    other.write_text("old")
+    (tmp_path / f".netdump.prom.{os.getpid()}").symlink_to(other)
+    assert shell.run("status", running, "--metrics", place).status == 0
+    assert other.read_text() == "old"
+    assert "netdump_up 1.0" in place.read_text()
+    assert not place.is_symlink()
+
+
+@pytest.mark.parametrize("options", [["--metrics", ""], ["--metrics", "-", "--json"]])
+def test_metrics_that_cannot_be_meant(shell: Shell, running: Path, options: list[str]) -> None:
+    assert shell.run("status", running, *options).status == 2

@@ -136,7 +136,12 @@ def test_a_failure_whose_json_nobody_takes_keeps_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("sqlalchemy", "'netdump[server]'"), ("zstandard.backend_c", "'netdump'")]
+    ("name", "remedy"),
+    [
+        ("sqlalchemy", "'netdump[server]'"),
+        ("prometheus_client.core", "'netdump[server]'"),
+        ("zstandard.backend_c", "'netdump'"),
+    ],
 )
 def test_missing_libraries_are_named(
     name: str, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
