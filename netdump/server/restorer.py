@@ -91,6 +91,7 @@ class Restorer:
             dump_id = self._waiting.popleft()
             if self._needed.get(dump_id, 0) <= most and await self._attempt(dump_id):
                 self._needed.pop(dump_id, None)
+                self._untold.pop(dump_id, None)  # it may have waited twice
             else:
                 self._waiting.append(dump_id)
         self._tell_who_waits()

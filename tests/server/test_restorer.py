@@ -154,6 +154,34 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
 
 
 @pytest.mark.asyncio
+async def test_one_that_was_asked_for_twice_and_got_room_in_between_waits_no_more(folder: Path) -> None:
+    events, store = Events(), Store(folder / "dumps")
+    large, small = SampleDump(seed=85, image_bytes=40_000), SampleDump(seed=86, image_bytes=20_000)
+    for sample in (large, small):
+        deliver(store, sample)
+    room = [LOW, LOW, PLENTY, LOW, LOW]  # at each look: what there is for the large one, and each of both; and then
+
+    def measure() -> Measure:
+        return room.pop(0) if room else PLENTY
+
+    with Index.open(folder / NAME) as index:
+        recorder, space = Recorder(lambda: index, store, events), SpaceWatch(Space(**SPACE), measure)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer.add(large.origin.id)
+        await asyncio.to_thread(events.wait, "restore-waits")
+        del room[:-3]
+        for _ in range(2):
+            restorer.add(small.origin.id)
+        assert (await asyncio.to_thread(events.wait, "dump-restored"))["dump"] == small.origin.id
+        space.poke()
+        await restorer.idle()
+        assert len(events.all("restore-waits")) == 1
+        assert not events.all("restore-failed")
+        await restorer.close()
+        recorder.close()
+
+
+@pytest.mark.asyncio
 async def test_a_mistake_does_not_end_it(folder: Path) -> None:
     """Also one that is none with a dump: the next would come when a dump is complete, and that may be in weeks."""
     faults, events, store = [RuntimeError("can't start new thread")], Events(), Store(folder / "dumps")
