@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from netdump.index.record import DumpRecord
 
 SERVE_LOCK_NAME: Final = "serve.lock"
+SERVE_STATUS_NAME: Final = "serve.json"
 
 _FOLDER: Final = "index.rebuild"
 _REBUILT: Final = "index.sqlite.partial"
@@ -51,6 +52,15 @@ def reindex(directory: Path, progress: Callable[[DumpRecord], None] | None = Non
             raise IndexFaultError(f"the index {path} cannot be made anew: {error.strerror or error}") from error
         finally:
             os.close(lock)
+
+
+def forget_status(directory: Path) -> None:
+    """Remove what a collector that was killed has said of itself: as long as the folder is held, it would be believed.
+
+    For who has just taken the lock. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        (directory / SERVE_STATUS_NAME).unlink()
 
 
 def set_aside(directory: Path) -> Path:
@@ -137,6 +147,7 @@ def _no_collector(directory: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"a collector runs on {directory}: stop it, then make its index anew") from None
+        forget_status(directory)
         yield
     finally:
         os.close(descriptor)

@@ -12,14 +12,14 @@ import functools
 import os
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
-from netdump.errors import BusyError, NotACollectorError, ServeError, StoreError
+from netdump.errors import BusyError, NotACollectorError, ServeError, StorageFaultError, StoreError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import NAME as INDEX_NAME
-from netdump.index.rebuild import SERVE_LOCK_NAME
+from netdump.index.rebuild import SERVE_LOCK_NAME, forget_status
 from netdump.pki import Authority, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
@@ -169,7 +169,7 @@ class Collector:
         await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         door.look()
-        parts = Parts(door, self._passport, self._upkeep, space, recorder, scrubber, self._tally)
+        parts = Parts(door, self._passport, self._upkeep, space, views, recorder, scrubber, self._tally)
         self._look_after(door, show, Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
@@ -178,7 +178,8 @@ class Collector:
         """Say where it listens, and look after what nobody else does for as long as it runs."""
         file = StatusFile(self._directory)
         self._closing.callback(file.close)
-        file.write(vitals.first)
+        with suppress(StorageFaultError):  # a full disk is no reason to receive nothing; the look that follows says it
+            file.write(vitals.first)
         self._vitals = vitals
         for what, look in (
             ("the clock", functools.partial(asyncio.to_thread, door.look)),
@@ -337,6 +338,7 @@ class Collector:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another collector runs on {self._directory}, or its index is being rebuilt") from None
+        forget_status(self._directory)
 
 
 def receipt_of(directory: Path, writer: DumpWriter) -> wire.Receipt:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from netdump.errors import DamagedError, NotACollectorError, StorageFaultError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import is_locked
-from netdump.index.rebuild import SERVE_LOCK_NAME
+from netdump.index.rebuild import SERVE_LOCK_NAME, SERVE_STATUS_NAME
 from netdump.namedtuple import NamedTuple
 from netdump.pki import durable
 from netdump.pki.record import timestamp
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from netdump.store.sealed import Members
 
-NAME: Final = "serve.json"
 FORMAT: Final = "netdump-status/1"
 BYTES_MAX: Final = 1 << 20
 FACT_CHARS_MAX: Final = 1024
 LATEST: Final = 253_402_300_799  # the end of the year 9999
+CLOSING_S: Final = 1.0  # for a word that is being written when the collector ends
 SILENT_S: Final = 180  # after which a collector that says nothing new is in trouble; it speaks once a minute
 
 
@@ -93,7 +93,7 @@ class Status:
     @classmethod
     def unpack(cls, data: bytes) -> Status:
         """Read it back. Raises DamageFoundError: the disk, or a collector of another version."""
-        members = unseal(data, FORMAT, NAME)
+        members = unseal(data, FORMAT, SERVE_STATUS_NAME)
         return cls(
             pid=members.number("pid"),
             version=members.text("version"),
@@ -120,7 +120,7 @@ class StatusFile:
     """The file of one collector, which is there until `close`. Any thread may write."""
 
     def __init__(self, directory: Path) -> None:
-        self._path: Final = directory / NAME
+        self._path: Final = directory / SERVE_STATUS_NAME
         self._guard: Final = threading.Lock()
         self._is_closed = False
 
@@ -140,12 +140,16 @@ class StatusFile:
                 raise StorageFaultError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Say nothing any more."""
-        with self._guard:
-            self._is_closed = True
+        """Say nothing any more. A disk that hangs while something is said is not waited for: hosts are to be told."""
+        self._is_closed = True
+        if not self._guard.acquire(timeout=CLOSING_S):
+            return
+        try:
             for path in (self._path, self._path.with_suffix(".partial")):
                 with suppress(OSError):  # what stays is older with every minute, and nobody holds the lock
                     path.unlink(missing_ok=True)
+        finally:
+            self._guard.release()
 
 
 def read(directory: Path) -> Status | None:
@@ -153,7 +157,7 @@ def read(directory: Path) -> Status | None:
 
     Raises DamagedError, StorageFaultError, PkiError (not allowed).
     """
-    path = directory / NAME
+    path = directory / SERVE_STATUS_NAME
     try:
         return Status.unpack(durable.read(path, BYTES_MAX))
     except FileNotFoundError:
@@ -180,7 +184,13 @@ def inspect(directory: Path, now: int) -> Report:
     with storage_faults(f"looking for the store in {directory}"):
         if not (directory / STORE_NAME).is_dir():
             raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
-    status, held = read(directory), is_running(directory)
+    held = is_running(directory)
+    try:
+        status = read(directory)
+    except DamagedError:
+        if held:
+            raise
+        status = None  # as a machine that lost power may leave it
     if held and status is not None and abs(now - status.written) <= SILENT_S:
         return Report(status, status.troubles)
     if held and status is not None:
@@ -190,7 +200,8 @@ def inspect(directory: Path, now: int) -> Report:
         )
         return Report(status, (Trouble("running", fact), *status.troubles))
     if held:
-        return Report(None, (Trouble("running", "it starts, or its index is made anew; look again in a moment"),))
+        fact = "it starts, or its index is made anew: look again soon; else its disk is full or hangs, see its log"
+        return Report(None, (Trouble("running", fact),))
     ended = "" if status is None else f" (process {status.pid} was killed, or its machine lost power)"
     fact = (
         f"no collector runs on {directory}{ended}, and who crashes now has nowhere to send to: "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from netdump.errors import DumpNotFoundError, StoreError
 from netdump.server.space import Room, SpaceWatch
+from netdump.store.layout import VMCORE
 
 if TYPE_CHECKING:
     from netdump.server.audit import Audit
@@ -53,6 +54,20 @@ class Views:
             while (room := self._space.look()) is not Room.PLENTY and (dump_id := self._next()) is not None:
                 self._give_up(dump_id)
         return room
+
+    def spare_bytes(self) -> int:
+        """What all views take up that would be given up if dumps needed the room; 0 while the index cannot say."""
+        try:
+            dump_ids = self._recorder.complete(restored=True)
+        except StoreError:
+            return 0
+        return sum(self._disk_bytes(dump_id) for dump_id in dump_ids)
+
+    def _disk_bytes(self, dump_id: str) -> int:
+        try:
+            return (self._store.root / dump_id / VMCORE).lstat().st_blocks * 512
+        except OSError:  # it went meanwhile
+            return 0
 
     def _next(self) -> str | None:
         """The oldest one that may go; None: there is none, or the index cannot say now."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from netdump import __version__
 from netdump.errors import StorageFaultError, StoreError
 from netdump.index.record import State
+from netdump.server.space import Room
 from netdump.server.status import Status, Trouble
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from netdump.server.space import Measure, SpaceWatch
     from netdump.server.tally import Tally
     from netdump.server.upkeep import Upkeep
+    from netdump.server.views import Views
 
 HEADINGS: Final[Mapping[str, str]] = {
     "clock": "THE CLOCK IS WRONG",
@@ -47,6 +49,7 @@ class Parts:
     passport: Passport
     upkeep: Upkeep
     space: SpaceWatch
+    views: Views
     recorder: Recorder
     scrubber: Scrubber
     tally: Tally
@@ -74,7 +77,7 @@ class Vitals:
         parts = self._parts
         seen: list[Trouble] = []
         dumps = _census(parts.recorder, seen)
-        room = _room(parts.space, seen)
+        room = _room(parts.space, parts.views, seen)
         if parts.scrubber.late:
             seen.append(
                 Trouble("scrub", "more is stored than rate_bytes lets be read in pass_days: see [scrub] in config.toml")
@@ -137,9 +140,11 @@ def _census(recorder: Recorder, seen: list[Trouble]) -> dict[State, Share] | Non
     return dumps
 
 
-def _room(space: SpaceWatch, seen: list[Trouble]) -> Measure | None:
+def _room(space: SpaceWatch, views: Views, seen: list[Trouble]) -> Measure | None:
     try:
-        if (shortage := space.shortage()) is not None:
+        shortage = space.shortage()
+        # On a disk that views have filled the next dump gets room: they are given up for it.
+        if shortage is not None and space.look(-views.spare_bytes()) is not Room.PLENTY:
             seen.append(Trouble("space", shortage))
         return space.measure()
     except StorageFaultError as error:

@@ -68,6 +68,7 @@ NO_PEERS = {
         "server.scrub.STATE_BYTES_MAX",
         "server.status.BYTES_MAX",
         "server.status.FACT_CHARS_MAX",
+        "server.status.CLOSING_S",
         "pki.certificates.PEM_MAX",
         "pki.durable.ABANDONED_S",
         "pki.names.COLLECTOR_NAMES_MAX",

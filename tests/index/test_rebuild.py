@@ -21,7 +21,7 @@ from netdump.index.gather import gather
 from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.reading import Query
-from netdump.index.rebuild import SERVE_LOCK_NAME, reindex, set_aside
+from netdump.index.rebuild import SERVE_LOCK_NAME, SERVE_STATUS_NAME, reindex, set_aside
 from netdump.index.record import State, was_unreadable
 from netdump.store.store import Store
 from tests.index.stored import Sample
@@ -137,12 +137,15 @@ def test_a_journal_of_the_old_index_is_not_played_into_the_new_one(directory: Pa
 def test_not_beside_a_running_collector(directory: Path) -> None:
     descriptor = os.open(directory / SERVE_LOCK_NAME, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    before = (directory / NAME).read_bytes()
+    before, status = (directory / NAME).read_bytes(), directory / SERVE_STATUS_NAME
+    status.write_text("it runs")
     with pytest.raises(BusyError, match="a collector runs"):
         reindex(directory)
     os.close(descriptor)
     assert (directory / NAME).read_bytes() == before
+    assert status.exists()
     reindex(directory)
+    assert not status.exists(), "it was killed: who looks meanwhile would take it for one that runs"
 
 
 def test_not_while_another_command_reads(directory: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+import netdump.server.status as status_module
 from netdump.errors import DamagedError, NotACollectorError, StorageFaultError
-from netdump.index.rebuild import SERVE_LOCK_NAME
-from netdump.server.status import FACT_CHARS_MAX, NAME, SILENT_S, Report, Status, StatusFile, Trouble, inspect, read
+from netdump.index.rebuild import SERVE_LOCK_NAME, SERVE_STATUS_NAME
+from netdump.server.status import FACT_CHARS_MAX, SILENT_S, Report, Status, StatusFile, Trouble, inspect, read
 from netdump.store.sealed import seal
+from tests.server.rig import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +56,7 @@ def held(folder: Path) -> Iterator[None]:
 def test_it_comes_back_from_the_file(tmp_path: Path, status: Status) -> None:
     StatusFile(tmp_path).write(status)
     assert read(tmp_path) == status
-    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / SERVE_STATUS_NAME).stat().st_mode) == 0o600
 
 
 def test_a_sentence_without_end_is_cut_off(tmp_path: Path) -> None:
@@ -74,8 +77,29 @@ def test_the_last_word_is_taken_back_once(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_that_hangs_keeps_no_collector_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, hangs, goes_on = StatusFile(tmp_path), threading.Event(), threading.Event()
+
+    def pack(_: Status) -> bytes:
+        hangs.set()
+        goes_on.wait(PATIENCE_S)
+        return b""
+
+    monkeypatch.setattr(status_module, "CLOSING_S", 0.01)
+    monkeypatch.setattr(Status, "pack", pack)
+    writer = threading.Thread(target=file.write, args=(STATUS,))
+    writer.start()
+    try:
+        assert hangs.wait(PATIENCE_S)
+        file.close()
+        assert writer.is_alive()
+    finally:
+        goes_on.set()
+        writer.join()
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / NAME).mkdir()
+    (tmp_path / SERVE_STATUS_NAME).mkdir()
     file = StatusFile(tmp_path)
     with pytest.raises(StorageFaultError, match=r"serve\.json cannot be written"):
         file.write(STATUS)
@@ -95,7 +119,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_something_else_says_what_to_do(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / NAME).write_bytes(data)
+    (tmp_path / SERVE_STATUS_NAME).write_bytes(data)
     with pytest.raises(DamagedError, match=r"serve\.json is"):
         read(tmp_path)
 
@@ -131,11 +155,20 @@ def test_no_collector(folder: Path) -> None:
         assert ("process 17 was killed" in fact) == (told is not None)
 
 
+def test_what_a_power_cut_left_of_the_file_hides_nothing(folder: Path) -> None:
+    (folder / SERVE_STATUS_NAME).write_bytes(bytes(200))
+    status, ((topic, fact),) = inspect(folder, NOW)
+    assert (status, topic) == (None, "running")
+    assert "no collector runs" in fact
+    with held(folder), pytest.raises(DamagedError):
+        inspect(folder, NOW)
+
+
 def test_a_collector_that_has_not_spoken_yet(folder: Path) -> None:
     with held(folder):
-        assert inspect(folder, NOW) == Report(
-            None, (Trouble("running", "it starts, or its index is made anew; look again in a moment"),)
-        )
+        status, ((topic, fact),) = inspect(folder, NOW)
+    assert (status, topic) == (None, "running")
+    assert fact.startswith("it starts, or its index is made anew")
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -173,3 +174,23 @@ def test_a_view_never_costs_another_hosts_dump(folder: Path, web1: Papers, web2:
             assert isinstance(host.finish(new), wire.Receipt)
         assert {event["dump"] for event in rig.events.all("vmcore-dropped")} == {dump.origin.id for dump in DUMPS}
         assert not rig.events.all("dump-waits")
+
+
+def test_what_they_take_up_can_be_had(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [bench.folder / "dumps" / dump.origin.id / "vmcore" for dump in DUMPS]
+    for path in paths:
+        path.write_bytes(bytes(range(256)) * 80)
+        os.truncate(path, 1 << 30)  # most of it takes up nothing
+    sizes = [path.stat().st_blocks * 512 for path in paths]
+    assert min(sizes) >= 20_000
+    assert bench.views.spare_bytes() == sum(sizes)
+    bench.index.set_state(DUMPS[0].origin.id, State.DAMAGED, "bad digest")
+    paths[1].unlink()
+    assert bench.views.spare_bytes() == sizes[2]
+    assert bench.left() == [DUMPS[0], DUMPS[2]], "asking gives up nothing"
+
+    def busy(*_: object, **__: object) -> list[str]:
+        raise BusyError("locked")
+
+    monkeypatch.setattr(Recorder, "complete", busy)
+    assert bench.views.spare_bytes() == 0

@@ -36,12 +36,14 @@ class Fakes:
         self.passport = SimpleNamespace(ending=None)
         self.upkeep = SimpleNamespace(failing=None)
         self.scrubber = SimpleNamespace(late=False)
+        self.spare_bytes = 0
         self.now = 1_796_000_000.7
         parts = Parts(
             door=cast("Any", self.door),
             passport=cast("Any", self.passport),
             upkeep=cast("Any", self.upkeep),
             space=SpaceWatch(SPACE, self._measure),
+            views=cast("Any", SimpleNamespace(spare_bytes=lambda: self.spare_bytes)),
             recorder=cast("Any", SimpleNamespace(census=self._census)),
             scrubber=cast("Any", self.scrubber),
             tally=Tally(self.events),
@@ -122,6 +124,16 @@ def test_a_disk_that_cannot_be_measured(fakes: Fakes) -> None:
     status = fakes.vitals.look()
     assert "Input/output error" in dict(status.troubles)["space"]
     assert (status.free_bytes, status.total_bytes) == (None, None)
+
+
+def test_room_that_views_take_is_room(fakes: Fakes) -> None:
+    """They fill the disk to what new dumps need, and one dump more is enough to be below that."""
+    fakes.measure, fakes.spare_bytes = SHORT, 10
+    status = fakes.vitals.look()
+    assert status.troubles == ()
+    assert status.free_bytes == SHORT.free_bytes
+    fakes.spare_bytes -= 1
+    assert [topic for topic, _ in fakes.vitals.look().troubles] == ["space"]
 
 
 def test_the_log_says_when_room_gets_too_little_and_when_it_is_enough(fakes: Fakes) -> None:
