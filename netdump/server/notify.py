@@ -42,11 +42,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The collector listens."""
-        self.send("READY=1", f"STATUS={status}")
+        self.send("READY=1", f"STATUS={_line(status)}")
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows from now on."""
-        self.send(f"STATUS={text}")
+        self.send(f"STATUS={_line(text)}")
 
     def stopping(self) -> None:
         """The collector is about to end."""
@@ -55,6 +55,11 @@ class Notifier:
     def alive(self) -> None:
         """The event loop turns."""
         self.send("WATCHDOG=1")
+
+
+def _line(text: str) -> str:
+    """One line that can be sent: a sentence may name a folder, and be what a library said."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def _watchdog(environment: MutableMapping[str, str]) -> float | None:

@@ -42,6 +42,16 @@ def test_messages(tmp_path: Path, abstract: bool) -> None:
         ]  # fmt: skip
 
 
+def test_a_sentence_stays_one_line_and_can_be_sent(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notifier.ready("/srv/\udcff is full")  # as Python reads a name that is not UTF-8
+        notifier.status("KeyError: 'x\nMAINPID=1'")
+        assert manager.recv(100) == b"READY=1\nSTATUS=/srv/\\udcff is full"
+        assert manager.recv(100) == b"STATUS=KeyError: 'x MAINPID=1'"
+
+
 def test_a_manager_that_went_away_is_not_missed(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("x")
     Notifier({"NOTIFY_SOCKET": "vsock:2:1234"}).ready("x")
