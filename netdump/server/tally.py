@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from netdump.server.audit import Audit, Field
+
+
+COMPLETE: Final = "dump-complete"
+"""Counted as 0 before the first: of a number that appears as 1 Prometheus sees no increase."""
 
 
 class Tally:
@@ -15,7 +19,7 @@ class Tally:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter({COMPLETE: 0})
         self._guard = threading.Lock()
 
     def __call__(self, event: str, **fields: Field) -> None:
