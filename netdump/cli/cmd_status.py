@@ -13,8 +13,8 @@ import click
 
 from netdump.cli.output import duration_text, print_facts, print_json, printable, share_text, size_text
 from netdump.errors import OutputError, TroubledError
-from netdump.index.record import time_text
-from netdump.server.status import LATEST, inspect
+from netdump.index.record import TIME_MAX, time_text
+from netdump.server.status import inspect
 
 if TYPE_CHECKING:
     from netdump.server.status import Report, Status
@@ -108,7 +108,7 @@ def _fields(report: Report) -> dict[str, Any]:
 
 
 def _time(seconds: int) -> str:
-    return time_text(min(seconds, LATEST)) or ""
+    return time_text(min(seconds, TIME_MAX)) or ""
 
 
 def _give(place: Path, report: Report) -> None:

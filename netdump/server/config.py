@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import difflib
+import ipaddress
 import json
 import tomllib
 from dataclasses import dataclass, field
@@ -52,11 +53,19 @@ def parse_address(text: str) -> Address:
     sound = bool(colon) and bool(host) and len(text) <= ADDRESS_TEXT_MAX and host.isascii() and host.isprintable()
     if not sound or " " in host or (":" in host) != bracketed:
         raise AddressError(f"{text!r} is not an address: write HOST:PORT, [IPV6]:PORT or *:PORT")
-    if "%" in host or host.lower().startswith("fe80:"):
+    if "%" in host or _is_link_local(host):
         raise AddressError(f"{text!r} is an address of one link only: write one that is routed, a name, or *")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) <= 65535):
         raise AddressError(f"{text!r} has no port between 0 and 65535")
     return Address("" if host == "*" else host, int(port))
+
+
+def _is_link_local(host: str) -> bool:
+    """Whether it is an IPv6 address of a single link (fe80::/10)."""
+    try:
+        return ipaddress.IPv6Address(host).is_link_local
+    except ValueError:
+        return False
 
 
 def _whole(default: int, low: int, high: int, doc: str) -> int:

@@ -16,9 +16,9 @@ from netdump.errors import DamagedError, NotACollectorError, StorageFaultError
 from netdump.index.catalog import STORE_NAME
 from netdump.index.place import is_locked
 from netdump.index.rebuild import SERVE_LOCK_NAME, SERVE_STATUS_NAME
+from netdump.index.record import TIME_MAX, time_text
 from netdump.namedtuple import NamedTuple
 from netdump.pki import durable
-from netdump.pki.record import timestamp
 from netdump.store.durable import storage_faults
 from netdump.store.findings import DamageFoundError
 from netdump.store.sealed import seal, unseal
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 FORMAT: Final = "netdump-status/1"
 BYTES_MAX: Final = 1 << 20
 FACT_CHARS_MAX: Final = 1024
-LATEST: Final = 253_402_300_799  # the end of the year 9999
 CLOSING_S: Final = 1.0  # for a word that is being written when the collector ends
 SILENT_S: Final = 180  # after which a collector that says nothing new is in trouble; it speaks once a minute
 
@@ -195,7 +194,7 @@ def inspect(directory: Path, now: int) -> Report:
         return Report(status, status.troubles)
     if held and status is not None:
         fact = (
-            f"it has said nothing since {timestamp(min(status.written, LATEST))}: its disk is full or hangs, or it "
+            f"it has said nothing since {time_text(min(status.written, TIME_MAX))}: its disk is full or hangs, or it "
             "does; see its log"
         )
         return Report(status, (Trouble("running", fact), *status.troubles))

@@ -173,7 +173,14 @@ def test_no_addresses(text: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["[fe80::1%eth0]:7461", "[FE80::1]:7461", "[::1%lo]:7461"])
+def test_addresses_that_only_look_like_those_of_one_link() -> None:
+    for text in ("[fec0::1]:7461", "[fd00::fe80]:7461", "fe80:7461"):
+        assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["[fe80::1%eth0]:7461", "[FE80::1]:7461", "[febf::1]:7461", "[fe80:0::1]:7461", "[::1%lo]:7461"]
+)
 def test_addresses_of_one_link_are_refused(text: str) -> None:
     """Hosts are not enrolled with them, nor do capture kernels dial them."""
     with pytest.raises(AddressError, match="of one link only: write one that is routed"):
