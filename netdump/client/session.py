@@ -258,7 +258,7 @@ class Session:
                 if self._ledger.acknowledge(event.offset):
                     self.advanced = True
                     self._moved = now
-                elif self._core.state is State.FINISHING:
+                elif self._core.state is State.FINISHING and not self._core.unacked_cost:
                     self._moved = now  # it reads what it has, and gets on [W-69]
             case Receipt():
                 if self.resume is None:  # else the core has compared it with FINISH
