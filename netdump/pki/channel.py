@@ -11,7 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,9 @@ READ_SECONDS: Final = 30.0
 
 END_SECONDS: Final = 2.0
 """For the end of an answer of which nothing more is wanted: a new connection costs less."""
+
+LINES_MAX: Final = 256
+"""Of status and headers, and of trailers. http.client takes 100 headers; none of ours has as many as 20."""
 
 FAULTS: Final = (OSError, HTTPException)
 """What every method here raises when the connection cannot be made, or breaks; for faults.connection_error."""
@@ -116,9 +119,10 @@ class Channel:
 
 
 class BoundedResponse(HTTPResponse):
-    """An answer of which no more is read than was asked for, whatever sizes it claims.
+    """An answer of which no more is read than was asked for, whatever it claims or goes on with.
 
-    http.client takes a chunk of -1 bytes, and then reads into memory as long as anything comes.
+    http.client takes a chunk of -1 bytes, and then reads into memory as long as anything comes; and it reads status
+    lines of "100 Continue", or trailers, as long as they come.
     """
 
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
@@ -127,10 +131,21 @@ class BoundedResponse(HTTPResponse):
 
 
 class _BoundedReader(BufferedReader):
+    def __init__(self, raw: RawIOBase) -> None:
+        super().__init__(raw)
+        self._lines = 0  # one behind the other
+
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
             raise HTTPException(f"a piece of {size} bytes")
+        self._lines = 0
         return super().read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self._lines += 1
+        if self._lines > LINES_MAX:
+            raise HTTPException(f"more than {LINES_MAX} lines of headers")
+        return super().readline(size)
 
 
 class Answer:

@@ -175,7 +175,9 @@ def test_a_connection_serves_again_when_the_end_of_an_answer_is_read(far: Far, c
     assert far.connections == 1
 
 
-@pytest.mark.parametrize("more", [b"", b"0\r\n", b"3\r\nall\r\n0\r\n\r\n", b"nonsense\r\n"])
+@pytest.mark.parametrize(
+    "more", [b"", b"0\r\n", b"3\r\nall\r\n0\r\n\r\n", b"nonsense\r\n", b"0\r\n" + b"X: y\r\n" * 1000]
+)
 def test_who_does_not_end_an_answer_is_not_asked_again(
     far: Far, channel: Channel, more: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,9 +208,18 @@ def test_a_chunk_of_less_than_nothing_is_not_read(far: Far, channel: Channel, si
     far.flood = b""
 
 
-def test_trailers_without_end_are_not_waited_for(far: Far, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netdump.pki.channel.END_SECONDS", 0.2)
-    far.flood = b"X: y\r\n" * 1000
-    far.answers.extend([CHUNKED + b"0\r\n", OK])
-    assert first_five(channel) == b"hello"
-    assert far.closed.wait(10)
+@pytest.mark.parametrize(
+    ("begin", "line"),
+    [(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), (CHUNKED + b"5\r\nhello\r\n0\r\n", b"X: y\r\n")],
+    ids=["continue", "trailers"],
+)
+def test_lines_without_end_are_an_error(far: Far, channel: Channel, begin: bytes, line: bytes) -> None:
+    far.answers.extend([begin, b""])
+    far.flood = line * 1000
+    end = threading.Timer(5, setattr, [far, "flood", b""])
+    end.start()
+    with pytest.raises(FAULTS, match="lines of headers"):
+        get(channel)
+    assert far.flood, "they were read as long as they came"
+    end.cancel()
+    far.flood = b""
