@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from netdump.analyze.panic import panic_line
 from netdump.client.image import build_headline
 from netdump.errors import CoreError, KernelDataError, SourceUnreadableError
 from netdump.testing.elf_writer import EM_386, EM_X86_64, Core, NoteSegment, note, prstatus_note
 from netdump.testing.kernel_writer import DeadKernel, Message
-from netdump.testing.memmap_writer import x86_64
+from netdump.testing.memmap_writer import arm64, i386, riscv64, x86_64
 from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.filter import open_filter
@@ -27,11 +27,23 @@ from tests.vmcore.doubles import BytesSource, restore
 from tests.vmcore.made_up import populate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from mmap import mmap
+
+    from netdump.testing.memmap_writer import Machine
+    from netdump.testing.struct_page_writer import Era
 
 _PATCH: Final = struct.Struct(">IB")  # where, how many bytes
 _BLOCK: Final = 4096
-_FRAMES: Final = 8192  # of the machine: 32 MiB, in the upper half of which there is something of everything
+_FRAMES: Final = 8192  # of a machine
+_MACHINES: Final[dict[str, Callable[[Era, int], Machine]]] = {
+    "x86_64": x86_64,
+    "arm64": arm64,
+    "i386": i386,
+    "i386 with PAE": partial(i386, pae=True, sparse=True),
+    "riscv64": riscv64,
+}
+_ELSEWHERE: Final = tuple(_MACHINES)[1:]
 _CHUNKS_MAX: Final = 200  # of a plan: an image may claim terabytes of nothing
 
 
@@ -64,31 +76,35 @@ def _notes(data: bytes) -> None:
             info.need("SYMBOL", "prb")
 
 
-@cache
-def _machine() -> mmap:
-    return populate(x86_64(ERAS["6.1"], 32 << 20)).core().map()
+class _Ground(NamedTuple):
+    """A machine's core with something of everything in the upper half of its 32 MiB."""
+
+    first: int  # frame of its memory
+    image: mmap
+    used: list[int]  # where the blocks are that something is in: 151 of 8,106 on x86_64
 
 
 @cache
-def _used() -> list[int]:
-    """Where the blocks of the machine's core are that something is in: 151 of 8,106."""
-    image, nothing = _machine(), bytes(_BLOCK)
-    return [at for at in range(0, len(image), _BLOCK) if image[at : at + _BLOCK] != nothing]
+def _ground(name: str) -> _Ground:
+    machine = populate(_MACHINES[name](ERAS["6.1"], _FRAMES * _BLOCK))
+    image, nothing = machine.core().map(), bytes(_BLOCK)
+    used = [at for at in range(0, len(image), _BLOCK) if image[at : at + _BLOCK] != nothing]
+    return _Ground(machine.ram_start // _BLOCK, image, used)
 
 
 class _Patched(BytesSource):
-    """The machine's core with patches, in place: copying all of it would take longer than all that is tested."""
+    """A machine's core with patches, in place: copying all of it would take longer than all that is tested."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, ground: _Ground, data: bytes) -> None:
         super().__init__(b"")
-        self.memory = memoryview(_machine())
+        self.memory = memoryview(ground.image)
         self.size = len(self.memory)
         self.before: list[tuple[int, bytes]] = []
         at = 0
         while at + _PATCH.size <= len(data):
             number, length = _PATCH.unpack_from(data, at)
-            block, within = divmod(number % (len(_used()) * _BLOCK), _BLOCK)
-            place = _used()[block] + within
+            block, within = divmod(number % (len(ground.used) * _BLOCK), _BLOCK)
+            place = ground.used[block] + within
             piece = data[at + _PATCH.size : at + _PATCH.size + length][: self.size - place]
             self.before.append((place, bytes(self.memory[place : place + len(piece)])))
             self.memory[place : place + len(piece)] = piece
@@ -108,18 +124,25 @@ class _Patched(BytesSource):
         return []
 
 
-def _filter(data: bytes) -> None:
+def _filter(data: bytes, name: str = "x86_64") -> None:
     """Patches of a machine's core, each: where in what is used of it (4 bytes), how many bytes (1), the bytes."""
-    source = _Patched(data)
+    ground = _ground(name)
+    source = _Patched(ground, data)
     try:
         headers = parse_headers(source.read, source.size)
         facts = read_facts(source, headers)
         page_filter = open_filter(source, headers, facts, 31)
-        for first in range(0, _FRAMES, 512):
+        for first in range(ground.first, ground.first + _FRAMES, 512):
             answer = page_filter.classify(first * facts.page_bytes, 512)
             assert sum(pages for _, pages in answer) == 512
     finally:
         source.undo()
+
+
+def _filter_elsewhere(data: bytes) -> None:
+    """First byte: which machine. The rest are patches of its core."""
+    if data:
+        _filter(data[1:], _ELSEWHERE[data[0] % len(_ELSEWHERE)])
 
 
 def _panic(data: bytes) -> None:
@@ -153,14 +176,18 @@ def _note_areas() -> list[bytes]:
     return [kernel.note(), prstatus_note(7, bytes(27 * 8)) + note(b"X", 9, b"abc") + kernel.note(), kernel.vmcoreinfo()]
 
 
-def _patches() -> list[bytes]:
+def _patches(name: str = "x86_64") -> list[bytes]:
     """No patch; and single bytes at places with something in them: headers, notes, page tables, struct pages."""
-    image, found = _machine(), [b""]
-    for number, at in enumerate(_used()):
-        block = image[at : at + _BLOCK]
+    ground, found = _ground(name), [b""]
+    for number, at in enumerate(ground.used):
+        block = ground.image[at : at + _BLOCK]
         word = len(block) - len(block.lstrip(b"\0"))
         found.append(_PATCH.pack(number * _BLOCK + word, 8) + block[word : word + 8])
     return found
+
+
+def _patches_elsewhere() -> list[bytes]:
+    return [bytes([number]) + patch for number, name in enumerate(_ELSEWHERE) for patch in _patches(name)]
 
 
 def _logs() -> list[bytes]:
@@ -179,5 +206,6 @@ TARGETS = (
     Target("core", _core, (CoreError,), _cores, bytes_max=1 << 16, memory_max=48 * MIB, rounds=125),
     Target("notes", _notes, (), _note_areas, bytes_max=1 << 14),
     Target("filter", _filter, (CoreError,), _patches, memory_max=96 * MIB, rounds=25),
+    Target("filter-elsewhere", _filter_elsewhere, (CoreError,), _patches_elsewhere, memory_max=96 * MIB, rounds=25),
     Target("panic", _panic, (), _logs, bytes_max=1 << 14),
 )

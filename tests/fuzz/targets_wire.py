@@ -13,6 +13,7 @@ from netdump.errors import CodecError, RemoteProtocolError
 from netdump.index.gather import _with_headline
 from netdump.index.record import DumpRecord, State, dump_json, parse_record
 from netdump.pages import ExcludeClass, PageState, Run
+from netdump.server.tls import RECORDS_AT_ONCE, Records
 from netdump.store.intake import verify_chunk, verify_headline
 from netdump.testing.sample_dump import SampleDump
 from tests.fuzz.target import MIB, Target
@@ -24,6 +25,7 @@ _RESUME: Final = wire.Resume(0, _DUMP.chain_at([]), 0, headline=False, credit=4 
 _RECORD: Final = DumpRecord(_DUMP.origin.id, "web1", State.ARRIVING, 24_000, 4096, 0, 0, 0)
 _SIZE: Final = struct.Struct(">I")
 _RANGE: Final = struct.Struct(">QI")
+_RECORD_HEAD: Final = 5
 _FEED_BYTES: Final = (1, 7, 64, 65536)
 
 
@@ -51,6 +53,24 @@ def _connection(data: bytes) -> None:
         while core.next_event() is not None:
             assert core.acked_offset <= core.sent_offset <= _HELLO.image_bytes or core.resume != _RESUME
             assert core.unacked_cost <= core.credit or role is wire.Role.CLIENT
+
+
+def _records(data: bytes) -> None:
+    """First byte: size of the pieces that arrive. The rest are TLS records, of which only the lengths mean anything."""
+    if not data:
+        return
+    ends, place = set(), 1
+    while place + _RECORD_HEAD <= len(data):
+        place += _RECORD_HEAD + int.from_bytes(data[place + 3 : place + 5], "big")
+        ends.add(place)
+    records, place, step = Records(), 1, _FEED_BYTES[data[0] % len(_FEED_BYTES)]
+    for start in range(1, len(data), step):
+        piece = memoryview(data)[start : start + step]
+        while piece:
+            count, ended = records.take(piece)
+            assert ended == sum(end in ends for end in range(place + 1, place + count + 1)) <= RECORDS_AT_ONCE
+            assert count == len(piece) or ended == RECORDS_AT_ONCE
+            place, piece = place + count, piece[count:]
 
 
 def _message(data: bytes) -> None:
@@ -144,7 +164,14 @@ def _zstd_frames() -> list[bytes]:
     return [*packed, bomb, *forged, skippable, packed[3] + packed[3][4:]]
 
 
+def _tls_records() -> list[bytes]:
+    heads = [bytes.fromhex("170303") + length.to_bytes(2, "big") for length in (0, 1, 19, 22, 300)]
+    whole = b"".join(head + bytes(int.from_bytes(head[3:], "big")) for head in heads)
+    return [bytes([step]) + records for step in range(4) for records in (whole, heads[0] * 200, whole + heads[4])]
+
+
 TARGETS = (
+    Target("records", _records, (), _tls_records, bytes_max=1 << 12),
     Target("connection", _connection, (RemoteProtocolError,), _streams, bytes_max=1 << 16, rounds=200),
     Target("message", _message, (RemoteProtocolError,), _frames, bytes_max=1 << 16, memory_max=12 * MIB),
     Target("runs", _runs, (RemoteProtocolError,), _run_tables, bytes_max=1 << 14),

@@ -76,9 +76,11 @@ def test_the_corpus_belongs_to_targets() -> None:
     assert {folder.name for folder in CORPUS.iterdir()} <= set(TARGETS)
 
 
-def test_the_machine_of_the_filter_has_something_to_leave_out() -> None:
-    source = targets_core._Patched(b"")
+@pytest.mark.parametrize("name", targets_core._MACHINES)
+def test_the_machines_of_the_filter_have_something_to_leave_out(name: str) -> None:
+    ground = targets_core._ground(name)
+    source = targets_core._Patched(ground, b"")
     headers = parse_headers(source.read, source.size)
     page_filter = open_filter(source, headers, read_facts(source, headers), 31)
-    answer = page_filter.classify(4096 * 4096, 4096)
+    answer = page_filter.classify((ground.first + 4096) * 4096, 4096)
     assert {reason for reason, _ in answer} >= {ExcludeClass.FREE, ExcludeClass.USER, ExcludeClass.CACHE}
