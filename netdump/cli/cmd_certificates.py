@@ -40,7 +40,7 @@ def parse_span(_context: click.Context, _parameter: click.Parameter, value: str 
     "--ending",
     metavar="TIME",
     callback=parse_span,
-    help="Only of names that have none which is good for so long (90d): the last one of each, the first to end first.",
+    help="Only of names none of whose certificates is good for so long (90d): the last of each, by their end.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object; the list is under `certificates`.")
 def command(directory: Path, ending: int | None, as_json: bool) -> None:
@@ -53,8 +53,8 @@ def command(directory: Path, ending: int | None, as_json: bool) -> None:
     the key, as `netdump revoke --fingerprint` takes it. Records that cannot be read are named on standard error; the
     others are listed all the same.
 
-    With --ending those are listed who do not renew: their dumps are refused once the last certificate has ended. Of a
-    name whose keys are all revoked there is none.
+    With --ending it lists those who do not renew, whose dumps are refused once their last certificate has ended. A name
+    whose keys are all revoked is not listed.
 
     \b
     Examples:

@@ -58,7 +58,7 @@ RATE: Final = 100 << 20
     show_default=True,
     help="zstd level; 0: none. See client.md.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the sample: another one, another sample.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another number draws another sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead.")
 def command(*, vmcore: str, levels: tuple[int, ...], compression: int, seed: int, as_json: bool) -> None:
     """Forecast the size of a dump at each dump level: of the machine as it runs now, or of the core file VMCORE.

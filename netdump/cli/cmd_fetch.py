@@ -65,7 +65,7 @@ LOST_LOOKS = {
     type=click.Choice([each.value for each in Format]),
     default=Format.ELF.value,
     show_default=True,
-    help="elf, kdump or zst; see below.",
+    help="elf, kdump or zst; see above.",
 )
 @click.option(
     "--compression",
@@ -87,7 +87,7 @@ LOST_LOOKS = {
     type=click.Choice([each.value for each in Transfer]),
     default=Transfer.AUTO.value,
     show_default=True,
-    help="plain, packed (compressed on the way), or auto: as the network is fast.",
+    help="plain, packed (compressed on the way), or auto: by the speed of the network.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @reading_options

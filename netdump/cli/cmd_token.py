@@ -48,7 +48,7 @@ def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) 
     "hosts_file",
     metavar="FILE",
     type=click.File(encoding="utf-8-sig", errors="replace"),
-    help="The same for many machines, one name a line; - for standard input.",
+    help="Many machines at once, one name a line; - for standard input.",
 )
 @click.option(
     "--ttl",

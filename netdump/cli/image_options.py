@@ -32,18 +32,26 @@ _EVERYWHERE = (
         "--deadline", type=click.FloatRange(DEADLINE_MIN, DEADLINE_MAX), metavar="SECONDS",
         help=f"When the capture kernel stops trying to send.  [default: of [send] in the bundle, else {DEADLINE:g}]",
     ),
-    click.option("--final", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="After delivery."),
+    click.option(
+        "--final", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="What follows delivery."
+    ),
 )  # fmt: skip
 _OWN_IMAGE = (
     click.option(
         "--save", type=click.Path(path_type=Path), metavar="FOLDER",
         help="Where the dump is kept if no collector can be reached: a folder on a plain disk.",
     ),
-    click.option("--failure", type=click.Choice(ACTIONS), default="reboot", show_default=True, help="Without one."),
-    click.option("--watchdog/--no-watchdog", default=True, help="Use the hardware watchdog.", show_default=True),
-    click.option("--compression", type=click.Choice(NAMES), help="Default: the best that the kernel can unpack."),
     click.option(
-        "--level", type=click.IntRange(1, LEVEL_MAX), default=LEVEL, show_default=True, help="Of the compression."
+        "--failure", type=click.Choice(ACTIONS), default="reboot", show_default=True,
+        help="What follows if nothing was delivered, saved or not.",
+    ),
+    click.option("--watchdog/--no-watchdog", default=True, help="Use the hardware watchdog.", show_default=True),
+    click.option(
+        "--compression", type=click.Choice(NAMES), help="Of the image; default: the best that the kernel can unpack."
+    ),
+    click.option(
+        "--level", type=click.IntRange(1, LEVEL_MAX), default=LEVEL, show_default=True,
+        help="Of this compression; the dump level stands in the bundle, or in a word netdump.level=.",
     ),
 )  # fmt: skip
 
