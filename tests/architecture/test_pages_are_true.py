@@ -51,10 +51,27 @@ def test_there_are_commands_to_type() -> None:
     assert len([line for page in PAGES for line in commands(page)]) > 20
 
 
+def anchors(page: Path) -> set[str]:
+    """What `#…` of a link may name: the headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for target, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]+))?\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {target}#{anchor}"
+
+
+def test_events_of_the_guide_are_logged() -> None:
+    _, _, section = (ROOT / "docs" / "guide.md").read_text().partition("### What the collector's log says\n")
+    rows = [re.findall(r"`([\w-]+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)]
+    sources = "".join(path.read_text() for part in ("server", "cli") for path in (ROOT / "netdump" / part).glob("*.py"))
+    assert len(rows) > 15
+    assert rows == sorted(rows)
+    assert [event for row in rows for event in row if f'"{event}"' not in sources] == []
 
 
 def test_the_client_page_is_current() -> None:
