@@ -43,6 +43,9 @@ def test_pages_that_help_names_are_installed_where_it_says() -> None:
     root = Path(__file__).parents[2]
     wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["shared-data"]["docs"] == "share/netdump/docs"
+    assert wheel["shared-data"]["SECURITY.md"] == "share/netdump/SECURITY.md"  # named by these as ../SECURITY.md
+    copied = re.findall(r"^COPY (.*) ", (root / "deploy/container/Containerfile").read_text(), re.MULTILINE)
+    assert {*wheel["shared-data"], "netdump"} <= set(" ".join(copied).split())
     assert "docs/*.md are in share/netdump," in " ".join(run("--help").stdout.split())
     named: set[str] = set()
     for command in ("serve", "estimate", "list", "send"):
