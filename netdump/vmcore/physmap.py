@@ -126,7 +126,7 @@ class ImageMap:
         self._virtual = FirstRanges(  # virtual address -> physical address
             (segment.vaddr, segment.vaddr + segment.memsz, segment.paddr)
             for segment in loads
-            if segment.vaddr != headers.none
+            if _says_vaddr(segment, headers)
         )
 
     def _add_region(self, segment: Segment) -> None:
@@ -238,6 +238,15 @@ class ImageMap:
             position = max(position, last if gap is None else min(last, position + gap))
         if fresh < end:
             yield Stretch(fresh, end, fresh + shift, None)
+
+
+def _says_vaddr(segment: Segment, headers: ElfHeaders) -> bool:
+    """Whether p_vaddr is a virtual address. QEMU and libvirt know none, and write 0 or the physical one.
+
+    With 32 bits that would name the kernel's own addresses as soon as there are 3 GiB, for other memory than theirs.
+    """
+    unknown = {headers.none, *((0, segment.paddr) if headers.word_bytes == 4 else ())}
+    return segment.vaddr not in unknown
 
 
 def _by_offset(segment: Segment) -> int:

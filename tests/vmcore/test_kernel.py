@@ -3,7 +3,7 @@ from __future__ import annotations
 import struct
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -160,6 +160,23 @@ def test_cores_that_name_physical_addresses_only(machine: Machine) -> None:
         assert facts.log is not None
         assert facts.log.text == b"[    1.000000] Kernel panic\n"
         assert facts.remarks == ()
+
+
+@pytest.mark.parametrize("knows", [False, True], ids=["zero", "physical"])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_cores_of_qemu_with_memory_where_the_kernel_of_32_bits_is_mapped(knows: bool, bits: Literal[32, 64]) -> None:
+    machine = i386(ERAS["6.1"])
+    machine.kernel.add_printk_ring([Message(10**9, b"Kernel panic")])
+    core = machine.core()
+    low, rest = (replace(load, vaddr=load.paddr if knows else 0) for load in core.loads)
+    assert rest.paddr == 0x10_0000
+    rest = replace(rest, size=0xC800_0000 - rest.paddr)
+    source = BytesSource(replace(core, loads=[low, rest], bits=bits).map())
+    facts = read_facts(source, headers_of(source.image))
+    assert facts.nodename == "made-up"
+    assert facts.log is not None
+    assert facts.log.text == b"[    1.000000] Kernel panic\n"
+    assert facts.remarks == ()
 
 
 def test_the_real_sample(sample: Path, dmesg: bytes) -> None:
