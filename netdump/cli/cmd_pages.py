@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,7 +18,7 @@ from netdump.vmcore.elf import join_headers
 from netdump.wire import unpack_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from netdump.analyze.frames import Frames, PageCounts
     from netdump.cli.reading import Source
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # A class may be named alone where no state has its name.
 ALONE: Final = {kind.partition(":")[2]: kind for kind in CLASSES.values() if kind.partition(":")[2] not in STATES}
 CHOICES: Final = (*KINDS, *ALONE)
+
+_TEXTS: Final = 4096  # printed at once
 
 
 @click.command(
@@ -126,16 +129,20 @@ def check_totals(record: DumpRecord, spool: RunSpool) -> None:
 def print_ranges(record: DumpRecord, kind: str, ranges: Iterable[Frames], *, as_json: bool) -> None:
     """Print ranges as they come: there may be millions."""
     if not as_json:
-        for _, first, end in ranges:
-            click.echo(f"{first:x}-{end - 1:x}")
+        _print_all(f"{first:x}-{end - 1:x}\n" for _, first, end in ranges)
         return
     head = f'{{\n  "id": "{record.id}",\n  "page_bytes": {record.page_bytes},\n  "list": "{kind}",\n  "ranges": ['
     click.echo(head, nl=False)
-    between = "\n    "
-    for _, first, end in ranges:
-        click.echo(f"{between}[{first}, {end - 1}]", nl=False)
-        between = ",\n    "
+    _print_all(
+        f"{',' if number else ''}\n    [{first}, {end - 1}]" for number, (_, first, end) in enumerate(ranges)
+    )
     click.echo("\n  ]\n}")
+
+
+def _print_all(texts: Iterator[str]) -> None:
+    """Print texts, many at a time: a system call for each takes longer than all else that is done for it."""
+    while part := "".join(islice(texts, _TEXTS)):
+        click.echo(part, nl=False)
 
 
 def print_counts(record: DumpRecord, arrived: int, counts: PageCounts) -> None:

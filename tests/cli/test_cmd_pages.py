@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from netdump.analyze.frames import FrameMap
 from netdump.errors import BadHeadersError, DamagedError, DumpNotFoundError
 from netdump.index.catalog import LocalCatalog
 from netdump.store.store import Store
@@ -73,6 +75,23 @@ def test_lists(shell: Shell, folder: Path, store: Store, asked: str, ranges: lis
     pairs = [[int(end, 16) for end in line.split("-")] for line in ranges]
     kind = {"free": "excluded:free", "user": "excluded:user"}.get(asked, asked)
     assert listed == {"id": ID, "page_bytes": 4096, "list": kind, "ranges": pairs}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_millions_of_ranges_are_not_written_one_by_one(
+    shell: Shell, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    DUMP.store(store)
+    many = 10_000
+    monkeypatch.setattr(FrameMap, "ranges", lambda *_: (("lost", 2 * at, 2 * at + 1) for at in range(many)))
+    printed: list[str] = []
+    monkeypatch.setattr(click, "echo", lambda text, **_: printed.append(text))
+    shell.run("pages", ID, "--root", folder, "--list", "lost", *(["--json"] if as_json else []))
+    assert len(printed) < many // 1000
+    if as_json:
+        assert json.loads("".join(printed))["ranges"] == [[2 * at, 2 * at] for at in range(many)]
+    else:
+        assert "".join(printed).splitlines() == [f"{2 * at:x}-{2 * at:x}" for at in range(many)]
 
 
 def test_json(shell: Shell, folder: Path, store: Store) -> None:
