@@ -133,9 +133,7 @@ def print_ranges(record: DumpRecord, kind: str, ranges: Iterable[Frames], *, as_
         return
     head = f'{{\n  "id": "{record.id}",\n  "page_bytes": {record.page_bytes},\n  "list": "{kind}",\n  "ranges": ['
     click.echo(head, nl=False)
-    _print_all(
-        f"{',' if number else ''}\n    [{first}, {end - 1}]" for number, (_, first, end) in enumerate(ranges)
-    )
+    _print_all(f"{',' if number else ''}\n    [{first}, {end - 1}]" for number, (_, first, end) in enumerate(ranges))
     click.echo("\n  ]\n}")
 
 

@@ -29,6 +29,8 @@ LAST_COLUMN_MIN: Final = 20
 """Characters that the last column of a table takes on a terminal at least."""
 
 _PLAIN_SECONDS: Final = 5.0  # between two lines of progress at least
+_BAR_COLUMNS: Final = 80  # of a terminal: on a narrower one a bar would take the room of the figures
+_WHAT_COLUMNS: Final = 64  # the same of what is done
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -186,6 +188,7 @@ def fetch_progress() -> Iterator[FetchProgress]:
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     class RateColumn(ProgressColumn):
@@ -195,12 +198,13 @@ def fetch_progress() -> Iterator[FetchProgress]:
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{size_text(int(speed))}/s", style="progress.data.speed")
 
+    console, figure = Console(stderr=True), Column(no_wrap=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        RateColumn(),
-        TimeRemainingColumn(),
+        *([TextColumn("{task.description}")] if console.width >= _WHAT_COLUMNS else []),
+        *([BarColumn()] if console.width >= _BAR_COLUMNS else []),
+        DownloadColumn(binary_units=True, table_column=figure),
+        RateColumn(table_column=figure),
+        TimeRemainingColumn(table_column=figure),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         yield FetchProgress(bar)

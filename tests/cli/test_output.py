@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,6 @@ from netdump.cli.output import (
     share_text,
     size_text,
 )
-
-if TYPE_CHECKING:
-    import pytest
 
 HOSTILE = "a\x1b[31m[bold red]\x9b2J\u202eb\r\n\x00\x7f\u2028"
 
@@ -165,6 +163,29 @@ def test_a_bar_has_one_kind_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
             progress.advance(10 << 20)
         bar.refresh()
     assert "10.0 MiB/s" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "what", "bar"), [(40, False, False), (64, True, False), (80, True, True)])
+def test_on_a_narrow_terminal_the_figures_stay(
+    monkeypatch: pytest.MonkeyPatch, columns: int, what: bool, bar: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with fetch_progress() as progress:
+        progress.begin(1000 << 30, 0, "writing to standard output")
+        assert progress._bar is not None
+        clock = Clock()
+        progress._bar.get_time = clock
+        progress._bar.tasks[0].start_time = clock.now
+        for _ in range(2):
+            clock.now += 1
+            progress.advance(200 << 30)
+        progress._bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "400.0/1,000.0 GiB 200.0 GiB/s 0:00:03" in shown
+    assert ("writing to standard output" in shown, "━" in shown) == (what, bar)
 
 
 def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
