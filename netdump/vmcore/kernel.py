@@ -133,10 +133,13 @@ def _read_uts(memory: Memory, info: Vmcoreinfo, remarks: list[str]) -> _Uts:
 
 def _read_log(memory: Memory, info: Vmcoreinfo, remarks: list[str]) -> Log | None:
     try:
-        return read_log(memory, info)
+        log = read_log(memory, info)
     except KernelDataError as error:
         remarks.append(f"no kernel log: {error}")
         return None
+    if log.truncated:
+        remarks.append("the kernel log lacks lines, which were too many, lost or damaged")
+    return log
 
 
 def _clean(text: str | None) -> str | None:

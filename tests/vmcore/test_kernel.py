@@ -133,6 +133,19 @@ def test_the_release_is_known_without_its_page() -> None:
     assert any("no host name" in remark and "not in the core" in remark for remark in facts.remarks)
 
 
+def test_a_log_that_lacks_lines_is_told_of() -> None:
+    kernel = DeadKernel()
+    kernel.add_uts(nodename="web1")
+    kernel.add_printk_ring([Message(at, b"message %04d" % at) for at in range(1000)], count_bits=10, size_bits=15)
+    core = core_of(kernel)
+    assert facts_of(core).remarks == ()
+    bad = core.segments()[1].offset + kernel.memory.index(b"message 0500") // 4096 * 4096
+    facts = facts_of(core, [(bad, bad + 4096)])
+    assert facts.log is not None
+    assert facts.log.text.count(b"\n") > 800
+    assert facts.remarks == ("the kernel log lacks lines, which were too many, lost or damaged",)
+
+
 def test_notes_that_cannot_be_read_are_no_disaster() -> None:
     core = core_of(dead_kernel())
     facts = facts_of(core, [(core.segments()[0].offset, core.segments()[0].offset + 1)])
