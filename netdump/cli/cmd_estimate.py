@@ -18,7 +18,14 @@ from netdump.cli.output import (
     warn,
 )
 from netdump.cli.reading import exit_statuses
-from netdump.errors import BadHeadersError, KernelDataError, NotElfError, SourceUnreadableError
+from netdump.errors import (
+    BadHeadersError,
+    EmptyCoreError,
+    KernelDataError,
+    NotElfError,
+    SourceUnreadableError,
+    TruncatedCoreError,
+)
 from netdump.vmcore.elf import parse_headers
 from netdump.vmcore.kcore import KCORE, crash_kernel_memory, open_kcore
 from netdump.vmcore.kernel import read_facts
@@ -40,7 +47,15 @@ RATE: Final = 100 << 20
 @click.command(
     "estimate",
     short_help="Forecast how large a dump of this machine would be.",
-    epilog=exit_statuses(SourceUnreadableError, NotElfError, BadHeadersError, KernelDataError, common=()),
+    epilog=exit_statuses(
+        SourceUnreadableError,
+        NotElfError,
+        EmptyCoreError,
+        TruncatedCoreError,
+        BadHeadersError,
+        KernelDataError,
+        common=(),
+    ),
 )
 @click.argument("vmcore", metavar="[VMCORE]", default=KCORE)
 @click.option(

@@ -16,6 +16,7 @@ from netdump.cli.piping import is_piped, pour
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.errors import (
     AlreadyExistsError,
+    BadHeadersError,
     BusyError,
     DamagedError,
     IncompleteDumpError,
@@ -46,7 +47,13 @@ LOST_LOOKS = {
     "fetch",
     short_help="Bring a dump to this machine, verified, as a core file.",
     epilog=exit_statuses(
-        DamagedError, IncompleteDumpError, BusyError, StorageFaultError, AlreadyExistsError, OutputError
+        BadHeadersError,
+        DamagedError,
+        IncompleteDumpError,
+        BusyError,
+        StorageFaultError,
+        AlreadyExistsError,
+        OutputError,
     ),
 )
 @click.argument("dump_id", metavar="ID")

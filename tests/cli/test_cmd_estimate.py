@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.errors import KernelDataError, NotElfError, SourceUnreadableError
+from netdump.errors import EmptyCoreError, KernelDataError, NotElfError, SourceUnreadableError, TruncatedCoreError
 from netdump.testing.elf_writer import Core, Load
 from netdump.testing.memmap_writer import x86_64
 from netdump.testing.struct_page_writer import ERAS
@@ -17,6 +17,7 @@ from tests.vmcore.made_up import populate
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.errors import CoreError
     from tests.cli.commands import Shell
 
 
@@ -127,3 +128,10 @@ def test_what_cannot_be_estimated(shell: Shell, tmp_path: Path) -> None:
     done = shell.run("estimate", tmp_path / "bare")
     assert done.status == KernelDataError.exit_status
     assert "no VMCOREINFO" in done.err
+
+
+@pytest.mark.parametrize(("kept", "error"), [(0, EmptyCoreError), (5000, TruncatedCoreError)])
+def test_what_was_not_copied_to_its_end(shell: Shell, tmp_path: Path, kept: int, error: type[CoreError]) -> None:
+    (tmp_path / "core").write_bytes(Core([Load(0, 4096)]).build()[:kept])
+    assert shell.run("estimate", tmp_path / "core").status == error.exit_status
+    assert f"  {error.exit_status}  {error.__doc__}" in shell.run("estimate", "--help").out
