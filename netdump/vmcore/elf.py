@@ -43,6 +43,7 @@ _LOOKS: Final = (
         "a kdump-compressed dump of makedumpfile; send /proc/vmcore itself, or an ELF core (makedumpfile -E)",
     ),
     (b"makedumpfile", "a flattened dump of makedumpfile; restore it first: makedumpfile -R NEWFILE < FILE"),
+    (b"QEVM", "a saved machine of QEMU; dump it with virsh dump --memory-only, or dump-guest-memory"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd; decompress it first: zstd -d --long=27 FILE"),
     (b"\x1f\x8b", "compressed by gzip; decompress it first: gunzip FILE"),
     (b"\xfd7zXZ\x00", "compressed by xz; decompress it first: unxz FILE"),

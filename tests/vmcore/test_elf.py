@@ -100,6 +100,7 @@ def test_nothing_is_empty() -> None:
     [
         (b"KDUMP   " + bytes(4096), "kdump-compressed"),
         (b"makedumpfile\0\0\0\0" + bytes(4096), "makedumpfile -R"),
+        (b"QEVM\0\0\0\3" + bytes(60), "--memory-only"),
         (b"\x28\xb5\x2f\xfd" + bytes(60), "zstd -d"),
         (b"\x1f\x8b\x08" + bytes(60), "gunzip"),
         (b"\xfd7zXZ\0" + bytes(60), "unxz"),
