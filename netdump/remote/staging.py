@@ -240,10 +240,12 @@ def disk_faults(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(path: Path, *, replace: bool = False) -> None:
-    """Raises AlreadyExistsError if anything has that name; to replace it, if it is no file: /dev/null is not for us."""
+    """Raises AlreadyExistsError if anything has that name; to replace it, if it is no file.
+
+    /dev/null is not for us, nor is /dev/stdout, which is a link.
+    """
     with disk_faults(path), suppress(FileNotFoundError):
-        mode = path.lstat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        if not stat.S_ISREG(path.lstat().st_mode):
             raise AlreadyExistsError(
                 f"{path} is not a file, and is never replaced: choose another name with -o; "
                 "into a pipe or a device goes `-o - > NAME`"

@@ -15,7 +15,7 @@ from netdump.remote.staging import SUFFIX, Staging, refuse_existing
 from netdump.store.files import LocalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -159,11 +159,13 @@ def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:
         refuse_existing(tmp_path / "core")
 
 
-def test_of_what_is_no_file_it_is_told_at_once(tmp_path: Path) -> None:
-    """Not --force first, which helps no more."""
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(AlreadyExistsError, match=r"never replaced.*`-o - > NAME`"):
-        refuse_existing(tmp_path / "pipe")
+@pytest.mark.parametrize("what", [os.mkfifo, lambda path: path.symlink_to("/proc/self/fd/1")], ids=["pipe", "link"])
+def test_of_what_is_no_file_it_is_told_at_once(tmp_path: Path, what: Callable[[Path], None]) -> None:
+    """Not --force first, which helps no more. Of root's that would be /dev/stdout, for the whole machine."""
+    what(tmp_path / "stdout")
+    for replace in (False, True):
+        with pytest.raises(AlreadyExistsError, match=r"never replaced.*`-o - > NAME`"):
+            refuse_existing(tmp_path / "stdout", replace=replace)
 
 
 def test_a_folder_that_another_user_has_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
