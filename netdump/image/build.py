@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -211,8 +213,14 @@ def sha256(content: bytes) -> str:
 
 
 def write_image(image: CaptureImage, path: Path) -> None:
-    """Write an image for its owner alone: it holds a private key. A half-written one never has its name."""
+    """Write an image for its owner alone: it holds a private key. A half-written one never has its name.
+
+    Raises ImageError, also if path is something else than a file: as root this would replace /dev/null.
+    """
     try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ImageError(f"{path} is not a file, and is never replaced: name another with --out")
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
                 os.fchmod(file.fileno(), 0o600)

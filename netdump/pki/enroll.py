@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,13 +108,25 @@ def fetch_authority(endpoint: Endpoint, token: Token) -> x509.Certificate:
     return authority
 
 
+def _is_special(path: Path) -> bool:
+    """Whether something has that name that root must not replace, /dev/null for instance."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False  # who opens the draft will say why
+    return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode))
+
+
 def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> dict[Path, durable.Draft]:
     """Open a draft, in stack, of every file of places that can be written.
 
-    Raises AlreadyExistsError for any that exists, and StorageFaultError or PkiError when none can be written.
+    Raises AlreadyExistsError for any that exists, with force for what is neither file nor link, and StorageFaultError
+    or PkiError when none can be written.
     """
     paths = dict.fromkeys(places.values())
     for path in paths:
+        if _is_special(path):
+            raise AlreadyExistsError(f"{path} is not a file, and is never replaced: name another with --out")
         if not force and os.path.lexists(path):
             raise AlreadyExistsError(
                 f"{path} exists: keep it, name another file with --out, or replace it with --force"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +21,7 @@ from tests.image.conftest import MAC, RELEASE
 from tests.image.modules import kernel_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from netdump.image.network import Snapshot
@@ -181,6 +183,15 @@ def test_the_file_is_for_its_owner(image: CaptureImage, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir() if "capture" in each.name] == ["capture.img"]
     with pytest.raises(ImageError, match="cannot be written"):
         write_image(image, tmp_path / "absent" / "capture.img")
+
+
+@pytest.mark.parametrize("what", [os.mkfifo, lambda path: path.symlink_to("/proc/self/fd/1")], ids=["pipe", "link"])
+def test_what_is_no_file_is_never_replaced(image: CaptureImage, tmp_path: Path, what: Callable[[Path], None]) -> None:
+    """Of root's that would be /dev/null and /dev/stdout, for the whole machine."""
+    what(tmp_path / "null")
+    with pytest.raises(ImageError, match="null is not a file, and is never replaced"):
+        write_image(image, tmp_path / "null")
+    assert not stat.S_ISREG((tmp_path / "null").lstat().st_mode)
 
 
 def test_client_and_stages_start_with_nothing_but_the_image(image: CaptureImage, tmp_path: Path) -> None:

@@ -133,6 +133,15 @@ def test_a_bundle_is_not_overwritten(api: Api, out: Path) -> None:
     assert not out.is_symlink()
 
 
+def test_what_is_no_file_is_never_replaced(api: Api, tmp_path: Path) -> None:
+    """Of root's that would be /dev/null, for the whole machine."""
+    os.mkfifo(tmp_path / "null")
+    with pytest.raises(AlreadyExistsError, match="null is not a file, and is never replaced"):
+        enroll(api.url, api.authority.make_token("web1", Role.HOST), tmp_path / "null", force=True)
+    assert api.requests == []
+    assert (tmp_path / "null").is_fifo()
+
+
 def test_a_place_that_cannot_be_written_costs_no_token(api: Api, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     token = api.authority.make_token("web1", Role.HOST)
