@@ -55,8 +55,8 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 def warn(text: str) -> None:
-    """Say something on standard error."""
-    click.echo(f"netdump: {text}", err=True)
+    """Say something on standard error, in one line."""
+    click.echo(f"netdump: {printable(text)}", err=True)
 
 
 def size_text(count: int) -> str:
@@ -124,9 +124,10 @@ def print_plain_table(rows: Sequence[Sequence[str]]) -> None:
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
-    width = max((len(name) for name, _ in facts), default=0)
-    for name, value in facts:
-        click.echo(f"{name:<{width}}  {printable(value)}")
+    shown = [(printable(name), printable(value)) for name, value in facts]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        click.echo(f"{name:<{width}}  {value}")
 
 
 class FetchProgress:

@@ -37,7 +37,7 @@ def parse_address(text: str) -> Address:
         host, colon, port = text.partition(":")
         sound = bool(host) and set(host) <= _HOST_CHARS
         port = port if colon else str(PORT_INGEST)
-    sound = sound and len(host) <= HOST_CHARS_MAX and host.isascii()
+    sound = sound and len(host) <= HOST_CHARS_MAX and host.isascii() and host.isprintable()
     if not sound or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
         raise ConfigError(f"{text!r} is not a collector's address: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
     return Address(host, int(port))

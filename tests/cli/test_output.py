@@ -24,6 +24,7 @@ from netdump.cli.output import (
     printable,
     share_text,
     size_text,
+    warn,
 )
 
 HOSTILE = "a\x1b[31m[bold red]\x9b2J\u202eb\r\n\x00\x7f\u2028"
@@ -56,6 +57,8 @@ def test_facts_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.count("\n") == 2
     assert out.splitlines()[1] == "kernel  6.1"
+    print_facts([(HOSTILE, "6.1")])  # as a collector may call the states of pages
+    assert capsys.readouterr().out.rstrip("\n") == f"{printable(HOSTILE)}  6.1"
     print_text(b"one\x1b]0;x\x07\r\n\ttwo \xff\n")
     assert capsys.readouterr().out == "one\\x1b]0;x\\x07\\r\n\ttwo \ufffd\n"
     print_text(b"no line feed")
@@ -100,6 +103,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_no_warning_acts_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    warn(HOSTILE)
+    assert capsys.readouterr().err == f"netdump: {printable(HOSTILE)}\n"
 
 
 def test_plain_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

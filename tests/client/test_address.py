@@ -39,6 +39,7 @@ def test_addresses(text: str, host: str, port: int) -> None:
         "[]:1",
         "[a b]:1",
         "[::1]x",
+        "[fe80::1%\x1b[2J]:1",
         "ä.example",
         "a b:1",
         "a/b",
