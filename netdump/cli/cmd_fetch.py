@@ -173,14 +173,14 @@ def look_again(catalog: Catalog, record: DumpRecord, fetched: Fetched) -> DumpRe
         try:
             return catalog.show(record.id)
         except NetdumpError as error:  # the file is there, whatever has become of the collector
-            warn(f"whether any page of it is lost is not known: {printable(str(error))}")
+            warn(f"whether any page of it is lost is not known: {error}")
     return record
 
 
 def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: bool, piped: bool = False) -> int:
     """Say what was fetched. piped: it went to standard output, where nothing else may go. Returns the exit status."""
     plan = fetched.plan
-    path = "standard output" if piped else printable(str(fetched.path))
+    path = "standard output" if piped else str(fetched.path)
     if piped:
         warn(f"{figures(fetched, record)}: {path}")
     elif as_json:
@@ -199,7 +199,7 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
     part = f"{path} holds the image up to byte {plan.offset:,} of {plan.image_bytes:,}"
     if record.state is State.DAMAGED:
         warn(
-            f"THE DUMP IS DAMAGED at the collector ({printable(record.remark or '')}): {part}, every page verified, "
+            f"THE DUMP IS DAMAGED at the collector ({record.remark or ''}): {part}, every page verified, "
             f"but not that this is all; see `netdump verify {plan.id[:12]}`"
         )
         return DamagedError.exit_status
@@ -216,7 +216,7 @@ def warn_of_modes(path: Path) -> None:
     with suppress(OSError):
         if path.stat().st_mode & 0o077:
             warn(
-                f"{printable(str(path))} is open to other users of this machine: its file system keeps no permissions; "
+                f"{path} is open to other users of this machine: its file system keeps no permissions; "
                 "mount it with umask=077, or keep the file elsewhere"
             )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from netdump.cli.output import print_json, printable, warn
+from netdump.cli.output import print_json, warn
 from netdump.index.record import DumpRecord, State
 
 
@@ -41,7 +41,7 @@ def command(*, directory: Path, as_json: bool) -> None:
     def note(record: DumpRecord) -> None:
         if record.state is State.DAMAGED:
             damaged.append(record)
-            warn(f"dump {record.id} is damaged: {printable(record.remark or '')}")
+            warn(f"dump {record.id} is damaged: {record.remark or ''}")
 
     count = reindex(directory, note)
     if as_json:
