@@ -7,6 +7,7 @@ Linux Documentation/admin-guide/kdump/kdump.rst and kernel-parameters.txt; what 
 from __future__ import annotations
 
 import platform
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RUNNING = Path("/proc/cmdline")
+FOR_INIT = "--"  # the kernel reads no further (Linux kernel/params.c); a boot configuration brings it too
 COMMAND_LINE_MAX = 2047  # bytes; COMMAND_LINE_SIZE of x86 without the closing zero, arm64 has as much
 
 # panic: come back if the capture kernel dies itself. The others save memory.
@@ -73,10 +75,11 @@ def running_command_line() -> str:
 def command_line(running: str, append: Iterable[str] = (), architecture: str | None = None) -> str:
     """Make the capture kernel's command line from the running one.
 
-    append: words of the administrator, last. architecture: as uname -m, default this machine's. Raises ArmError if the
+    append: words of the administrator, last. architecture: as uname -m, default this machine's. What is for the running
+    system's init is left out: behind it ours would be too, and elfcorehdr=, which kexec adds. Raises ArmError if the
     line gets too long.
     """
-    kept = [word for word in split_words(running) if not _is_removed(word)]
+    kept = [word for word in takewhile(FOR_INIT.__ne__, split_words(running)) if not _is_removed(word)]
     particular = BY_ARCHITECTURE.get(architecture or platform.machine(), ELSEWHERE)
     words = [*kept, *particular, *EVERYWHERE, *NEUTRALISING, *append]
     line = " ".join(words)

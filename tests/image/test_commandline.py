@@ -24,6 +24,15 @@ def test_what_the_capture_kernel_inherits() -> None:
     assert len(words) == len(set(words))
 
 
+def test_words_for_the_init_of_the_running_system() -> None:
+    """The kernel would take no word behind them for itself, and kexec adds the place of the core at the end."""
+    line = command_line('console=ttyS0 "a=b -- c" -- single nr_cpus=9', ["netdump.level=0"], "x86_64")
+    words = split_words(line)
+    assert words[:3] == ["console=ttyS0", '"a=b -- c"', X86[0]]
+    assert words[-1] == "netdump.level=0"
+    assert not {"--", "single"} & set(words)
+
+
 @pytest.mark.parametrize(
     ("architecture", "present", "absent"),
     [
