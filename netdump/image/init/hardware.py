@@ -20,6 +20,7 @@ class HardwareWatchdog:
 
     def __init__(self, seconds: int, devices: tuple[str, ...] = DEVICES) -> None:
         self._descriptor = -1
+        self._complained = False
         for device in devices if seconds > 0 else ():
             try:
                 self._descriptor = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
@@ -35,7 +36,11 @@ class HardwareWatchdog:
         return self._descriptor >= 0
 
     def pet(self) -> None:
-        """Say that all is well. Called at least every few seconds."""
+        """Say that all is well. Called at least every few seconds.
+
+        One that fails is not closed: it would run on, and reset the machine. A board controller is busy for a moment,
+        and listens the next time.
+        """
         self._write(b"\0")
 
     def release(self) -> None:
@@ -60,6 +65,6 @@ class HardwareWatchdog:
         try:
             os.write(self._descriptor, data)
         except OSError as error:
-            say(f"the watchdog does not listen: {error.strerror}")
-            os.close(self._descriptor)
-            self._descriptor = -1
+            if not self._complained:
+                say(f"the watchdog does not listen: {error.strerror}")
+            self._complained = True
