@@ -17,10 +17,22 @@ def network_modules(interface: str, sys: Path = SYS) -> list[str]:
 
 
 def block_modules(device: str, sys: Path = SYS) -> list[str]:
-    """The modules of a disk or partition, by its name below /dev."""
-    entry = (sys / "class/block" / device).resolve()
-    disk = entry.parent if (entry / "partition").exists() else entry
-    return _drivers(disk / "device", sys)
+    """The modules of a disk or partition, by its name in /sys.
+
+    An NVMe disk that may have several controllers belongs to none of them: it is a device of the kernel's own making,
+    beside links to them (Linux drivers/nvme/host/core.c, nvme_init_subsystem).
+    """
+    below = _disk(device, sys) / "device"
+    found = [name for each in (below, *sorted(below.glob("nvme*"))) for name in _drivers(each, sys)]
+    return list(dict.fromkeys(found))
+
+
+def is_disk(device: str, sys: Path = SYS) -> bool:
+    """Whether a block device, by its name in /sys, is a disk or a partition of one.
+
+    What the kernel makes of disks (RAID, LVM, encryption) and its partitions are none.
+    """
+    return (_disk(device, sys) / "device").exists()
 
 
 def watchdog_modules(sys: Path = SYS) -> list[str]:
@@ -38,6 +50,12 @@ def watchdog_modules(sys: Path = SYS) -> list[str]:
 def has_hardware(interface: str, sys: Path = SYS) -> bool:
     """Whether an interface is a device, not something that the kernel made."""
     return (sys / "class/net" / interface / "device").exists()
+
+
+def _disk(device: str, sys: Path) -> Path:
+    """The folder of a disk, also of one that a partition is of."""
+    entry = (sys / "class/block" / device).resolve()
+    return entry.parent if (entry / "partition").exists() else entry
 
 
 def _drivers(device: Path, sys: Path) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netdump.errors import SaveFolderError
-from netdump.image.devices import block_modules
+from netdump.image.devices import block_modules, is_disk
 from netdump.image.init.plan import Save
 from netdump.image.init.save import UUID_OFFSETS, device_path, read_uuid
 
@@ -43,7 +43,7 @@ def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> S
             f"{', '.join(sorted(UUID_OFFSETS))}"
         )
     entry = (sys / "dev/block" / number).resolve()
-    if not entry.exists() or (entry / "dm").exists() or (entry / "md").exists():
+    if not is_disk(entry.name, sys):
         raise SaveFolderError(
             f"--save {folder} lies on {entry.name}, not on a plain disk or partition: the capture image has no LVM, "
             "RAID or encryption"

@@ -28,6 +28,30 @@ def add_disk(sys: Path, disk: str, partition: str, modules: Sequence[str]) -> No
     _link(sys / "class/block" / partition, block / partition)
 
 
+def add_raid(sys: Path, disk: str, partition: str) -> None:
+    """What the kernel has made of disks, with a partition."""
+    block = sys / "devices/virtual/block" / disk
+    (block / partition).mkdir(parents=True)
+    (block / partition / "partition").write_text("1\n")
+    (block / "md").mkdir()
+    _link(sys / "class/block" / disk, block)
+    _link(sys / "class/block" / partition, block / partition)
+
+
+def add_nvme(sys: Path, partition: str, modules: Sequence[str]) -> None:
+    """nvme0n1, a disk of an NVMe subsystem that may have several controllers, with a partition. modules: of nvme0."""
+    controller = _chain(sys, "nvme0", modules) / "nvme/nvme0"
+    (controller / "nvme0c0n1").mkdir(parents=True)
+    subsystem = sys / "devices/virtual/nvme-subsystem/nvme-subsys0"
+    disk = subsystem / "nvme0n1"
+    (disk / partition).mkdir(parents=True)
+    (disk / partition / "partition").write_text("1\n")
+    (disk / "device").symlink_to(subsystem)
+    (subsystem / "nvme0").symlink_to(controller)
+    _link(sys / "class/block/nvme0n1", disk)
+    _link(sys / "class/block" / partition, disk / partition)
+
+
 def add_watchdog(sys: Path, name: str, modules: Sequence[str]) -> None:
     """A hardware watchdog."""
     device = _chain(sys, name, modules)

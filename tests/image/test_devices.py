@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.image.devices import block_modules, has_hardware, network_modules, watchdog_modules
-from tests.image.sysfs import add_disk, add_network_device, add_watchdog
+from netdump.image.devices import block_modules, has_hardware, is_disk, network_modules, watchdog_modules
+from tests.image.sysfs import add_disk, add_network_device, add_nvme, add_raid, add_watchdog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,20 @@ def test_a_partition_has_the_modules_of_its_disk(tmp_path: Path) -> None:
     add_disk(tmp_path, "vda", "vda1", ("virtio_pci", "virtio_blk"))
     assert block_modules("vda1", tmp_path) == ["virtio_pci", "virtio_blk"]
     assert block_modules("vda", tmp_path) == ["virtio_pci", "virtio_blk"]
+
+
+def test_an_nvme_disk_with_several_controllers_has_their_modules(tmp_path: Path) -> None:
+    add_nvme(tmp_path, "nvme0n1p2", ("vmd", "nvme"))
+    assert block_modules("nvme0n1p2", tmp_path) == ["vmd", "nvme"]
+    assert is_disk("nvme0n1p2", tmp_path)
+
+
+def test_what_is_a_disk(tmp_path: Path) -> None:
+    add_disk(tmp_path, "vda", "vda1", ("virtio_blk",))
+    add_raid(tmp_path, "md126", "md126p1")
+    found = [is_disk(name, tmp_path) for name in ("vda", "vda1", "md126", "md126p1", "absent")]
+    assert found == [True, True, False, False, False]
+    assert block_modules("md126p1", tmp_path) == []
 
 
 def test_watchdogs(tmp_path: Path) -> None:

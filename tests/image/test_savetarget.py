@@ -10,7 +10,7 @@ from netdump.errors import SaveFolderError
 from netdump.image import savetarget
 from netdump.image.init.plan import Save
 from netdump.image.savetarget import find_target
-from tests.image.sysfs import add_disk
+from tests.image.sysfs import add_disk, add_raid
 
 UUID = "0123456789abcdef0123456789abcdef"
 
@@ -89,9 +89,13 @@ def test_a_subvolume_of_btrfs(machine: Path, monkeypatch: pytest.MonkeyPatch) ->
         find(machine, machine / "crash")
 
 
-def test_device_mapper_is_refused(machine: Path) -> None:
-    ((machine / "sys/class/block/vda1").resolve() / "dm").mkdir()
-    with pytest.raises(SaveFolderError, match="no LVM, RAID or encryption"):
+@pytest.mark.parametrize("name", ["md126", "md126p1"])
+def test_what_is_made_of_disks_is_refused(machine: Path, name: str) -> None:
+    """A partition of a RAID as well. Its disks hold the file system too: written there, they would no longer agree."""
+    add_raid(machine / "sys", "md126", "md126p1")
+    (machine / "sys/dev/block/9:126").symlink_to((machine / "sys/class/block" / name).resolve())
+    (machine / "mountinfo").write_text(f"29 1 9:126 / {machine} rw - ext4 /dev/{name} rw\n")
+    with pytest.raises(SaveFolderError, match=f"lies on {name}, not on a plain disk or partition: .* no LVM, RAID or"):
         find(machine, machine / "crash")
 
 
