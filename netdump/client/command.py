@@ -96,8 +96,14 @@ def _send(arguments: Arguments, console: Console, watchdog: Watchdog) -> int:
     watchdog.arm(timing.deadline - time.monotonic() + GRACE)
     context = client_context(config.credentials, arguments.config)
     level = settings.level_of(capture=capture)
-    remark = "; ".join(filter(None, (settings.remark, arguments.circumstances)))
-    image = open_image(arguments.vmcore, level, kind=arguments.source, elfcorehdr=arguments.elfcorehdr, remark=remark)
+    image = open_image(
+        arguments.vmcore,
+        level,
+        kind=arguments.source,
+        elfcorehdr=arguments.elfcorehdr,
+        remark=settings.remark,
+        circumstances=arguments.circumstances,
+    )
     try:
         kmsg = image.capture if settings.kmsg is None else settings.kmsg
         console.configure(settings.progress_interval, KMSG if kmsg else None)

@@ -70,10 +70,11 @@ class Image:
     size: bytes. level: as HELLO says it. capture: it is memory, not a copy of it in a file. For one thread.
     """
 
-    def __init__(self, source: Source, level: int, remark: str = "") -> None:
+    def __init__(self, source: Source, level: int, remark: str = "", circumstances: str = "") -> None:
         """Read headers and notes, and find out how pages can be told apart if the level leaves any out.
 
-        Raises CoreError. The source is closed with the image, also if this raises.
+        remark: for the headline. circumstances: likewise; of which the collector is told in any case. Raises CoreError.
+        The source is closed with the image, also if this raises.
         """
         try:
             self._headers = parse_headers(source.read, source.size, source.name)
@@ -95,7 +96,8 @@ class Image:
         remarks = (*facts.remarks, *([self.unfiltered] if self.unfiltered else []))
         self.summary = Summary(facts.release, facts.nodename, facts.crash_time, remarks)
         self._pool: BufferPool | None = None
-        self._headline = build_headline(self._headers, facts, [*([remark] if remark else []), *remarks])
+        self._headline = build_headline(self._headers, facts, [*filter(None, (remark, circumstances)), *remarks])
+        self._untold = circumstances
         self._planned = 0  # up to that offset the filter has been asked
         self._told = len(self._filter.reasons) if self._filter else 0
 
@@ -105,8 +107,12 @@ class Image:
         return self._unfiltered or (self._filter.remark if self._filter else None)
 
     def afterword(self) -> str:
-        """What of `unfiltered` came up since the headline was made, as the remark of FINISH [W-66]."""
-        return printable("; ".join(self._filter.reasons[self._told :])) if self._filter else ""
+        """What came up since the collector got its headline, as the remark of FINISH [W-66].
+
+        Of `unfiltered`, and all circumstances if an earlier run has sent the headline.
+        """
+        reasons = self._filter.reasons[self._told :] if self._filter else ()
+        return printable("; ".join(filter(None, (*reasons, self._untold))))
 
     @property
     def name(self) -> str:
@@ -114,7 +120,8 @@ class Image:
         return self.dump_id.hex()[:NAME_DIGITS]
 
     def headline(self) -> Headline:
-        """The HEADLINE message; the same every time."""
+        """The HEADLINE message, to be sent; the same every time."""
+        self._untold = ""
         return self._headline
 
     def catch_up(self, offset: int) -> Generator[int, None, None]:
@@ -164,10 +171,16 @@ class Image:
 
 
 def open_image(
-    path: str, level: int, *, kind: Kind = "auto", elfcorehdr: ElfcoreHeader | None = None, remark: str = ""
+    path: str,
+    level: int,
+    *,
+    kind: Kind = "auto",
+    elfcorehdr: ElfcoreHeader | None = None,
+    remark: str = "",
+    circumstances: str = "",
 ) -> Image:
-    """Open a core and find out what it is. Raises CoreError."""
-    return Image(open_source(path, kind, elfcorehdr), level, remark)
+    """Open a core and find out what it is. remark, circumstances: see Image. Raises CoreError."""
+    return Image(open_source(path, kind, elfcorehdr), level, remark, circumstances)
 
 
 def _check_kind(source: Source, headers: ElfHeaders, facts: KernelFacts) -> None:

@@ -131,6 +131,21 @@ def test_what_the_init_met_with_is_added_to_the_remark(host: Host, start_collect
     remark = unpack_document(headline).remark
     assert remark is not None
     assert remark.startswith("rack 7; eth0 (dhcp): no carrier")
+    assert collector.only().remark == ""  # it was told
+
+
+def test_what_the_init_met_with_after_the_headline_is_told_at_the_end(
+    host: Host, start_collector: StartCollector
+) -> None:
+    """That a client was killed, say, of which its next one knows. [W-66]"""
+    collector = start_collector([Manners(retort=(1, Error(ErrorCode.BAD_FIELD)))])
+    host.enroll(collector.address)
+    assert host.send("-q", "--circumstances", "eth0: slow") == 30
+    assert host.send("-q", "--circumstances", "eth0: slow; the client ended by signal 9") == 0
+    kept = collector.only()
+    assert kept.headline is not None
+    assert "signal 9" not in (unpack_document(kept.headline).remark or "")
+    assert kept.remark == "eth0: slow; the client ended by signal 9"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
