@@ -77,6 +77,9 @@ def main(argv: Sequence[str]) -> int:
         console.warn(f"ended by {name}; what the collector has acknowledged is kept: the same command goes on there")
         _print_json(arguments.json, {"error": {"code": "interrupted", "message": f"ended by {name}"}})
         return SIGNAL_STATUS + stop.signal
+    except Exception as error:  # a fault of ours; its traceback goes to standard error alone, which is one console
+        console.warn(f"the sender itself failed: {type(error).__name__}: {error}")
+        raise
     finally:
         console.close()
         restore()

@@ -406,6 +406,24 @@ def test_important_lines_reach_the_kernel_log(
     assert "is complete at" in log.read_text()
 
 
+def test_a_fault_of_the_sender_itself_reaches_the_kernel_log(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several consoles the traceback is on one."""
+    log = tmp_path / "kmsg"
+    log.touch()
+    monkeypatch.setattr(netdump.client.command, "KMSG", str(log))
+    monkeypatch.setattr(netdump.client.command, "source_kind", lambda *_: "oldmem")
+
+    def load(*_: object) -> None:
+        raise MemoryError("no page")
+
+    monkeypatch.setattr(netdump.client.command, "load_config", load)
+    with pytest.raises(MemoryError):
+        host.send("-q")
+    assert log.read_text() == "<4>netdump: the sender itself failed: MemoryError: no page"
+
+
 def test_signal_handlers_are_put_back(host: Host) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     host.send("-q")
