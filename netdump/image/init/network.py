@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from netdump.image.init.console import say, warn
 from netdump.image.init.dhcp import BROADCAST, obtain_lease
-from netdump.image.init.lease import HeldLease, forget, remember
+from netdump.image.init.lease import HeldLease, forget, held_lease, remember
 from netdump.image.init.netlink import ARPHRD_LOOPBACK, LinkState, Netlink
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class _Network:
         self._index = state.ifindex
         self.keep_to(self._index)
         _forget_others(netlink, state.ifindex)
-        forget()
+        if (known := held_lease()) and known.interface != state.name:
+            forget()  # its address was taken away; one that stays is renewed, whether a server answers now or not
         addresses, routes, servers = way.addresses, way.routes, way.servers
         if way.method == "auto":
             if _is_advertised(netlink, state):
@@ -133,6 +134,8 @@ class _Network:
                 servers = lease.servers or servers
                 if ending := held(state.name, state.mac, lease, time.monotonic()):
                     remember(ending)
+                else:
+                    forget()
             elif not addresses:
                 raise WayError("no DHCP server answers")
             else:

@@ -7,14 +7,13 @@ import pytest
 
 from netdump.image.init import network
 from netdump.image.init.dhcp import Lease
+from netdump.image.init.lease import HeldLease
 from netdump.image.init.netlink import AddressState, LinkState, RouteState
 from netdump.image.init.plan import Link, Plan, Route, Way
 from tests.image.init.namespace import run_in_namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from netdump.image.init.lease import HeldLease
 
 MAC = "52:54:00:00:00:0{}"
 
@@ -76,6 +75,15 @@ def reachable(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
     """What one look after the other finds; the last one stays."""
     left = list(answers)
     monkeypatch.setattr(network, "reach", lambda _: left.pop(0) if len(left) > 1 else left[0])
+
+
+def leases(monkeypatch: pytest.MonkeyPatch, first: HeldLease | None) -> list[HeldLease | None]:
+    """What is known of a lease, the newest last."""
+    known: list[HeldLease | None] = [first]
+    monkeypatch.setattr(network, "held_lease", lambda: known[-1])
+    monkeypatch.setattr(network, "forget", lambda: known.append(None))
+    monkeypatch.setattr(network, "remember", known.append)
+    return known
 
 
 ETH0, ETH1 = Link("eth0", "ether", MAC.format(1), mtu=1400), Link("eth1", "ether", MAC.format(2))
@@ -166,22 +174,33 @@ def test_dhcp_and_the_address_it_had(
 ) -> None:  # fmt: skip
     reachable(monkeypatch, "", "c:1" if expected else "")
     monkeypatch.setattr(network, "obtain_lease", lambda *_: lease)
-    kept: list[HeldLease | None] = []
-    monkeypatch.setattr(network, "forget", lambda: kept.append(None))
-    monkeypatch.setattr(network, "remember", kept.append)
+    kept = leases(monkeypatch, None)
     way = Way("eth0", "dhcp", fallback)
     assert network.bring_up(Plan(links=(ETH0,), ways=(way,))) == (0 if expected else 1)
     added = [words[2:] for words in kernel.done if words[0] == "add_address"]
     assert added == ([expected] if expected else [])
     assert any("no DHCP server answers" in line for line in said) == (lease is None)
-    assert kept[0] is None  # whatever lease an earlier way had
-    held = [each for each in kept if each is not None]
+    renewable = kept[-1]
     if lease is not None and lease.seconds is not None:
-        (renewable,) = held
+        assert renewable is not None
         assert renewable[:4] == ("eth5", MAC.format(1), "192.0.2.8", "192.0.2.1")
         assert renewable.ends_at - renewable.renew_at == pytest.approx(300)
     else:
-        assert held == []
+        assert renewable is None
+
+
+@pytest.mark.parametrize(("interface", "stays"), [("eth5", True), ("eth6", False)])
+@pytest.mark.parametrize("method", ["dhcp", "static"])
+def test_an_address_that_stays_is_renewed(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], method: str, interface: str, *, stays: bool
+) -> None:
+    """The network was looked at beside the client, and no DHCP server answered, because the whole site was away."""
+    reachable(monkeypatch, "")
+    monkeypatch.setattr(network, "obtain_lease", lambda *_: None)
+    lease = HeldLease(interface, MAC.format(1), "192.0.2.8", "192.0.2.1", 300.0, 600.0)
+    kept = leases(monkeypatch, lease)
+    assert network.bring_up(Plan(links=(ETH0,), ways=(Way("eth0", method, ("192.0.2.7/24",)),))) == 1
+    assert kept[-1] == (lease if stays else None)
 
 
 DEFAULT, LOCAL = Route("default", "192.0.2.1"), Route("198.51.100.9/32", "192.0.2.2")
