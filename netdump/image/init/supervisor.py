@@ -60,6 +60,8 @@ DOUBT_SECONDS = 180.0  # for what may pass: an address that two machines claim, 
 HOPELESS = frozenset((*range(10, 30), 34))
 # And those after which it seldom is: somebody else answers, or the collector refuses this host.
 DOUBTFUL = frozenset({32, 33})
+LATE = 35  # the deadline has passed, or no collector wants this dump before it
+LATE_SECONDS = CLIENT_GRACE + 1  # left of ours when the client's own passes, at most
 
 
 class Ended(NamedTuple):
@@ -174,7 +176,8 @@ class Supervisor:
             doubts = (1 if moved else doubts + 1) if ended.status in DOUBTFUL else 0
             if doubts <= 1:
                 doubt_until = self._clock() + DOUBT_SECONDS
-            if ended.status in HOPELESS or (doubts and self._clock() >= doubt_until):
+            unwanted = ended.status == LATE and self._left() > LATE_SECONDS
+            if ended.status in HOPELESS or unwanted or (doubts and self._clock() >= doubt_until):
                 say("trying again is of no use")
                 return False
             if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself

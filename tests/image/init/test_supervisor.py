@@ -186,7 +186,7 @@ def test_one_that_moves_bytes_between_its_deaths_is_not(said: list[str]) -> None
     ("error", "hopeless"),
     [
         (CoreError, True), (ConfigError, True), (BundleError, True), (DeclinedError, True),
-        (ImpostorError, False), (RefusedError, False), (UnreachableError, False), (DeadlineError, False),
+        (ImpostorError, False), (RefusedError, False), (UnreachableError, False),
     ],
 )  # fmt: skip
 def test_which_ends_are_final(error: type[CoreError], hopeless: bool, said: list[str]) -> None:
@@ -194,6 +194,21 @@ def test_which_ends_are_final(error: type[CoreError], hopeless: bool, said: list
     machine = run(Machine(client=[Child(error.exit_status, 1), Child(0, 1)]), failure="halt")
     assert machine.started.count("client") == (1 if hopeless else 2)
     assert machine.started[-1] == ("finish halt" if hopeless else "finish reboot")
+
+
+def test_a_client_that_is_to_come_back_after_the_deadline(said: list[str]) -> None:
+    """Of a thousand hosts in a queue each would ask twenty times in its last minute."""
+    machine = run(Machine(client=[Child(DeadlineError.exit_status, 550)]), deadline=600.0, failure="halt")
+    assert machine.started.count("client") == 1
+    assert "trying again is of no use" in said
+    assert machine.started[-1] == "finish halt"
+
+
+def test_what_is_left_after_the_deadline_of_the_client_is_used(said: list[str]) -> None:
+    late = 600 - CLIENT_GRACE - 0.5
+    machine = run(Machine(client=[Child(DeadlineError.exit_status, late), Child(0, 1)]), deadline=600.0, failure="halt")
+    assert machine.started.count("client") == 2
+    assert machine.started[-1] == "finish reboot"
 
 
 @pytest.mark.parametrize("error", [ImpostorError, RefusedError])
