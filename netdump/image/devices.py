@@ -12,8 +12,13 @@ SYS = Path("/sys")
 
 
 def network_modules(interface: str, sys: Path = SYS) -> list[str]:
-    """The modules of a network device, the bus first. Empty for a virtual one, or where all is built in."""
-    return _drivers(sys / "class/net" / interface / "device", sys)
+    """The modules of a network device, the bus first. Empty for a virtual one, or where all is built in.
+
+    Before them that of its PHY: no dependency names it, for the kernel has modprobe find it by the number of the chip.
+    """
+    entry = sys / "class/net" / interface
+    own = _drivers(entry / "device", sys)
+    return [name for name in _drivers(entry / "phydev", sys) if name not in own] + own
 
 
 def block_modules(device: str, sys: Path = SYS) -> list[str]:

@@ -17,6 +17,19 @@ def add_network_device(sys: Path, name: str, modules: Sequence[str]) -> None:
     _link(sys / "class/net" / name, device / "net" / name)
 
 
+def add_phy(sys: Path, interface: str, module: str) -> None:
+    """The PHY of a network device, on a bus that the device itself has."""
+    device = (sys / "class/net" / interface / "device").resolve()
+    phy = device / "mdio_bus/mii-0/mii-0:00"
+    driver = sys / "bus/mdio_bus/drivers/phy"
+    phy.mkdir(parents=True)
+    driver.mkdir(parents=True)
+    (sys / "module" / module).mkdir(parents=True)
+    (driver / "module").symlink_to(sys / "module" / module)
+    (phy / "driver").symlink_to(driver)
+    (sys / "class/net" / interface / "phydev").symlink_to(phy)
+
+
 def add_disk(sys: Path, disk: str, partition: str, modules: Sequence[str]) -> None:
     """A disk with one partition."""
     device = _chain(sys, disk, modules)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netdump.image.devices import block_modules, has_hardware, is_disk, network_modules, watchdog_modules
-from tests.image.sysfs import add_disk, add_network_device, add_nvme, add_raid, add_watchdog
+from tests.image.sysfs import add_disk, add_network_device, add_nvme, add_phy, add_raid, add_watchdog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,6 +13,13 @@ def test_the_bus_comes_before_the_device(tmp_path: Path) -> None:
     add_network_device(tmp_path, "eth0", ("virtio_pci", "virtio_net"))
     assert network_modules("eth0", tmp_path) == ["virtio_pci", "virtio_net"]
     assert has_hardware("eth0", tmp_path)
+
+
+def test_the_phy_comes_before_the_device(tmp_path: Path) -> None:
+    """A device that finds none is content with the kernel's generic driver, which may have no link."""
+    add_network_device(tmp_path, "eth0", ("xhci_pci", "lan78xx"))
+    add_phy(tmp_path, "eth0", "microchip")
+    assert network_modules("eth0", tmp_path) == ["microchip", "xhci_pci", "lan78xx"]
 
 
 def test_a_virtual_interface_has_none(tmp_path: Path) -> None:
