@@ -1,6 +1,6 @@
 """Kernel modules: which files a driver needs, in the order in which they must be loaded.
 
-Owns the reading of modules.dep, modules.softdep, modules.alias-like names and modules.builtin (depmod's text files, see
+Owns the reading of modules.dep, modules.softdep, modules.alias and modules.builtin (depmod's text files, see
 modules.dep(5)), decompression, and the firmware that modules name. Names are compared with `-` and `_` alike.
 """
 
@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from netdump.codec import expand
@@ -55,7 +56,10 @@ class ModuleTree:
             self._paths[name] = path
             self._needs[name] = [module_name(each) for each in needs.split()]
         self._builtin = {module_name(line) for line in self._lines("modules.builtin")}
-        self._soft = dict(_softdep(line) for line in self._lines("modules.softdep") if line.startswith("softdep "))
+        self._before: dict[str, list[str]] = {}
+        self._after: dict[str, list[str]] = {}
+        for line in self._lines("modules.softdep"):  # a module may have several
+            self._read_softdep(line)
 
     def __contains__(self, name: str) -> bool:
         return canonical(name) in self._paths or canonical(name) in self._builtin
@@ -92,14 +96,44 @@ class ModuleTree:
                 f"kernel {self._kernel.release} has no module {name}: run `depmod {self._kernel.release}` if it is "
                 "installed, else install it, or build for another kernel with --kernel"
             )
-        before, after = self._soft.get(name, ([], []))
         inner = above | {name}
-        for need in [each for each in before if each in self] + self._needs[name]:
+        for need in self._wanted(self._before, name) + self._needs[name]:
             self._visit(need, order, inner)
         order.append(name)
-        for need in after:
-            if need in self:
-                self._visit(need, order, inner)
+        for need in self._wanted(self._after, name):
+            self._visit(need, order, inner)
+
+    def _wanted(self, table: dict[str, list[str]], name: str) -> list[str]:
+        """The modules there are that a module should have. What it names may be what others call themselves too.
+
+        As ext4 does with crypto-crc32c: without any it mounts nothing, and here is no modprobe to be asked then.
+        """
+        return [found for each in table.get(name, ()) for found in ([each] if each in self else self._called(each))]
+
+    def _called(self, alias: str) -> list[str]:
+        return [module for module in self._aliases.get(alias, ()) if module in self]
+
+    @cached_property
+    def _aliases(self) -> dict[str, list[str]]:
+        """The modules by what they call themselves. Patterns, which are for devices, stand for themselves here."""
+        found: dict[str, list[str]] = {}
+        for line in self._lines("modules.alias"):
+            words = line.split()
+            if words[:1] == ["alias"] and len(words) == 3:
+                found.setdefault(canonical(words[1]), []).append(canonical(words[2]))
+        return found
+
+    def _read_softdep(self, line: str) -> None:
+        keyword, _, rest = line.partition(" ")
+        if keyword != "softdep":
+            return
+        name, *words = rest.split()
+        table = self._before
+        for word in words:
+            if word in {"pre:", "post:"}:
+                table = self._before if word == "pre:" else self._after
+            else:
+                table.setdefault(canonical(name), []).append(canonical(word))
 
     def _lines(self, file: str, *, required: bool = False) -> list[str]:
         path = self._kernel.modules / file
@@ -124,18 +158,6 @@ def module_name(path: str) -> str:
     for suffix in reversed(SUFFIXES):
         name = name.removesuffix(suffix)
     return canonical(name)
-
-
-def _softdep(line: str) -> tuple[str, tuple[list[str], list[str]]]:
-    _, name, *words = line.split()
-    found: dict[str, list[str]] = {"pre:": [], "post:": []}
-    current = "pre:"
-    for word in words:
-        if word in found:
-            current = word
-        else:
-            found[current].append(canonical(word))
-    return canonical(name), (found["pre:"], found["post:"])
 
 
 def _decompress(path: Path) -> bytes:

@@ -27,9 +27,15 @@ def kernel_module(facts: Mapping[str, str], firmware: Sequence[str] = ()) -> byt
 
 
 def write_tree(
-    root: Path, release: str, dependencies: Mapping[str, Sequence[str]], softdep: str = "", builtin: str = ""
+    root: Path,
+    release: str,
+    dependencies: Mapping[str, Sequence[str]],
+    softdep: str = "",
+    builtin: str = "",
+    *,
+    alias: str = "",
 ) -> None:
-    """A /lib/modules folder. dependencies: module -> what it needs."""
+    """A /lib/modules folder. dependencies: module -> what it needs. The others: depmod's files of that name."""
     folder = root / "lib/modules" / release
     (folder / "kernel").mkdir(parents=True)
     lines = []
@@ -39,3 +45,4 @@ def write_tree(
     (folder / "modules.dep").write_text("\n".join(lines) + "\n")
     (folder / "modules.softdep").write_text(softdep)
     (folder / "modules.builtin").write_text(builtin)
+    (folder / "modules.alias").write_text(alias)

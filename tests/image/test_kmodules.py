@@ -45,6 +45,16 @@ def test_what_a_module_needs_is_loaded_before_it(tree: ModuleTree) -> None:
     assert order.index("crc_helper") < order.index("virtio_net") < order.index("late_helper")
 
 
+def test_what_a_module_wants_by_the_name_that_others_give_themselves(tmp_path: Path) -> None:
+    """As file systems want a checksum, one each line; where it is built in, what is there besides."""
+    softdep = "softdep ext4 pre: sha256\nsoftdep ext4 pre: crypto-crc32c\nsoftdep ext4 post: fs-helper nobody\n"
+    alias = "# comment\nalias crypto-crc32c crc32c_intel\nalias crypto_crc32c crc32c-generic\nalias fs-helper gone\n"
+    modules = {"crc32c-intel": (), "crc32c_generic": (), "ext4": ("jbd2",), "jbd2": (), "sha256": ()}
+    write_tree(tmp_path, RELEASE, modules, softdep, alias=alias)
+    order = ModuleTree(find_kernel(RELEASE, tmp_path)).load_order(["ext4"])
+    assert order == ["sha256", "crc32c_intel", "crc32c_generic", "jbd2", "ext4"]
+
+
 def test_what_is_built_in_is_not_loaded(tree: ModuleTree) -> None:
     assert tree.load_order(["af_packet"]) == []
     assert tree.is_builtin("af-packet")
