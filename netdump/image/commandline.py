@@ -20,10 +20,11 @@ RUNNING = Path("/proc/cmdline")
 FOR_INIT = "--"  # the kernel reads no further (Linux kernel/params.c); a boot configuration brings it too
 COMMAND_LINE_MAX = 2047  # bytes; COMMAND_LINE_SIZE of x86 without the closing zero, arm64 has as much
 
-# panic: come back if the capture kernel dies itself. The others save memory.
+# panic: come back if the capture kernel dies itself. loglevel: what we say is shown by kernels that are built to show
+# errors only, too (CONFIG_CONSOLE_LOGLEVEL_DEFAULT, 4 in Arch's). The others save memory.
 EVERYWHERE = (
-    "panic=10", "cgroup_disable=memory", "novmcoredd", "cma=0", "hugetlb_cma=0", "transparent_hugepage=never",
-    "kfence.sample_interval=0",
+    "panic=10", "loglevel=7", "cgroup_disable=memory", "novmcoredd", "cma=0", "hugetlb_cma=0",
+    "transparent_hugepage=never", "kfence.sample_interval=0",
 )  # fmt: skip
 # irqpoll, reset_devices: devices are as the dead kernel left them. nr_cpus: each CPU costs memory, and only the one
 # that panicked is certain to run.
