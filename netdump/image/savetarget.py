@@ -16,6 +16,7 @@ from netdump.image.devices import block_modules, is_disk
 from netdump.image.init.plan import Save
 from netdump.image.init.save import UUID_OFFSETS, device_path, read_uuid
 
+DRIVERS = {"ext2": "ext4", "ext3": "ext4"}  # which mounts them as they are; hardly a kernel has one of their own
 MOUNTINFO = Path("/proc/self/mountinfo")
 SYS = Path("/sys")
 
@@ -65,7 +66,8 @@ def find_target(folder: Path, mountinfo: Path = MOUNTINFO, sys: Path = SYS) -> S
     inside = str(root / real.relative_to(point))
     if len(inside.split()) != 1 or not _is_text(inside):
         raise SaveFolderError(f"--save {folder}: the path must not hold blanks, nor what is not UTF-8")
-    return SaveTarget(Save(kind, uuid, inside), (*block_modules(entry.name, sys), kind))
+    driver = DRIVERS.get(kind, kind)
+    return SaveTarget(Save(driver, uuid, inside), (*block_modules(entry.name, sys), driver))
 
 
 def _mount_of(path: Path, mountinfo: Path) -> tuple[str, Path, Path, str] | None:

@@ -39,6 +39,14 @@ def test_a_folder_on_a_partition(machine: Path) -> None:
     assert target.modules == ("virtio_blk", "ext4")
 
 
+@pytest.mark.parametrize("kind", ["ext2", "ext3"])
+def test_an_older_kind_of_file_system(machine: Path, kind: str) -> None:
+    """There is no module of its name."""
+    (machine / "mountinfo").write_text(f"29 1 254:1 / {machine} rw - {kind} /dev/vda1 rw\n")
+    target = find(machine, machine / "crash")
+    assert (target.save.kind, target.modules) == ("ext4", ("virtio_blk", "ext4"))
+
+
 def test_a_folder_that_is_not_there(machine: Path) -> None:
     with pytest.raises(SaveFolderError, match="there is no such folder: make it first"):
         find(machine, machine / "absent")
