@@ -32,13 +32,13 @@ class Notifier:
         """Send assignments such as "READY=1". A manager that does not listen is none of the collector's business."""
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), self._address)
-            except OSError:
-                # The manager went away or is not reading: it will find out by itself; dumps go on.
-                return
+        except OSError:
+            # The manager went away or is not reading, or there is no file descriptor: dumps go on.
+            return
 
     def ready(self, status: str) -> None:
         """The collector listens."""

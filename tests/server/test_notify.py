@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -55,6 +56,16 @@ def test_a_sentence_stays_one_line_and_can_be_sent(tmp_path: Path) -> None:
 def test_a_manager_that_went_away_is_not_missed(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("x")
     Notifier({"NOTIFY_SOCKET": "vsock:2:1234"}).ready("x")
+
+
+def test_without_a_file_descriptor_nothing_is_said_and_nothing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_socket(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", no_socket)
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).alive()
 
 
 @pytest.mark.parametrize(
