@@ -50,7 +50,8 @@ class Passport:
         self._audit = audit
         self._clock = clock
         self._steady = steady
-        self._shown = ""  # PEM of what the contexts have, or of what they could not take
+        self._shown = ""  # PEM of what the contexts have
+        self._refused = ""  # and of what they could not take last, which is said once
         self._ending: str | None = None
         self._said_at = 0.0
 
@@ -62,8 +63,10 @@ class Passport:
     def contexts(self) -> dict[str, ssl.SSLContext]:
         """Make the contexts of "ingest" and "api" from what is in the folder now. Raises PkiError."""
         # Read before they do: what comes in between is seen as new at the next look.
-        self._shown = collector_certificate(self._directory).pem
-        return {name: make(self._directory) for name, make in CONTEXTS.items()}
+        pem = collector_certificate(self._directory).pem
+        contexts = {name: make(self._directory) for name, make in CONTEXTS.items()}
+        self._shown, self._refused = pem, ""
+        return contexts
 
     def look(self) -> dict[str, ssl.SSLContext] | None:
         """See what there is; note what is new, or comes to its end. New contexts if there is another certificate.
@@ -79,9 +82,10 @@ class Passport:
             return None
         try:
             contexts = self.contexts()
-        except NetdumpError as error:
-            self._shown = own.pem
-            self._audit("certificate-unusable", reason=str(error))
+        except NetdumpError as error:  # its key may follow, from a backup for instance, or the disk be read again
+            if own.pem != self._refused:
+                self._audit("certificate-unusable", reason=str(error))
+            self._refused = own.pem
             return None
         self._audit("certificate-taken", names=", ".join(own.names), ends=f"{own.validity.last:%Y-%m-%d}")
         return contexts

@@ -102,7 +102,21 @@ def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
         assert watched.look() is None
     assert len(events.all("certificate-unusable")) == 1
     path.write_bytes(right)
+    assert watched.look() is None  # it is shown already
+
+
+def test_one_whose_key_comes_a_minute_later(folder: Path, events: Events) -> None:
+    """Put back from a backup file by file, with a look in between."""
+    watched = Passport(folder, events)
+    watched.contexts()
+    other = folder.parent / "other"
+    init_authority(other, ["other.example"])
+    for name in ("collector.crt", "collector.key"):
+        assert watched.look() is None
+        (folder / "pki" / name).write_bytes((other / "pki" / name).read_bytes())
     assert watched.look() is not None
+    assert events.wait("certificate-taken")["names"] == "other.example"
+    assert len(events.all("certificate-unusable")) == 1
 
 
 def test_a_running_collector_shows_another_without_a_restart(
