@@ -366,30 +366,32 @@ class Arrival:
         self._stores = True
         try:
             while True:
+                changed = self._workshop.space.changed()
                 try:
                     return await self._loop.run_in_executor(threads or self._workshop.disks, attempt)
                 except _NoRoomError:
-                    await self._wait_for_room()
+                    await self._wait_for_room(changed)
         finally:
-            self._stores = False
+            self._stores = self._waits = False
 
-    async def _wait_for_room(self) -> None:
-        """Wait; the connection says that it lives meanwhile. Raises _GaveUpError once it has ended."""
-        self._waits = True
-        if self._holds:
-            self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
-        self._journal.waits()
-        room = asyncio.create_task(self._workshop.space.wait_until(Room.LOW))
+    async def _wait_for_room(self, changed: asyncio.Event) -> None:
+        """Wait until there may be room; the connection says that it lives meanwhile. Raises _GaveUpError once it has
+        ended.
+        """
+        if not self._waits:
+            self._waits = True
+            if self._holds:
+                self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
+            self._journal.waits()
+        pause = asyncio.create_task(self._workshop.space.pause(changed))
         end = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait({room, end}, return_when=asyncio.FIRST_COMPLETED)
-            if not room.done():
+            await asyncio.wait({pause, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not pause.done():
                 raise _GaveUpError("no space")
-            room.result()  # StorageFaultError, if space cannot be measured
         finally:
-            room.cancel()
+            pause.cancel()
             end.cancel()
-            self._waits = False
 
     async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await self._loop.run_in_executor(self._workshop.disks, work, *arguments)

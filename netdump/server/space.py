@@ -103,11 +103,3 @@ class SpaceWatch:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.check_s):
                 await changed.wait()
-
-    async def wait_until(self, wanted: Room, needed_bytes: int = 0) -> None:
-        """Return once at least the wanted room is there, with needed_bytes more written. Raises StorageFaultError."""
-        while True:
-            changed = self.changed()
-            if await asyncio.to_thread(self.look, needed_bytes) >= wanted:
-                return
-            await self.pause(changed)

@@ -11,7 +11,7 @@ from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.config import Ingest, Space, Storage
-from netdump.server.space import Measure, SpaceWatch
+from netdump.server.space import Measure, Room, SpaceWatch
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
@@ -126,6 +126,7 @@ class Bench:
         self.room = PLENTY
         self.credit = ingest.credit_bytes
         self.space = SpaceWatch(Space(check_s=300), lambda: self.room)
+        self.look: Callable[[], Room] = self.space.look
         self.writer = self.store.open_writer(dump.origin)
         self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2, "disks"), ThreadPoolExecutor(1, "headlines")
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
@@ -135,7 +136,7 @@ class Bench:
             ingest,
             storage,
             lambda writer: self.sign(writer),  # noqa: PLW0108  # the one of that moment
-            self.space.look,
+            lambda: self.look(),  # noqa: PLW0108  # the same
         )
         self.quota_bytes = quota_bytes
         self.arrival = self.line.arrival = Arrival(

@@ -18,6 +18,7 @@ from netdump.codec import Compressor
 from netdump.pages import ExcludeClass, PageState, Run
 from netdump.server.arrival import Ending
 from netdump.server.config import Ingest, Storage
+from netdump.server.space import Room
 from netdump.store.intake import verify_headline
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump, received_chunk
@@ -326,6 +327,23 @@ async def test_without_room_nothing_is_written_and_nothing_lost(tmp_path: Path) 
         it.finish()
         assert (await work).complete
         assert restored(it) == DUMP.image
+
+
+@pytest.mark.asyncio
+async def test_room_is_made_also_for_those_who_wait_for_it(tmp_path: Path) -> None:
+    """Views are given up for room, once the index says which there are: the disk by itself stays full."""
+    async with bench(tmp_path) as it:
+        rooms = iter([Room.NONE, Room.NONE])
+        it.look = lambda: next(rooms, Room.LOW)
+        it.room = NONE
+        work = asyncio.create_task(it.arrival.run())
+        it.bring(DUMP.chunks)
+        it.finish()
+        await it.journal.waiting.wait()
+        while not work.done():
+            it.space.poke()
+            await asyncio.sleep(0)
+        assert (await work).complete
 
 
 @pytest.mark.asyncio

@@ -57,47 +57,25 @@ def test_the_real_thing(tmp_path: Path) -> None:
     assert 0 < facts.free_bytes <= facts.total_bytes
 
 
-def test_waiting_ends_when_poked_after_space_came_back() -> None:
+def test_a_pause_lasts_until_the_next_poke() -> None:
     async def body() -> None:
-        free, looks = 0, 0
-
-        def measure() -> Measure:
-            nonlocal looks
-            looks += 1
-            return Measure(free, 200 * MIB)
-
-        watch = SpaceWatch(SETTINGS, measure)
-        waiter = asyncio.create_task(watch.wait_until(Room.LOW))
-        while looks < 5:  # woken, and still not enough
-            watch.poke()
+        watch = SpaceWatch(SETTINGS, lambda: Measure(0, 200 * MIB))
+        pause = asyncio.create_task(watch.pause(watch.changed()))
+        for _ in range(20):
             await asyncio.sleep(0)
-        assert not waiter.done()
-        free = 20 * MIB
-        watch.poke()  # may fall between a look and the wait for the next: it must count
-        await waiter
+        assert not pause.done()
+        watch.poke()
+        await pause
 
     asyncio.run(asyncio.wait_for(body(), 10))
 
 
-def test_a_pause_lasts_until_the_next_poke() -> None:
+def test_a_poke_between_a_look_and_the_pause_counts() -> None:
     async def body() -> None:
-        looks = 0
-
-        def measure() -> Measure:
-            nonlocal looks
-            looks += 1
-            return Measure(0, 200 * MIB)
-
-        watch = SpaceWatch(SETTINGS, measure)
-        pause = asyncio.create_task(watch.pause(watch.changed()))
-        waiter = asyncio.create_task(watch.wait_until(Room.LOW))
-        for _ in range(20):
-            await asyncio.to_thread(int)
-        assert not pause.done()
-        assert looks == 1
+        watch = SpaceWatch(SETTINGS, lambda: Measure(0, 200 * MIB))
+        changed = watch.changed()
         watch.poke()
-        await pause
-        waiter.cancel()
+        await watch.pause(changed)
 
     asyncio.run(asyncio.wait_for(body(), 10))
 
