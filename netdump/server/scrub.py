@@ -158,6 +158,7 @@ class Scrubber:
         self._due: list[str] = []  # the first last
         self._next_look = 0.0  # at all dumps, for those that are due
         self._failed: Final[set[str]] = set()  # dumps that cannot be looked at, which is said once
+        self._stumbled_at: Final[set[str]] = set()  # dumps whose check raised something: all others come first
         # Dumps that are damaged no more, and when that was found, of which the index is to be told; said once if it
         # cannot be.
         self._untold: Final[dict[str, tuple[Report, int]]] = {}
@@ -189,7 +190,9 @@ class Scrubber:
                     self._save()
                     self._stop.wait(REST_S)
                 else:
+                    self._stumbled_at.add(dump_id)
                     self.check(dump_id)
+                    self._stumbled_at.discard(dump_id)
             except _StoppedError:
                 break
             except Exception as error:  # a mistake, or a disk that fails: the collector is not to pay for it
@@ -245,6 +248,7 @@ class Scrubber:
             for gone in known.keys() - ids:
                 del known[gone]
         self._failed.intersection_update(ids)
+        self._stumbled_at.intersection_update(ids)
         memory.lost.intersection_update(ids)
         if memory.dump not in ids:
             memory.dump, memory.offset = "", 0
@@ -255,7 +259,8 @@ class Scrubber:
         for dump_id in ids:
             try:
                 if self._is_due(dump_id):
-                    due.append((dump_id != memory.dump, dump_id not in memory.lost, self._since(dump_id), dump_id))
+                    waits = dump_id in self._stumbled_at, dump_id != memory.dump, dump_id not in memory.lost
+                    due.append((waits, self._since(dump_id), dump_id))
             except DumpNotFoundError:
                 continue  # deleted since it was listed
             except StorageFaultError as error:
@@ -317,6 +322,8 @@ class Scrubber:
             return not report.complete and (self._is_busy(report.id) or dump.believed_manifest() is not None)
         except DumpNotFoundError:
             return True
+        except StorageFaultError:
+            return False  # what the disk does not give back is what was found
 
     def _tell_sound(self) -> None:
         """Dumps that were damaged are not any more: somebody had copies, or the disk gives them back again.

@@ -17,6 +17,8 @@ from tests.server.rig import Events
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.store.files import Files
+
 OLD, NEW = SampleDump(1), SampleDump(2)
 CREATED = OLD.origin.created
 DAYS = 30
@@ -74,13 +76,13 @@ class Told:
 class Desktop:
     """A scrubber with all it needs, its thread not begun."""
 
-    def __init__(self, directory: Path, now: float, **settings: Any) -> None:
+    def __init__(self, directory: Path, now: float, files: Files | None = None, **settings: Any) -> None:
         self.told, self.events, self.views = Told(), Events(), list[str]()
         self.now = now
         self.store = Store(directory / "dumps")
         self.scrubber = Scrubber(
             directory,
-            LocalFiles(directory / "dumps"),
+            files or LocalFiles(directory / "dumps"),
             Scrub(**settings),
             recorder=self.told,  # type: ignore[arg-type]
             restore=self.views.append,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 import time
@@ -17,6 +18,7 @@ from netdump.pki import durable
 from netdump.server import scrub
 from netdump.server.config import DAY_S
 from netdump.server.scrub import NAME, RATE_MIN, Memory
+from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import append_all, deliver
@@ -26,6 +28,9 @@ from tests.server.scrubbing import CREATED, DAYS, NEW, OLD, Desktop, fill, flip,
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from netdump.store.files import LocalFile, Status
+    from netdump.store.findings import Report
 
 
 @pytest.fixture
@@ -82,6 +87,48 @@ def test_a_dump_whose_segments_cannot_be_listed_does_not_keep_others_from_it(tmp
         desk.scrubber.check(dump_id)
     assert set(desk.told.bad) == {OLD.origin.id}
     assert set(desk.told.times) == {OLD.origin.id, NEW.origin.id}
+
+
+def test_a_dump_whose_manifest_cannot_be_read_does_not_keep_others_from_it(directory: Path) -> None:
+    """Not even whether there is one: a bad block among the inodes."""
+    manifest = f"{OLD.origin.id}/manifest.json"
+
+    class Failing(LocalFiles):
+        def status(self, name: str) -> Status | None:
+            return super().status(_readable(name))
+
+        def open(self, name: str) -> LocalFile:
+            return super().open(_readable(name))
+
+    def _readable(name: str) -> str:
+        if name == manifest:
+            raise OSError(errno.EIO, "Input/output error")
+        return name
+
+    desk = Desktop(directory, CREATED + DAYS * DAY_S, Failing(directory / "dumps"), pass_days=DAYS)
+    assert desk.scrubber.next_due() == OLD.origin.id
+    assert not desk.scrubber.check(OLD.origin.id).ok
+    assert desk.told.bad[OLD.origin.id].startswith("manifest.json: Input/output error")
+    assert desk.scrubber.next_due() == NEW.origin.id
+
+
+def test_a_mistake_with_one_dump_does_not_keep_others_from_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub, "REST_S", 0.0)
+    desk, tried = Desktop(directory, CREATED + DAYS * DAY_S, pass_days=DAYS), list[str]()
+    check = desk.scrubber.check
+
+    def stumble(dump_id: str) -> Report:
+        tried.append(dump_id)
+        if len(tried) == 4:
+            desk.scrubber._stop.set()
+        if dump_id == OLD.origin.id:
+            desk.scrubber._memory.dump = dump_id
+            raise ZeroDivisionError("a mistake")
+        return check(dump_id)
+
+    monkeypatch.setattr(desk.scrubber, "check", stumble)
+    desk.scrubber._run()
+    assert tried == [OLD.origin.id, NEW.origin.id, OLD.origin.id, OLD.origin.id]
 
 
 def test_all_dumps_are_looked_at_once_for_all_that_are_due(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
