@@ -51,20 +51,26 @@ class _Claim:
     """A connection that has offered a dump and is not done with it. before_bytes: in its host's account by then.
 
     late: what came of that, too late for the connection. has_heir: a newer connection waits until this one is done, and
-    takes that over.
+    takes that over. passed: the older one for which this one still waited then, and the heir is to wait instead.
     """
 
-    __slots__ = ("account", "before_bytes", "connection", "done", "has_heir", "hello", "late", "released")
+    __slots__ = ("account", "before_bytes", "connection", "done", "has_heir", "hello", "late", "passed", "released")
 
     def __init__(self, connection: HostConnection, hello: wire.Hello, account: Account) -> None:
         self.connection = connection
         self.hello = hello
         self.account = account
         self.before_bytes = account.stored_bytes
-        self.done = asyncio.Event()
-        self.released = asyncio.Event()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.late: _Place | LastWord | None = None
+        self.passed: _Claim | None = None
         self.has_heir = False
+
+    def release(self) -> None:
+        """Nothing is to be kept, or waited for, any more: a newer connection has come, or the collector stops."""
+        if not self.released.done():
+            self.released.set_result(None)
 
 
 class _Facts(NamedTuple):
@@ -159,7 +165,7 @@ class Reception:
             else:
                 self._conclude(connection, hello, found)
         finally:
-            claim.done.set()
+            claim.done.set_result(None)
             self._accounts.close(connection.host)
             if self._claims.get(key) is claim:
                 del self._claims[key]
@@ -168,7 +174,7 @@ class Reception:
         """Keep nothing for hosts that would come back: the collector stops."""
         self._stops = True
         for claim in self._claims.values():
-            claim.released.set()
+            claim.release()
 
     async def _keep(self, claim: _Claim, found: _Place | LastWord) -> None:
         """Have what was found ready for the next connection, which would find it as slowly: a dump of many segments,
@@ -176,9 +182,7 @@ class Reception:
         """
         claim.late = found
         if not (self._stops or claim.has_heir):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KEPT_S):
-                    await claim.released.wait()
+            await asyncio.wait({claim.released}, timeout=KEPT_S)
         if not claim.has_heir:
             claim.late = None
             await self._let_go(found)
@@ -204,16 +208,16 @@ class Reception:
         if before is not None:
             self._note("dump-fenced", connection, hello)
             before.connection.fail(wire.ErrorCode.FENCED, "the dump is offered on a newer connection")
-            # What the older connection brought becomes durable or is given up before the newer one gets its answer.
             before.has_heir = True
-            before.released.set()
-            await before.done.wait()
-            if before.late is not None:
-                if _facts(before.hello) == _facts(hello):
-                    claim.before_bytes = before.before_bytes  # by when the host's usage was asked for
-                    return before.late
-                await self._let_go(before.late)
-            if not connection.is_open:
+            before.release()
+            # What the older connection brought becomes durable or is given up before the newer one gets its answer.
+            last = await self._outlast(before, claim)
+            if last is not None and last.late is not None:
+                if _facts(last.hello) == _facts(hello):
+                    claim.before_bytes = last.before_bytes  # by when the host's usage was asked for
+                    return last.late
+                await self._let_go(last.late)
+            if last is None or not connection.is_open:
                 return _BUSY  # as it was told; the next one is behind it
         try:
             return self._admission.image(hello.image_bytes) or await self._admit(origin)
@@ -222,6 +226,20 @@ class Reception:
                 self._recorder.damaged(origin.id, str(error))
             self._note("dump-refused", connection, hello, reason=str(error))
             return self._refusal(error)
+
+    async def _outlast(self, before: _Claim, claim: _Claim) -> _Claim | None:
+        """Wait until the older connections of a dump are done. Returns the last of them; None: the heir of this one
+        waits instead. So there are never more than two, however long the oldest takes and often the host comes back.
+        """
+        while True:
+            await asyncio.wait({before.done, claim.released}, return_when=asyncio.FIRST_COMPLETED)
+            if claim.has_heir and not before.done.done():
+                claim.passed = before
+                return None
+            await asyncio.wait({before.done})
+            if before.passed is None:
+                return before
+            before = before.passed
 
     async def _admit(self, origin: Origin) -> _Place | LastWord:
         """Raises StoreError."""

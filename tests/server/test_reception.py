@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -243,6 +244,21 @@ def test_a_dump_that_takes_long_to_open_is_open_when_its_host_comes_back(
         assert opening.times == 1
         rig.events.wait("dump-restored")
     assert vmcore(folder, DUMP) == DUMP.image
+
+
+def test_a_host_that_comes_back_again_and_again_leaves_nothing_behind(folder: Path, web1: Papers) -> None:
+    with SlowOpening() as opening, Rig(folder) as rig:
+        for _ in range(3):
+            opening.defer(rig, web1)
+        tasks = rig.call(lambda: len(asyncio.all_tasks()))
+        for _ in range(4):
+            opening.defer(rig, web1)
+        wait_until(lambda: rig.call(lambda: len(asyncio.all_tasks())) <= tasks)
+        opening.gate.set()
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+        assert opening.times == 1
+        rig.events.wait("dump-restored")
 
 
 def test_a_dump_that_was_opened_too_late_is_let_go(folder: Path, web1: Papers) -> None:
