@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,7 +25,7 @@ from netdump.store.layout import VMCORE
 from netdump.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
     from netdump.index.index import Index, Share
@@ -303,17 +303,28 @@ class Recorder:
         """Raises StoreError; what is not written by then goes on waiting."""
         index = self._index
         for dump_id, remark in list(self._damage.items()):
-            self._write_verdict(index, dump_id, remark)
-            with self._guard:
-                del self._damage[dump_id]
+            with self._writing(self._damage, dump_id):
+                self._write_verdict(index, dump_id, remark)
         while checks := dict(islice(self._checks.items(), CHECKS_AT_ONCE)):
             index.set_checked(checks)
             for dump_id in checks:
                 del self._checks[dump_id]
         for dump_id in list(self._rows):
             if time.monotonic() <= self._until:
-                self._write_row(index, dump_id)
-                del self._rows[dump_id]
+                with self._writing(self._rows, dump_id):
+                    self._write_row(index, dump_id)
+
+    @contextmanager
+    def _writing(self, waiting: dict[str, Waiting], dump_id: str) -> Iterator[None]:
+        """Write one of those that wait, which waits no longer then, unless the block raises a StoreError."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:  # a mistake of ours with one dump is not for all that wait behind it to pay
+            self._audit("index-failed", dump=dump_id, reason=f"{type(error).__name__}: {error}")
+        with self._guard:
+            del waiting[dump_id]
 
     def _write_verdict(self, index: Index, dump_id: str, remark: str | None) -> None:
         """remark: what is bad of a dump; None: what was bad is not any more. Raises StoreError."""

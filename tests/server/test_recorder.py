@@ -472,14 +472,15 @@ def test_rows_wait_for_an_index_that_cannot_be_written(
     assert not recorder._rows
 
 
+@pytest.mark.parametrize("error", [StorageFaultError("Input/output error"), ZeroDivisionError("a mistake")])
 def test_a_dump_that_cannot_be_read_keeps_no_other_from_the_index(
-    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     deliver(Store(folder / "dumps"), DUMP)
 
     def read(store: Store, dump_id: str) -> DumpRecord:
         if dump_id == "0" * 32:
-            raise StorageFaultError("Input/output error")
+            raise error
         return gather(store, dump_id)
 
     monkeypatch.setattr(module, "gather", read)
