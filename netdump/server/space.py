@@ -55,10 +55,13 @@ class SpaceWatch:
         self._ask = measure
         self._changed = asyncio.Event()
 
-    def look(self, needed_bytes: int = 0) -> Room:
-        """Measure now: what is allowed once needed_bytes more are written? Raises StorageFaultError. Blocks."""
+    def look(self, needed_bytes: int = 0, due_bytes: int = 0) -> Room:
+        """Measure now: what is allowed once needed_bytes more are written? Raises StorageFaultError. Blocks.
+
+        due_bytes: how much is free in any case, though the file system may not say so yet.
+        """
         free, total = self.measure()
-        free -= needed_bytes
+        free = max(free, due_bytes) - needed_bytes
         settings = self._settings
         if free < max(settings.min_free_bytes, total * settings.min_free_percent // 100):
             return Room.NONE

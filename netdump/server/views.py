@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 AGAIN_S: Final = 30.0  # before an index that could not say which there are is asked again
 LIST_S: Final = 300.0  # between two lists: damaged dumps are put right, other commands make views
+SHOW_S: Final = 2.0  # that a file system has to show the room it was given: XFS takes it behind unlink's back
+SHOW_PAUSE_S: Final = 0.01
 
 
 class Views:
@@ -51,8 +53,14 @@ class Views:
         if room is Room.PLENTY:
             return room
         with self._guard:  # one at a time, so that nobody gives up more than is needed
-            while (room := self._space.look()) is not Room.PLENTY and (dump_id := self._next()) is not None:
-                self._give_up(dump_id)
+            due_bytes = self._space.measure().free_bytes
+            while (due := self._space.look(due_bytes=due_bytes)) is not Room.PLENTY:
+                if (dump_id := self._next()) is None:
+                    break
+                due_bytes += self._give_up(dump_id)
+            until = time.monotonic() + SHOW_S
+            while (room := self._space.look()) < due and time.monotonic() < until:
+                time.sleep(SHOW_PAUSE_S)
         return room
 
     def spare_bytes(self) -> int:
@@ -89,16 +97,19 @@ class Views:
             self._audit("index-failed", reason=str(error))
         return None
 
-    def _give_up(self, dump_id: str) -> None:
+    def _give_up(self, dump_id: str) -> int:
+        """Returns how many bytes that frees."""
+        size = self._disk_bytes(dump_id)
         try:
             dump = self._store.dump(dump_id)
             if dump.vmcore_path is None:
-                return
+                return 0
             dump.drop_vmcore()
         except DumpNotFoundError:
-            return
+            return 0
         except StoreError as error:
             self._audit("vmcore-kept", dump=dump_id, reason=str(error))
-            return
+            return 0
         self._audit("vmcore-dropped", dump=dump_id, reason="space is short, and it can be made again")
         self._recorder.refresh(dump_id)
+        return size

@@ -37,6 +37,8 @@ NO_PEERS = {
         "server.latecatalog.RETRY_S",
         "server.views.AGAIN_S",
         "server.views.LIST_S",
+        "server.views.SHOW_PAUSE_S",
+        "server.views.SHOW_S",
         "server.listener.CLOSING_TURNS",
         "server.recorder.CHECKS_AT_ONCE",
         "server.recorder.PROGRESS_S",
