@@ -261,13 +261,18 @@ class Reception:
 
     async def _open_writer(self, origin: Origin, *, distrust: bool) -> DumpWriter:
         """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
-        open_writer = functools.partial(self._store.open_writer, origin, distrust=distrust)
+        open_writer = functools.partial(self._store.open_writer, origin, distrust=distrust, keep_on=self._keep_on)
         for _ in range(BUSY_TRIES):
             try:
                 return await self._on_disk(open_writer)
             except BusyError:
                 await asyncio.sleep(BUSY_PAUSE_S)
         return await self._on_disk(open_writer)
+
+    def _keep_on(self) -> None:
+        """In a thread that reads for long."""
+        if self._workshop.stopping.is_set():
+            raise BusyError("the collector stops")
 
     def _look_up(self, origin: Origin) -> _Facts:
         """In a thread."""

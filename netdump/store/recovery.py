@@ -15,7 +15,7 @@ from netdump.store.segment import SegmentReader
 from netdump.wire import chain_start, root_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from netdump.store.files import Files
     from netdump.store.manifest import Manifest
@@ -111,14 +111,17 @@ def follow_manifest(files: Files, manifest: Manifest, *, tolerant: bool = False)
     return Recovery(_durable(start if findings else place), tuple(links), tuple(findings))
 
 
-def sound_part(files: Files, dump_id: str, image_bytes: int, recovery: Recovery) -> Recovery:
+def sound_part(
+    files: Files, dump_id: str, image_bytes: int, recovery: Recovery, keep_on: Callable[[], None]
+) -> Recovery:
     """The same up to its first segment that has a damaged chunk. Reads and checks every chunk up to there.
 
-    Raises OSError.
+    keep_on: called before each segment, may raise to stop. Raises OSError.
     """
     links: list[Link] = []
     findings = recovery.findings
     for link in recovery.links:
+        keep_on()
         try:
             with open_segment(files, dump_id, link.info.name) as segment:
                 for _ in segment.chunks():

@@ -99,20 +99,24 @@ class Store:
                 raise DumpNotFoundError(f"there is no dump {dump_id} in {self.root}")
         return Dump(self._files, self.root, dump_id)
 
-    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
+    def open_writer(
+        self, origin: Origin, *, distrust: bool = False, keep_on: Callable[[], None] = lambda: None
+    ) -> DumpWriter:
         """Create a dump or go on with it, as its only writer. The origin is durable when this returns ([S-15]).
 
         What an earlier writer left unfinished is removed. distrust: what is stored of it was found damaged; if it is
         not complete every chunk is read, and it goes on from the first segment that is not sound, which takes as long
-        as reading all of it does. Raises OwnerError (another host's; before anything else is
-        looked at, [W-32]), MismatchError ([W-31]), BusyError (another writer, or the dump is being restored or
-        deleted), DamagedError (its documents, or the segments of its manifest).
+        as reading all of it does. keep_on: called before each segment that is read so, may raise to stop.
+
+        Raises OwnerError (another host's; before anything else is looked at, [W-32]), MismatchError ([W-31]), BusyError
+        (another writer, or the dump is being restored or deleted), DamagedError (its documents, or the segments of its
+        manifest).
         """
         with dump_faults("opening", origin.id):
             _check_owner(find_origin(self._files, origin.id), origin)
             lock = self._lock_for_writing(origin.id)
             try:
-                return self._open_locked(origin, lock, distrust=distrust)
+                return self._open_locked(origin, lock, keep_on if distrust else None)
             except BaseException:
                 with suppress(OSError):
                     lock.release()
@@ -178,7 +182,8 @@ class Store:
         except BlockingIOError:
             raise BusyError(f"dump {dump_id} is being written, restored or deleted; try again later") from None
 
-    def _open_locked(self, origin: Origin, lock: Lock, *, distrust: bool) -> DumpWriter:
+    def _open_locked(self, origin: Origin, lock: Lock, distrusting: Callable[[], None] | None) -> DumpWriter:
+        """distrusting: keep_on, if what is stored is distrusted."""
         files, dump_id = self._files, origin.id
         # A name that is there need not be durable: its maker may have been killed before it synced the folder. So
         # everything that is about to be counted is synced once more, also what this call has just made.
@@ -193,8 +198,8 @@ class Store:
         manifest = read_manifest(files, dump_id, known)
         if manifest is None:
             recovery = recover(files, dump_id, known.image_bytes)
-            if distrust:
-                recovery = sound_part(files, dump_id, known.image_bytes, recovery)
+            if distrusting is not None:
+                recovery = sound_part(files, dump_id, known.image_bytes, recovery, distrusting)
                 self._remove_bad_headline(dump_id)
             self._remove_unused(known, recovery)
         else:

@@ -35,10 +35,12 @@ from netdump.server import upkeep
 from netdump.server.collector import Collector, Surroundings
 from netdump.server.config import build
 from netdump.server.ingest import IngestService
+from netdump.server.recorder import Recorder
 from netdump.server.space import Measure
 from netdump.server.status import Status, StatusFile, inspect
 from netdump.store.files import LocalFiles
 from netdump.store.intake import verify_chunk
+from netdump.store.segment import SegmentReader
 from netdump.store.store import Store
 from netdump.store.writer import DumpWriter
 from netdump.testing.sample_dump import SampleDump
@@ -46,11 +48,11 @@ from netdump.testing.store_contract import deliver
 from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from netdump.server.audit import Audit
-    from netdump.store.segment import SegmentInfo
+    from netdump.store.segment import SegmentInfo, StoredChunk
     from netdump.store.totals import Totals
 
 DUMP = SampleDump(seed=111, image_bytes=300_000)
@@ -443,6 +445,32 @@ def test_a_stop_does_not_wait_for_a_long_finish(folder: Path, web1: Papers, monk
     monkeypatch.undo()
     with Rig(folder) as rig, Host(rig, web1) as host:
         host.send_all(DUMP)
+
+
+def test_a_stop_does_not_wait_until_a_damaged_dump_is_read(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(Store(folder / "dumps"), DUMP, 9)
+    begun, stops, read = threading.Event(), threading.Event(), list[str]()
+    chunks, close = SegmentReader.chunks, IngestService.close
+
+    def slow(segment: SegmentReader) -> Iterator[StoredChunk]:
+        read.append(segment.name)
+        begun.set()
+        assert stops.wait(PATIENCE_S)
+        return chunks(segment)
+
+    async def closing(service: IngestService) -> None:
+        stops.set()
+        await close(service)
+
+    monkeypatch.setattr(Recorder, "is_damaged", lambda *_: True)
+    monkeypatch.setattr(SegmentReader, "chunks", slow)
+    monkeypatch.setattr(IngestService, "close", closing)
+    with Rig(folder, {"scrub": {"enabled": False}}) as rig, Host(rig, web1) as host:
+        host.say(wire.Hello(DUMP.dump_id, len(DUMP.image), 4096, DUMP.origin.level))
+        assert begun.wait(PATIENCE_S)
+    assert len(read) == 1
 
 
 def test_what_is_left_running_after_a_stop(folder: Path, web1: Papers, ann: Papers) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,8 +51,8 @@ def broken_by(store: type[Store], tmp_path: Path) -> set[str]:
 class Forgetful(Store):
     """Says that appended chunks are durable, and keeps nothing."""
 
-    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
-        writer = super().open_writer(origin, distrust=distrust)
+    def open_writer(self, origin: Origin, **options: Any) -> DumpWriter:
+        writer = super().open_writer(origin, **options)
         writer.publish = lambda: writer.durable  # type: ignore[method-assign]
         return writer
 
@@ -60,8 +60,8 @@ class Forgetful(Store):
 class Trusting(Store):
     """Takes every root for the right one."""
 
-    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
-        writer = super().open_writer(origin, distrust=distrust)
+    def open_writer(self, origin: Origin, **options: Any) -> DumpWriter:
+        writer = super().open_writer(origin, **options)
         finish = writer.finish
 
         def trusting(root: bytes, remark: str = "", *, on_read: Callable[[], None] = lambda: None) -> Manifest:
@@ -77,9 +77,9 @@ class Trusting(Store):
 class Talkative(Store):
     """Looks at the lock before the owner."""
 
-    def open_writer(self, origin: Origin, *, distrust: bool = False) -> DumpWriter:
+    def open_writer(self, origin: Origin, **options: Any) -> DumpWriter:
         try:
-            return super().open_writer(origin, distrust=distrust)
+            return super().open_writer(origin, **options)
         except OwnerError:
             raise BusyError("busy, whoever you are") from None
 
