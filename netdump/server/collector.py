@@ -151,11 +151,12 @@ class Collector:
         recorder = Recorder(catalog.index, Store(directory / STORE_NAME), audit, catalog.mend)
         self._closing.push_async_callback(asyncio.to_thread, recorder.close)
         views = Views(store, space, recorder, audit)
-        restorer = Restorer(store, space, recorder, views, audit)
+        receipt = functools.partial(receipt_of, directory)
+        restorer = Restorer(store, space, recorder, views, audit, receipt=receipt)
         self._closing.push_async_callback(restorer.close)
         scrubber = self._scrubber(recorder, restorer)
         self._closing.push_async_callback(scrubber.close)
-        workshop = self._workshop(space, views)
+        workshop = self._workshop(space, views, receipt)
         door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
         ingest = self._ingest_service(door, store, workshop, recorder, restorer)
         desk = self._desk(authority, store, space, catalog.get)
@@ -239,7 +240,7 @@ class Collector:
             audit=self._around.audit,
         )
 
-    def _workshop(self, space: SpaceWatch, views: Views) -> Workshop:
+    def _workshop(self, space: SpaceWatch, views: Views, receipt: Callable[[DumpWriter], wire.Receipt]) -> Workshop:
         config = self._config
         verifiers = Threads(len(os.sched_getaffinity(0)), "verify")
         seats = config.limits.active_dumps + config.limits.slow_dumps
@@ -254,7 +255,7 @@ class Collector:
             space=space,
             ingest=config.ingest,
             storage=config.store,
-            receipt=lambda writer: receipt_of(self._directory, writer),
+            receipt=receipt,
             room=views.room,
         )
 

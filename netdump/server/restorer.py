@@ -11,17 +11,22 @@ import asyncio
 import threading
 from bisect import bisect_left
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StoreError
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, PkiError, StoreError
 from netdump.server.space import Room, SpaceWatch
 from netdump.threads import Threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netdump.server.audit import Audit
     from netdump.server.recorder import Recorder
     from netdump.server.views import Views
+    from netdump.store.dump import Dump
     from netdump.store.store import Store
+    from netdump.store.writer import DumpWriter
 
 SEGMENT_SLACK_BYTES: Final = 1 << 20  # metadata of the file system for a sparse file
 
@@ -35,14 +40,27 @@ class _NoRoomError(Exception):
 
 
 class Restorer:
-    """Belongs to the event loop; the work is done in a thread."""
+    """Belongs to the event loop; the work is done in a thread.
 
-    def __init__(self, store: Store, space: SpaceWatch, recorder: Recorder, views: Views, audit: Audit) -> None:
+    receipt: signs for a complete dump, durably, if nobody has; raises PkiError, StoreError.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        space: SpaceWatch,
+        recorder: Recorder,
+        views: Views,
+        audit: Audit,
+        *,
+        receipt: Callable[[DumpWriter], object],
+    ) -> None:
         self._store = store
         self._space = space
         self._recorder = recorder
         self._views = views
         self._audit = audit
+        self._receipt = receipt
         self._waiting: deque[str] = deque()
         self._needed: dict[str, int] = {}  # bytes, of those that wait for room
         self._untold: dict[str, str] = {}  # why, of those of them that the log does not know yet
@@ -146,6 +164,8 @@ class Restorer:
             needed = manifest.totals.data + manifest.totals.alias + SEGMENT_SLACK_BYTES
             if self._space.look(needed) is not Room.PLENTY:
                 return self._defer(dump_id, needed, f"it would take {needed} bytes that dumps may need")
+            if not dump.receipt:
+                self._sign_for(dump)
             dump.reassemble(progress=self._check)
         except DumpNotFoundError:
             return True
@@ -166,6 +186,11 @@ class Restorer:
         self._recorder.refresh(dump_id).result()  # hosts that ask the index wait for all that it has still to be told
         self._views.made(dump_id)
         return True
+
+    def _sign_for(self, dump: Dump) -> None:
+        """Its host may come for the receipt, which would find the dump busy until the vmcore is made."""
+        with suppress(PkiError), self._store.open_writer(dump.origin) as writer:  # it hears the same when it comes
+            self._receipt(writer)
 
     def _defer(self, dump_id: str, needed: int, reason: str) -> bool:
         """Have it said, once, why a dump waits; False: it is to be tried again."""

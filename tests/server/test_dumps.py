@@ -111,7 +111,8 @@ def test_facts_of_a_dump(stored: Path, ann: Papers) -> None:
         assert plan["segments"][0]["start"] == 0
         assert plan["segments"][-1]["end"] == plan["offset"] == plan["image_bytes"] == 900_000
         assert set(plan["segments"][0]) == {"name", "start", "end", "chunks", "bytes", "sha256"}
-        assert desk.error("GET", path("/receipt")) == (404, "not-found"), "stored without one"
+        receipt = desk.ask("GET", path("/receipt")).data  # stored without one, and signed for since
+        assert check_receipt(receipt, desk.ask("GET", "/v1/ca").data)["id"] == ID
         for event in ("log-read", "headline-read", "fetch-planned"):
             assert rig.events.wait(event)["name"] == "ann"
 
@@ -129,6 +130,7 @@ def test_a_receipt(folder: Path, web1: Papers, ann: Papers) -> None:
 def test_an_interrupted_dump_can_be_read_as_far_as_it_came(folder: Path, ann: Papers) -> None:
     store(folder, DUMP, upto=40)
     with Rig(folder) as rig, Desk(rig, ann) as desk:
+        assert desk.error("GET", path("/receipt")) == (404, "not-found")
         plan = desk.get(path("/plan"))
         assert (plan["complete"], plan["root"], plan["offset"]) == (False, None, DUMP.chunks[40].offset)
         assert len(plan["segments"]) == 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump import wire
 from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.server.config import Space
@@ -23,11 +24,14 @@ from netdump.store.intake import verify_chunk
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
+from tests.server.arrivals import cannot_sign, sign
 from tests.server.rig import MIB, PATIENCE_S, Desk, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from netdump.store.writer import DumpWriter
 
 
 DUMP = SampleDump(seed=71, image_bytes=200_000)
@@ -46,9 +50,11 @@ def vmcore(folder: Path, dump: SampleDump = DUMP) -> Path:
     return folder / "dumps" / dump.origin.id / "vmcore"
 
 
-def restorer_of(store: Store, recorder: Recorder, events: Events) -> Restorer:
+def restorer_of(
+    store: Store, recorder: Recorder, events: Events, receipt: Callable[[DumpWriter], object] = sign
+) -> Restorer:
     space = SpaceWatch(Space(), lambda: PLENTY)
-    return Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+    return Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=receipt)
 
 
 def deliver(store: Store, dump: SampleDump = DUMP) -> None:
@@ -56,6 +62,42 @@ def deliver(store: Store, dump: SampleDump = DUMP) -> None:
         for chunk in dump.chunks:
             writer.append(chunk, len(verify_chunk(chunk)))
         writer.finish(dump.root)
+
+
+def test_a_host_gets_its_receipt_while_the_vmcore_is_made(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a dump that was complete when the collector was killed, or had no file descriptor left to sign for it."""
+    deliver(Store(folder / "dumps"))
+    begun, goes_on, check = threading.Event(), threading.Event(), Restorer._check
+
+    def slow(restorer: Restorer, offset: int) -> None:
+        begun.set()
+        assert goes_on.wait(PATIENCE_S)
+        check(restorer, offset)
+
+    monkeypatch.setattr(Restorer, "_check", slow)
+    with Rig(folder) as rig:
+        assert begun.wait(PATIENCE_S)
+        with Host(rig, web1) as host:
+            answer = host.hello(DUMP)
+        goes_on.set()
+        assert isinstance(answer, wire.Receipt), answer
+        rig.events.wait("dump-restored")
+
+
+@pytest.mark.asyncio
+async def test_keys_that_are_not_in_order_keep_no_vmcore_from_being_made(folder: Path) -> None:
+    events, store = Events(), Store(folder / "dumps")
+    deliver(store)
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        restorer = restorer_of(store, recorder, events, cannot_sign)
+        restorer.add(DUMP.origin.id)
+        await asyncio.wait_for(restorer.idle(), PATIENCE_S)
+        await restorer.close()
+        recorder.close()
+    assert vmcore(folder).read_bytes() == DUMP.image
 
 
 def test_with_keep_vmcore_off_there_is_none(folder: Path, web1: Papers) -> None:
@@ -128,7 +170,7 @@ async def test_dumps_that_wait_for_room_are_not_looked_at_again_and_again(
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
         space = SpaceWatch(Space(**SPACE), measure)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         for sample in samples:
             restorer.add(sample.origin.id)
         told = await asyncio.to_thread(events.wait, "restore-waits")
@@ -166,7 +208,7 @@ async def test_one_that_was_asked_for_twice_and_got_room_in_between_waits_no_mor
 
     with Index.open(folder / NAME) as index:
         recorder, space = Recorder(lambda: index, store, events), SpaceWatch(Space(**SPACE), measure)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         restorer.add(large.origin.id)
         await asyncio.to_thread(events.wait, "restore-waits")
         del room[:-3]
@@ -190,7 +232,7 @@ async def test_a_mistake_does_not_end_it(folder: Path) -> None:
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
         space = SpaceWatch(Space(check_s=1), lambda: PLENTY)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         fitting = restorer._fitting_bytes
 
         def fail_once(waiting: tuple[str, ...]) -> int:
@@ -300,7 +342,7 @@ async def test_a_stop_does_not_wait_for_room(folder: Path) -> None:
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
         space = SpaceWatch(Space(**SPACE), lambda: LOW)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         restorer.add(DUMP.origin.id)
         await asyncio.to_thread(events.wait, "restore-waits")
         await asyncio.wait_for(restorer.close(), PATIENCE_S)
@@ -320,7 +362,7 @@ async def test_room_that_cannot_be_measured_is_told_and_not_repeated(folder: Pat
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
         space = SpaceWatch(Space(**SPACE), measure)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         restorer.add(DUMP.origin.id)
         await asyncio.to_thread(events.wait, "restore-waits")
         measures.clear()
@@ -420,7 +462,7 @@ async def test_one_that_is_half_done_gives_way_to_dumps(folder: Path) -> None:
     space = SpaceWatch(Space(admit_free_bytes=64 * MIB, check_s=300), measure)
     with Index.open(folder / NAME) as index:
         recorder = Recorder(lambda: index, store, events)
-        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events)
+        restorer = Restorer(store, space, recorder, Views(store, space, recorder, events), events, receipt=sign)
         restorer.add(DUMP.origin.id)
         assert "ran short" in str(await asyncio.to_thread(events.wait, "restore-waits"))
         assert not list(vmcore(folder).parent.glob("vmcore*"))
