@@ -11,7 +11,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import NetdumpError
 from netdump.pki import api_server_context, authority_certificate, collector_certificate, ingest_server_context
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Passport:
         self._clock = clock
         self._steady = steady
         self._shown = ""  # PEM of what the contexts have
-        self._refused = ""  # and of what they could not take last, which is said once
         self._ending: str | None = None
         self._said_at = 0.0
 
@@ -65,33 +63,25 @@ class Passport:
         # Read before they do: what comes in between is seen as new at the next look.
         pem = collector_certificate(self._directory).pem
         contexts = {name: make(self._directory) for name, make in CONTEXTS.items()}
-        self._shown, self._refused = pem, ""
+        self._shown = pem
         return contexts
 
     def look(self) -> dict[str, ssl.SSLContext] | None:
         """See what there is; note what is new, or comes to its end. New contexts if there is another certificate.
 
-        Blocks on the disk.
+        Blocks on the disk. Raises PkiError, StorageFaultError: what was loaded is still shown, but receipts are signed
+        with what is there.
         """
-        try:
-            authority, own = authority_certificate(self._directory), collector_certificate(self._directory)
-        except NetdumpError:
-            return None  # what was loaded is still shown; the doorkeeper says `clock-unchecked`
+        authority, own = authority_certificate(self._directory), collector_certificate(self._directory)
         self._tell(_ending(authority, own, datetime.fromtimestamp(self._clock(), UTC), self._directory))
-        if own.pem == self._shown:
-            return None
-        try:
-            contexts = self.contexts()
-        except NetdumpError as error:  # its key may follow, from a backup for instance, or the disk be read again
-            if own.pem != self._refused:
-                self._audit("certificate-unusable", reason=str(error))
-            self._refused = own.pem
+        shown, contexts = self._shown, self.contexts()
+        if own.pem == shown:
             return None
         self._audit("certificate-taken", names=", ".join(own.names), ends=f"{own.validity.last:%Y-%m-%d}")
         return contexts
 
     async def renew(self, show: Callable[[dict[str, ssl.SSLContext]], None]) -> None:
-        """Look once. show is given new contexts, on the loop."""
+        """Look once. show is given new contexts, on the loop. Raises as look does."""
         contexts = await asyncio.to_thread(self.look)
         if contexts is not None:
             show(contexts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import StorageFaultError
+from netdump.errors import NetdumpError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ class Upkeep:
 
     @property
     def failing(self) -> str | None:
-        """What is not looked after, by a mistake of ours or for want of a disk, as of the last looks; None: all is.
+        """What is not looked after, or not in order, and why, as of the last looks; None: all is well.
 
         From any thread.
         """
@@ -35,7 +35,7 @@ class Upkeep:
         while True:
             try:
                 await look()
-            except StorageFaultError as error:
+            except NetdumpError as error:
                 self._note(what, str(error))
             except Exception as error:  # a mistake of ours: the next look may go well, and all else goes on
                 if self._note(what, f"{type(error).__name__}: {error}"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.errors import PkiError
 from netdump.pki import init_authority, reissue_collector
 from netdump.pki.certificates import AUTHORITY_LIFE, COLLECTOR_LIFE
 from netdump.server import upkeep
@@ -83,7 +84,7 @@ def test_one_that_is_as_old_as_the_authority_is_not_to_be_renewed(tmp_path: Path
 
 
 def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
-    """A certificate of another key: the older one stays, and it is said once."""
+    """A certificate of another key: the older one stays."""
     watched = Passport(folder, events)
     watched.contexts()
     other = folder.parent / "other"
@@ -92,15 +93,14 @@ def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
     right = path.read_bytes()
     path.write_bytes((other / "pki" / "collector.crt").read_bytes())
     for _ in range(2):
-        assert watched.look() is None
-    assert len(events.all("certificate-unusable")) == 1
-    assert "restore both from one backup" in str(events.all("certificate-unusable")[0]["reason"])
+        with pytest.raises(PkiError, match="restore both from one backup"):
+            watched.look()
     for content in (b"damaged", None):
         path.unlink()
         if content is not None:
             path.write_bytes(content)
-        assert watched.look() is None
-    assert len(events.all("certificate-unusable")) == 1
+        with pytest.raises(PkiError):
+            watched.look()
     path.write_bytes(right)
     assert watched.look() is None  # it is shown already
 
@@ -111,12 +111,25 @@ def test_one_whose_key_comes_a_minute_later(folder: Path, events: Events) -> Non
     watched.contexts()
     other = folder.parent / "other"
     init_authority(other, ["other.example"])
-    for name in ("collector.crt", "collector.key"):
-        assert watched.look() is None
-        (folder / "pki" / name).write_bytes((other / "pki" / name).read_bytes())
+    (folder / "pki" / "collector.crt").write_bytes((other / "pki" / "collector.crt").read_bytes())
+    with pytest.raises(PkiError):
+        watched.look()
+    (folder / "pki" / "collector.key").write_bytes((other / "pki" / "collector.key").read_bytes())
     assert watched.look() is not None
     assert events.wait("certificate-taken")["names"] == "other.example"
-    assert len(events.all("certificate-unusable")) == 1
+
+
+def test_a_key_that_is_gone_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would: what was loaded is shown, and each host waits for a receipt that cannot be signed."""
+    monkeypatch.setattr(upkeep, "LOOK_S", HASTE_S)
+    key = folder / "pki" / "collector.key"
+    with Rig(folder) as rig:
+        key.rename(folder / "elsewhere")
+        assert "collector.key" in str(rig.events.wait("upkeep-failed")["reason"])
+        assert rig.collector.status.startswith("NOT LOOKED AFTER: the collector's certificate: ")
+        (folder / "elsewhere").rename(key)
+        rig.events.wait("upkeep-works")
+        assert rig.collector.status == rig.collector.ready
 
 
 def test_a_running_collector_shows_another_without_a_restart(
