@@ -96,7 +96,7 @@ def test_collector_and_client_are_killed_in_mid_dump(armed: Armed, first: vm.Gue
         guest.press("alt", "sysrq", "f")
         console = guest.wait(CAPTURE_TIMEOUT)
         assert how_it_ended(guest) == "guest-shutdown"
-    delivered(first, console)
+    assert "the client ended by signal 9" in delivered(first, console)["remark"]
     assert "netdump-init: the client ended by signal 9" in console
     assert console.count("its peak memory was") == 2
     begun = [float(at) for at in re.findall(rf"{first.guest_address} goes on at ([0-9.]+) MiB", console)]
