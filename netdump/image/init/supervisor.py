@@ -45,7 +45,8 @@ TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again afte
 TICK = 0.2
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
 FAULTS_MAX = 3  # of the init itself, before the failure action
-DEATHS_MAX = 20  # of the client in a row, without PROGRESS_BYTES sent between them
+FAILED_PAUSE_MAX = 60.0  # between two lives of the client that collector or network failed: each asks several times
+DEATHS_MAX = 20  # of the client, without PROGRESS_BYTES sent between them
 PROGRESS_BYTES = 1 << 20  # in one life of the client: more than handshake and kernel log, which each life may send anew
 MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
 STILL_SECONDS = 60.0  # without movement, after which the network is looked at again
@@ -60,6 +61,8 @@ DOUBT_SECONDS = 180.0  # for what may pass: an address that two machines claim, 
 HOPELESS = frozenset((*range(10, 30), 34))
 # And those after which it seldom is: somebody else answers, or the collector refuses this host.
 DOUBTFUL = frozenset({32, 33})
+# Those of which collector or network are the reason. All others are deaths: a signal, a fault of the client's own.
+FAILED = frozenset(range(30, 40)) - HOPELESS
 LATE = 35  # the deadline has passed, or no collector wants this dump before it
 LATE_SECONDS = CLIENT_GRACE + 1  # left of ours when the client's own passes, at most
 
@@ -159,7 +162,7 @@ class Supervisor:
     # Delivery
 
     def _deliver(self) -> bool:
-        deaths, pause = 0, PAUSE_MIN
+        deaths, pause, rest = 0, PAUSE_MIN, PAUSE_MIN
         doubts, doubt_until = 0, self._started
         while self._left() > 0:
             status = self._stage("network", self._network_seconds(), str(self._hung_networks)).status
@@ -172,8 +175,9 @@ class Supervisor:
             ended = self._client()
             if ended.status == 0:
                 return True
-            moved = abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES
-            doubts = (1 if moved else doubts + 1) if ended.status in DOUBTFUL else 0
+            if abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES:
+                deaths, doubts, rest = 0, 0, PAUSE_MIN
+            doubts = doubts + 1 if ended.status in DOUBTFUL else 0
             if doubts <= 1:
                 doubt_until = self._clock() + DOUBT_SECONDS
             unwanted = ended.status == LATE and self._left() > LATE_SECONDS
@@ -182,13 +186,17 @@ class Supervisor:
                 return False
             if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
                 warn(f"the client ended {_how(ended.status)}")
-            deaths = 1 if moved else deaths + 1
+            if ended.status not in FAILED:
+                deaths, rest = deaths + 1, PAUSE_MIN
             if deaths >= DEATHS_MAX:
                 say(f"the client ended {deaths} times without getting on")
                 return False
             if doubts:
                 say(f"that may pass: trying again for {doubt_until - self._clock():.0f} s")
-            self._wait(min(PAUSE_MAX, doubt_until - self._clock(), PAUSE_MIN * 2 ** max(0, doubts - 1), self._left()))
+            elif ended.status in FAILED:
+                say(f"trying again in {min(rest, self._left()):.0f} s")
+            self._wait(min(rest, doubt_until - self._clock(), self._left()))
+            rest = min(FAILED_PAUSE_MAX, 2 * rest)
         say(f"the deadline of {self._plan.deadline:g} s has passed")
         return False
 

@@ -16,6 +16,7 @@ from netdump.errors import (
     DeclinedError,
     ImpostorError,
     RefusedError,
+    SendError,
     UnreachableError,
 )
 from netdump.image.init import supervisor
@@ -34,6 +35,7 @@ from netdump.image.init.supervisor import (
     RENEWAL_PAUSE,
     STAGE,
     STILL_SECONDS,
+    TERM_SECONDS,
     Ended,
     Supervisor,
     System,
@@ -173,6 +175,40 @@ def test_nor_is_it_kept_by_what_every_life_sends_anew(said: list[str], per_secon
     run(machine)
     assert machine.started.count("client") == DEATHS_MAX
     assert "the client ended 20 times without getting on" in said
+
+
+@pytest.mark.parametrize("error", [SendError, UnreachableError])
+def test_a_collector_that_fails_for_most_of_the_deadline(said: list[str], error: type[SendError]) -> None:
+    """Its lives are short, for it answers `internal` at once; it is not asked all the time meanwhile."""
+    machine = Machine(client=[Child(error.exit_status, 6) for _ in range(48)] + [Child(0, 6)])
+    run(machine)
+    assert machine.started[-1] == "finish reboot"
+    assert machine.started[-2] == "client"
+    assert 2800 < machine.now < 3600
+    assert said.count("trying again in 60 s") == 42
+    assert machine.watchdog.pets > 4 * machine.now
+
+
+def test_a_collector_that_fails_until_the_deadline(said: list[str]) -> None:
+    machine = run(Machine(client=[Child(SendError.exit_status, 6) for _ in range(999)]), failure="halt")
+    assert machine.started.count("client") < 3600 / 60 + 10
+    assert machine.now < 3600 + TERM_SECONDS + 1
+    assert machine.started[-1] == "finish halt"
+
+
+def test_who_got_on_is_tried_again_at_once(said: list[str]) -> None:
+    machine = Machine(client=[Child(SendError.exit_status, 6) for _ in range(50)] + [Child(0, 6)])
+    machine.per_second = 1 << 20
+    run(machine)
+    assert machine.now < 51 * (6 + 2)
+
+
+def test_deaths_among_failures_of_the_collector_count(said: list[str]) -> None:
+    """What kills the client does so whenever the collector takes the dump."""
+    failed, dead = Child(SendError.exit_status, 1), Child(SIGKILLED, 1)
+    machine = run(Machine(client=[failed, *[dead] * 10, failed, *[dead] * 99]), failure="halt")
+    assert machine.started.count("client") == 2 + DEATHS_MAX
+    assert machine.now < 120
 
 
 def test_one_that_moves_bytes_between_its_deaths_is_not(said: list[str]) -> None:
