@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "/etc/netdump/client.toml"
 COMMAND_LINE = "/proc/cmdline"
 WORD_PREFIX = "netdump."
+FOR_INIT = "--"  # the kernel reads no further (Linux kernel/params.c); a boot configuration brings it too
 BUNDLE_VERSION = 1
 BUNDLE_BYTES_MAX = 1 << 20
 COLLECTORS_MAX = 16
@@ -174,10 +175,11 @@ def parse_words(command_line: str) -> dict[str, str]:
     `netdump.drill` means 1.
     """
     words: dict[str, str] = {}
-    for word in _split_words(command_line):
-        if word == "--":
+    for word in split_words(command_line):
+        bare = word.replace('"', "")
+        if bare == FOR_INIT:
             break
-        name, equals, value = word.partition("=")
+        name, equals, value = bare.partition("=")
         if not name.startswith(WORD_PREFIX):
             continue
         words[name.removeprefix(WORD_PREFIX)] = value if equals else "1"
@@ -201,12 +203,12 @@ def read_words(path: str) -> dict[str, str]:
         return {}
 
 
-def _split_words(text: str) -> Iterable[str]:
+def split_words(text: str) -> Iterable[str]:
+    """The words of a kernel command line; double quotes protect blanks and stay."""
     word, quoted = "", False
     for char in text:
-        if char == '"':
-            quoted = not quoted
-        elif char.isspace() and not quoted:
+        quoted ^= char == '"'
+        if char.isspace() and not quoted:
             if word:
                 yield word
             word = ""

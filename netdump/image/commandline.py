@@ -11,13 +11,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netdump.client.config import FOR_INIT, split_words
 from netdump.errors import ArmError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RUNNING = Path("/proc/cmdline")
-FOR_INIT = "--"  # the kernel reads no further (Linux kernel/params.c); a boot configuration brings it too
 COMMAND_LINE_MAX = 2047  # bytes; COMMAND_LINE_SIZE of x86 without the closing zero, arm64 has as much
 
 # panic: come back if the capture kernel dies itself. loglevel: what we say is shown by kernels that are built to show
@@ -90,19 +90,6 @@ def command_line(running: str, append: Iterable[str] = (), architecture: str | N
             "are possible: remove words from this machine's or use --command-line"
         )
     return line
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a kernel command line; double quotes protect blanks and stay."""
-    words, word, quoted = [], "", False
-    for character in text:
-        quoted ^= character == '"'
-        if character.isspace() and not quoted:
-            words += [word] if word else []
-            word = ""
-        else:
-            word += character
-    return words + ([word] if word else [])
 
 
 def _is_removed(word: str) -> bool:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from netdump.client.config import split_words
 from netdump.errors import ArmError
-from netdump.image.commandline import COMMAND_LINE_MAX, EVERYWHERE, NEUTRALISING, X86, command_line, split_words
+from netdump.image.commandline import COMMAND_LINE_MAX, EVERYWHERE, NEUTRALISING, X86, command_line
 
 
 def test_what_the_capture_kernel_inherits() -> None:
@@ -14,7 +15,7 @@ def test_what_the_capture_kernel_inherits() -> None:
         ["earlyprintk=ttyS0"],
         "x86_64",
     )
-    words = split_words(line)
+    words = list(split_words(line))
     assert words[:3] == ["console=ttyS0,115200", '"dyndbg=a b"', "intel_iommu=on"]
     said = [word for word in words if word.startswith(("loglevel", "printk"))]
     assert said == ["loglevel=7"], "what we say is to be seen, however the kernel is built"
@@ -28,7 +29,7 @@ def test_what_the_capture_kernel_inherits() -> None:
 def test_words_for_the_init_of_the_running_system() -> None:
     """The kernel would take no word behind them for itself, and kexec adds the place of the core at the end."""
     line = command_line('console=ttyS0 "a=b -- c" -- single nr_cpus=9', ["netdump.level=0"], "x86_64")
-    words = split_words(line)
+    words = list(split_words(line))
     assert words[:3] == ["console=ttyS0", '"a=b -- c"', X86[0]]
     assert words[-1] == "netdump.level=0"
     assert not {"--", "single"} & set(words)
@@ -45,7 +46,7 @@ def test_words_for_the_init_of_the_running_system() -> None:
     ],
 )
 def test_every_architecture_has_its_words(architecture: str, present: str, absent: str) -> None:
-    words = split_words(command_line("console=hvc0", (), architecture))
+    words = list(split_words(command_line("console=hvc0", (), architecture)))
     assert words[0] == "console=hvc0"
     assert set(present.split()) <= set(words)
     assert not set(absent.split()) & set(words)

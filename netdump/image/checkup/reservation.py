@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netdump.client.config import split_words
 from netdump.image.arming import advice
 from netdump.image.checkup.finding import ok, problem, unknown
-from netdump.image.commandline import split_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
