@@ -27,7 +27,7 @@ from netdump.image.arming import (
     reserved_bytes,
 )
 from netdump.image.build import build_image, write_image
-from netdump.image.commandline import command_line, running_command_line
+from netdump.image.commandline import command_line, refuse_words_for_init, running_command_line
 from netdump.index.record import time_text
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def command(
         if before is None:
             check_machine(reserved)
         line = given if given is not None else command_line(running_command_line(), append)
+        refuse_words_for_init(line)
         known = before.known if before else {}
         image = build_image(replace(wishes(options), known=known, words=parse_words(line)))
         for warning in image.warnings:

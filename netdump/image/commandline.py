@@ -92,6 +92,15 @@ def command_line(running: str, append: Iterable[str] = (), architecture: str | N
     return line
 
 
+def refuse_words_for_init(line: str) -> None:
+    """Raises ArmError if the kernel does not read all of a line that was asked for."""
+    if FOR_INIT in split_words(line):
+        raise ArmError(
+            f"what stands behind {FOR_INIT} on the command line of the capture kernel is for its init, and kexec adds "
+            f"at the end where the core is (elfcorehdr=): leave out {FOR_INIT} and what follows it"
+        )
+
+
 def _is_removed(word: str) -> bool:
     name = word.partition("=")[0]
     return name in REMOVED or name.startswith(REMOVED_PREFIXES)

@@ -89,6 +89,17 @@ def test_the_image_is_made_for_the_command_line_that_it_gets(
     assert [each.words for each in asked] == [{"collectors": "192.0.2.77", "drill": "1"}, {"level": "0"}]
 
 
+@pytest.mark.parametrize("words", [("--append", "-- single"), ("--command-line", "console=hvc0 -- x")])
+def test_words_for_the_init_would_hide_where_the_core_is(
+    shell: Shell, loaded: list[Loading], words: tuple[str, str]
+) -> None:
+    done = shell.run("arm", *words)
+    assert done.status == ArmError.exit_status
+    assert "kexec adds at the end where the core is" in done.err
+    assert not loaded
+    assert shell.run("arm", "--append", '"a=b -- c"').status == 0
+
+
 def test_a_signal_while_loading_leaves_no_key_behind(
     shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
