@@ -48,6 +48,7 @@ UNFILTERED_LEVELS = frozenset({0, 1})  # 1 leaves out zero pages, which are neve
 NAME_DIGITS = 12  # of the dump id, in messages
 
 PARTS_BYTES_MAX = HEADLINE_RAW_MAX - 0x1_0000  # in a headline; leaves room for its texts and the headers of its fields
+LOG_CUT = "the kernel log lacks its oldest lines, for a headline holds no more"
 
 # Raw data in one chunk. On one CPU as much as the protocol allows: each chunk takes Python some 80 µs. With threads, of
 # which each holds a chunk, a quarter of that: it stays in the memory budget. The ratio is the same.
@@ -243,7 +244,8 @@ def _pack_bounded(document: HeadlineDocument) -> bytes:
     if _bytes_of(document) > PARTS_BYTES_MAX:
         document = document._replace(vmcoreinfo=None)
     if document.log and (excess := _bytes_of(document) - PARTS_BYTES_MAX) > 0:
-        document = document._replace(log=document.log[excess:], log_truncated=True)
+        remark = printable("; ".join(filter(None, (LOG_CUT, document.remark))))
+        document = document._replace(log=document.log[excess:], log_truncated=True, remark=remark)
     return pack_document(document)
 
 

@@ -22,7 +22,8 @@ def test_the_log_as_it_came(shell: Shell, folder: Path) -> None:
 
 def test_json_has_it_as_one_string(shell: Shell, folder: Path) -> None:
     fill(folder)
-    assert shell.run("log", HALF.id, "--root", folder, "--json").object == {"id": HALF.id, "log": LOG.decode()}
+    told = {"id": HALF.id, "log": LOG.decode(), "log_truncated": False}
+    assert shell.run("log", HALF.id, "--root", folder, "--json").object == told
 
 
 def test_no_log_is_said(shell: Shell, folder: Path) -> None:
@@ -31,3 +32,14 @@ def test_no_log_is_said(shell: Shell, folder: Path) -> None:
     done = shell.run("log", sample.id, "--root", folder)
     assert (done.status, done.out) == (0, "")
     assert "no kernel log" in done.err
+
+
+def test_lines_that_it_lacks_are_said(shell: Shell, folder: Path) -> None:
+    sample = Sample(log_truncated=True)
+    sample.store(Store(folder / "dumps"), chunks=0)
+    done = shell.run("log", sample.id, "--root", folder)
+    assert (done.status, done.out) == (0, LOG.decode())
+    assert (
+        done.err == f"netdump: the kernel log of dump {sample.id} lacks lines, which were too many, lost or damaged\n"
+    )
+    assert shell.run("log", sample.id, "--root", folder, "--json").object["log_truncated"] is True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.client.image import CHUNK_DATA_BYTES, Image, build_headline, open_image
+from netdump.client.image import CHUNK_DATA_BYTES, LOG_CUT, Image, build_headline, open_image
 from netdump.client.stream import Workers
 from netdump.codec import Compressor, decode
 from netdump.errors import EmptyCoreError, NotElfError, SourceUnreadableError, TruncatedCoreError
@@ -309,7 +309,10 @@ def test_no_machine_has_a_headline_that_is_too_large(
     known = document(build_headline(headers._replace(phdrs=bytes(phdrs)), facts, ["x" * 5000]))
     assert known.log
     assert known.log.endswith(b"newest")
-    assert known.log_truncated == (True if len(known.log) < log + 6 else None)
+    is_cut = len(known.log) < log + 6
+    assert known.log_truncated == (True if is_cut else None)
+    assert known.remark
+    assert known.remark.startswith(f"{LOG_CUT}; xx" if is_cut else "xx")
 
 
 def test_names_of_the_kernel_are_bounded_and_printable(tmp_path: Path) -> None:

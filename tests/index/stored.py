@@ -54,6 +54,7 @@ class Sample:
     drill: bool = False
     level: int = 31
     log: bytes | None = LOG
+    log_truncated: bool | None = None
     image: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +112,7 @@ class Sample:
         return pack_document(
             empty._replace(
                 log=self.log,
+                log_truncated=self.log_truncated,
                 kernel_release="6.1.0-56-cloud-amd64",
                 kernel_version="#1 SMP PREEMPT_DYNAMIC",
                 machine="x86_64",
