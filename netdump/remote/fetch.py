@@ -116,11 +116,8 @@ def fetch(
     of trying again; CoreError for a core that cannot be written in that format.
     """
     started = time.monotonic()
-    plan = catalog.plan(record.id)
-    if plan.id != record.id:
-        raise RemoteError(f"the collector was asked for dump {record.id} and names the segments of {plan.id}")
-    if not plan.segments:
-        raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
+    plan = _plan(catalog, record)
+    output.refuse(catalog, record)
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
     staging = Staging(target)
     if deliver is None:
@@ -152,6 +149,15 @@ def fetch(
         if crew.stop():
             _end(staging, restoration)
     return Fetched(final, plan, size, crew.transferred, time.monotonic() - started)
+
+
+def _plan(catalog: Catalog, record: DumpRecord) -> FetchPlan:
+    plan = catalog.plan(record.id)
+    if plan.id != record.id:
+        raise RemoteError(f"the collector was asked for dump {record.id} and names the segments of {plan.id}")
+    if not plan.segments:
+        raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
+    return plan
 
 
 def _begin(staging: Staging, plan: FetchPlan) -> Restoration:

@@ -6,12 +6,12 @@ Owns the choice. The image in the staging folder is the page store of every othe
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from netdump.codec import shrink
-from netdump.errors import BadHeadersError
+from netdump.errors import BadHeadersError, CoreError, RemoteProtocolError
 from netdump.namedtuple import NamedTuple
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from netdump.index.reading import FetchPlan
+    from netdump.index.reading import Catalog, FetchPlan
     from netdump.index.record import DumpRecord
     from netdump.remote.progress import Progress
     from netdump.remote.staging import Staging
     from netdump.store.restore import Restored
     from netdump.store.runtables import RunTable
+    from netdump.vmcore.elf import ElfHeaders
     from netdump.vmcore.kernel import KernelFacts
 
 ZST_LEVEL: Final = 3
@@ -65,6 +66,24 @@ class Output(NamedTuple):
         # Single pages compress less well than chunks: 1.4 times was measured for zlib.
         return image_bytes if raw else min(image_bytes, 2 * segment_bytes)
 
+    def refuse(self, catalog: Catalog, record: DumpRecord) -> None:
+        """Say before anything is fetched what `write` would say of a core that the format cannot hold.
+
+        By what the headline tells: all of it but of the largest machines. Raises BadHeadersError, and as catalog does.
+        """
+        if self.format is not Format.KDUMP:
+            return
+        if not record.page_bytes:
+            raise BadHeadersError(
+                f"the size of the pages of dump {record.id} is not known, which kdump-compressed is made of; "
+                "fetch this dump with --format elf"
+            )
+        from netdump.remote.kdump_file import lay_out  # noqa: PLC0415  # see _write_kdump
+        from netdump.vmcore.physmap import ImageMap  # noqa: PLC0415
+
+        if headers := _told_headers(catalog, record):
+            lay_out(headers, ImageMap(headers), record.page_bytes)
+
     def write(
         self, staging: Staging, restored: Restored, plan: FetchPlan, record: DumpRecord, progress: Progress
     ) -> tuple[Path, int]:
@@ -86,11 +105,6 @@ class Output(NamedTuple):
     def _write_kdump(
         self, staging: Staging, plan: FetchPlan, record: DumpRecord, image: Path, progress: Progress
     ) -> int:
-        if not record.page_bytes:
-            raise BadHeadersError(
-                f"the size of the pages of dump {plan.id} is not known, which kdump-compressed is made of; "
-                "fetch this dump with --format elf"
-            )
         # Half of what this package takes to load, and few ask for this format.
         from netdump.analyze.runspool import RunSpool  # noqa: PLC0415
         from netdump.remote.kdump_file import Core, write_kdump  # noqa: PLC0415
@@ -133,6 +147,19 @@ def _run_tables(staging: Staging, plan: FetchPlan) -> Generator[RunTable, None, 
     for segment in plan.segments:
         with staging.reader(segment.name, bytes.fromhex(plan.id)) as reader:
             yield from read_run_tables(reader)
+
+
+def _told_headers(catalog: Catalog, record: DumpRecord) -> ElfHeaders | None:
+    """The headers of the core by its headline. None: that has none, or none that make sense."""
+    from netdump.vmcore.elf import join_headers  # noqa: PLC0415  # see _write_kdump
+    from netdump.wire import unpack_document  # noqa: PLC0415
+
+    raw = catalog.headline(record.id)
+    with suppress(RemoteProtocolError, CoreError):  # the image will tell
+        document = None if raw is None else unpack_document(raw)
+        if document and document.ehdr and document.phdrs:
+            return join_headers(document.ehdr, document.phdrs, record.image_bytes)
+    return None
 
 
 def _with_record(facts: KernelFacts, record: DumpRecord) -> KernelFacts:

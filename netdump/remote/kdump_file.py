@@ -96,14 +96,20 @@ def write_kdump(file: File, core: Core, compression: Compression, progress: Call
     core that the format cannot hold, DamagedError, StorageFaultError, OSError.
     """
     image_map = ImageMap(core.headers)
-    claimed = list(as_frames(image_map.claimed(), core.page_bytes))
-    frames = claimed[-1][1] if claimed else 0
-    geometry = Geometry.of(core.headers, core.page_bytes, frames, len(core.facts.notes))
+    geometry, claimed = lay_out(core.headers, image_map, core.page_bytes, len(core.facts.notes))
     first = BitmapWriter(file, geometry.bitmap_position)
     for begin, end in claimed:
         first.set(begin, end)
     first.finish()
     return _Writer(file, core, geometry, compression).write(image_map, progress)
+
+
+def lay_out(
+    headers: ElfHeaders, image_map: ImageMap, page_bytes: int, notes_bytes: int = 0
+) -> tuple[Geometry, list[tuple[int, int]]]:
+    """Where things stand, and the ranges of frames that the headers name. Raises BadHeadersError as write_kdump."""
+    claimed = list(as_frames(image_map.claimed(), page_bytes))
+    return Geometry.of(headers, page_bytes, claimed[-1][1] if claimed else 0, notes_bytes), claimed
 
 
 class _Writer:

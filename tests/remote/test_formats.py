@@ -11,20 +11,23 @@ import pytest
 
 from netdump.codec import expand
 from netdump.errors import BadHeadersError, BusyError, NetdumpError, StorageFaultError
+from netdump.index.catalog import LocalCatalog
 from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
 from netdump.remote.formats import ELF, Compression, Format, Output
 from netdump.remote.staging import SKELETON_BYTES, SUFFIX, Staging
+from netdump.testing.elf_writer import Core, Load
+from tests.analyze.built import BuiltDump
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
 from tests.remote.fetching import QUICK, Counting
 from tests.remote.kdump_reader import read_kdump
 from tests.remote.test_kdump_file import frames
+from tests.remote.test_kdump_header import EM_ARM
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from netdump.index.catalog import LocalCatalog
     from netdump.store.store import Store
 
 KDUMP = Output(Format.KDUMP)
@@ -68,7 +71,32 @@ def test_no_kdump_without_the_size_of_pages(store: Store, catalog: LocalCatalog,
     record = replace(catalog.show(DUMP.id), page_bytes=0)
     with pytest.raises(BadHeadersError, match="the size of the pages"):
         fetch(catalog, record, target, Counting(), patience=QUICK, output=KDUMP)
+    assert os.listdir(target.parent) == []
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_core_that_no_kdump_holds(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    """Known before anything is fetched, unless the headline had no room for the headers of the core."""
+    dump = BuiltDump(Core([Load(0x1000, 0x8000)], bits=32, machine=EM_ARM))
+    dump.store(store)
+    if not tells:
+        monkeypatch.setattr(LocalCatalog, "headline", lambda *_: None)
+    progress = Counting()
+    with pytest.raises(BadHeadersError, match="not for ELF machine 40; fetch this dump with --format elf"):
+        get(catalog, target, KDUMP, progress)
+    assert progress.stages == ([] if tells else ["fetching"])
     assert not target.exists()
+
+
+def test_a_headline_that_makes_no_sense_costs_no_kdump(
+    store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DUMP.store(store)
+    monkeypatch.setattr(LocalCatalog, "headline", lambda *_: b"x")
+    get(catalog, target, KDUMP)
+    assert read_kdump(target).frames == frames(DUMP)
 
 
 def test_zst(store: Store, catalog: LocalCatalog, target: Path) -> None:
