@@ -24,6 +24,7 @@ IMAGE_BYTES_MAX: Final = 1 << 52
 SEGMENTS_MAX: Final = 1 << 16
 """Most program headers that are read. The largest known machines have some thousand memory ranges."""
 
+PT_NULL: Final = 0
 PT_LOAD: Final = 1
 PT_NOTE: Final = 4
 ET_CORE: Final = 4
@@ -64,7 +65,10 @@ class Segment(NamedTuple):
 
 
 class ElfHeaders(NamedTuple):
-    """The headers of a core. elf_class: 32 or 64; image_bytes: of the whole file; ehdr, phdrs: as they stand in it."""
+    """The headers of a core.
+
+    elf_class: 32 or 64; image_bytes: of the whole file; ehdr, phdrs: as they stand in it; segments: without PT_NULL.
+    """
 
     elf_class: int
     byteorder: ByteOrder
@@ -154,10 +158,15 @@ def decode_headers(read: Read, size: int, name: str = "the core", *, end_max: in
     file = _File(read, size, name)
     layout = _recognise(read(0, min(size, _IDENT_BYTES)), name)
     ehdr = file.table(0, layout.ehdr_bytes, "ELF header")
-    (_, machine, version, _, phoff, shoff, flags, _, phentsize, phnum, shentsize, _, _) = layout.ehdr.unpack_from(
+    (_, machine, version, _, phoff, shoff, flags, _, phentsize, phnum, shentsize, shnum, _) = layout.ehdr.unpack_from(
         ehdr, _IDENT_BYTES
     )
     _check_type(ehdr, layout, name)
+    if not phnum and shnum:  # Source: Xen docs/misc/dump-core-format.txt
+        raise NotElfError(
+            f"{name} is ELF, but with sections in place of program headers, as `xl dump-core` of Xen writes a guest: "
+            "crash opens that as it is; for netdump, arm the guest itself (netdump arm)"
+        )
     # e_ehsize is not looked at: nothing rests on it, and QEMU's dump-guest-memory (virsh dump) has written 8 there.
     if version != 1 or phentsize != layout.phdr.size:
         raise BadHeadersError(
@@ -204,10 +213,14 @@ def join_headers(ehdr: bytes, phdrs: bytes, size: int, name: str = "the core") -
 
 
 def _parse_segments(phdrs: bytes, layout: _Layout, name: str, end_max: int) -> tuple[Segment, ...]:
-    segments = tuple(Segment(*(fields[i] for i in layout.order)) for fields in layout.phdr.iter_unpack(phdrs))
-    for number, segment in enumerate(segments):
-        _check_segment(segment, number, layout, name, end_max)
-    return segments
+    """All but PT_NULL, of which the other members mean nothing."""
+    segments = []
+    for number, fields in enumerate(layout.phdr.iter_unpack(phdrs)):
+        segment = Segment(*(fields[i] for i in layout.order))
+        if segment.type != PT_NULL:
+            _check_segment(segment, number, layout, name, end_max)
+            segments.append(segment)
+    return tuple(segments)
 
 
 def _check_extent(headers: ElfHeaders, name: str) -> None:

@@ -150,7 +150,7 @@ def _read_table(raw: FileSource, where: ElfcoreHeader) -> ElfHeaders:
     table = decode_headers(read, room, f"{raw.name} at {where.address:#x}")
     if len(table.segments) >= PN_XNUM:
         raise BadHeadersError(f"{raw.name} at {where.address:#x} has more program headers than an elfcorehdr table can")
-    end = max(segment.offset + segment.memsz for segment in table.segments)
+    end = max((segment.offset + segment.memsz for segment in table.segments), default=0)
     if end > raw.size:
         raise TruncatedCoreError(
             f"{raw.name} is truncated: it has {raw.size} bytes, its ELF headers describe memory up to {end}"

@@ -121,6 +121,13 @@ def test_other_elf_files_are_no_cores(kind: int, says: str) -> None:
         parse(core(overrides={"type": kind}).build())
 
 
+def test_what_xen_writes_of_a_guest() -> None:
+    """No program headers, and sections of any name, .note.Xen among them."""
+    image = core(overrides={"phoff": 0, "phnum": 0, "shoff": 64, "shentsize": 64, "shnum": 7}).build()
+    with pytest.raises(NotElfError, match="`xl dump-core` of Xen writes a guest"):
+        parse(image)
+
+
 @pytest.mark.parametrize("bits", [32, 64])
 def test_every_truncation_names_both_sizes(bits: Literal[32, 64]) -> None:
     image = core(bits=bits, extended_count=True).build()
@@ -186,6 +193,18 @@ def test_what_looks_odd_and_is_legal() -> None:
     """No memory address (vmalloc), no virtual address (highmem), notes without memory, memory without bytes."""
     loads = [Load(NONE, 0x1000), Load(0x1000, 0x1000, vaddr=NONE), Load(0x5000, 0, memsz=1 << 40, offset=0)]
     assert len(parse(Core(loads, notes=[NoteSegment(b"", size=0)]).build()).segments) == 4
+
+
+@pytest.mark.parametrize(("bits", "byteorder"), CLASSES)
+def test_what_a_program_header_holds_that_is_none(bits: Literal[32, 64], byteorder: ByteOrder) -> None:
+    """Of PT_NULL the other members are undefined (gABI chapter 5)."""
+    image = bytearray(core(bits=bits, byteorder=byteorder).build())
+    headers = parse(bytes(image))
+    at, size = len(headers.ehdr), len(headers.phdrs) // 2
+    image[at : at + size] = bytes(4) + b"\xff" * (size - 4)
+    found = parse(bytes(image))
+    assert found.segments == headers.segments[1:]
+    assert join_headers(found.ehdr, found.phdrs, len(image)) == found
 
 
 def test_no_core_is_larger_than_the_protocol_can_carry() -> None:

@@ -198,6 +198,14 @@ def test_lying_tables(tmp_path: Path) -> None:
         OldmemSource(str(path), ElfcoreHeader(0))
 
 
+def test_a_table_of_entries_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "raw"
+    ehdr = Core([Load(0, 0, offset=0)]).headers()[:64]
+    path.write_bytes(ehdr + bytes(4) + b"\xff" * 52)
+    source = OldmemSource(str(path), ElfcoreHeader(0))
+    assert parse_headers(source.read, source.size).segments[0].type == PT_NOTE
+
+
 def test_more_memory_than_fits_in_a_32_bit_core(tmp_path: Path) -> None:
     path = tmp_path / "raw"
     with path.open("wb") as file:
