@@ -35,7 +35,7 @@ CUT_AT_SHARE: Final = 0.08  # of the core's size: the bundled one needs twice th
 STOP_TIMEOUT: Final = 30
 
 
-@click.command("demo")
+@click.command("demo", short_help="Show all of netdump on this machine, with a real dump.")
 @click.option(
     "--core",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

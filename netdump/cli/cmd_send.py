@@ -29,6 +29,7 @@ def _complete_file(_context: click.Context, _parameter: click.Parameter, incompl
 @click.command(
     "send",
     cls=Send,
+    short_help="Send a core (default /proc/vmcore) to a collector.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )

@@ -57,8 +57,9 @@ def _missing(error: ModuleNotFoundError) -> str:
     top = (error.name or "").partition(".")[0]
     if top not in SERVER_EXTRA | CLIENT_NEEDS:
         raise error
-    what = "netdump[server]" if top in SERVER_EXTRA else "netdump"
-    return f"needs {error.name}, which is not installed: pip install '{what}'"
+    what, extra = ("'.[server]'", " with [server]") if top in SERVER_EXTRA else (".", "")
+    how = f"pip install {what} in a checkout of netdump, or its wheel{extra} (docs/deploy.md)"
+    return f"needs {error.name}, which is not installed: {how}"
 
 
 class Commands(click.Group):
