@@ -47,4 +47,5 @@ def command(*, directory: Path, as_json: bool) -> None:
     if as_json:
         print_json({"dumps": count, "damaged": [record.id for record in damaged]})
     else:
-        click.echo(f"{count:,} dumps indexed" + (f", {len(damaged):,} of them damaged" if damaged else ""))
+        dumps = "dump" if count == 1 else "dumps"
+        click.echo(f"{count:,} {dumps} indexed" + (f", {len(damaged):,} damaged" if damaged else ""))
