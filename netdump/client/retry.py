@@ -34,11 +34,6 @@ class Backoff:
         self._random = random
         self._failures = 0
 
-    @property
-    def failures(self) -> int:
-        """How often next_delay was called since the last reset."""
-        return self._failures
-
     def next_delay(self) -> float:
         """Return the seconds to wait after one more failure: between half of the current step and all of it.
 

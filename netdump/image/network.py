@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from netdump.errors import NetworkPlanError
 from netdump.image.devices import has_hardware
+from netdump.image.init.dhcp import SERVERS_MAX
 from netdump.image.init.netlink import ARPHRD_LOOPBACK, Netlink
 from netdump.image.init.plan import Link, Route, Way
 
@@ -32,7 +33,6 @@ BOND_OPTIONS = (  # in the order in which the bonding driver takes them; mode fi
 LACP = "802.3ad"
 LACP_RATE = "lacp_rate"  # which the driver tells in every mode, and takes in that one only
 RESOLV_CONFS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
-SERVERS_MAX = 3
 MTU_DEFAULT = 1500
 NOBODY = ("192.0.0.8", "2001:db8::")  # a dummy (RFC 7600) and documentation: only a default route leads there
 HOST_PREFIX = 128

@@ -30,11 +30,6 @@ class HardwareWatchdog:
             say(f"{device} resets this machine if the init stops for about {seconds} s")
             break
 
-    @property
-    def active(self) -> bool:
-        """Whether there is one."""
-        return self._descriptor >= 0
-
     def pet(self) -> None:
         """Say that all is well. Called at least every few seconds.
 
