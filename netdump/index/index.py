@@ -144,10 +144,12 @@ class Index:
             put_row(connection, record)
 
     def add(self, records: Iterable[DumpRecord]) -> None:
-        """Write the rows of dumps that have none yet; leave the others alone."""
+        """Write the rows of dumps that have none yet; leave the others alone. records: some hundred at a time."""
+        offered = [*records]
+        wanted = select(DUMPS.c.id).where(DUMPS.c.id.in_([record.id for record in offered]))
         with self._write() as connection:
-            known = set(connection.scalars(select(DUMPS.c.id)))
-            rows = [row_of(record) for record in records if record.id not in known]
+            known = set(connection.scalars(wanted))
+            rows = [row_of(record) for record in offered if record.id not in known]
             if rows:
                 connection.execute(insert(DUMPS), rows)
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -85,6 +85,22 @@ def test_add_leaves_known_dumps_alone(index: Index) -> None:
     index.add([record(1), record(2)])
     index.add([])
     assert [(dump.id[-1], dump.chunks) for dump in index.list()] == [("2", 0), ("1", 5)]
+
+
+def test_what_add_costs_does_not_grow_with_the_index(index: Index) -> None:
+    index.add(record(number) for number in range(500))
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with index._engine.connect() as connection:
+        cast("sqlite3.Connection", connection.connection.driver_connection).set_progress_handler(step, 1)
+    index.add([record(0), record(500)])
+    assert 0 < steps < 500
+    assert len(index.ids()) == 501
 
 
 def test_progress_makes_a_dump_arriving(index: Index) -> None:
