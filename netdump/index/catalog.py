@@ -268,7 +268,7 @@ class LocalCatalog:
             self._store.delete(whole)
         finally:  # it is gone also if something of it could not be removed
             if not self._store.holds(whole):
-                with suppress(BusyError):  # the next list forgets it
+                with suppress(BusyError, StorageFaultError):  # the next list forgets it
                     self._mended(lambda: self._index.remove(whole))
 
     def _resolve(self, dump_id: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from netdump.errors import BusyError, IndexFaultError, StorageFaultError
 from netdump.index.catalog import LocalCatalog
+from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.reading import Query
 from netdump.index.record import State
@@ -82,6 +83,28 @@ def test_a_file_that_makes_no_sense_is_replaced_while_the_index_is_in_use(
     with LocalCatalog(tmp_path) as catalog:
         assert catalog.list(Query()) == before
     assert len(told) == 1
+
+
+def test_a_dump_is_deleted_though_there_is_no_room_to_say_so(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump_id = Sample().store(store)
+    with LocalCatalog(tmp_path) as catalog:
+        catalog.refresh()
+        with monkeypatch.context() as full:
+            full.setattr(Index, "remove", _no_room)
+            catalog.delete(dump_id)
+        assert not store.holds(dump_id)
+        assert catalog.index.ids() == {dump_id}
+        assert catalog.list(Query()) == []
+        assert not catalog.index.ids()
+
+
+def _no_room(index: Index, _dump_id: str) -> None:
+    """As SQLite says it of a full disk."""
+    with index._write() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
+        connection.exec_driver_sql("CREATE TABLE more AS SELECT zeroblob(1 << 20)")
 
 
 def test_a_damaged_index_that_another_process_has_open_stays(tmp_path: Path, store: Store) -> None:
