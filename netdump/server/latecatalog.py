@@ -38,7 +38,7 @@ class LateCatalog:
         self._directory = directory
         self._audit = audit
         self._catalog: LocalCatalog | None = None
-        self._told = ""  # which event was the last
+        self._told: tuple[str, str] | None = None  # event and reason, the last since it was opened
         self._stop = asyncio.Event()
         self._is_stopping = threading.Event()  # the same, for the thread that opens it
         self._opening: asyncio.Task[bool] | None = None
@@ -69,10 +69,9 @@ class LateCatalog:
             return False
         except (BusyError, StorageFaultError) as error:
             event = "index-locked" if isinstance(error, BusyError) else "index-failed"
-            if event != self._told:
-                self._audit(event, reason=f"{error}; dumps are received without it")
-            self._told = event
+            self._tell(event, f"{error}; dumps are received without it")
             return False
+        self._told = None
         return True
 
     async def open_soon(self) -> None:
@@ -117,7 +116,7 @@ class LateCatalog:
                 if self._stop.is_set() or await self._attempt(then):
                     return
             except Exception as error:  # a mistake of ours: nobody else would say why there is no index
-                self._audit("index-failed", reason=f"{type(error).__name__}: {error}")
+                self._tell("index-failed", f"{type(error).__name__}: {error}")
 
     async def _attempt(self, then: Callable[[], Awaitable[None]]) -> bool:
         """Returns whether it is open, and then() is done."""
@@ -129,9 +128,15 @@ class LateCatalog:
                 self._audit("index-opened")
             await then()
         except StoreError as error:
-            self._audit("index-failed", reason=str(error))
+            self._tell("index-failed", str(error))
             return False
         return True
+
+    def _tell(self, event: str, reason: str) -> None:
+        """Once, until there is something else to tell: it is tried every few seconds."""
+        if self._told != (event, reason):
+            self._audit(event, reason=reason)
+        self._told = event, reason
 
     def _keep_on(self) -> None:
         if self._is_stopping.is_set():

@@ -316,3 +316,36 @@ async def test_what_goes_wrong_later_is_logged_and_tried_again(folder: Path, mon
     ]
     assert not subject.index().ids()
     await subject.close()
+
+
+@pytest.mark.asyncio
+async def test_what_stays_wrong_is_said_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, done = Events(), asyncio.Event()
+    subject = LateCatalog(folder, events)
+    newer, mistake = IndexFaultError("of a newer netdump"), AssertionError("a row too many")
+    faults = [newer, newer, newer, mistake, mistake, newer]
+    begins = [BusyError("locked"), BusyError("locked"), newer]
+
+    def opened(*_: object) -> LocalCatalog:
+        if faults:
+            raise faults.pop(0)
+        return open_catalog(folder, events)
+
+    async def begin() -> None:
+        if begins:
+            raise begins.pop(0)
+        done.set()
+
+    monkeypatch.setattr(latecatalog, "open_catalog", opened)
+    monkeypatch.setattr(latecatalog, "RETRY_S", 0.0)
+    await subject.begin(begin)
+    async with asyncio.timeout(20):
+        await done.wait()
+    await subject.close()
+    assert [event["reason"] for event in events.all("index-failed")] == [
+        "of a newer netdump",
+        "AssertionError: a row too many",
+        "of a newer netdump",
+        "locked",
+        "of a newer netdump",
+    ]
