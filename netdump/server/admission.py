@@ -103,8 +103,8 @@ class Admission:
             )
         return None
 
-    def judge(self, *, new: bool, room: Room, usage: Usage) -> wire.Decline | wire.Defer | None:
-        """May a dump of a host with this usage begin (new) or go on? None: yes.
+    def judge(self, *, new: bool, room: Room, usage: Usage, scarce: str = "space") -> wire.Decline | wire.Defer | None:
+        """May a dump of a host with this usage begin (new) or go on? None: yes. scarce: what room is short of.
 
         Quotas are declined and not deferred: a host that waits for tomorrow does not reboot.
         """
@@ -114,5 +114,5 @@ class Admission:
         if new and usage.dumps_today >= limits.dumps_per_host_per_day:
             return wire.Decline(wire.DeclineCode.QUOTA, f"this host has sent {usage.dumps_today} dumps within a day")
         if room < (Room.PLENTY if new else Room.LOW):
-            return wire.Defer(limits.defer_s, "the collector is short of space, see [space] in its settings")
+            return wire.Defer(limits.defer_s, f"the collector is short of {scarce}, see [space] in its settings")
         return None

@@ -180,7 +180,11 @@ class Space:
         GIB, 16 * MIB, 1 << 60, "with less than this free, nothing more is written: dumps under way wait"
     )
     min_free_percent: int = _whole(
-        2, 0, 50, "the same as a share of the file system; the larger of the two counts, 0 leaves it to the bytes"
+        2,
+        0,
+        50,
+        "the same as a share of the file system; the larger of the two counts, 0 leaves it to the bytes; "
+        "of the files (inodes) that it can have, this share or 10000 stay free as well, whichever is less",
     )
     admit_free_bytes: int = _whole(
         4 * GIB,
@@ -189,7 +193,11 @@ class Space:
         "with less than this free, vmcore files are dropped, oldest first, then new dumps are told to come back",
     )
     admit_free_percent: int = _whole(
-        5, 0, 90, "the same as a share of the file system; the larger of the two counts, 0 leaves it to the bytes"
+        5,
+        0,
+        90,
+        "the same as a share of the file system; the larger of the two counts, 0 leaves it to the bytes; "
+        "with fewer files free than this share or 200000, whichever is less, new dumps are told to come back as well",
     )
     check_s: int = _whole(5, 1, 300, "how often free space is looked at while somebody waits for it")
 

@@ -19,6 +19,7 @@ from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Account, Accounts, Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
+from netdump.server.space import Room
 from netdump.store.origin import Origin
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from netdump.server.config import Limits
     from netdump.server.hostconnection import HostConnection
     from netdump.server.recorder import Recorder
-    from netdump.server.space import Room
     from netdump.store.dump import Dump
     from netdump.store.store import Store
     from netdump.store.writer import DumpWriter
@@ -76,7 +76,8 @@ class _Claim:
 class _Facts(NamedTuple):
     """What store and index know before a dump is opened.
 
-    dump: None if it is new. damaged: what is stored of it was found bad. stored_bytes: in its segments.
+    dump: None if it is new. damaged: what is stored of it was found bad. stored_bytes: in its segments. scarce: what
+    room is short of.
     """
 
     dump: Dump | None
@@ -85,6 +86,7 @@ class _Facts(NamedTuple):
     stored_bytes: int
     usage: Usage
     room: Room
+    scarce: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ class Reception:
             return _DAMAGED  # a receipt would let the host forget what is not here any more
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
-        refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage)
+        refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage, scarce=facts.scarce)
         if refusal is not None:
             return refusal
         writer = await self._open_writer(origin, distrust=facts.damaged)
@@ -276,7 +278,7 @@ class Reception:
 
     def _look_up(self, origin: Origin) -> _Facts:
         """In a thread."""
-        dump = self._find(origin)
+        dump, room = self._find(origin), self._workshop.room()
         return _Facts(
             dump,
             damaged=dump is not None and self._recorder.is_damaged(origin.id),
@@ -284,7 +286,8 @@ class Reception:
             # Of a new dump nobody need ask, and so wait for all that the index has still to be told.
             stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created, self._limits.stored_bytes_per_host),
-            room=self._workshop.room(),
+            room=room,
+            scarce="inodes" if room is not Room.PLENTY and self._workshop.space.lacks_files() else "space",
         )
 
     def _find(self, offered: Origin) -> Dump | None:

@@ -123,7 +123,9 @@ class Restorer:
         elif untold:
             needed = sum(self._needed[dump_id] for dump_id in untold)
             self._audit(
-                "restore-waits", dumps=len(untold), reason=f"they would take {needed} bytes that dumps may need"
+                "restore-waits",
+                dumps=len(untold),
+                reason=f"they would take {needed} bytes, and files, that dumps may need",
             )
 
     def _fitting_bytes(self, waiting: tuple[str, ...]) -> int:
@@ -163,7 +165,7 @@ class Restorer:
                 return True
             needed = manifest.totals.data + manifest.totals.alias + SEGMENT_SLACK_BYTES
             if self._space.look(needed) is not Room.PLENTY:
-                return self._defer(dump_id, needed, f"it would take {needed} bytes that dumps may need")
+                return self._defer(dump_id, needed, f"it would take {needed} bytes, and a file, that dumps may need")
             if not dump.receipt:
                 self._sign_for(dump)
             dump.reassemble(progress=self._check)

@@ -54,10 +54,10 @@ class Views:
             return room
         with self._guard:  # one at a time, so that nobody gives up more than is needed
             due_bytes = self._space.measure().free_bytes
-            while (due := self._space.look(due_bytes=due_bytes)) is not Room.PLENTY:
-                if (dump_id := self._next()) is None:
-                    break
+            # Where files are as scarce as bytes all of them could go, and little would come of it.
+            while self._space.wants_bytes(due_bytes) and (dump_id := self._next()) is not None:
                 due_bytes += self._give_up(dump_id)
+            due = self._space.look(due_bytes=due_bytes)
             until = time.monotonic() + SHOW_S
             while (room := self._space.look()) < due and time.monotonic() < until:
                 time.sleep(SHOW_PAUSE_S)

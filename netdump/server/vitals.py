@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from netdump import __version__
 from netdump.errors import StorageFaultError, StoreError
 from netdump.index.record import State
-from netdump.server.space import Room
 from netdump.server.status import Status, Trouble
 
 if TYPE_CHECKING:
@@ -142,9 +141,8 @@ def _census(recorder: Recorder, seen: list[Trouble]) -> dict[State, Share] | Non
 
 def _room(space: SpaceWatch, views: Views, seen: list[Trouble]) -> Measure | None:
     try:
-        shortage = space.shortage()
         # On a disk that views have filled the next dump gets room: they are given up for it.
-        if shortage is not None and space.look(-views.spare_bytes()) is not Room.PLENTY:
+        if (shortage := space.shortage(views.spare_bytes)) is not None:
             seen.append(Trouble("space", shortage))
         return space.measure()
     except StorageFaultError as error:

@@ -296,6 +296,19 @@ def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: P
     assert vmcore(folder, DUMP) == DUMP.image
 
 
+def test_a_disk_that_takes_no_more_files(folder: Path, web1: Papers) -> None:
+    room = [Measure(1 << 40, 1 << 41, 0, 1 << 20)]
+    space = SPACE | {"min_free_percent": 2, "admit_free_percent": 5}
+    with Rig(folder, {"space": space}, measure=lambda: room[0]) as rig:
+        with Host(rig, web1) as host:
+            answer = host.hello(DUMP)
+            assert isinstance(answer, wire.Defer)
+            assert answer.text == "the collector is short of inodes, see [space] in its settings"
+        room[0] = room[0]._replace(free_files=1 << 19)
+        with Host(rig, web1) as host:
+            assert isinstance(host.send_all(DUMP), wire.Receipt)
+
+
 SPACE = {
     "min_free_bytes": 16 * MIB,
     "min_free_percent": 0,

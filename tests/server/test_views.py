@@ -118,6 +118,17 @@ def test_a_file_system_that_shows_later_what_is_free_costs_no_other_view(
     assert bench.left() == DUMPS[1:]
 
 
+def test_for_want_of_files_nothing_goes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one file of the thousands that dumps need."""
+    monkeypatch.setattr(bench.space, "_settings", Space(**SPACE | {"min_free_percent": 1, "admit_free_percent": 1}))
+    files = Measure(1 << 60, 1 << 60, 0, 1 << 20)
+    monkeypatch.setattr(bench.space, "_ask", lambda: files)
+    assert bench.views.room() is Room.NONE
+    files = files._replace(free_bytes=0)
+    assert bench.views.room() is Room.NONE
+    assert bench.left() == DUMPS
+
+
 def test_one_that_was_made_since_goes_last(bench: Bench) -> None:
     bench.disk.free_bytes = 350 * MIB
     bench.views.room()

@@ -21,7 +21,7 @@ from netdump.server.vitals import HEADINGS, Parts, Vitals
 from tests.server.rig import Events
 
 PLENTY, SHORT = Measure(500, 1000), Measure(40, 1000)
-SPACE = Space(min_free_bytes=10, min_free_percent=0, admit_free_bytes=50, admit_free_percent=0, check_s=5)
+SPACE = Space(min_free_bytes=10, min_free_percent=0, admit_free_bytes=50, admit_free_percent=5, check_s=5)
 
 
 class Fakes:
@@ -134,6 +134,14 @@ def test_room_that_views_take_is_room(fakes: Fakes) -> None:
     assert status.free_bytes == SHORT.free_bytes
     fakes.spare_bytes -= 1
     assert [topic for topic, _ in fakes.vitals.look().troubles] == ["space"]
+
+
+def test_no_more_files(fakes: Fakes) -> None:
+    """It is said also where `vmcore` files would give the bytes that are wanting."""
+    fakes.measure, fakes.spare_bytes = Measure(40, 1000, 4, 100), 10
+    (trouble,) = fakes.vitals.look().troubles
+    assert (trouble.topic, trouble.fact.partition(",")[0]) == ("space", "4 more files (inodes")
+    assert fakes.events.all("space-low")[0]["reason"] == trouble.fact
 
 
 def test_the_log_says_when_room_gets_too_little_and_when_it_is_enough(fakes: Fakes) -> None:
