@@ -121,9 +121,6 @@ class Files(Protocol):
     def lock(self, name: str) -> Lock:
         """Take the exclusive lock of that file, which is made if need be. BlockingIOError if another holds it."""
 
-    def free_bytes(self) -> int:
-        """Bytes that may still be written on the file system of the root."""
-
 
 class LocalFile:
     """File on a local file system. Spec of the methods: File."""
@@ -308,12 +305,6 @@ class LocalFiles:
             os.close(descriptor)
             raise BlockingIOError(errno.EWOULDBLOCK, "the locked file was moved away", name)
         return LocalLock(descriptor)
-
-    def free_bytes(self) -> int:
-        """fstatvfs(2): what is left for users without privileges."""
-        with self._folder([]) as folder:
-            found = os.fstatvfs(folder)
-        return found.f_bavail * found.f_frsize
 
     def _is_still(self, name: str, descriptor: int) -> bool:
         try:

@@ -162,11 +162,6 @@ class Store:
                     with suppress(OSError, BusyError):
                         self._tidy(name)
 
-    def free_bytes(self) -> int:
-        """Bytes that may still be written."""
-        with storage_faults(f"asking for free space in {self.root}"):
-            return self._files.free_bytes()
-
     def _lock_for_writing(self, dump_id: str) -> Lock:
         """The lock of a dump whose folders are there and durable."""
         with suppress(FileExistsError):

@@ -173,10 +173,6 @@ class FaultyFiles:
         """See Files."""
         return self.do(Operation("lock", name), lambda: self._keep(_FaultyLock(self, name, self._inner.lock(name))))
 
-    def free_bytes(self) -> int:
-        """See Files; 0 while the disk is full."""
-        return 0 if self.full else self.do(Operation("free_bytes", ""), self._inner.free_bytes)
-
     def forget(self, handle: _FaultyFile | _FaultyLock) -> None:
         """A handle was closed in good order."""
         self._handles.discard(handle)

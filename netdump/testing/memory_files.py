@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from netdump.store.files import Buffer
 
-_FREE: Final = 1 << 40
-
 
 def _error(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
@@ -294,10 +292,6 @@ class MemoryFiles:
             raise _error(errno.EWOULDBLOCK, name)
         self._locks.add(name)
         return MemoryLock(self._locks, name)
-
-    def free_bytes(self) -> int:
-        """A tebibyte."""
-        return _FREE
 
     def _remove(self, name: str, kind: type[_Content | _Folder]) -> None:
         found = self._find(name)

@@ -390,7 +390,3 @@ class StoreContract(ABC):
         with store.open_writer(sample.origin), pytest.raises(BusyError):
             dump.reassemble()
         assert not is_there()
-
-    def test_there_is_room(self, tmp_path: Path) -> None:
-        """free_bytes() is a number of bytes."""
-        assert self.open_store(tmp_path).free_bytes() > 0
