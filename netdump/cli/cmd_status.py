@@ -43,6 +43,7 @@ def command(directory: Path, metrics: Path | None, *, as_json: bool) -> int:
       certificate  its own or its authority's comes to its end
       upkeep       something is not looked after
       space        too little room: new dumps are told to come back
+      store        the disk fails: hosts are told to come back
       index        dumps are received, but cannot be listed
       damage       dumps are damaged
       scrub        more is stored than it can check in the time

@@ -22,6 +22,7 @@ from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError, StoreError
 from netdump.namedtuple import NamedTuple
 from netdump.server.seats import CREDIT_FIRST, VAST_BYTES
+from netdump.server.setbacks import Setbacks
 from netdump.server.space import Room, SpaceWatch
 from netdump.store.intake import verify_chunk, verify_headline
 
@@ -92,7 +93,7 @@ class Workshop:
     a few, each of which may hold one of the largest twice, unpacked.
 
     room: measures what space is left for dumps, after making some if it can; blocks, from any thread. stopping: set
-    once the collector stops, which does not wait for what takes long.
+    once the collector stops, which does not wait for what takes long. setbacks: are told what the disk fails to do.
     """
 
     verifiers: Executor
@@ -104,6 +105,7 @@ class Workshop:
     receipt: Callable[[DumpWriter], wire.Receipt]
     room: Callable[[], Room]
     stopping: threading.Event = field(default_factory=threading.Event)
+    setbacks: Setbacks = field(default_factory=Setbacks)
 
 
 class _Item(NamedTuple):
@@ -225,6 +227,7 @@ class Arrival:
         except StoreError as error:
             # What the writer holds cannot be counted any more [S-04]; the host will offer it again.
             reason = str(error)
+            self._workshop.setbacks.note(error)
             self._line.fail(wire.ErrorCode.STORAGE, "the collector cannot store just now")
         except PkiError as error:
             # The dump is complete; the host gets its receipt when it comes back and the keys are in order.

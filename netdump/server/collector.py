@@ -38,6 +38,7 @@ from netdump.server.reception import Reception
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.scrub import Scrubber
+from netdump.server.setbacks import Setbacks
 from netdump.server.space import Measure, SpaceWatch, measure_of
 from netdump.server.status import StatusFile
 from netdump.server.tally import Tally
@@ -156,7 +157,7 @@ class Collector:
         self._closing.push_async_callback(restorer.close)
         scrubber = self._scrubber(recorder, restorer)
         self._closing.push_async_callback(scrubber.close)
-        workshop = self._workshop(space, views, receipt)
+        workshop = self._workshop(space, views, receipt, Setbacks(store.try_out))
         door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
         ingest = self._ingest_service(door, store, workshop, recorder, restorer)
         desk = self._desk(authority, store, space, catalog.get)
@@ -170,7 +171,9 @@ class Collector:
         await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
         door.look()
-        parts = Parts(door, self._passport, self._upkeep, space, views, recorder, scrubber, self._tally)
+        parts = Parts(
+            door, self._passport, self._upkeep, space, views, workshop.setbacks, recorder, scrubber, self._tally
+        )
         self._look_after(door, show, Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock))
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
@@ -240,7 +243,9 @@ class Collector:
             audit=self._around.audit,
         )
 
-    def _workshop(self, space: SpaceWatch, views: Views, receipt: Callable[[DumpWriter], wire.Receipt]) -> Workshop:
+    def _workshop(
+        self, space: SpaceWatch, views: Views, receipt: Callable[[DumpWriter], wire.Receipt], setbacks: Setbacks
+    ) -> Workshop:
         config = self._config
         verifiers = Threads(len(os.sched_getaffinity(0)), "verify")
         seats = config.limits.active_dumps + config.limits.slow_dumps
@@ -257,6 +262,7 @@ class Collector:
             storage=config.store,
             receipt=receipt,
             room=views.room,
+            setbacks=setbacks,
         )
 
     def _ingest_service(

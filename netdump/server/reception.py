@@ -226,6 +226,7 @@ class Reception:
         except (StoreError, PkiError) as error:
             if isinstance(error, DamagedError):
                 self._recorder.damaged(origin.id, str(error))
+            self._workshop.setbacks.note(error)
             self._note("dump-refused", connection, hello, reason=str(error))
             return self._refusal(error)
 

@@ -43,7 +43,7 @@ class Trouble(NamedTuple):
     fact: str
 
 
-TOPICS: Final = ("running", "clock", "certificate", "upkeep", "space", "index", "damage", "scrub")
+TOPICS: Final = ("running", "clock", "certificate", "upkeep", "space", "store", "index", "damage", "scrub")
 """All that there can be trouble with."""
 
 

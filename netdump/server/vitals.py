@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netdump.server.passport import Passport
     from netdump.server.recorder import Recorder
     from netdump.server.scrub import Scrubber
+    from netdump.server.setbacks import Setbacks
     from netdump.server.space import Measure, SpaceWatch
     from netdump.server.tally import Tally
     from netdump.server.upkeep import Upkeep
@@ -33,6 +34,7 @@ HEADINGS: Final[Mapping[str, str]] = {
     "certificate": "A CERTIFICATE ENDS",
     "upkeep": "NOT LOOKED AFTER",
     "space": "TOO LITTLE ROOM",
+    "store": "THE DISK FAILS",
     "index": "NO INDEX",
     "damage": "DAMAGED DUMPS",
     "scrub": "THE SCRUB IS LATE",
@@ -49,6 +51,7 @@ class Parts:
     upkeep: Upkeep
     space: SpaceWatch
     views: Views
+    setbacks: Setbacks
     recorder: Recorder
     scrubber: Scrubber
     tally: Tally
@@ -77,6 +80,8 @@ class Vitals:
         seen: list[Trouble] = []
         dumps = _census(parts.recorder, seen)
         room = _room(parts.space, parts.views, seen)
+        if (setback := parts.setbacks.look()) is not None:
+            seen.append(Trouble("store", f"hosts are told to come back with their dumps: {setback}"))
         if parts.scrubber.late:
             seen.append(
                 Trouble("scrub", "more is stored than rate_bytes lets be read in pass_days: see [scrub] in config.toml")

@@ -19,6 +19,7 @@ VMCORE: Final = "vmcore"
 LOCK: Final = "lock"
 PARTIAL: Final = ".partial"
 TRASH: Final = ".trash-"
+TRIAL: Final = ".trial"
 
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 _SEGMENT: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.seg\Z")

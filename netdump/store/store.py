@@ -23,7 +23,18 @@ from netdump.store.dump import Dump
 from netdump.store.durable import dump_faults, storage_faults, write_durably
 from netdump.store.files import LocalFiles
 from netdump.store.findings import DamageFoundError
-from netdump.store.layout import HEADLINE, LOCK, ORIGIN, PARTIAL, SEGMENTS, TRASH, checked_id, is_dump_id, segment_range
+from netdump.store.layout import (
+    HEADLINE,
+    LOCK,
+    ORIGIN,
+    PARTIAL,
+    SEGMENTS,
+    TRASH,
+    TRIAL,
+    checked_id,
+    is_dump_id,
+    segment_range,
+)
 from netdump.store.recovery import Recovery, follow_manifest, recover, sound_part
 from netdump.store.writer import DumpWriter
 
@@ -161,6 +172,12 @@ class Store:
                     # What cannot be looked at or locked now is tried again at the next start; it is in nobody's way.
                     with suppress(OSError, BusyError):
                         self._tidy(name)
+
+    def try_out(self) -> None:
+        """Find out whether a small file can be made durable here, and removed."""
+        with storage_faults(f"trying to write in {self.root}"):
+            write_durably(self._files, TRIAL, b"may be removed at any time\n")
+            self._files.unlink(TRIAL)
 
     def _lock_for_writing(self, dump_id: str) -> Lock:
         """The lock of a dump whose folders are there and durable."""

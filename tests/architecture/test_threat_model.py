@@ -52,6 +52,7 @@ NO_PEERS = {
         "server.scrub.REST_S",
         "server.scrub.SAVE_S",
         "server.seats.VAST_BYTES",
+        "server.setbacks.RECENT_S",
         "remote.api.PIECE_BYTES",
         "remote.coming.HELD_BYTES_MAX",
         "remote.coming.HELD_SECONDS_MAX",

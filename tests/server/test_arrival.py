@@ -290,6 +290,8 @@ async def test_a_fault_of_the_disk_ends_it_wherever_it_strikes(tmp_path: Path) -
             struck = strike < len(it.files.operations) - before
             assert it.line.said[-1] is wire.ErrorCode.STORAGE or ending.complete
             assert all(offset <= it.durable for offset in it.acked)
+            told = it.workshop.setbacks.look()
+            assert (told is None) is (ending.reason is None)
         async with bench(folder, dump) as it:
             if it.writer.manifest is None:
                 if not it.writer.has_headline:

@@ -31,7 +31,7 @@ from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.rebuild import SERVE_STATUS_NAME as STATUS
 from netdump.index.record import State
-from netdump.server import upkeep
+from netdump.server import setbacks, upkeep
 from netdump.server.collector import Collector, Surroundings
 from netdump.server.config import build
 from netdump.server.ingest import IngestService
@@ -43,6 +43,7 @@ from netdump.store.intake import verify_chunk
 from netdump.store.segment import SegmentReader
 from netdump.store.store import Store
 from netdump.store.writer import DumpWriter
+from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
 from netdump.testing.store_contract import deliver
 from tests.server.rig import PATIENCE_S, Desk, Events, Host, Papers, Rig
@@ -114,6 +115,26 @@ def test_it_says_how_it_is_once_a_minute(folder: Path, web1: Papers, monkeypatch
         await_word(lambda status: status.troubles == ())
         assert rig.collector.status == rig.collector.ready
         assert (len(rig.events.all("space-low")), len(rig.events.all("space-enough"))) == (1, 1)
+
+
+def test_it_says_that_the_disk_fails_until_it_works(folder: Path, web1: Papers) -> None:
+    files = FaultyFiles(LocalFiles(folder / "dumps"))
+    with Rig(folder, {"store": {"keep_vmcore": False}}, files=files) as rig, pytest.MonkeyPatch.context() as later:
+        vitals = rig.collector._vitals
+        assert vitals is not None
+        assert vitals.look().troubles == ()
+        files.fill_up()
+        with Host(rig, web1) as host:
+            assert isinstance(host.hello(DUMP), wire.Defer)
+        (trouble,) = vitals.look().troubles
+        assert trouble.topic == "store"
+        assert "trying to write" in trouble.fact
+        files.make_room()
+        (trouble,) = vitals.look().troubles
+        assert f"opening dump {DUMP.origin.id}: No space left" in trouble.fact
+        later.setattr(setbacks, "RECENT_S", 0.0)
+        assert vitals.look().troubles == ()
+        assert ".trial" not in os.listdir(folder / "dumps")
 
 
 def test_a_disk_that_takes_no_word_ends_nothing(folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch) -> None:

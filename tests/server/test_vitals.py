@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from netdump import __version__
-from netdump.errors import BusyError
+from netdump.errors import BusyError, StorageFaultError
 from netdump.index.index import Share
 from netdump.index.record import State
 from netdump.server.config import Space
+from netdump.server.setbacks import Setbacks
 from netdump.server.space import Measure, SpaceWatch
 from netdump.server.status import TOPICS
 from netdump.server.tally import Tally
@@ -37,6 +38,7 @@ class Fakes:
         self.upkeep = SimpleNamespace(failing=None)
         self.scrubber = SimpleNamespace(late=False)
         self.spare_bytes = 0
+        self.setbacks = Setbacks()
         self.now = 1_796_000_000.7
         parts = Parts(
             door=cast("Any", self.door),
@@ -44,6 +46,7 @@ class Fakes:
             upkeep=cast("Any", self.upkeep),
             space=SpaceWatch(SPACE, self._measure),
             views=cast("Any", SimpleNamespace(spare_bytes=lambda: self.spare_bytes)),
+            setbacks=self.setbacks,
             recorder=cast("Any", SimpleNamespace(census=self._census)),
             scrubber=cast("Any", self.scrubber),
             tally=Tally(self.events),
@@ -98,14 +101,16 @@ def test_every_part_is_heard(fakes: Fakes) -> None:
     fakes.dumps[State.DAMAGED] = Share(2, 10)
     fakes.scrubber.late = True
     fakes.measure = SHORT
+    fakes.setbacks.note(StorageFaultError("opening dump 5: Read-only file system"))
     status = fakes.vitals.look()
     facts = dict(status.troubles)
-    assert list(facts) == ["clock", "certificate", "upkeep", "damage", "space", "scrub"]
+    assert list(facts) == ["clock", "certificate", "upkeep", "damage", "space", "store", "scrub"]
     assert set(facts) | {"running", "index"} == set(TOPICS)
     assert set(HEADINGS) == set(TOPICS) - {"running"}
     assert facts["clock"] == "1970"
     assert facts["damage"].startswith("2 dumps are damaged: see `netdump list")
     assert facts["space"].startswith("40 bytes are free")
+    assert facts["store"] == "hosts are told to come back with their dumps: opening dump 5: Read-only file system"
     assert fakes.vitals.headlines[:2] == ["THE CLOCK IS WRONG: 1970", "A CERTIFICATE ENDS: in May"]
     fakes.dumps[State.DAMAGED] = Share(1, 10)
     assert dict(fakes.vitals.look().troubles)["damage"].startswith("one dump is damaged: ")

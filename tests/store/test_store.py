@@ -276,13 +276,22 @@ def test_a_new_root_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_root_is_a_fault(tmp_path: Path) -> None:
     store = Store(tmp_path / "dumps")
     (tmp_path / "dumps").rmdir()
-    for call in (store.ids, store.empty_trash, lambda: store.open_writer(SAMPLE.origin)):
+    for call in (store.ids, store.try_out, store.empty_trash, lambda: store.open_writer(SAMPLE.origin)):
         with pytest.raises(StorageFaultError, match=r"dumps|dump "):
             call()
     with pytest.raises(StorageFaultError, match="making the folder"):
         Store(tmp_path / "absent" / "dumps")
     with pytest.raises(StorageFaultError, match="name too long"):  # stat(2) fails, as it does with EIO
         Store(tmp_path / ("d" * 300))
+
+
+def test_trying_whether_it_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    store, trial = Store(tmp_path / "dumps"), tmp_path / "dumps" / ".trial"
+    store.try_out()
+    for path in (trial, trial.with_name(".trial.partial")):
+        path.touch()  # of a collector that was killed
+    store.try_out()
+    assert not os.listdir(tmp_path / "dumps")
 
 
 def test_a_folder_without_origin_is_no_dump_yet(tmp_path: Path) -> None:
