@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Told:
         self.settled = 0
         self.is_slow = False
         self.told = list[str]()
+        self.was_told = threading.Event()
         self.pending: Future[None] = Future()
         self.refusal: Exception = BusyError("the index is locked")
 
@@ -62,6 +64,7 @@ class Told:
         self.pending = Future()
         if not self.is_slow:
             self.pending.set_result(None)
+        self.was_told.set()
         return self.pending
 
     def untold(self, checks: dict[str, int]) -> dict[str, int]:

@@ -470,6 +470,7 @@ def test_an_index_is_told_of_checks_it_does_not_know_some_at_a_time(
     desk.told.times, desk.told.is_slow = {"b": 2}, True
     thread = threading.Thread(target=desk.scrubber._tell_checks)
     thread.start()
+    assert desk.told.was_told.wait(PATIENCE_S)
     thread.join(0.1)
     assert desk.told.told == ["a", "c"]
     desk.told.is_slow = False
@@ -490,6 +491,7 @@ def test_the_index_is_told_of_one_check_before_the_next(directory: Path) -> None
     desk.told.is_slow = True
     thread = threading.Thread(target=desk.scrubber.check, args=(NEW.origin.id,))
     thread.start()
+    assert desk.told.was_told.wait(PATIENCE_S)
     thread.join(0.1)
     assert thread.is_alive()
     assert desk.told.told == [NEW.origin.id]
