@@ -36,6 +36,18 @@ def test_arming_is_tried_again_only_for_the_network() -> None:
     assert {int(word) for word in line.split()} == {2} | {error.exit_status for error in final}
 
 
+def test_a_shutdown_leaves_the_machine_armed() -> None:
+    """What is required and stopped takes along who requires it: targets by shutdown.target, mounts by umount.target.
+
+    PrivateTmp= requires the mount of /var/tmp (systemd src/core/unit.c, unit_add_exec_dependencies).
+    """
+    unit = (SYSTEMD / "netdump-arm.service").read_text()
+    assert "\nDefaultDependencies=no\n" in unit
+    assert "\nExecStop=netdump disarm\n" in unit
+    bound = r"^(Requires|Requisite|BindsTo|PartOf|RequiresMountsFor|PrivateTmp|\w+Directory)=.*$"
+    assert re.findall(bound, unit, re.MULTILINE) == []
+
+
 def test_units_name_units_that_are_here() -> None:
     known = {path.name for path in SYSTEMD.iterdir()}
     for path in SYSTEMD.glob("netdump-*"):
