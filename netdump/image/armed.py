@@ -111,8 +111,9 @@ def write_record(armed: Armed, run: Path = RUN) -> None:
     """Remember. Raises ArmError."""
     temporary = run / f".{RECORD}"
     try:
-        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make(run)
         temporary.write_text(json.dumps(asdict(armed), indent=1, default=str))
+        temporary.chmod(0o644)
         os.replace(temporary, run / RECORD)
     except OSError as error:
         raise ArmError(f"{run / RECORD} cannot be written: {error.strerror}") from error
@@ -130,7 +131,7 @@ def forget_record(run: Path = RUN) -> None:
 def only_one(run: Path = RUN) -> Iterator[None]:
     """Wait until no other process arms or disarms this machine. Raises ArmError."""
     try:
-        run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make(run)
         descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ArmError(f"{run} cannot be used: {error.strerror}") from error
@@ -139,3 +140,9 @@ def only_one(run: Path = RUN) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _make(run: Path) -> None:
+    """Make the folder, for all to read whatever the umask is: what is armed is no secret. Raises OSError."""
+    run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    run.chmod(0o755)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from netdump.errors import ArmError, ImageError
 from netdump.image.armed import (
+    LOCK,
     RECORD,
     Armed,
     changes,
@@ -44,6 +46,19 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     forget_record(tmp_path)
     forget_record(tmp_path)
     assert read_record(tmp_path) is None
+
+
+def test_everybody_may_know_what_is_armed(tmp_path: Path) -> None:
+    """Whatever the umask: that of netdump-arm.service is 0077, and without a record it was not netdump that armed."""
+    run = tmp_path / "run"
+    before = os.umask(0o077)
+    try:
+        with only_one(run):
+            write_record(ARMED, run)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (run, *run.iterdir())}
+    assert modes == {"run": 0o755, RECORD: 0o644, LOCK: 0o600}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"release": 1}', "\xff", "null"])
