@@ -75,6 +75,16 @@ def test_what_is_not_delivered_is_kept(stand: Stand) -> None:
     assert "netdump-3.vmcore: not delivered (status 34); it is kept" in done.stderr
 
 
+def test_what_another_user_has_put_there_is_no_dump(stand: Stand) -> None:
+    """Into /var/crash of Ubuntu all may write."""
+    folder = saved(stand, "netdump-1.vmcore", "netdump-2.vmcore")
+    stand.command("netdump")
+    stand.command("stat", "case $* in *-1.vmcore) echo 4711 ;; *) id -u ;; esac")
+    assert stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder)).returncode == 0
+    assert [call for call in stand.calls if call.startswith("netdump")] == [f"netdump send {folder}/netdump-2.vmcore"]
+    assert sorted(path.name for path in folder.iterdir()) == ["netdump-1.vmcore"]
+
+
 def test_nothing_saved_is_nothing_to_do(stand: Stand) -> None:
     stand.command("netdump")
     assert stand.run("systemd/send-saved", NETDUMP_SAVED=str(stand.folder / "absent")).returncode == 0
