@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from netdump.errors import CertificateError
+from netdump.errors import BundleError, CertificateError
 from netdump.pki import durable, https
 from netdump.pki.answer import check_answer
 from netdump.pki.bundle import Bundle, exchange, parse_bundle, read_text
@@ -56,6 +56,11 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
             raise CertificateError(
                 f"{bundle.api.url} sent a certificate for {answer.role} {answer.name}: nothing was written"
             )
-        renewed = bundle.renewed(answer.certificate, key_pem(key))
-        draft.publish(exchange(text, bundle, renewed).encode())
+        # Read again: an administrator may have changed a setting meanwhile, or enrolled anew.
+        text = read_text(path)
+        latest = parse_bundle(text, str(path))
+        if latest.key != bundle.key:
+            raise BundleError(f"{path} got another key while this one was renewed: nothing was written")
+        renewed = latest.renewed(answer.certificate, key_pem(key))
+        draft.publish(exchange(text, latest, renewed).encode())
     return renewed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -99,6 +99,31 @@ def test_a_file_that_cannot_be_changed_costs_no_certificate(api: Api, path: Path
     with pytest.raises(BundleError, match="enroll again"):
         renew(path)
     assert api.requests == []
+
+
+def test_what_is_written_into_the_file_meanwhile_stays(
+    api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(self: Authority, *arguments: Any) -> object:
+        path.write_text(path.read_text().replace("level = 31", "level = 1"))
+        return answer(self, *arguments)
+
+    answer = Authority.renew
+    monkeypatch.setattr(Authority, "renew", slow)
+    assert renew(path) == Bundle.load(path)
+    assert path.read_text().endswith(NOTES.replace("31", "1"))
+
+
+def test_who_enrolled_anew_meanwhile_keeps_that(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: Authority, *arguments: Any) -> object:
+        path.write_text(papers.enrolled(self, "web9").text())
+        return answer(self, *arguments)
+
+    answer = Authority.renew
+    monkeypatch.setattr(Authority, "renew", slow)
+    with pytest.raises(BundleError, match="got another key"):
+        renew(path)
+    assert Bundle.load(path).name == "web9"
 
 
 def test_a_missing_bundle(tmp_path: Path) -> None:
