@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
-from netdump.errors import PkiError
+from netdump.errors import NetdumpError, PkiError
 from netdump.pki import Authority, Role
 from netdump.pki.ledger import check_fingerprint
 
@@ -50,7 +50,7 @@ def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: boo
         revoked = [key] if authority.revoke(key) else []
     else:
         role, name = holder
-        withdrawn = authority.withdraw_tokens(name, role) if tokens else 0
+        withdrawn = _withdraw_tokens(authority, role, name) if tokens else 0
         revoked = _revoke_name(authority, role, name, tokens_withdrawn=withdrawn)
     if as_json:
         click.echo(json.dumps({"revoked": revoked, "tokens": withdrawn}, indent=2))
@@ -61,6 +61,17 @@ def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: boo
         click.echo("Nothing to revoke: it was done before." if not withdrawn else "No key to revoke.")
     if tokens:
         click.echo(f"Unused tokens withdrawn: {withdrawn}.")
+
+
+def _withdraw_tokens(authority: Authority, role: Role, name: str) -> int:
+    """Returns how many. Raises what withdrawing raises, having revoked the keys all the same: they may be stolen."""
+    try:
+        return authority.withdraw_tokens(name, role)
+    except NetdumpError as error:
+        count = len(authority.revoke_name(name, role))
+        raise type(error)(
+            f"{count} keys of {name} are revoked now, but tokens of that name may still be good: {error}"
+        ) from error
 
 
 def _revoke_name(authority: Authority, role: Role, name: str, *, tokens_withdrawn: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.errors import NotACollectorError, PkiError
+from netdump.errors import DamagedError, NotACollectorError, PkiError
 from netdump.pki import Authority, Role, peer_identity
 from tests.pki import papers
 
@@ -50,6 +50,19 @@ def test_tokens_stay_good_unless_told(shell: Shell, folder: Path) -> None:
     done = shell.run("revoke", folder, "--host", "web1", "--tokens")
     assert done.status == 0
     assert "Unused tokens withdrawn: 1." in done.out
+
+
+def test_a_damaged_token_keeps_no_key_good(shell: Shell, folder: Path) -> None:
+    authority = Authority.load(folder)
+    key = key_of(authority, "web1")
+    authority.make_token("web2", Role.HOST)
+    (token,) = (folder / "pki" / "tokens").glob("*.json")
+    token.write_bytes(token.read_bytes()[:-9])
+    done = shell.run("revoke", folder, "--host", "web1", "--tokens")
+    assert done.status == DamagedError.exit_status
+    assert "1 keys of web1 are revoked now, but tokens" in done.err
+    assert str(token) in done.err
+    assert authority.is_revoked(key)
 
 
 def test_a_name_that_never_was(shell: Shell, folder: Path) -> None:
