@@ -68,13 +68,21 @@ def advice(needed: int) -> str:
     return f"crashkernel={-(-needed >> 24) << 4}M"
 
 
+def reserving(word: str) -> str:
+    """What to do for a reservation, for people. word: crashkernel=SIZE.
+
+    Fedora and RHEL keep the command line of each kernel in a file of its own, which making grub.cfg anew leaves alone.
+    """
+    return (
+        f"put {word} into GRUB_CMDLINE_LINUX of /etc/default/grub, then update-grub (SUSE: grub2-mkconfig -o "
+        f"/boot/grub2/grub.cfg; Fedora, RHEL instead: grubby --update-kernel=ALL --args={word}), and reboot"
+    )
+
+
 def check_machine(reserved: int) -> None:
     """Refuse, before an image is built, a machine that can load none. Raises ArmError."""
     if reserved == 0:
-        raise ReservationError(
-            f"no memory is reserved for a capture kernel: put {USUAL_RESERVATION} on the kernel command line "
-            "(GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub) and reboot"
-        )
+        raise ReservationError(f"no memory is reserved for a capture kernel: {reserving(USUAL_RESERVATION)}")
     _kexec_program()
 
 
@@ -82,8 +90,8 @@ def check_reservation(reserved: int, needed: int) -> None:
     """Refuse to arm a machine whose capture kernel would die of too little memory. Raises ReservationError."""
     if reserved < needed:
         raise ReservationError(
-            f"{reserved >> 20} MiB are reserved for the capture kernel, this image needs {-(-needed >> 20)} MiB: put "
-            f"{advice(needed)} on the kernel command line and reboot"
+            f"{reserved >> 20} MiB are reserved for the capture kernel, this image needs {-(-needed >> 20)} MiB: "
+            f"{reserving(advice(needed))}"
         )
 
 

@@ -101,9 +101,7 @@ def test_a_file_that_cannot_be_changed_costs_no_certificate(api: Api, path: Path
     assert api.requests == []
 
 
-def test_what_is_written_into_the_file_meanwhile_stays(
-    api: Api, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_written_into_the_file_meanwhile_stays(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: Authority, *arguments: Any) -> object:
         path.write_text(path.read_text().replace("level = 31", "level = 1"))
         return answer(self, *arguments)

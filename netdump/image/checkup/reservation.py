@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netdump.client.config import split_words
-from netdump.image.arming import advice
+from netdump.image.arming import advice, reserving
 from netdump.image.checkup.finding import ok, problem, unknown
 
 if TYPE_CHECKING:
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
 
 TOPIC = "reserved memory"
 USUAL_BYTES = 128 << 20  # what to ask for while the need of this machine is not known
-GRUB = "in GRUB_CMDLINE_LINUX of /etc/default/grub, then update-grub (or grub2-mkconfig), and reboot"
 
 
 def check_reservation(machine: Machine, needed: int | None) -> Iterator[Finding]:
     """Compare what is reserved with what is needed. needed: bytes, None if not known. Raises DeniedError."""
     reserved = machine.number("sys/kernel/kexec_crash_size")
     words = [word for word in split_words(machine.text("proc/cmdline") or "") if word.startswith("crashkernel=")]
-    wanted = advice(needed or USUAL_BYTES)
+    remedy = reserving(advice(needed or USUAL_BYTES))
     if reserved is None:
         yield problem(
             TOPIC, "the kernel has no kexec for crashes (/sys/kernel/kexec_crash_size is missing)",
             "boot a kernel with CONFIG_CRASH_DUMP and kexec; of a container, look at the machine below it",
         )  # fmt: skip
     elif reserved == 0 and not words:
-        yield problem(TOPIC, "none: there is no crashkernel= on the kernel command line", f"put {wanted} {GRUB}")
+        yield problem(TOPIC, "none: there is no crashkernel= on the kernel command line", remedy)
     elif reserved == 0:
         yield problem(
             TOPIC, f"none, although the kernel command line says {' '.join(words)}",
-            f"`dmesg | grep -i crashkernel` says why (no such range of memory free, or a size for other machines); "
-            f"put {wanted} {GRUB}",
+            "`dmesg | grep -i crashkernel` says why (no such range of memory free, or a size for other machines); "
+            + remedy,
         )  # fmt: skip
     elif needed is None:
         yield unknown(
@@ -48,7 +47,7 @@ def check_reservation(machine: Machine, needed: int | None) -> Iterator[Finding]
     elif reserved < needed:
         yield problem(
             TOPIC, f"{reserved >> 20} MiB, but the capture kernel needs {_mib(needed)} MiB with this image",
-            f"put {wanted} {GRUB}",
+            remedy,
         )  # fmt: skip
     else:
         yield ok(TOPIC, f"{reserved >> 20} MiB, {_mib(needed)} MiB are needed")

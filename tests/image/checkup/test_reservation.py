@@ -24,9 +24,14 @@ MIB = 1 << 20
             ("0", "quiet"),
             106 * MIB,
             State.PROBLEM,
-            ("there is no crashkernel=", "put crashkernel=112M in GRUB_CMDLINE"),
+            ("there is no crashkernel=", "put crashkernel=112M into GRUB_CMDLINE"),
         ),
-        (("0", "quiet"), None, State.PROBLEM, ("there is no crashkernel=", "put crashkernel=128M in GRUB_CMDLINE")),
+        (
+            ("0", "quiet"),
+            None,
+            State.PROBLEM,
+            ("there is no crashkernel=", "grubby --update-kernel=ALL --args=crashkernel=128M"),
+        ),
         (
             ("0", "crashkernel=9G"),
             None,
