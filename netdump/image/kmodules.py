@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ class ModuleTree:
         path = self._kernel.modules / self._paths[name]
         try:
             content = _decompress(path)
-        except (OSError, EOFError, lzma.LZMAError, CodecError) as error:
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, CodecError) as error:
             why = getattr(error, "strerror", None) or error
             raise DriverError(f"{path} cannot be read ({why}): install kernel {self._kernel.release} again") from error
         if not is_elf(content):

@@ -194,8 +194,12 @@ class TokenBook:
                 old = self._read(path).expires + KEPT < now
             except (FileNotFoundError, DamagedError):
                 continue  # pruned by another process meanwhile; or left for the operator to look at
-            if old:
+            if not old:
+                continue
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                raise durable.fault(error, "remove", path) from error
 
     def _paths(self, suffix: str) -> Iterator[Path]:
         return iter(sorted(self._folder.glob("[0-9a-f]*" + suffix)))

@@ -91,7 +91,16 @@ def test_compressed_modules(tmp_path: Path, suffix: str) -> None:
     assert (module.content, module.firmware, module.target) == (raw, ("a/fw.bin",), "lib/modules/a.ko")
 
 
-@pytest.mark.parametrize(("suffix", "content"), [(".xz", b"junk"), (".zst", b"junk"), (".gz", b"junk"), ("", b"junk")])
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".xz", b"junk"),
+        (".zst", b"junk"),
+        (".gz", b"junk"),
+        (".gz", gzip.compress(b"", mtime=0)[:10] + b"\xff"),
+        ("", b"junk"),
+    ],
+)
 def test_damaged_modules(tmp_path: Path, suffix: str, content: bytes) -> None:
     write_tree(tmp_path, RELEASE, {"a": ()})
     folder = tmp_path / "lib/modules" / RELEASE

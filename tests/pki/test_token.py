@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.errors import DamagedError, PkiError, TokenError
+from netdump.errors import DamagedError, PkiError, StorageFaultError, TokenError
 from netdump.pki import Role
 from netdump.pki.token import KEPT, REFUSAL, SECRET_BYTES, TTL_MAX, TTL_MIN, Token, TokenBook, parse_token
 
@@ -165,6 +166,16 @@ def test_old_files_are_removed(book: TokenBook, tmp_path: Path) -> None:
     assert "no such token" in detail_of(book, shown(used), NOW + 61 + KEPT)
     assert "no such token" in detail_of(book, shown(unused), NOW + 61 + KEPT)
     assert (tmp_path / ("ab" * 32 + ".json")).exists()
+
+
+def test_an_old_file_that_cannot_be_removed(book: TokenBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    book.make(Role.HOST, "web1", 60, NOW)
+    monkeypatch.setattr("pathlib.Path.unlink", unlink)
+    with pytest.raises(StorageFaultError, match=r"cannot remove .*: Read-only file system"):
+        book.make(Role.HOST, "web1", 60, NOW + 61 + KEPT)
 
 
 def test_withdraw(book: TokenBook, tmp_path: Path) -> None:
