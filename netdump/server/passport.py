@@ -60,10 +60,12 @@ class Passport:
 
     def contexts(self) -> dict[str, ssl.SSLContext]:
         """Make the contexts of "ingest" and "api" from what is in the folder now. Raises PkiError."""
-        # Read before they do: what comes in between is seen as new at the next look.
-        pem = collector_certificate(self._directory).pem
+        return self._made(collector_certificate(self._directory))
+
+    def _made(self, own: OwnCertificate) -> dict[str, ssl.SSLContext]:
+        """own: as it was before they are made: what comes in between is seen as new at the next look."""
         contexts = {name: make(self._directory) for name, make in CONTEXTS.items()}
-        self._shown = pem
+        self._shown = own.pem
         return contexts
 
     def look(self) -> dict[str, ssl.SSLContext] | None:
@@ -74,7 +76,7 @@ class Passport:
         """
         authority, own = authority_certificate(self._directory), collector_certificate(self._directory)
         self._tell(_ending(authority, own, datetime.fromtimestamp(self._clock(), UTC), self._directory))
-        shown, contexts = self._shown, self.contexts()
+        shown, contexts = self._shown, self._made(own)
         if own.pem == shown:
             return None
         self._audit("certificate-taken", names=", ".join(own.names), ends=f"{own.validity.last:%Y-%m-%d}")

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import PkiError
-from netdump.pki import init_authority, reissue_collector
+from netdump.pki import collector_certificate, init_authority, reissue_collector
 from netdump.pki.certificates import AUTHORITY_LIFE, COLLECTOR_LIFE
-from netdump.server import upkeep
+from netdump.server import passport, upkeep
 from netdump.server.passport import AUTHORITY_NOTICE, NOTICE, SAY_S, Passport
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from netdump.pki import OwnCertificate
 
 DAY = 86_400
 LIFE, AUTHORITY = COLLECTOR_LIFE.total_seconds(), AUTHORITY_LIFE.total_seconds()
@@ -117,6 +119,22 @@ def test_one_whose_key_comes_a_minute_later(folder: Path, events: Events) -> Non
     (folder / "pki" / "collector.key").write_bytes((other / "pki" / "collector.key").read_bytes())
     assert watched.look() is not None
     assert events.wait("certificate-taken")["names"] == "other.example"
+
+
+def test_one_that_comes_while_it_looks(folder: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Passport(folder, events)
+    watched.contexts()
+
+    def late(directory: Path) -> OwnCertificate:
+        own = collector_certificate(directory)
+        reissue_collector(directory, ["new.example"])
+        monkeypatch.undo()
+        return own
+
+    monkeypatch.setattr(passport, "collector_certificate", late)
+    assert watched.look() is None
+    assert watched.look() is not None
+    assert events.wait("certificate-taken")["names"] == "new.example"
 
 
 def test_a_key_that_is_gone_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
