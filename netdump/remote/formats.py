@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from netdump.codec import shrink
-from netdump.errors import BadHeadersError, CoreError, RemoteProtocolError
+from netdump.errors import BadHeadersError, CoreError, RemoteProtocolError, StoreError
 from netdump.namedtuple import NamedTuple
 from netdump.remote.progress import Follower
 from netdump.remote.staging import disk_faults
@@ -150,12 +150,12 @@ def _run_tables(staging: Staging, plan: FetchPlan) -> Generator[RunTable, None, 
 
 
 def _told_headers(catalog: Catalog, record: DumpRecord) -> ElfHeaders | None:
-    """The headers of the core by its headline. None: that has none, or none that make sense."""
+    """The headers of the core by its headline. None: that has none, or none that make sense, or cannot be read."""
     from netdump.vmcore.elf import join_headers  # noqa: PLC0415  # see _write_kdump
     from netdump.wire import unpack_document  # noqa: PLC0415
 
-    raw = catalog.headline(record.id)
-    with suppress(RemoteProtocolError, CoreError):  # the image will tell
+    with suppress(RemoteProtocolError, CoreError, StoreError):  # the image will tell
+        raw = catalog.headline(record.id)
         document = None if raw is None else unpack_document(raw)
         if document and document.ehdr and document.phdrs:
             return join_headers(document.ehdr, document.phdrs, record.image_bytes)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump.codec import expand
-from netdump.errors import BadHeadersError, BusyError, NetdumpError, StorageFaultError
+from netdump.errors import BadHeadersError, BusyError, DamagedError, NetdumpError, StorageFaultError
 from netdump.index.catalog import LocalCatalog
 from netdump.remote import formats, kdump_file
 from netdump.remote.fetch import Fetched, default_name, fetch
 from netdump.remote.formats import ELF, Compression, Format, Output
 from netdump.remote.staging import SKELETON_BYTES, SUFFIX, Staging
+from netdump.store.layout import HEADLINE
 from netdump.testing.elf_writer import Core, Load
+from netdump.wire import HEADLINE_RAW_MAX
 from tests.analyze.built import BuiltDump
 from tests.analyze.test_frames import DUMP
 from tests.index.test_record import FULL
@@ -95,6 +97,15 @@ def test_a_headline_that_makes_no_sense_costs_no_kdump(
 ) -> None:
     DUMP.store(store)
     monkeypatch.setattr(LocalCatalog, "headline", lambda *_: b"x")
+    get(catalog, target, KDUMP)
+    assert read_kdump(target).frames == frames(DUMP)
+
+
+def test_nor_does_one_that_is_damaged(store: Store, catalog: LocalCatalog, target: Path) -> None:
+    DUMP.store(store)
+    (store.root / DUMP.id / HEADLINE).write_bytes(b"x" * (HEADLINE_RAW_MAX + 1))
+    with pytest.raises(DamagedError):
+        catalog.headline(DUMP.id)
     get(catalog, target, KDUMP)
     assert read_kdump(target).frames == frames(DUMP)
 
