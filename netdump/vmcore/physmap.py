@@ -14,13 +14,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from netdump.namedtuple import NamedTuple
 from netdump.vmcore.elf import PT_LOAD, ElfHeaders, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_EM_386: Final = 3
 
 
 class Stretch(NamedTuple):
@@ -243,9 +245,10 @@ class ImageMap:
 def _says_vaddr(segment: Segment, headers: ElfHeaders) -> bool:
     """Whether p_vaddr is a virtual address. QEMU and libvirt know none, and write 0 or the physical one.
 
-    With 32 bits that would name the kernel's own addresses as soon as there are 3 GiB, for other memory than theirs.
+    Of i386 that would name the kernel's own addresses as soon as there are 3 GiB, for other memory than theirs. Kernels
+    of ARM may be mapped where their memory lies: from 2 GiB on, or 3.
     """
-    unknown = {headers.none, *((0, segment.paddr) if headers.word_bytes == 4 else ())}
+    unknown = {headers.none, *((0, segment.paddr) if headers.machine == _EM_386 else ())}
     return segment.vaddr not in unknown
 
 

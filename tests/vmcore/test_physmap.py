@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.testing.elf_writer import NONE, Core, Load
+from netdump.testing.elf_writer import EM_386, NONE, Core, Load
 from netdump.vmcore.elf import SEGMENTS_MAX
 from netdump.vmcore.physmap import FirstRanges, ImageMap, Place, Stretch
 from tests.vmcore.doubles import headers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+EM_ARM = 40
 
 
 def image_map(*loads: Load, alignment: int = 4096, trailer: bytes = b"") -> ImageMap:
@@ -71,6 +73,15 @@ def test_virtual_to_physical() -> None:
     assert of.translate(0xFFFF800000002000) is None
     assert of.translate(0xFFFFFFFFFFFFFFFF) is None
     assert of.translate(0x20000) is None
+
+
+def test_a_kernel_that_is_mapped_where_its_memory_lies() -> None:
+    """As with CONFIG_VMSPLIT_2G on an ARM machine whose memory begins at 2 GiB."""
+    load = Load(0x8000_0000, 0x1000, vaddr=0x8000_0000)
+    of = ImageMap(headers_of(Core([load], bits=32, machine=EM_ARM).build()))
+    assert of.translate(0x8000_0000) == (0x8000_0000, 0x1000)
+    of = ImageMap(headers_of(Core([load], bits=32, machine=EM_386).build()))
+    assert of.translate(0x8000_0000) is None, "as QEMU writes it"
 
 
 def test_segments_without_physical_address_are_no_memory() -> None:
