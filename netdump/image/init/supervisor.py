@@ -64,7 +64,7 @@ DOUBTFUL = frozenset({32, 33})
 # Those of which collector or network are the reason. All others are deaths: a signal, a fault of the client's own.
 FAILED = frozenset(range(30, 40)) - HOPELESS
 LATE = 35  # the deadline has passed, or no collector wants this dump before it
-LATE_SECONDS = CLIENT_GRACE + 1  # left of ours when the client's own passes, at most
+LATE_SECONDS = CLIENT_GRACE + 2  # left of ours when the client's own passes, or is too near to try again, at most
 
 
 class Ended(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.client.delivery import LAST_ATTEMPT
 from netdump.errors import (
     BundleError,
     ConfigError,
@@ -241,7 +242,7 @@ def test_a_client_that_is_to_come_back_after_the_deadline(said: list[str]) -> No
 
 
 def test_what_is_left_after_the_deadline_of_the_client_is_used(said: list[str]) -> None:
-    late = 600 - CLIENT_GRACE - 0.5
+    late = 600 - CLIENT_GRACE - LAST_ATTEMPT - 0.5
     machine = run(Machine(client=[Child(DeadlineError.exit_status, late), Child(0, 1)]), deadline=600.0, failure="halt")
     assert machine.started.count("client") == 2
     assert machine.started[-1] == "finish reboot"
