@@ -50,7 +50,7 @@ class Upkeep:
     def _note(self, what: str, reason: str) -> bool:
         """Returns whether that is new."""
         is_new = self._failing.get(what) != reason
+        self._failing[what] = reason  # first: whoever hears of it may look
         if is_new:
             self._audit("upkeep-failed", what=what, reason=reason)
-        self._failing[what] = reason
         return is_new
