@@ -187,6 +187,7 @@ class Collector:
         self._vitals = vitals
         for what, look in (
             ("the clock", functools.partial(asyncio.to_thread, door.look)),
+            ("the revocations", functools.partial(asyncio.to_thread, door.look_at_revocations)),
             ("the collector's certificate", functools.partial(self._passport.renew, show)),
             ("serve.json", functools.partial(asyncio.to_thread, lambda: file.write(vitals.look()))),
         ):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SAY_S: Final = 3600  # from one `clock-wrong` to the next
 LATEST: Final = 253_402_300_799.0  # that `timestamp` can say: the end of the year 9999
+ANY_KEY: Final = "0" * 64  # the fingerprint of none
 SLACK_S: Final = 3600  # that a clock may be put back, by NTP or by hand, without a word
 REMEDY: Final = (
     "set it (chrony, systemd-timesyncd, date -s). Until then dumps are taken in, with wrong times; enroll nobody"
@@ -82,6 +83,10 @@ class Doorkeeper:
                 self._audit("clock-wrong", reason=self._doubt)
         elif before is not None:
             self._audit("clock-right")
+
+    def look_at_revocations(self) -> None:
+        """Find out whether it can be told who is revoked: else nobody is let in. Raises PkiError, StorageFaultError."""
+        self._authority.is_revoked(ANY_KEY)
 
     def _found(self) -> str | None:
         now = self._clock()

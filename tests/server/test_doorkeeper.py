@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from netdump import wire
 from netdump.errors import CertificateError, PkiError, RevokedError
 from netdump.pki import Authority, Role
+from netdump.server import upkeep
 from netdump.server.doorkeeper import LATEST, SAY_S, SLACK_S, Doorkeeper, last_written
 from tests.pki import papers
-from tests.server.rig import Events
+from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,3 +151,22 @@ def test_last_written(tmp_path: Path) -> None:
         os.utime(path, (seconds, seconds))
     assert last_written([new, old, tmp_path / "none"]) == 20
     assert last_written([tmp_path / "none"]) == 0
+
+
+def test_revocations_that_cannot_be_read_are_told_of(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup may leave out a folder that is empty; nobody is let in then."""
+    monkeypatch.setattr(upkeep, "LOOK_S", HASTE_S)
+    (folder / "pki" / "revoked").rmdir()
+    with Rig(folder) as rig:
+        failed = rig.events.wait("upkeep-failed")
+        assert failed["what"] == "the revocations"
+        assert rig.collector.status.startswith("NOT LOOKED AFTER: the revocations: ")
+        with Host(rig, web1) as host:
+            error = host.hear()
+            assert isinstance(error, wire.Error)
+            assert error.code is wire.ErrorCode.INTERNAL
+        (folder / "pki" / "revoked").mkdir()
+        rig.events.wait("upkeep-works")
+        assert rig.collector.status == rig.collector.ready
