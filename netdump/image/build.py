@@ -23,7 +23,7 @@ from netdump.errors import ConfigError, ImageError
 from netdump.image.closure import PYTHON_PATH, add_closure, find_closure, find_stripper
 from netdump.image.compression import LEVEL, choose, compress
 from netdump.image.cpio import Archive
-from netdump.image.devices import network_modules, watchdog_modules
+from netdump.image.devices import network_modules, phy_modules, watchdog_modules
 from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, DEADLINE_MIN, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
 from netdump.image.kernel import find_kernel
 from netdump.image.kmodules import ModuleTree
@@ -247,6 +247,7 @@ def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sy
     if wishes.watchdog:  # first: one that runs already must not wait for a slow device
         wanted.update(dict.fromkeys(watchdog_modules(sys), True))
     for interface in network.devices:
+        wanted.update(dict.fromkeys(phy_modules(interface, sys), True))
         wanted.update(dict.fromkeys(network_modules(interface, sys), False))
     for kind, name in (("bond", "bonding"), ("vlan", "8021q")):
         if any(link.kind == kind for link in network.links):

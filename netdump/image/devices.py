@@ -12,13 +12,17 @@ SYS = Path("/sys")
 
 
 def network_modules(interface: str, sys: Path = SYS) -> list[str]:
-    """The modules of a network device, the bus first. Empty for a virtual one, or where all is built in.
+    """The modules of a network device, the bus first. Empty for a virtual one, or where all is built in."""
+    return _drivers(sys / "class/net" / interface / "device", sys)
 
-    Before them that of its PHY: no dependency names it, for the kernel has modprobe find it by the number of the chip.
+
+def phy_modules(interface: str, sys: Path = SYS) -> list[str]:
+    """That of its PHY, to be loaded before them; without it the kernel's generic driver is used, and may have no link.
+
+    No dependency names it, for the kernel has modprobe find it by the number of the chip.
     """
-    entry = sys / "class/net" / interface
-    own = _drivers(entry / "device", sys)
-    return [name for name in _drivers(entry / "phydev", sys) if name not in own] + own
+    own = network_modules(interface, sys)
+    return [name for name in _drivers(sys / "class/net" / interface / "phydev", sys) if name not in own]
 
 
 def block_modules(device: str, sys: Path = SYS) -> list[str]:

@@ -80,6 +80,13 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_programs")
+def test_the_phy_comes_before_the_device(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that finds none is content with the kernel's generic driver. Another kernel may lack it."""
+    monkeypatch.setattr("netdump.image.build.phy_modules", lambda *_: ["absent", "bonding"])
+    assert build_image(wishes(bundle), machine).plan.modules[0] == "/lib/modules/bonding.ko"
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_firmware_is_found_where_the_kernel_finds_it(bundle: Path, machine: Path) -> None:
     names = ("a.bin", "b.bin", "c.bin", "absent.bin", "../../evil")
     module = kernel_module({"name": "bonding"}, firmware=names)

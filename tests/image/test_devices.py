@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.image.devices import block_modules, has_hardware, is_disk, network_modules, watchdog_modules
+from netdump.image.devices import block_modules, has_hardware, is_disk, network_modules, phy_modules, watchdog_modules
 from tests.image.sysfs import add_disk, add_network_device, add_nvme, add_phy, add_raid, add_watchdog
 
 if TYPE_CHECKING:
@@ -15,11 +15,12 @@ def test_the_bus_comes_before_the_device(tmp_path: Path) -> None:
     assert has_hardware("eth0", tmp_path)
 
 
-def test_the_phy_comes_before_the_device(tmp_path: Path) -> None:
-    """A device that finds none is content with the kernel's generic driver, which may have no link."""
+def test_a_phy_has_a_driver_of_its_own(tmp_path: Path) -> None:
     add_network_device(tmp_path, "eth0", ("xhci_pci", "lan78xx"))
+    assert phy_modules("eth0", tmp_path) == []
     add_phy(tmp_path, "eth0", "microchip")
-    assert network_modules("eth0", tmp_path) == ["microchip", "xhci_pci", "lan78xx"]
+    assert phy_modules("eth0", tmp_path) == ["microchip"]
+    assert network_modules("eth0", tmp_path) == ["xhci_pci", "lan78xx"]
 
 
 def test_a_virtual_interface_has_none(tmp_path: Path) -> None:

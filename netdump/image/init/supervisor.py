@@ -62,7 +62,7 @@ HOPELESS = frozenset((*range(10, 30), 34))
 # And those after which it seldom is: somebody else answers, or the collector refuses this host.
 DOUBTFUL = frozenset({32, 33})
 # Those of which collector or network are the reason. All others are deaths: a signal, a fault of the client's own.
-FAILED = frozenset(range(30, 40)) - HOPELESS
+FAILED = frozenset({30, 31, 32, 33, 35, 38})
 LATE = 35  # the deadline has passed, or no collector wants this dump before it
 LATE_SECONDS = CLIENT_GRACE + 2  # left of ours when the client's own passes, or is too near to try again, at most
 

@@ -11,11 +11,13 @@ import pytest
 from netdump.client.delivery import LAST_ATTEMPT
 from netdump.errors import (
     BundleError,
+    CodecError,
     ConfigError,
     CoreError,
     DeadlineError,
     DeclinedError,
     ImpostorError,
+    LocalProtocolError,
     RefusedError,
     SendError,
     UnreachableError,
@@ -162,8 +164,9 @@ def test_a_killed_client_starts_again(said: list[str]) -> None:
     assert not machine.watchdog.released  # a reboot that hangs is ended by the hardware
 
 
-def test_a_client_that_cannot_live_is_given_up(said: list[str]) -> None:
-    machine = run(Machine(client=[Child(1, 1) for _ in range(99)]), failure="halt")
+@pytest.mark.parametrize("status", [1, LocalProtocolError.exit_status, CodecError.exit_status])
+def test_a_client_that_cannot_live_is_given_up(said: list[str], status: int) -> None:
+    machine = run(Machine(client=[Child(status, 1) for _ in range(99)]), failure="halt")
     assert machine.started.count("client") == DEATHS_MAX
     assert machine.started[-1] == "finish halt"
 
