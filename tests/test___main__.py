@@ -63,5 +63,6 @@ def test_send_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert main() == DependencyError.exit_status
     assert capsys.readouterr() == (
         "",
-        "netdump: this command needs zstandard, which is not installed: pip install 'netdump'\n",
+        "netdump: this command needs zstandard, which is not installed: pip install . in a checkout of netdump, or its "
+        "wheel (docs/deploy.md)\n",
     )
