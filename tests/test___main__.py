@@ -61,8 +61,8 @@ def test_send_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setitem(sys.modules, "zstandard", None)
     monkeypatch.setattr(sys, "argv", ["netdump", "send", "core"])
     assert main() == DependencyError.exit_status
+    advice = "pip install . in a checkout of netdump, or its wheel (docs/deploy.md)"
     assert capsys.readouterr() == (
         "",
-        "netdump: this command needs zstandard, which is not installed: pip install . in a checkout of netdump, or its "
-        "wheel (docs/deploy.md)\n",
+        f"netdump: this command needs zstandard, which is not installed: {advice}\n",
     )
