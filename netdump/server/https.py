@@ -80,6 +80,16 @@ class _ApiProtocol(H11Protocol):
         else:
             self._request_alarm.arm()
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP. A request that is under way has its answer by that, or a part of one already."""
+        if self._is_under_way:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self._is_under_way and self.cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""
         self._request_alarm.disarm()
