@@ -53,12 +53,12 @@ class Views:
         if room is Room.PLENTY:
             return room
         with self._guard:  # one at a time, so that nobody gives up more than is needed
-            due_bytes = self._space.measure().free_bytes
+            free_bytes = due_bytes = self._space.measure().free_bytes
             # Where files are as scarce as bytes all of them could go, and little would come of it.
             while self._space.wants_bytes(due_bytes) and (dump_id := self._next()) is not None:
                 due_bytes += self._give_up(dump_id)
             due = self._space.look(due_bytes=due_bytes)
-            until = time.monotonic() + SHOW_S
+            until = time.monotonic() + (SHOW_S if due_bytes > free_bytes else 0.0)
             while (room := self._space.look()) < due and time.monotonic() < until:
                 time.sleep(SHOW_PAUSE_S)
         return room
