@@ -14,7 +14,7 @@ import click
 from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_object, wishes
 from netdump.cli.output import print_facts, print_json, size_text, warn
-from netdump.client.config import parse_words
+from netdump.client.words import parse_words
 from netdump.errors import ArmError, NotArmedError
 from netdump.image.armed import Armed, changes, digests, only_one, read_record, write_record
 from netdump.image.arming import (

@@ -11,7 +11,7 @@ import click
 from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
 from netdump.cli.output import print_json, size_text, warn
-from netdump.client.config import parse_words
+from netdump.client.words import parse_words
 from netdump.image.build import build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
 

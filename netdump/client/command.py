@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from netdump.client.arguments import Misuse, parse_arguments
-from netdump.client.config import COMMAND_LINE, Settings, load_config, read_words
+from netdump.client.config import Settings, load_config
 from netdump.client.credentials import client_context
 from netdump.client.delivery import Delivery, Environment, Timing
 from netdump.client.effort import AdaptiveCompressor, Effort
@@ -25,6 +25,7 @@ from netdump.client.resolve import Resolver
 from netdump.client.stream import Workers
 from netdump.client.tally import Tally
 from netdump.client.watchdog import GRACE, Watchdog, end_process
+from netdump.client.words import COMMAND_LINE, read_words
 from netdump.codec import Compressor
 from netdump.errors import NetdumpError
 from netdump.vmcore.source import source_kind

@@ -15,6 +15,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from netdump.client.address import Address, parse_address
+from netdump.client.words import WORD_PREFIX
 from netdump.errors import BundleError, ConfigError, ConfigMissingError
 from netdump.namedtuple import NamedTuple
 from netdump.wire import TEXT_MAX
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 DEFAULT_CONFIG = "/etc/netdump/client.toml"
-COMMAND_LINE = "/proc/cmdline"
-WORD_PREFIX = "netdump."
-FOR_INIT = "--"  # the kernel reads no further (Linux kernel/params.c); a boot configuration brings it too
 BUNDLE_VERSION = 1
 BUNDLE_BYTES_MAX = 1 << 20
 COLLECTORS_MAX = 16
@@ -168,54 +166,9 @@ def load_config(path: str, words: Mapping[str, str], overrides: Mapping[str, obj
     return Config(name if isinstance(name, str) else "", collectors, _credentials(document, path), settings, warnings)
 
 
-def parse_words(command_line: str) -> dict[str, str]:
-    """Find the `netdump.NAME=VALUE` words of a kernel command line, known or not; the last of several wins.
-
-    Double quotes protect blanks and are removed, as the kernel does (Linux lib/cmdline.c, next_arg); a bare
-    `netdump.drill` means 1.
-    """
-    words: dict[str, str] = {}
-    for word in split_words(command_line):
-        bare = word.replace('"', "")
-        if bare == FOR_INIT:
-            break
-        name, equals, value = bare.partition("=")
-        if not name.startswith(WORD_PREFIX):
-            continue
-        words[name.removeprefix(WORD_PREFIX)] = value if equals else "1"
-    return words
-
-
 def parse_collectors(word: str) -> tuple[Address, ...]:
     """Read the word `netdump.collectors=`: addresses with commas between them. Raises ConfigError."""
     return _counted(tuple(parse_address(part) for part in word.split(",")), "kernel command line")
-
-
-def read_words(path: str) -> dict[str, str]:
-    """Read the words of a kernel command line, as at COMMAND_LINE.
-
-    A kernel that shows none (no /proc) has none.
-    """
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return parse_words(file.read())
-    except OSError:
-        return {}
-
-
-def split_words(text: str) -> Iterable[str]:
-    """The words of a kernel command line; double quotes protect blanks and stay."""
-    word, quoted = "", False
-    for char in text:
-        quoted ^= char == '"'
-        if char.isspace() and not quoted:
-            if word:
-                yield word
-            word = ""
-        else:
-            word += char
-    if word:
-        yield word
 
 
 def _read_bundle(path: str) -> tuple[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdump.client.config import parse_words
+from netdump.client.words import parse_words
 from netdump.errors import ArmError
 from netdump.image.build import Wishes, sha256
 

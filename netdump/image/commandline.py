@@ -7,11 +7,10 @@ Linux Documentation/admin-guide/kdump/kdump.rst and kernel-parameters.txt; what 
 from __future__ import annotations
 
 import platform
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdump.client.config import FOR_INIT, split_words
+from netdump.client.words import FOR_INIT, split_words, words_for_kernel
 from netdump.errors import ArmError
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def command_line(running: str, append: Iterable[str] = (), architecture: str | N
     system's init is left out: behind it ours would be too, and elfcorehdr=, which kexec adds. Raises ArmError if the
     line gets too long.
     """
-    kept = [word for word in takewhile(FOR_INIT.__ne__, split_words(running)) if not _is_removed(word)]
+    kept = [word for word in words_for_kernel(running) if not _is_removed(word)]
     particular = BY_ARCHITECTURE.get(architecture or platform.machine(), ELSEWHERE)
     words = [*kept, *particular, *EVERYWHERE, *NEUTRALISING, *append]
     line = " ".join(words)
@@ -94,7 +93,7 @@ def command_line(running: str, append: Iterable[str] = (), architecture: str | N
 
 def refuse_words_for_init(line: str) -> None:
     """Raises ArmError if the kernel does not read all of a line that was asked for."""
-    if FOR_INIT in split_words(line):
+    if list(words_for_kernel(line)) != list(split_words(line)):
         raise ArmError(
             f"what stands behind {FOR_INIT} on the command line of the capture kernel is for its init, and kexec adds "
             f"at the end where the core is (elfcorehdr=): leave out {FOR_INIT} and what follows it"

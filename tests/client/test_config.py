@@ -3,11 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from netdump.client.address import Address
-from netdump.client.config import SETTINGS, Config, Settings, load_config, parse_words, read_words
+from netdump.client.config import SETTINGS, Config, Settings, load_config
+from netdump.client.words import parse_words
 from netdump.errors import BundleError, ConfigError, ConfigMissingError
 
 if TYPE_CHECKING:
@@ -54,25 +53,6 @@ def test_who_wins(tmp_path: Path) -> None:
 def test_the_kernel_command_line_names_collectors(tmp_path: Path) -> None:
     config = load(tmp_path, BUNDLE, "netdump.collectors=a:1,b")
     assert config.collectors == (Address("a", 1), Address("b", 7461))
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("", {}),
-        ("root=/dev/sda quiet", {}),
-        ("xnetdump.level=1 netdumplevel=2", {}),
-        ("netdump.level=1 netdump.level=2", {"level": "2"}),
-        ('netdump.remark="a  b" netdump.level=1\n', {"remark": "a  b", "level": "1"}),
-        ('"netdump.remark=a b"', {"remark": "a b"}),
-        ("netdump.drill", {"drill": "1"}),
-        ("netdump.remark=", {"remark": ""}),
-        ("netdump.remark=a=b", {"remark": "a=b"}),
-        ("init=/x -- netdump.level=1", {}),
-    ],
-)
-def test_words(words: str, found: dict[str, str]) -> None:
-    assert parse_words(words) == found
 
 
 @pytest.mark.parametrize(
@@ -211,12 +191,6 @@ def test_a_readable_key_is_warned_of(tmp_path: Path) -> None:
     assert "readable by others" in warning
 
 
-def test_words_of_a_kernel_without_proc(tmp_path: Path) -> None:
-    assert read_words(str(tmp_path / "none")) == {}
-    (tmp_path / "cmdline").write_bytes(b"netdump.level=3 x=\xff\n")
-    assert read_words(str(tmp_path / "cmdline")) == {"level": "3"}
-
-
 def test_the_level_depends_on_what_is_sent() -> None:
     assert Settings().level_of(capture=True) == 31
     assert Settings().level_of(capture=False) == 0
@@ -232,9 +206,3 @@ def test_every_setting_has_a_place_and_a_legal_default() -> None:
         assert setting.floor < setting.ceiling
         if default is not None and not isinstance(default, str):
             assert setting.floor <= default <= setting.ceiling
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.text(alphabet=st.sampled_from('netdump.lv= "\n-1x'), max_size=60) | st.text(max_size=60))
-def test_any_command_line_yields_words(text: str) -> None:
-    assert all(isinstance(value, str) for value in parse_words(text).values())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netdump.client.config import SETTINGS, load_config, parse_words
+from netdump.client.config import SETTINGS, load_config
+from netdump.client.words import parse_words
 from netdump.server.config import Config, build, iter_keys
 from tests.client.certificates import Authority
 from tests.deploy.examples import EXAMPLES, TEXTS

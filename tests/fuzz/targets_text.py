@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Final
 
 from netdump.client.address import parse_address as parse_collector
-from netdump.client.config import load_config, parse_words
+from netdump.client.config import load_config
+from netdump.client.words import parse_words
 from netdump.errors import AddressError, BadNameError, ConfigError
 from netdump.image.init.dhcp import pack_message, parse_message
 from netdump.image.init.plan import FIRST_LINE, PlanError, parse_plan

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from netdump.client.config import split_words
+from netdump.client.words import split_words
 from netdump.errors import ArmError
 from netdump.image.commandline import COMMAND_LINE_MAX, EVERYWHERE, NEUTRALISING, X86, command_line
 
@@ -28,7 +28,7 @@ def test_what_the_capture_kernel_inherits() -> None:
 
 def test_words_for_the_init_of_the_running_system() -> None:
     """The kernel would take no word behind them for itself, and kexec adds the place of the core at the end."""
-    line = command_line('console=ttyS0 "a=b -- c" -- single nr_cpus=9', ["netdump.level=0"], "x86_64")
+    line = command_line('console=ttyS0 "a=b -- c" "--" single nr_cpus=9', ["netdump.level=0"], "x86_64")
     words = list(split_words(line))
     assert words[:3] == ["console=ttyS0", '"a=b -- c"', X86[0]]
     assert words[-1] == "netdump.level=0"

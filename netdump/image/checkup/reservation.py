@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netdump.client.config import split_words
+from netdump.client.words import words_for_kernel
 from netdump.image.arming import advice, reserving
 from netdump.image.checkup.finding import ok, problem, unknown
 
@@ -24,7 +24,7 @@ USUAL_BYTES = 128 << 20  # what to ask for while the need of this machine is not
 def check_reservation(machine: Machine, needed: int | None) -> Iterator[Finding]:
     """Compare what is reserved with what is needed. needed: bytes, None if not known. Raises DeniedError."""
     reserved = machine.number("sys/kernel/kexec_crash_size")
-    words = [word for word in split_words(machine.text("proc/cmdline") or "") if word.startswith("crashkernel=")]
+    words = [word for word in words_for_kernel(machine.text("proc/cmdline") or "") if word.startswith("crashkernel=")]
     remedy = reserving(advice(needed or USUAL_BYTES))
     if reserved is None:
         yield problem(

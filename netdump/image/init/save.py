@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from netdump.client.config import COMMAND_LINE, LEVEL_CAPTURE, load_config, read_words
+from netdump.client.config import LEVEL_CAPTURE, load_config
+from netdump.client.words import COMMAND_LINE, read_words
 from netdump.errors import NetdumpError
 from netdump.image.init.console import say, warn
 from netdump.image.init.kernelcalls import mount, unmount

@@ -1,19 +1,19 @@
-"""What the kernel command line changes of the plan: `netdump.collectors=` and `netdump.deadline=`.
+"""What the kernel command line changes of the plan: `netdump.collectors=`, `netdump.deadline=`, `MODULE.NAME=`.
 
-Owns which words concern the init. The client reads these and all others itself, and says which it leaves out. Imports
-next to nothing unless there is such a word: process 1 reads this.
+Owns which words concern the init. The client reads those of netdump and all others of that prefix itself, and says
+which it leaves out. Imports next to nothing unless there is such a word: process 1 reads this.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netdump.client.words import COMMAND_LINE, parse_words, words_for_kernel
 from netdump.image.init.plan import parse_seconds
 
 if TYPE_CHECKING:
     from netdump.image.init.plan import Plan
 
-COMMAND_LINE = "/proc/cmdline"
 COLLECTORS, DEADLINE = "collectors", "deadline"
 
 
@@ -24,20 +24,16 @@ def heed(plan: Plan, path: str = COMMAND_LINE) -> Plan:
             line = file.read()
     except OSError:
         return plan
-    if not any(f"netdump.{name}=" in line for name in (COLLECTORS, DEADLINE)):
-        return plan
-    from netdump.client.config import parse_words  # noqa: PLC0415 - loads much that process 1 has no other use for
-
     words = parse_words(line)
     return _with_deadline(_with_collectors(plan, words.get(COLLECTORS)), words.get(DEADLINE))
 
 
 def _with_collectors(plan: Plan, word: str | None) -> Plan:
-    from netdump.client.config import parse_collectors  # noqa: PLC0415
-    from netdump.errors import ConfigError  # noqa: PLC0415
-
     if word is None:
         return plan
+    from netdump.client.config import parse_collectors  # noqa: PLC0415 - much that process 1 has no other use for
+    from netdump.errors import ConfigError  # noqa: PLC0415
+
     try:
         addresses = parse_collectors(word)
     except ConfigError:
