@@ -98,7 +98,7 @@ def report_object(image: CaptureImage) -> dict[str, Any]:
         "programs_packed_bytes": image.programs_bytes,
         "programs_budget_bytes": PROGRAMS_BUDGET,
         "parts": {part.name: part.raw_bytes for part in image.parts},
-        "modules": [path.rpartition("/")[2] for path in image.plan.modules],
+        "modules": [module.path.rpartition("/")[2] for module in image.plan.modules],
         "ways": [f"{way.link} {way.method}" for way in image.plan.ways],
     }
 

@@ -24,9 +24,19 @@ from netdump.image.closure import PYTHON_PATH, add_closure, find_closure, find_s
 from netdump.image.compression import LEVEL, choose, compress
 from netdump.image.cpio import Archive
 from netdump.image.devices import network_modules, phy_modules, watchdog_modules
-from netdump.image.init.plan import BUNDLE_PATH, DEADLINE, DEADLINE_MIN, PLAN_PATH, WATCHDOG_SECONDS, Plan, pack_plan
+from netdump.image.init.plan import (
+    BUNDLE_PATH,
+    DEADLINE,
+    DEADLINE_MIN,
+    PLAN_PATH,
+    WATCHDOG_SECONDS,
+    Module,
+    Plan,
+    pack_plan,
+)
 from netdump.image.kernel import find_kernel
 from netdump.image.kmodules import ModuleTree
+from netdump.image.modprobe import module_options
 from netdump.image.network import is_link_local, plan_from, plan_given, resolve, take_snapshot
 from netdump.image.savetarget import find_target
 
@@ -203,7 +213,7 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     for folder in FOLDERS:
         programs.add_folder(folder)
     programs.add_file("etc/nsswitch.conf", NSSWITCH.encode())
-    digests = {**_digests(plan, files), "drivers": sha256(drivers)}
+    digests = {**_digests(plan, files), "drivers": sha256(drivers + pack_plan(Plan(modules=plan.modules)).encode())}
     return Contents(kernel, plan, programs, machine, sizes, known, digests, tuple(doubts))
 
 
@@ -258,20 +268,21 @@ def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sy
     return wanted
 
 
-def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], sizes: dict[str, int]) -> list[str]:
-    """Add modules with what they need, and their firmware. Returns their paths in load order."""
+def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], sizes: dict[str, int]) -> list[Module]:
+    """Add modules with what they need, and their firmware. Returns them in load order."""
     if not wanted:
         return []  # everything is built in
     tree = ModuleTree(kernel)
     names = tree.load_order(name for name, optional in wanted.items() if not optional or name in tree)
-    paths = []
+    options = module_options(kernel.root)
+    modules = []
     for name in names:
         module = tree.read(name)
         archive.add_file(module.target, module.content)
         sizes["kernel modules"] = sizes.get("kernel modules", 0) + len(module.content)
-        paths.append("/" + module.target)
+        modules.append(Module("/" + module.target, options.get(name, ())))
         _add_firmware(archive, kernel, module.firmware, sizes)
-    return paths
+    return modules
 
 
 def _add_firmware(archive: Archive, kernel: Kernel, names: Iterable[str], sizes: dict[str, int]) -> None:
@@ -292,7 +303,9 @@ def _add_firmware(archive: Archive, kernel: Kernel, names: Iterable[str], sizes:
                 sizes["firmware"] = sizes.get("firmware", 0) + len(content)
 
 
-def _plan(wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[str]) -> Plan:
+def _plan(
+    wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[Module]
+) -> Plan:
     return Plan(
         deadline=wishes.deadline or max(DEADLINE_MIN, config.settings.deadline or DEADLINE),
         final=wishes.final,

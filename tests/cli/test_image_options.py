@@ -4,13 +4,13 @@ from pathlib import Path
 
 from netdump.cli.image_options import report_lines, report_object, wishes
 from netdump.image.build import CaptureImage, Part, Wishes
-from netdump.image.init.plan import Plan, Way
+from netdump.image.init.plan import Module, Plan, Way
 from netdump.image.kernel import Kernel
 
 IMAGE = CaptureImage(
     bytes(7 << 20),
     Kernel("6.1", Path("/"), Path("/"), {}),
-    Plan(modules=("/lib/modules/a.ko",), ways=(Way("eth0", "dhcp"),)),
+    Plan(modules=(Module("/lib/modules/a.ko"),), ways=(Way("eth0", "dhcp"),)),
     (Part("interpreter", 5 << 20), Part("settings", 2048)),
     "zstd",
     6 << 20,

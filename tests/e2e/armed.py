@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump.image.cpio import Archive
-from netdump.image.init.plan import Link, Plan, Way, pack_plan
+from netdump.image.init.plan import Link, Module, Plan, Way, pack_plan
 from netdump.image.kmodules import ModuleTree
 from tests.e2e import vm
 from tests.e2e.rig import wait_until
@@ -154,7 +154,7 @@ class Armed:
         names = (*modules, *ModuleTree(self.kernel).load_order(("virtio_pci", "virtio_net")))
         as_armed = Plan(
             final="poweroff",
-            modules=tuple(f"/lib/modules/{name}.ko" for name in names),
+            modules=tuple(Module(f"/lib/modules/{name}.ko") for name in names),
             links=(Link("eth0", "ether", vm.MAC),),
             ways=(Way("eth0", "static", ("10.0.2.15/24",)),),
             collectors=collectors,

@@ -152,18 +152,26 @@ def test_the_kernel_command_line_names_the_collector(armed: Armed, first: vm.Gue
 
 
 def test_over_a_bond_to_the_second_collector(armed: Armed, second: vm.GuestCollector, tmp_path: Path) -> None:
-    """The first collector was never there. The dead system had a bond, so the capture kernel makes it again."""
+    """The first collector was never there. The dead system had a bond, so the capture kernel makes it again.
+
+    Modules are given their options, and loaded without if they refuse them.
+    """
     bonding = " ".join(str(vm.module_path(armed.kernel, name)) for name in ("tls", "bonding"))
     with armed.resume(tmp_path / "console") as guest:
         guest.type(f"for module in {bonding}; do insmod $module; done")
         guest.type("cd /sys/class/net/bond0/bonding; echo active-backup > mode; echo 100 > miimon")
         guest.type("ip addr flush dev eth0; ip link set eth0 down; echo +eth0 > slaves; ip link set bond0 up")
         guest.type("ip addr add 10.0.2.15/24 dev bond0; ip route add default via 10.0.2.2")
-        guest.type(f"netdump arm --config /{BUNDLE} --level 1 --final poweroff && echo IT-IS-ARMED-ANEW")
+        guest.type("mkdir -p /etc/modprobe.d; echo options virtio_net csum=odd > /etc/modprobe.d/net.conf")
+        again = "--append bonding.miimon=odder"
+        guest.type(f"netdump arm --config /{BUNDLE} --level 1 --final poweroff {again} && echo IT-IS-ARMED-ANEW")
         guest.wait_for("IT-IS-ARMED-ANEW")
         panic(guest)
         console = guest.wait(CAPTURE_TIMEOUT)
         assert how_it_ended(guest) == "guest-shutdown"
+    for module, parameter, value in (("virtio_net", "csum", "odd"), ("bonding", "miimon", "odder")):
+        assert f"{module}: `{value}' invalid for parameter `{parameter}'" in console  # says the kernel
+        assert f"netdump-init: module {module}.ko does not load with {parameter}=" in console
     assert f"bond0 (static): 10.0.2.15/24; {second.guest_address} is reachable" in console
     delivered(second, console)
 

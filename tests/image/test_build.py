@@ -13,7 +13,7 @@ import pytest
 from netdump.errors import ConfigMissingError, DriverError, ImageError
 from netdump.image import build
 from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes, build_image, write_image
-from netdump.image.init.plan import DEADLINE, DEADLINE_MIN, FIRST_LINE, Link, Way, parse_plan
+from netdump.image.init.plan import DEADLINE, DEADLINE_MIN, FIRST_LINE, Link, Module, Way, parse_plan
 from netdump.image.init.supervisor import CLIENT, STAGE
 from netdump.image.network import plan_from
 from tests.image.archives import unpack, write
@@ -48,8 +48,8 @@ def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
     assert {"dev/console", "dev/kmsg", "proc", "sys", "usr/bin/python3"} <= entries.keys()
     plan = parse_plan(entries["etc/netdump/plan"].content.decode())
     assert plan == image.plan
-    assert plan.modules == ("/lib/modules/virtio.ko", "/lib/modules/virtio_net.ko")
-    assert all(path[1:] in entries for path in plan.modules)
+    assert plan.modules == (Module("/lib/modules/virtio.ko"), Module("/lib/modules/virtio_net.ko"))
+    assert all(module.path[1:] in entries for module in plan.modules)
     assert plan.links == (Link("eth0", "ether", MAC),)
     assert plan.ways == (Way("eth0", "static", ("192.0.2.7/24",)),)
     assert plan.deadline == DEADLINE
@@ -74,7 +74,7 @@ def test_the_budget_holds(image: CaptureImage, bundle: Path, machine: Path) -> N
 
 def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
     image = build_image(wishes(bundle, drivers=("bonding",)), machine)
-    assert image.plan.modules[-1] == "/lib/modules/bonding.ko"
+    assert image.plan.modules[-1].path == "/lib/modules/bonding.ko"
     with pytest.raises(DriverError, match="no module mlx5_core"):
         build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
 
@@ -83,7 +83,20 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
 def test_the_phy_comes_before_the_device(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that finds none is content with the kernel's generic driver. Another kernel may lack it."""
     monkeypatch.setattr("netdump.image.build.phy_modules", lambda *_: ["absent", "bonding"])
-    assert build_image(wishes(bundle), machine).plan.modules[0] == "/lib/modules/bonding.ko"
+    assert build_image(wishes(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_modules_get_their_options(bundle: Path, machine: Path) -> None:
+    """And an armed image without them is out of date."""
+    before = build_image(wishes(bundle), machine)
+    (machine / "etc/modprobe.d").mkdir(parents=True)
+    (machine / "etc/modprobe.d/net.conf").write_text("options virtio-net napi_weight=32 csum=0\n")
+    image = build_image(wishes(bundle), machine)
+    (machine / "etc/modprobe.d/net.conf").unlink()
+    assert image.plan.modules[1] == Module("/lib/modules/virtio_net.ko", ("napi_weight=32", "csum=0"))
+    changed = {name for name in image.digests if image.digests[name] != before.digests[name]}
+    assert changed == {"drivers"}
 
 
 @pytest.mark.usefixtures("few_programs")

@@ -31,7 +31,7 @@ def test_what_is_in_it(contents: Contents, bundle: Path, tmp_path: Path) -> None
     executable = [path.name for path in root.rglob("*") if path.is_file() and path.stat().st_mode & 0o111]
     assert sorted(name.partition("-")[0] for name in executable) == [DELIVER, "ld"]  # dracut asks what these need
     assert {"proc", "sys", "dev", "lib", "usr", "etc", DELIVER} <= {path.name for path in root.iterdir()}
-    assert all((root / path[1:]).is_file() for path in contents.plan.modules)
+    assert all((root / module.path[1:]).is_file() for module in contents.plan.modules)
     assert contents.plan.watchdog == 0  # the hardware's is in the hands of the image around it
     assert not (root / "init").exists()
     assert written == sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

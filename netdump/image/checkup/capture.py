@@ -61,7 +61,7 @@ def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Ite
 
 
 def _drivers(machine: Machine, name: str, image: CaptureImage) -> Finding:
-    inside = {path.rpartition("/")[2].removesuffix(".ko") for path in image.plan.modules}
+    inside = {path.rpartition("/")[2].removesuffix(".ko"): options for path, options in image.plan.modules}
     modules = ModuleTree(image.kernel)
     # What the kernel holds itself may be a module to /sys too: it is if it has parameters.
     using = [canonical(module) for module in network_modules(name, machine.path("sys"))]
@@ -72,7 +72,8 @@ def _drivers(machine: Machine, name: str, image: CaptureImage) -> Finding:
     if missing:
         fact = f"{name}: {', '.join(missing)} is in use, but not in the image"
         return problem(TOPIC_DRIVERS, fact, f"--add-driver {missing[0]}, and run depmod")
-    return ok(TOPIC_DRIVERS, f"{name}: {', '.join(wanted) if wanted else 'built into the kernel'}")
+    named = [" ".join((module, *inside[module])) for module in wanted]
+    return ok(TOPIC_DRIVERS, f"{name}: {', '.join(named) if named else 'built into the kernel'}")
 
 
 def _place(machine: Machine, wishes: Wishes) -> Finding:

@@ -7,7 +7,7 @@ Owns the format, for the builder that writes it and the init that reads it. One 
     deadline 3600
     final reboot
     failure reboot
-    module /lib/modules/virtio_net.ko
+    module /lib/modules/virtio_net.ko napi_weight=64
     link eth0 ether mac=52:54:00:12:34:56
     link bond0 bond lower=eth0 lower=eth1 option=mode=active-backup
     way bond0 static address=192.0.2.7/24 route=default via=192.0.2.1
@@ -33,6 +33,13 @@ WATCHDOG_SECONDS = 60
 
 class PlanError(Exception):
     """The plan is damaged. Raised inside the image only, where it leads to the failure action."""
+
+
+class Module(NamedTuple):
+    """A kernel module to load. path: in the image. options: as modprobe passes them on, NAME=VALUE."""
+
+    path: str
+    options: tuple[str, ...] = ()
 
 
 class Link(NamedTuple):
@@ -92,7 +99,7 @@ class Plan(NamedTuple):
     final: str = "reboot"
     failure: str = "reboot"
     watchdog: int = WATCHDOG_SECONDS
-    modules: tuple[str, ...] = ()
+    modules: tuple[Module, ...] = ()
     links: tuple[Link, ...] = ()
     ways: tuple[Way, ...] = ()
     collectors: tuple[tuple[str, int], ...] = ()
@@ -108,7 +115,7 @@ def pack_plan(plan: Plan) -> str:
         f"final {plan.final}",
         f"failure {plan.failure}",
         f"watchdog {plan.watchdog}",
-        *(f"module {module}" for module in plan.modules),
+        *(" ".join(("module", module.path, *module.options)) for module in plan.modules),
         *(_link_line(link) for link in plan.links),
         *(_way_line(way) for way in plan.ways),
         *(f"collector {host} {port}" for host, port in plan.collectors),
@@ -176,7 +183,7 @@ def _apply(plan: Plan, keyword: str, words: list[str]) -> Plan:
         case "watchdog":
             return plan._replace(watchdog=int(parse_seconds(words[0], 0)))
         case "module":
-            return plan._replace(modules=(*plan.modules, words[0]))
+            return plan._replace(modules=(*plan.modules, Module(words[0], tuple(words[1:]))))
         case "link":
             return plan._replace(links=(*plan.links, _parse_link(words)))
         case "way":

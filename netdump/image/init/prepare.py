@@ -1,8 +1,9 @@
 """The first stage: file systems of the kernel, what the kernel does when it hangs itself, then its modules.
 
-Runs as a child of process 1 with a time limit, because a driver may hang in its device. A module that does not load is
-reported and the next one tried: a machine with half its drivers may still reach its collector. A second run goes on
-after the module at which the first one hung: what stands in a module's file tells how far that came.
+Runs as a child of process 1 with a time limit, because a driver may hang in its device. Modules get the options that
+modprobe would give them. One that does not load even without is reported and the next one tried: a machine with half
+its drivers may still reach its collector. A second run goes on after the module at which the first one hung: what
+stands in a module's file tells how far that came.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING
 
 from netdump.image.init.console import warn
 from netdump.image.init.kernelcalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, load_module, mount
+from netdump.image.init.words import module_options
 
 if TYPE_CHECKING:
-    from netdump.image.init.plan import Plan
+    from collections.abc import Mapping
+
+    from netdump.image.init.plan import Module, Plan
 
 SAFE = MS_NODEV | MS_NOEXEC | MS_NOSUID
 MOUNTS = (
@@ -33,6 +37,8 @@ SYSCTLS = (
     ("/proc/sys/kernel/softlockup_panic", "1"),
     ("/proc/sys/net/ipv4/tcp_mtu_probing", "1"),
 )
+# Virtual functions are for guests, and cost memory.
+NOT_HERE = ("max_vfs=", "num_vfs=", "probe_vf=")
 HANGS = b"hangs"  # in the file of a module while it is loaded; afterwards the file is empty
 
 
@@ -47,8 +53,9 @@ def prepare(plan: Plan) -> int:
                 warn(f"cannot mount {kind} on {target}: {error.strerror}")
     for path, value in SYSCTLS:
         _set(path, value)
-    for path in plan.modules:
-        _load(path)
+    given = module_options()
+    for module in plan.modules:
+        _load(module, given)
     return 0
 
 
@@ -62,10 +69,10 @@ def _set(path: str, value: str) -> None:
         warn(f"cannot set {path}: {error.strerror}")
 
 
-def _load(path: str) -> None:
-    name = path.rpartition("/")[2]
+def _load(module: Module, given: Mapping[str, tuple[str, ...]]) -> None:
+    name = module.path.rpartition("/")[2]
     try:
-        with open(path, "r+b") as file:
+        with open(module.path, "r+b") as file:
             content = file.read()
             file.seek(0)
             file.truncate()  # it would only take memory
@@ -77,9 +84,21 @@ def _load(path: str) -> None:
         if content == HANGS:
             warn(f"module {name} hangs: leaving it out")
         elif content:
-            load_module(content)
+            options = (*module.options, *given.get(name.removesuffix(".ko"), ()))
+            _insert(name, content, " ".join(option for option in options if not option.startswith(NOT_HERE)))
     except FileExistsError:
         pass
     except OSError as error:
         warn(f"module {name} does not load: {error.strerror}")
-    os.truncate(path, 0)
+    os.truncate(module.path, 0)
+
+
+def _insert(name: str, content: bytes, options: str) -> None:
+    """Raises OSError; FileExistsError if it is loaded already."""
+    try:
+        load_module(content, options)
+    except OSError as error:
+        if not options or isinstance(error, FileExistsError):
+            raise
+        warn(f"module {name} does not load with {options} ({error.strerror}): without")
+        load_module(content)

@@ -19,13 +19,31 @@ COLLECTORS, DEADLINE = "collectors", "deadline"
 
 def heed(plan: Plan, path: str = COMMAND_LINE) -> Plan:
     """The plan as the command line wants it; as it is where that cannot be, or where nobody tells the line."""
+    words = parse_words(_read(path))
+    return _with_deadline(_with_collectors(plan, words.get(COLLECTORS)), words.get(DEADLINE))
+
+
+def module_options(path: str = COMMAND_LINE) -> dict[str, tuple[str, ...]]:
+    """What the command line says of modules, by module, as modprobe reads it from there: options for loading them.
+
+    The kernel itself heeds such words for what is built in only. Empty where nobody tells the line.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words_for_kernel(_read(path)):
+        name, equals, value = word.replace('"', "").partition("=")
+        module, _, parameter = name.partition(".")
+        if module and parameter:
+            module = module.replace("-", "_")
+            found[module] = (*found.get(module, ()), f'{parameter}="{value}"' if equals else parameter)
+    return found
+
+
+def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            line = file.read()
+            return file.read()
     except OSError:
-        return plan
-    words = parse_words(line)
-    return _with_deadline(_with_collectors(plan, words.get(COLLECTORS)), words.get(DEADLINE))
+        return ""
 
 
 def _with_collectors(plan: Plan, word: str | None) -> Plan:

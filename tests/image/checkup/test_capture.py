@@ -17,6 +17,7 @@ from netdump.image.checkup.capture import (
 )
 from netdump.image.checkup.finding import State
 from netdump.image.checkup.machine import Machine
+from netdump.image.init.plan import Module
 from tests.image.checkup.machines import make
 from tests.image.conftest import RELEASE, use_few_programs
 
@@ -97,6 +98,8 @@ def test_what_is_in_it(machine: Path, wishes: Wishes, image: CaptureImage) -> No
     # The bundle names collector.invalid, which no name server knows.
     network = findings[TOPIC_NETWORK]
     assert (network.state, "cannot be looked up" in network.fact) == (State.WARNING, True)
+    given = replace(image, plan=image.plan._replace(modules=(Module("/lib/modules/virtio_net.ko", ("csum=0",)),)))
+    assert look(here, wishes, given)[TOPIC_DRIVERS].fact == "eth0: virtio_net csum=0"
     findings = look(here, wishes, replace(image, warnings=()))
     assert {each.state for each in findings.values()} == {State.OK}
     assert findings[TOPIC_NETWORK].fact == "eth0 (static)"

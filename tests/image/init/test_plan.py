@@ -8,6 +8,7 @@ from netdump.image.init.plan import (
     DEADLINE_MAX,
     FIRST_LINE,
     Link,
+    Module,
     Plan,
     PlanError,
     Route,
@@ -18,6 +19,7 @@ from netdump.image.init.plan import (
 )
 
 WORD = st.text("abc019.:/-", min_size=1, max_size=12)
+MODULES = st.builds(Module, WORD, st.lists(WORD, max_size=2).map(tuple))
 LINKS = st.builds(
     Link, WORD, st.sampled_from(("ether", "vlan", "bond")), WORD, st.lists(WORD, max_size=2).map(tuple),
     st.integers(0, 4094), st.lists(st.tuples(WORD, WORD).map("=".join), max_size=2).map(tuple), st.integers(0, 9000),
@@ -28,7 +30,7 @@ WAYS = st.builds(
 )  # fmt: skip
 PLANS = st.builds(
     Plan, st.integers(60, 9999).map(float), st.integers(60, 9999).map(float), st.sampled_from(("reboot", "halt")),
-    st.sampled_from(("poweroff", "shell")), st.integers(0, 99), st.lists(WORD, max_size=2).map(tuple),
+    st.sampled_from(("poweroff", "shell")), st.integers(0, 99), st.lists(MODULES, max_size=2).map(tuple),
     st.lists(LINKS, max_size=2).map(tuple), st.lists(WAYS, max_size=2).map(tuple),
     st.lists(st.tuples(WORD, st.integers(1, 65535)), max_size=2).map(tuple),
     st.none() | st.builds(Save, WORD, WORD, WORD),

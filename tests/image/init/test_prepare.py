@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.image.init import prepare
-from netdump.image.init.plan import Plan
+from netdump.image.init.plan import Module, Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bytes]:
-    """What the kernel is given to load, and no mounts; settings go to tmp_path."""
+    """What the kernel is given to load, with options behind it, and no mounts; settings go to tmp_path."""
     contents: list[bytes] = []
 
-    def load(content: bytes) -> None:
-        contents.append(content)
+    def load(content: bytes, options: str = "") -> None:
+        contents.append(b" ".join(filter(None, (content, options.encode()))))
+        if "wrong" in options:
+            raise OSError(22, "Invalid argument")
         if content == b"bad":
             raise OSError(8, "Exec format error")
         if content == b"twice":
@@ -26,15 +28,16 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bytes]:
             raise SystemExit  # killed
 
     monkeypatch.setattr(prepare, "load_module", load)
+    monkeypatch.setattr(prepare, "module_options", dict)
     monkeypatch.setattr(prepare, "MOUNTS", ())
     monkeypatch.setattr(prepare, "SYSCTLS", ((str(tmp_path / "panic"), "10"), (str(tmp_path / "no" / "such"), "1")))
     return contents
 
 
-def modules(folder: Path, *names: str) -> tuple[str, ...]:
+def modules(folder: Path, *names: str, options: tuple[str, ...] = ()) -> tuple[Module, ...]:
     for name in names:
         (folder / f"{name}.ko").write_bytes(name.encode())
-    return tuple(str(folder / f"{name}.ko") for name in names)
+    return tuple(Module(str(folder / f"{name}.ko"), options) for name in names)
 
 
 def test_what_fails_is_said_and_the_rest_goes_on(
@@ -48,8 +51,8 @@ def test_what_fails_is_said_and_the_rest_goes_on(
 
     monkeypatch.setattr(prepare, "mount", mount)
     monkeypatch.setattr(prepare, "MOUNTS", [(kind, str(tmp_path / kind), kind, 0) for kind in ("proc", "sysfs", "dev")])
-    paths = modules(tmp_path, "bad", "twice", "good")
-    assert prepare.prepare(Plan(modules=(*paths, str(tmp_path / "absent.ko")))) == 0
+    absent = Module(str(tmp_path / "absent.ko"))
+    assert prepare.prepare(Plan(modules=(*modules(tmp_path, "bad", "twice", "good"), absent))) == 0
     assert loaded == [b"bad", b"twice", b"good"]
     assert said == [
         f"cannot mount sysfs on {tmp_path}/sysfs: Operation not permitted",
@@ -68,6 +71,28 @@ def test_a_second_run_goes_on_after_the_module_that_hung(tmp_path: Path, said: l
     assert prepare.prepare(plan) == 0
     assert loaded == [b"before", b"hung", b"after"]
     assert said == ["module hung.ko hangs: leaving it out"]
+
+
+def test_modules_get_the_options_of_modprobe_and_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[bytes]
+) -> None:
+    """The command line last, so that it wins. No virtual functions: they are for guests."""
+    monkeypatch.setattr(prepare, "module_options", lambda: {"b": ("a=3",)})
+    plan = Plan(modules=(*modules(tmp_path, "a"), *modules(tmp_path, "b", options=("a=1", "max_vfs=8", "c"))))
+    assert prepare.prepare(plan) == 0
+    assert loaded == [b"a", b"b a=1 c a=3"]
+
+
+def test_a_module_that_does_not_load_with_its_options_is_loaded_without(
+    tmp_path: Path, said: list[str], loaded: list[bytes]
+) -> None:
+    assert prepare.prepare(Plan(modules=modules(tmp_path, "good", "bad", options=("a=wrong",)))) == 0
+    assert loaded == [b"good a=wrong", b"good", b"bad a=wrong", b"bad"]
+    assert said == [
+        "module good.ko does not load with a=wrong (Invalid argument): without",
+        "module bad.ko does not load with a=wrong (Invalid argument): without",
+        "module bad.ko does not load: Exec format error",
+    ]
 
 
 def test_packets_that_vanish_for_their_size_are_sent_smaller() -> None:

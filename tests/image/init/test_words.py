@@ -44,3 +44,20 @@ def test_before_there_is_a_command_line(tmp_path: Path) -> None:
 def test_other_words_load_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "netdump.client.config", None)  # importing it fails
     assert heed(tmp_path, "irqpoll netdump.level=1 netdump.remark=deadline") == PLAN
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        ("", {}),
+        ("console=hvc0 ip=192.0.2.7 root=/dev/sda1 a.=1 .b=1 . quiet", {}),
+        ("ixgbe.allow_unsupported_sfp=1", {"ixgbe": ('allow_unsupported_sfp="1"',)}),
+        ("snd-hda.a snd_hda.b.c=d.e", {"snd_hda": ("a", 'b.c="d.e"')}),
+        ('a.b="c  d" "a.e=f g"', {"a": ('b="c  d"', 'e="f g"')}),
+        ("a.b=1 -- a.c=2", {"a": ('b="1"',)}),
+    ],
+)
+def test_what_modules_get_from_the_command_line(tmp_path: Path, line: str, options: dict[str, Any]) -> None:
+    (tmp_path / "cmdline").write_text(line + "\n")
+    assert words.module_options(str(tmp_path / "cmdline")) == options
+    assert words.module_options(str(tmp_path / "absent")) == {}
