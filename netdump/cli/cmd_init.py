@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -52,7 +53,10 @@ def command(directory: Path, names: str) -> None:
 
 
 def _claim(directory: Path) -> None:
-    """Make the folder, for its owner alone. Raises AlreadyExistsError if there is anything in it, ServeError."""
+    """Make the folder, for its owner alone. Raises AlreadyExistsError if there is anything in it, ServeError.
+
+    Root gets no folder of another user: that user's collector could not read what root makes there.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -60,11 +64,11 @@ def _claim(directory: Path) -> None:
     try:
         if next(directory.iterdir(), None) is not None:
             raise AlreadyExistsError(f"{directory} is not empty: a collector needs a folder of its own")
+        if (owner := directory.stat().st_uid) != os.geteuid():
+            raise ServeError(f"{directory} belongs to another user (id {owner}), who must be the one to run this")
         directory.chmod(0o700)
     except OSError as error:
-        raise ServeError(
-            f"{directory} cannot be used: {error.strerror}; it must belong to the user of the collector, who runs this"
-        ) from error
+        raise ServeError(f"{directory} cannot be used: {error.strerror}; name a folder that can") from error
 
 
 def _tell(directory: Path, names: list[str]) -> None:

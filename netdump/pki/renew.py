@@ -28,10 +28,11 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     """Renew the certificate in the bundle at path; return the new bundle, or None if the certificate is young enough.
 
     if_older_than: the share of its life, 0 to 1, that must be over. now: seconds since 1970, None for the clock's.
-    Everything else in the file stays as it is; it is replaced at once or not at all. Returns the new bundle. Raises
+    Everything else in the file stays as it is; it is replaced at once or not at all; a link to it stays one. Raises
     CertificateError for a certificate that has ended already, ConfigMissingError, ConfigError, BundleError,
     UnreachableError, ImpostorError, StorageFaultError and what else the collector answers.
     """
+    path = path.resolve()
     text = read_text(path)
     bundle = parse_bundle(text, str(path))
     certificate = load_certificate(bundle.certificate, f"certificate of {path}")

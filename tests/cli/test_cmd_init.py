@@ -85,11 +85,19 @@ def test_where_no_folder_can_be(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor as root: the collector of that user could not read what is made."""
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ServeError, match="belongs to another user"):
+        init(str(tmp_path), "--name", "localhost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("pathlib.Path.chmod", refuse)
-    with pytest.raises(ServeError, match="cannot be used: Operation not permitted; it must belong to the user"):
+    with pytest.raises(ServeError, match="cannot be used: Operation not permitted"):
         init(str(tmp_path), "--name", "localhost")
 
 

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from netdump.cli.cmd_token import command, parse_ttl
-from netdump.errors import BadNameError, NotACollectorError
+from netdump.errors import BadNameError, CertificateError, NotACollectorError
 from netdump.pki import Authority, Role
 from netdump.pki.certificates import new_key
 from netdump.pki.request import make_request
@@ -134,6 +134,13 @@ def test_for_whom(shell: Shell, folder: Path) -> None:
     assert shell.run("token", folder).status == 2
     assert shell.run("token", folder, "--host", "a", "--analyst", "b").status == 2
     assert shell.run("token", folder, "--host", "a", "--hosts", os.devnull).status == 2
+
+
+def test_no_token_that_nobody_learns_how_to_use(shell: Shell, folder: Path) -> None:
+    (folder / "pki/collector.crt").write_bytes(b"none")
+    done = shell.run("token", folder, "--host", "a")
+    assert (done.status, done.out) == (CertificateError.exit_status, "")
+    assert "collector.crt" in done.err
 
 
 def test_errors(shell: Shell, folder: Path, tmp_path: Path) -> None:

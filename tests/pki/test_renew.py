@@ -101,6 +101,13 @@ def test_a_file_that_cannot_be_changed_costs_no_certificate(api: Api, path: Path
     assert api.requests == []
 
 
+def test_a_link_stays_one(api: Api, path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "client.toml"
+    link.symlink_to("desk/client.toml")
+    assert renew(link) == Bundle.load(path)
+    assert link.is_symlink()
+
+
 def test_what_is_written_into_the_file_meanwhile_stays(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: Authority, *arguments: Any) -> object:
         path.write_text(path.read_text().replace("level = 31", "level = 1"))
