@@ -247,6 +247,12 @@ class LocalCatalog:
         whole = self._resolve(dump_id)
         dump = self._store.dump(whole)
         report = dump.verify(progress, threads=os.cpu_count() or 1)
+        if not report.ok and not report.complete:
+            # What was found bad may be gone by now: its host has come back, and sends that again.
+            if is_held(self._store.root / whole):
+                raise BusyError(f"dump {whole} arrives, and what is bad of it may come again: verify it after that")
+            if dump.believed_manifest() is not None:
+                report = dump.verify(progress, threads=os.cpu_count() or 1)
         return self._mended(lambda: self._verified(whole, dump, report, progress))
 
     def _verified(self, whole: str, dump: Dump, report: Report, progress: Callable[[int], None] | None) -> Report:

@@ -30,6 +30,8 @@ from tests.index.stored import LOG, Sample, listed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.store.writer import DumpWriter
+
 
 def test_dumps_that_the_index_does_not_know_are_listed(store: Store, catalog: LocalCatalog) -> None:
     old, new = Sample(number=2, created=1000).store(store), Sample(number=1, created=2000).store(store, chunks=2)
@@ -267,6 +269,46 @@ def test_verify_tells_the_index(tmp_path: Path, store: Store, catalog: LocalCata
     segment.write_bytes(before)
     assert catalog.verify(dump_id).ok
     assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+
+
+def _damaged_half(tmp_path: Path, store: Store) -> Sample:
+    """A dump that is not complete, of which a page has rotted."""
+    sample = Sample()
+    segment = min((tmp_path / "dumps" / sample.store(store, chunks=6) / "segments").iterdir())
+    content = segment.read_bytes()
+    segment.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
+    return sample
+
+
+def test_what_its_host_has_sent_again_while_it_was_read_is_not_damaged(
+    tmp_path: Path, store: Store, catalog: LocalCatalog
+) -> None:
+    sample = _damaged_half(tmp_path, store)
+
+    def come_back(_offset: int) -> None:
+        if store.dump(sample.id).manifest is None:
+            with store.open_writer(sample.origin(), distrust=True) as writer:
+                sample.write(writer)
+
+    report = catalog.verify(sample.id, come_back)
+    assert (report.ok, report.complete, report.image_bytes) == (True, True, len(sample.image))
+    assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+
+
+def test_a_dump_that_arrives_again_is_not_called_damaged(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
+    sample = _damaged_half(tmp_path, store)
+    writers: list[DumpWriter] = []
+
+    def come_back(_offset: int) -> None:
+        if not writers:
+            writers.append(store.open_writer(sample.origin(), distrust=True))
+
+    with pytest.raises(BusyError, match=f"{sample.id} arrives"):
+        catalog.verify(sample.id, come_back)
+    assert [record.state for record in catalog.list(Query())] == [State.ARRIVING]
+    with writers[0] as writer:
+        sample.write(writer)
+    assert catalog.show(sample.id).state is State.COMPLETE
 
 
 def test_a_damaged_vmcore_is_made_again(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
