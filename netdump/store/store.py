@@ -155,7 +155,8 @@ class Store:
             with suppress(OSError):  # this dump is gone; the next start of a collector says what cannot be removed
                 for name in self._files.names(""):
                     if name.startswith(TRASH):
-                        self._remove_tree(name)
+                        with suppress(OSError):
+                            self._remove_tree(name)
 
     def empty_trash(self, keep_on: Callable[[], None] = lambda: None) -> None:
         """Remove what deletions cut short have left, folders of dumps that never came to be, and unfinished files.
@@ -163,15 +164,21 @@ class Store:
         Of a dump that is incomplete, or has no room for its ``vmcore``, nobody else may ever remove those. Harmless at
         any time, also beside a deletion that is going on. keep_on: called for each folder, may raise to stop.
         """
+        stays: OSError | None = None
         with storage_faults(f"emptying the trash of {self.root}"):
             for name in self._files.names(""):
                 keep_on()
                 if name.startswith(TRASH):
-                    self._remove_tree(name)
+                    try:
+                        self._remove_tree(name)
+                    except OSError as error:  # no reason for all the others to stay, too
+                        stays = stays or error
                 elif is_dump_id(name):
                     # What cannot be looked at or locked now is tried again at the next start; it is in nobody's way.
                     with suppress(OSError, BusyError):
                         self._tidy(name)
+            if stays is not None:
+                raise stays
 
     def try_out(self) -> None:
         """Find out whether a small file can be made durable here, and removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -11,6 +12,7 @@ import pytest
 
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StorageFaultError
 from netdump.store.files import LocalFiles
+from netdump.store.layout import TRASH
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles, Moment, Stopped
 from netdump.testing.memory_files import MemoryFiles
@@ -206,6 +208,34 @@ def test_a_full_disk_does_not_keep_the_trash_from_being_emptied(tmp_path: Path) 
     files = FaultyFiles(LocalFiles(tmp_path / "dumps"))
     files.fill_up()
     Store(tmp_path / "dumps", files).empty_trash()
+
+
+def test_trash_that_stays_keeps_nothing_else(tmp_path: Path) -> None:
+    """As on NFS, where a file that somebody reads gets another name, in the same folder, when it is removed."""
+    root, kept = tmp_path / "dumps", f"{TRASH}{'1' * 32}-00"
+    gone = [root / f"{TRASH}{'2' * 32}-00", root / ("3" * 32)]
+    remove_folder = LocalFiles.remove_folder
+
+    def stay(files: LocalFiles, name: str) -> None:
+        if name == kept:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        remove_folder(files, name)
+
+    def leave() -> None:
+        for path in (root / kept, *gone):
+            path.mkdir(parents=True, exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalFiles, "remove_folder", stay)
+        store = Store(root)
+        leave()
+        with pytest.raises(StorageFaultError, match=r"emptying the trash.*not empty"):
+            store.empty_trash()
+        assert os.listdir(root) == [kept]
+        deliver(store, SAMPLE)
+        leave()
+        store.delete(ID)
+        assert sorted(os.listdir(root)) == sorted([kept, gone[1].name])
 
 
 @pytest.mark.parametrize("name", ["", "segments", "origin.json", "lock", "segments/0000000000000000.seg.partial"])
