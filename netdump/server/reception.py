@@ -311,7 +311,12 @@ class Reception:
 
     def _receipt_of(self, dump: Dump, origin: Origin) -> wire.Receipt:
         """In a thread: the receipt of a complete dump [W-67]. It is made now if the collector ended before it could."""
-        durable = dump.durable  # raises DamagedError
+        try:
+            durable = dump.durable
+        except DamagedError:
+            if self._store.holds(dump.id):
+                raise
+            raise BusyError(f"dump {dump.id} was deleted while its segments were looked at") from None
         assert durable.offset == origin.image_bytes
         manifest, document = dump.manifest, dump.receipt
         if manifest is not None and document:

@@ -15,6 +15,7 @@ from netdump.errors import DumpNotFoundError
 from netdump.index.gather import is_held
 from netdump.server.reception import ANSWER_S, KEPT_S
 from netdump.server.recorder import Recorder
+from netdump.store.dump import Dump
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.store.origin import Origin
+    from netdump.store.recovery import Recovery
     from netdump.store.writer import DumpWriter
 
 
@@ -136,6 +138,28 @@ def test_an_incomplete_dump_found_damaged_goes_on_before_the_damage(folder: Path
         rig.events.wait("dump-complete")
         assert json.loads(desk.ask("POST", verify).data)["ok"]
         assert desk.get(f"/v1/dumps/{DUMP.origin.id}")["state"] == "complete"
+
+
+def test_a_dump_that_is_deleted_while_it_is_looked_at_is_not_damaged(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of terabytes there are so many segments that looking at them takes minutes."""
+    look = Dump._recovery
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        rig.events.wait("dump-complete")
+
+        def delete_and_look(dump: Dump) -> Recovery:
+            Store(folder / "dumps").delete(dump.id)
+            return look(dump)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Dump, "_recovery", delete_and_look)
+            with Host(rig, web1) as host:
+                assert isinstance(host.hello(DUMP), wire.Defer)
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
 
 
 def test_a_dump_whose_owner_cannot_be_read(folder: Path, web1: Papers, web2: Papers) -> None:  # [W-32]
