@@ -268,7 +268,7 @@ class DumpWriter:
     def _count(self, info: SegmentInfo) -> Totals:
         """Totals of one segment. Raises DamageFoundError, OSError."""
         totals = Totals()
-        rested = abs(self._clock() - self.origin.created) > RESTED_S
+        rested = not 0 <= self._clock() - self.origin.created <= RESTED_S
         with open_segment(self._files, self.origin.id, info.name) as segment:
             for entry in segment.entries():
                 try:

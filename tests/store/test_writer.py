@@ -164,7 +164,9 @@ def test_damage_of_earlier_sessions_is_sent_again(waited_s: float, segment: int,
     assert store.dump(ID).verify().ok
 
 
-@pytest.mark.parametrize(("waited_s", "noticed"), [(60, False), (RESTED_S + 60, True), (-RESTED_S - 60, True)])
+@pytest.mark.parametrize(
+    ("waited_s", "noticed"), [(0, False), (60, False), (RESTED_S + 60, True), (-1, True), (-RESTED_S - 60, True)]
+)
 def test_rot_of_data_that_has_lain_for_long_is_sent_again(waited_s: float, noticed: bool) -> None:
     memory = MemoryFiles()
     store = Store(ROOT, memory, clock=lambda: SAMPLE.origin.created + waited_s)
