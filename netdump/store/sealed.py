@@ -35,6 +35,17 @@ def canonical(members: Mapping[str, object]) -> bytes:
     return text.encode() + b"\n"
 
 
+def _holds_lone_surrogate(members: Mapping[str, object], data: bytes) -> bool:
+    """data: their canonical text. Spec: [S-10]."""
+    if b"\\ud" not in data:  # as in nearly all; a manifest may have 256 MiB
+        return False
+    try:
+        json.dumps(members, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def seal(members: Mapping[str, object]) -> bytes:
     """The sealed file of an object that has no member ``sha256`` yet. Spec: [S-11]."""
     assert SEAL not in members
@@ -54,7 +65,7 @@ def unseal(data: bytes, expected_format: str, file: str) -> Members:
         raise _not_sealed(file, "it is not JSON of the allowed kinds") from None
     if not isinstance(members, dict):
         raise _not_sealed(file, "it is not a JSON object")
-    if canonical(members) != data:
+    if canonical(members) != data or _holds_lone_surrogate(members, data):
         raise _not_sealed(file, "it is not canonical text")
     digest = members.pop(SEAL, None)
     if digest != hashlib.sha256(canonical(members)).hexdigest():

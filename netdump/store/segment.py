@@ -16,10 +16,12 @@ from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.intake import verify_chunk
 from netdump.store.layout import segment_name, segment_range
 from netdump.wire import (
+    CHUNK_DATA_MAX,
+    CHUNK_LENGTH_MAX,
     FIELD_HEADER_BYTES,
     FRAME_HEADER_BYTES,
-    FRAME_MAX,
     IMAGE_BYTES_MAX,
+    MESSAGE_PAYLOAD_MAX,
     SEGMENT_CHUNKS_MAX,
     SEGMENT_END_MAGIC,
     SEGMENT_ENTRY_BYTES,
@@ -27,6 +29,7 @@ from netdump.wire import (
     SEGMENT_MAGIC,
     SEGMENT_TRAILER_BYTES,
     Chunk,
+    MessageType,
     chain_link,
     unpack,
 )
@@ -43,6 +46,7 @@ _SIGNED_TRAILER_BYTES: Final = 56
 _FIELD: Final = struct.Struct(">HI")
 _RUNS_FIELD: Final = 3  # [field.CHUNK] runs
 _PREFIX_BYTES: Final = 2048  # as much of a frame as holds most run tables
+_FRAME_MAX: Final = FRAME_HEADER_BYTES + MESSAGE_PAYLOAD_MAX[MessageType.CHUNK]
 
 assert (_HEADER.size, _ENTRY.size, _TRAILER.size) == (SEGMENT_HEADER_BYTES, SEGMENT_ENTRY_BYTES, SEGMENT_TRAILER_BYTES)
 
@@ -218,7 +222,7 @@ class SegmentReader:
 
     def chunk(self, entry: Entry) -> StoredChunk:
         """One chunk, verified. Raises DamageFoundError (bad-chunk, bad-codec, bad-digest), OSError. Spec: [S-21]."""
-        frame = self._read_frame(entry, entry.frame_bytes)
+        frame = self._file.read(entry.position, entry.frame_bytes)
         try:
             chunk = unpack(frame)
             if not isinstance(chunk, Chunk):
@@ -258,16 +262,11 @@ class SegmentReader:
     def _prefix(self, entry: Entry) -> tuple[bytes, int]:
         """A frame up to the end of its run table, and where in it that begins."""
         for length in (min(entry.frame_bytes, _PREFIX_BYTES), entry.frame_bytes):
-            frame = self._read_frame(entry, length)
+            frame = self._file.read(entry.position, length)
             place = _find_run_table(frame)
             if place is not None:
                 return bytes(frame[: place.stop]), place.start
         raise self._bad(entry, Damage.BAD_CHUNK, "the frame has no run table")
-
-    def _read_frame(self, entry: Entry, length: int) -> Buffer:
-        if entry.frame_bytes > FRAME_MAX:
-            raise self._bad(entry, Damage.BAD_CHUNK, f"a frame of {entry.frame_bytes} bytes")
-        return self._file.read(entry.position, length)
 
     def _bad(self, entry: Entry, damage: Damage, text: str) -> DamageFoundError:
         return DamageFoundError(
@@ -332,9 +331,11 @@ def _follow_entries(name: str, table: bytes, table_position: int, start: int, ch
     """(position, image offset, chain value) behind the last entry, if each entry follows the one before."""
     at_position, at_offset = SEGMENT_HEADER_BYTES, start
     for number, entry in enumerate(_ENTRY.iter_unpack(table)):
-        position, frame_bytes, _, offset, length, reserved, digest = entry
+        position, frame_bytes, raw_bytes, offset, length, reserved, digest = entry
         if position != at_position or offset != at_offset or reserved:
             raise _unsound(name, table_position + number * SEGMENT_ENTRY_BYTES, f"entry {number} does not follow")
+        if frame_bytes > _FRAME_MAX or raw_bytes > CHUNK_DATA_MAX or not 1 <= length <= CHUNK_LENGTH_MAX:
+            raise _unsound(name, table_position + number * SEGMENT_ENTRY_BYTES, f"entry {number} is of no chunk")
         at_position += frame_bytes
         at_offset += length
         chain = chain_link(chain, digest)

@@ -42,8 +42,14 @@ def _string(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    """Escape one character: the short form, or UTF-16 units, so that those beyond U+FFFF become a pair [S-10]."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
+    """Escape one character: the short form, or UTF-16 units, so that those beyond U+FFFF become a pair [S-10].
+
+    Raises SealError for half of a pair.
+    """
+    try:
+        units = character.encode("utf-16-be").hex()
+    except UnicodeEncodeError as error:
+        raise SealError("a lone surrogate") from error
     return SHORT.get(character) or "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 

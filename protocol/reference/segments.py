@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import digests
-from chunks import DATA, Chunk, read_chunk
+from chunks import DATA, DATA_MAX, RUN_BYTES_MAX, Chunk, read_chunk
 from frames import CHUNK, HEADER_BYTES, WireError, read_header, read_message
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ MAGIC, END_MAGIC = b"NDSEG/1\n", b"NDSEGEND"
 SEGMENT_HEADER_BYTES, ENTRY_BYTES, TRAILER_BYTES = 72, 64, 96
 SIGNED_TRAILER_BYTES = 56  # of the trailer, covered by its sha256
 CHUNKS_MAX = 1 << 20
+FRAME_MAX = HEADER_BYTES + CHUNK.payload_max
 NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.seg")
 
 
@@ -92,6 +93,8 @@ def read_segment(path: Path, dump_id: bytes) -> Segment:
         entry = _read_entry(table[at : at + ENTRY_BYTES])
         demand(table[at + 28 : at + 32] == bytes(4), "reserved is not 0")
         demand((entry.position, entry.offset) == (position, offset), f"a gap before the chunk at {entry.offset}")
+        demand(entry.frame_bytes <= FRAME_MAX and entry.raw_bytes <= DATA_MAX, f"{entry} is too large")
+        demand(1 <= entry.length <= RUN_BYTES_MAX, f"a chunk of {entry.length} bytes of image")
         position, offset = position + entry.frame_bytes, offset + entry.length
         chain = digests.chain_link(chain, entry.digest)
         entries.append(entry)
@@ -116,8 +119,6 @@ def iter_chunks(segment: Segment, image_bytes: int) -> Iterator[Chunk]:
     """Decode and verify the frames of a sound segment [S-21], one at a time. Raises DamagedError, OSError."""
     with segment.path.open("rb") as file:
         for entry in segment.entries:
-            if entry.frame_bytes > HEADER_BYTES + CHUNK.payload_max:
-                raise DamagedError(f"{segment.path}: a frame of {entry.frame_bytes} bytes")
             try:
                 chunk = _verify(_read_at(file, entry.position, entry.frame_bytes), entry, image_bytes)
             except (WireError, DamagedError) as error:

@@ -256,6 +256,7 @@ def broken_segments() -> Iterator[tuple[str, str, bytes]]:
     for name, at, put in (
         ("position", 0, u64(73)),
         ("frame-bytes", 8, u32(len(two.pieces[0].stored()) - 1)),
+        ("raw-bytes", 12, u32((1 << 20) + 1)),
         ("offset", 16, u64(101)),
         ("length", 24, u32(119)),
         ("reserved", 28, u32(1)),
@@ -296,6 +297,8 @@ def seals() -> Iterator[Vector]:
         ("escaped-delete", sealed_agent(r"\u007f"), "An escape of U+007F."),
         ("escaped-slash", sealed_agent(r"\/"), "An escaped slash."),
         ("long-escape", sealed_agent(r"\u000a"), "A line feed by its number."),
+        ("lone-high-surrogate", sealed_agent(r"\ud83d"), "The first half of a surrogate pair."),
+        ("lone-low-surrogate", sealed_agent(r"\ude00\ud83d"), "The halves of a surrogate pair, the wrong way round."),
         ("no-object", b"[]\n", "Not an object."),
     ):
         folder = Folder().put("origin.json", content)

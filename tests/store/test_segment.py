@@ -17,7 +17,7 @@ from netdump.store.layout import segment_name
 from netdump.store.segment import SegmentReader, SegmentWriter
 from netdump.testing.memory_files import MemoryFiles
 from netdump.testing.sample_dump import SampleDump, received_chunk
-from netdump.wire import FRAME_MAX, Chunk, CodecId, chain_start, unpack
+from netdump.wire import FRAME_HEADER_BYTES, MESSAGE_PAYLOAD_MAX, Chunk, CodecId, MessageType, chain_start, unpack
 
 SAMPLE = SampleDump(seed=8, image_bytes=60_000)
 ID = SAMPLE.dump_id
@@ -41,6 +41,7 @@ def read(name: str, data: bytes, dump_id: bytes = ID) -> SegmentReader:
     return SegmentReader(files.open("x"), name, dump_id)
 
 
+FRAME_MAX = FRAME_HEADER_BYTES + MESSAGE_PAYLOAD_MAX[MessageType.CHUNK]
 NAME, DATA = build(SAMPLE.chunks[:5])
 TABLE = len(DATA) - 96 - 5 * 64
 
@@ -118,7 +119,10 @@ UNSOUND = {
     "entry reserved": (resigned(put(DATA, ENTRY + 28, b"\0\0\0\1")), ENTRY, "entry 2"),
     "entry position": (resigned(put(DATA, ENTRY, struct.pack(">Q", 73))), ENTRY, "entry 2"),
     "entry offset": (resigned(put(DATA, ENTRY + 16, struct.pack(">Q", 1))), ENTRY, "entry 2"),
-    "entry without length": (resigned(put(DATA, ENTRY + 24, bytes(4))), ENTRY + 64, "entry 3"),
+    "entry without length": (resigned(put(DATA, ENTRY + 24, bytes(4))), ENTRY, "entry 2 is of no chunk"),
+    "entry too long": (resigned(put(DATA, ENTRY + 24, struct.pack(">I", (1 << 30) + 1))), ENTRY, "entry 2 is of no"),
+    "entry of too much": (resigned(put(DATA, ENTRY + 12, struct.pack(">I", (1 << 20) + 1))), ENTRY, "entry 2 is of no"),
+    "entry of a frame": (resigned(put(DATA, ENTRY + 8, struct.pack(">I", FRAME_MAX + 1))), ENTRY, "entry 2 is of no"),
     "entry without frame": (resigned(put(DATA, ENTRY + 8, bytes(4))), ENTRY + 64, "entry 3"),
     "longer frame": (resigned(put(DATA, TABLE + 4 * 64 + 8, b"\0\1\0\0")), TABLE, "do not lead"),
     "entry digest": (resigned(put(DATA, ENTRY + 32, bytes(32))), TABLE, "do not lead"),
@@ -212,14 +216,12 @@ def test_the_table_must_say_what_the_frame_says() -> None:
 
 
 def test_a_frame_longer_than_any_is_not_read() -> None:
-    chunk = SAMPLE.chunks[0]._replace(frame=bytes(FRAME_MAX + 1))
-    name, data = build([chunk])
-    segment = read(name, data)
-    entry = next(segment.entries())
-    with pytest.raises(DamageFoundError, match=f"a frame of {FRAME_MAX + 1} bytes"):
-        segment.chunk(entry)
-    with pytest.raises(DamageFoundError, match=f"a frame of {FRAME_MAX + 1} bytes"):
-        segment.run_table(entry)
+    name, data = build([SAMPLE.chunks[0]._replace(frame=bytes(FRAME_MAX))])
+    with pytest.raises(DamageFoundError, match="not one frame"):
+        list(read(name, data).chunks())
+    name, data = build([SAMPLE.chunks[0]._replace(frame=bytes(FRAME_MAX + 1))])
+    with pytest.raises(DamageFoundError, match="entry 0 is of no chunk"):
+        read(name, data)
 
 
 def test_a_long_run_table_is_found_whole() -> None:
