@@ -29,7 +29,8 @@ class FileSource:
     Pages that could not be read are not tried again: a disk that fails may take seconds for each, and whoever begins
     anew after a cut of the connection must not wait for them once more. What is missing of a file that has become
     shorter is lost, too; with is_whole, read_into raises TruncatedCoreError instead, and SourceUnreadableError if all
-    of the file has gone, with its disk or server: it may be there again later.
+    of the file has gone, with its disk or server: it may be there again later. With is_whole, what could not be read
+    when the file was saved is lost as well (netdump.vmcore.lostpages).
     """
 
     __slots__ = ("_fd", "_is_whole", "_known_lost", "name", "size")
@@ -45,6 +46,10 @@ class FileSource:
             raise SourceUnreadableError(f"{path} cannot be opened: {error.strerror}") from error
         try:
             self.size = _size(self._fd, path, any_device)
+            if is_whole:
+                from netdump.vmcore import lostpages  # noqa: PLC0415 - not for what a capture kernel shows
+
+                self._known_lost += lostpages.read(path, os.fstat(self._fd).st_uid)
         except BaseException:
             os.close(self._fd)
             raise
@@ -141,7 +146,11 @@ class FileSource:
             self._known_lost.append((offset, offset + length))
 
     def next_data(self, offset: int) -> int:
-        """See Source. Asks the file system for holes (lseek SEEK_DATA)."""
+        """See Source. Asks the file system for holes (lseek SEEK_DATA); what is lost may be one, and is no zeros."""
+        data = self._next_data(offset)
+        return min([data, *(max(low, offset) for low, high in self._known_lost if low < data and offset < high)])
+
+    def _next_data(self, offset: int) -> int:
         try:
             return min(os.lseek(self._fd, offset, os.SEEK_DATA), self.size)
         except OSError as error:

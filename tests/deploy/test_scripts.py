@@ -55,7 +55,8 @@ def saved(stand: Stand, *names: str) -> Path:
 
 
 def test_saved_dumps_are_sent_and_removed(stand: Stand) -> None:
-    folder = saved(stand, "netdump-1.d31.vmcore", "netdump-2.vmcore", "netdump-3.d31.vmcore.partial", "vmcore")
+    names = ("netdump-1.d31.vmcore", "netdump-1.d31.vmcore.lost", "netdump-2.vmcore", "netdump-3.d31.vmcore.partial")
+    folder = saved(stand, *names, "vmcore")
     stand.command("netdump")
     done = stand.run("systemd/send-saved", NETDUMP_SAVED=str(folder))
     assert done.returncode == 0

@@ -19,6 +19,8 @@ from netdump.errors import NetdumpError
 from netdump.image.init.console import say, warn
 from netdump.image.init.kernelcalls import mount, unmount
 from netdump.image.init.plan import BUNDLE_PATH
+from netdump.vmcore.filesource import add_lost
+from netdump.vmcore.lostpages import LOST, STRETCHES_MAX, pack
 from netdump.vmcore.source import open_source
 
 if TYPE_CHECKING:
@@ -123,11 +125,13 @@ def choose_name(folder: str, level: int) -> str:
 def write_core(source: Source, path: str, until: float) -> int:
     """Write an image as a sparse file, durably, until then (of time.monotonic). Returns the bytes that take room.
 
-    Raises OSError, having removed what was written.
+    What could not be read of it is told by a list beside the file (netdump.vmcore.lostpages). Raises OSError, having
+    removed what was written.
     """
     partial = f"{path}{PARTIAL}"
     buffer, zero = bytearray(BLOCK_BYTES), bytes(PAGE_BYTES)
     written, lost_bytes = 0, 0
+    lost: list[tuple[int, int]] = []
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(descriptor, source.size)
@@ -137,6 +141,8 @@ def write_core(source: Source, path: str, until: float) -> int:
             for start, length in source.read_into(offset, view):
                 view[start : start + length] = bytes(length)
                 lost_bytes += length
+                if len(lost) <= STRETCHES_MAX:
+                    add_lost(lost, offset + start, length)
             for at in range(0, len(view), PAGE_BYTES):
                 page = view[at : at + PAGE_BYTES]
                 if page != zero[: len(page)]:
@@ -146,16 +152,35 @@ def write_core(source: Source, path: str, until: float) -> int:
             _check_time(until)
             offset = source.next_data(offset + len(view))
         os.fsync(descriptor)
+        _write_list(path + LOST, pack(lost))
         os.rename(partial, path)
     except BaseException:
         os.unlink(partial)  # half a dump would only fill the disk
+        with suppress(OSError):
+            os.unlink(path + LOST)
         raise
     finally:
         os.close(descriptor)
     _sync_folder(path.rpartition("/")[0])
-    if lost_bytes:
-        say(f"{lost_bytes} bytes could not be read and are zero in the saved dump")
+    if lost:
+        which = "which" if len(lost) <= STRETCHES_MAX else f"which are the first {STRETCHES_MAX} stretches of them"
+        say(f"{lost_bytes} bytes could not be read and are zero in the saved dump; FILE{LOST} beside it says {which}")
     return written
+
+
+def _write_list(path: str, text: bytes) -> None:
+    """Make the list durable before the core has its name; without anything lost there is none, also no other core's."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    if not text:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_room(descriptor: int) -> None:

@@ -12,6 +12,7 @@ from netdump.image.init import save
 from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save
 from netdump.image.rehearsal import tiny_core
+from netdump.vmcore import lostpages
 from netdump.vmcore.source import open_source
 from tests.vmcore.doubles import BytesSource
 
@@ -47,7 +48,38 @@ def test_what_cannot_be_read_is_zero_and_nothing_is_missing(end: bytes, tmp_path
     bad = (save.BLOCK_BYTES + 4096, save.BLOCK_BYTES + 3 * 4096)
     save.write_core(BytesSource(image, [bad]), str(tmp_path / "saved"), NEVER)
     assert (tmp_path / "saved").read_bytes() == image[: bad[0]] + bytes(8192) + image[bad[1] :]
-    assert said == ["8192 bytes could not be read and are zero in the saved dump"]
+    assert said == ["8192 bytes could not be read and are zero in the saved dump; FILE.lost beside it says which"]
+    assert (tmp_path / "saved.lost").read_text() == f"{bad[0]} 8192\n"
+    assert (tmp_path / "saved.lost").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_could_not_be_read_when_it_was_saved_is_lost_when_it_is_sent(tmp_path: Path) -> None:
+    image, bad = b"\xaa" * (4 * 4096), [(4096, 8192), (12288, 16384)]
+    path = tmp_path / "saved"
+    save.write_core(BytesSource(image, bad), str(path), NEVER)
+    source = open_source(str(path), "file")
+    assert source.next_data(4096) == 4096, "a hole in the file, but no zeros"
+    assert source.read_into(0, memoryview(bytearray(len(image)))) == [(4096, 4096), (12288, 4096)]
+    source.close()
+    save.write_core(BytesSource(image), str(path), NEVER)
+    assert os.listdir(tmp_path) == ["saved"], "nothing is lost of this one"
+
+
+def test_a_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    monkeypatch.setattr(save, "STRETCHES_MAX", 2)
+    monkeypatch.setattr(lostpages, "STRETCHES_MAX", 2)
+    bad = [(start, start + 4096) for start in range(0, 10 * 4096, 8192)]
+    save.write_core(BytesSource(b"\xaa" * (10 * 4096), bad), str(tmp_path / "saved"), NEVER)
+    assert (tmp_path / "saved.lost").read_text() == "0 4096\n8192 4096\n"
+    assert said[0].startswith("20480 bytes could not be read")
+    assert said[0].endswith("says which are the first 2 stretches of them")
+
+
+def test_a_list_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda _, text: len(text) - 1)
+    with pytest.raises(OSError, match="the disk is full"):
+        save.write_core(BytesSource(b"\xaa" * 8192, [(0, 4096)]), str(tmp_path / "saved"), NEVER)
+    assert not os.listdir(tmp_path)
 
 
 def test_the_machine_may_be_turned_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +97,9 @@ def test_the_machine_may_be_turned_off_at_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "rename", note_rename)
     save.write_core(BytesSource(b"core"), str(tmp_path / "saved"), NEVER)
     assert seen == ["sync file", "rename", "sync folder"]
+    seen.clear()
+    save.write_core(BytesSource(b"core", [(0, 4)]), str(tmp_path / "saved"), NEVER)
+    assert seen == ["sync file", "sync file", "rename", "sync folder"], "no core without the list of what it lacks"
 
 
 def test_what_does_not_become_whole_in_time_leaves_nothing(core: Path, tmp_path: Path) -> None:
