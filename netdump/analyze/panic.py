@@ -20,8 +20,8 @@ takes the first that says something of its own:
 Only the first panic counts: what follows is printed by a kernel that has died already. A line counts by how its message
 begins, after timestamp and caller: "---[ end Kernel panic" is none, and neither is a quotation.
 
-Source: what Linux 3.10 to 6.12 print in kernel/panic.c, kernel/hung_task.c, kernel/watchdog*.c, lib/bug.c,
-kernel/rcu/tree_stall.h, drivers/tty/sysrq.c, arch/*/kernel/{traps,dumpstack,nmi}.c and arch/*/mm/fault.c.
+Source: what Linux 3.10 to 6.18 print in kernel/panic.c, kernel/hung_task.c, kernel/watchdog*.c, kernel/cfi.c, lib/bug.c,
+kernel/rcu/tree_stall.h, drivers/tty/sysrq.c, arch/*/kernel/{traps,dumpstack,nmi,watchdog}.c and arch/*/mm/fault.c.
 """
 
 from __future__ import annotations
@@ -69,14 +69,21 @@ BEGINNINGS: Final[tuple[tuple[Kind, bytes], ...]] = (
     (Kind.REQUEST, rb"(?:SysRq : |sysrq: )(?:SysRq : )?(?:Trigger a crash|Crash)"),
     (Kind.SOFT_LOCKUP, rb"BUG: soft lockup"),
     (Kind.REPORT, rb"WARNING: |UBSAN: |BUG: (?:K[A-Z]{2,5}: |sleeping |scheduling |workqueue lockup|Bad |using )"),
-    (Kind.CAUSE, rb"BUG: |[kK]ernel BUG at |Unable to handle kernel |Unhandled fault|Bad mode in |PANIC: double fault"),
+    (
+        Kind.CAUSE,
+        rb"BUG: |[kK]ernel BUG at |Unable to handle kernel |Unhandled fault|Bad mode in |PANIC: double fault|"
+        rb"CFI failure at ",
+    ),
     (
         Kind.BARE_DIE,
         rb"(?:Oops: |Internal error: )?(?:Oops|invalid opcode|monitor event|%s)[^\n\[]{0,120}\[#\d" % _BARE,
     ),
     (Kind.DIE, rb"[^\n\[]{1,160}: [0-9a-f]{1,16}(?: ilc:\d)? \[#\d"),
-    (Kind.HUNG_TASK, rb"INFO: task [^\n]{1,120} blocked "),
-    (Kind.HARD_LOCKUP, rb"Watchdog detected hard LOCKUP|CPU \d{1,5} detected hard LOCKUP"),
+    (Kind.HUNG_TASK, rb"INFO: task [^\n]{1,120} blocked (?:in I/O wait )?for more than "),  # not on which lock (v6.16)
+    (
+        Kind.HARD_LOCKUP,
+        rb"(?:CPU\d{1,5}: )?Watchdog detected hard LOCKUP|CPU \d{1,5} (?:self-)?detected hard LOCKUP",
+    ),
     (Kind.STALL, rb"INFO: rcu\w{0,20} (?:self-)?detected "),
     (Kind.NMI, rb"Uhhuh\. NMI received|NMI: (?:IOCK|PCI) "),
 )

@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, ...]] = {
         "invalid opcode: 0000 [#1] SMP PTI",
         "Kernel panic - not syncing: Fatal exception in interrupt",
     ),
+    "control-flow": (
+        "=> CFI failure at foo+0x12/0x40 (target: bar+0x0/0x10; expected type: 0x4d2f6b11)",
+        "Internal error: Oops - CFI: 00000000f2008228 [#1] PREEMPT SMP",
+        "Kernel panic - not syncing: Oops - CFI: Fatal exception",
+    ),
     "general-protection": (
         "=> general protection fault, probably for non-canonical address 0xdead000000000108: 0000 [#1] PREEMPT SMP",
         "Kernel panic - not syncing: Fatal exception",
@@ -160,12 +165,33 @@ CASES: dict[str, tuple[str, ...]] = {
         "      Not tainted 6.1.0 #1",
         "Kernel panic - not syncing: hung_task: blocked tasks",
     ),
+    "hung-task-in-io-wait": (
+        "=> INFO: task dd:456 blocked in I/O wait for more than 122 seconds.",
+        "      Not tainted 6.16.0 #1",
+        "INFO: task dd:456 is blocked on a mutex, but the owner is not found.",
+        "Kernel panic - not syncing: hung_task: blocked tasks",
+    ),
+    "hung-task-whose-lock-is-known": (
+        "=> INFO: task cat:115 blocked for more than 120 seconds.",
+        "INFO: task cat:115 <writer> blocked on an rw-semaphore likely owned by task cat:114 <reader>",
+        "INFO: task cat:115 is blocked on a mutex likely owned by task cat:114.",
+        "task:cat             state:S stack:13432 pid:114",
+    ),
     "soft-lockup": (
         "=> watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [cat:77]",
         "Kernel panic - not syncing: softlockup: hung tasks",
     ),
     "hard-lockup": (
         "=> NMI watchdog: Watchdog detected hard LOCKUP on cpu 3",
+        "Kernel panic - not syncing: Hard LOCKUP",
+    ),
+    "hard-lockup-seen-by-another": (
+        "=> watchdog: CPU2: Watchdog detected hard LOCKUP on cpu 3",
+        "Kernel panic - not syncing: Hard LOCKUP",
+    ),
+    "hard-lockup-powerpc": (
+        "=> watchdog: CPU 23 self-detected hard LOCKUP @ mm_get_cid+0xe8/0x188",
+        "watchdog: CPU 23 TB:5287683334232, last heartbeat TB:5281606533730 (11868ms ago)",
         "Kernel panic - not syncing: Hard LOCKUP",
     ),
     "rcu-stall": (
