@@ -20,8 +20,9 @@ takes the first that says something of its own:
 Only the first panic counts: what follows is printed by a kernel that has died already. A line counts by how its message
 begins, after timestamp and caller: "---[ end Kernel panic" is none, and neither is a quotation.
 
-Source: what Linux 3.10 to 6.18 print in kernel/panic.c, kernel/hung_task.c, kernel/watchdog*.c, kernel/cfi.c, lib/bug.c,
-kernel/rcu/tree_stall.h, drivers/tty/sysrq.c, arch/*/kernel/{traps,dumpstack,nmi,watchdog}.c and arch/*/mm/fault.c.
+Source: what Linux 3.10 to 6.18 print in kernel/panic.c, kernel/hung_task.c, kernel/watchdog*.c, kernel/cfi.c,
+lib/bug.c, kernel/rcu/tree_stall.h, drivers/tty/sysrq.c, arch/*/kernel/{traps,dumpstack,nmi,watchdog}.c and
+arch/*/mm/fault.c.
 """
 
 from __future__ import annotations
@@ -71,8 +72,7 @@ BEGINNINGS: Final[tuple[tuple[Kind, bytes], ...]] = (
     (Kind.REPORT, rb"WARNING: |UBSAN: |BUG: (?:K[A-Z]{2,5}: |sleeping |scheduling |workqueue lockup|Bad |using )"),
     (
         Kind.CAUSE,
-        rb"BUG: |[kK]ernel BUG at |Unable to handle kernel |Unhandled fault|Bad mode in |PANIC: double fault|"
-        rb"CFI failure at ",
+        rb"BUG: |[kK]ernel BUG at |Unable to handle kernel|Unhandled fault|Bad mode in|PANIC: double fault|CFI failure",
     ),
     (
         Kind.BARE_DIE,
@@ -130,12 +130,24 @@ _WITHOUT_PANIC: Final[Choice] = (_TRAPS, frozenset({Kind.REQUEST}), frozenset({K
 
 
 @dataclass(frozen=True, slots=True)
+class Panic:
+    """text: as panic_line returns it. position: a byte of the log, in the line that it is taken from."""
+
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Line:
-    """A line that counts. start: of its message in the log. text: its message."""
+    """A line that counts. start: of its message in the log. text: what names it, its own message as a rule.
+
+    place: of the message that text is of.
+    """
 
     kind: Kind
     start: int
     text: bytes
+    place: int
 
 
 @dataclass(slots=True)
@@ -148,18 +160,18 @@ class _Reading:
         if line.kind not in _TRAPS:
             self.last[line.kind] = line
             return
-        text = self._name(line)
+        name = self._name(line)
         # One report names one trap, and the last trap is the only one that matters.
         for kind in (Kind.CAUSE, Kind.REQUEST, *_TRAPS):
             self.last.pop(kind, None)
-        self.last[line.kind] = _Line(line.kind, line.start, text)
+        self.last[line.kind] = _Line(line.kind, line.start, name.text, name.place)
 
-    def _name(self, trap: _Line) -> bytes:
+    def _name(self, trap: _Line) -> _Line:
         for kind in (Kind.REQUEST, Kind.CAUSE) if trap.kind is Kind.BARE_DIE else (Kind.REQUEST,):
             before = self.last.get(kind)
             if before is not None and trap.start - before.start <= _REPORT_BYTES:
-                return before.text
-        return trap.text
+                return before
+        return trap
 
     def choose(self, choice: Choice) -> _Line | None:
         for kinds in choice:
@@ -175,27 +187,38 @@ def panic_line(log: bytes) -> str | None:
     log: as dmesg prints it, newest last, any bytes. The answer is the message without timestamp and caller, at most
     PANIC_CHARS_MAX characters, free of control characters. Time is linear in the log's length; one copy of it is made.
     """
+    found = find_panic(log)
+    return None if found is None else found.text
+
+
+def find_panic(log: bytes) -> Panic | None:
+    """The same, and where it stands in the log."""
+    found = _find(log)
+    text = None if found is None else _clean(found.text)
+    return None if found is None or text is None else Panic(text, found.place)
+
+
+def _find(log: bytes) -> _Line | None:
     reading = _Reading()
     for match in _LINE.finditer(b"\n" + log):
         assert match.lastindex is not None
         start = match.end(1)
         text = match.string[start : start + _LINE_BYTES].partition(b"\n")[0]
-        line = _Line(_KINDS[match.lastindex - 2], start, text)
+        line = _Line(_KINDS[match.lastindex - 2], start, text, start - 1)
         if line.kind is Kind.PANIC:
-            return _clean(_explain(line, reading))
+            return _explain(line, reading)
         reading.take(line)
-    found = reading.choose(_WITHOUT_PANIC)
-    return _clean(found.text) if found is not None else None
+    return reading.choose(_WITHOUT_PANIC)
 
 
-def _explain(panic: _Line, reading: _Reading) -> bytes:
+def _explain(panic: _Line, reading: _Reading) -> _Line:
     for consequence in CONSEQUENCES:
         if consequence.text.search(panic.text):
             cause = reading.choose(consequence.causes)
             if cause is not None and (consequence.reach is None or panic.start - cause.start <= consequence.reach):
-                return cause.text
+                return cause
             break
-    return panic.text
+    return panic
 
 
 def _clean(text: bytes) -> str | None:

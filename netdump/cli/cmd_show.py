@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from netdump.analyze.panic import find_panic
 from netdump.cli.output import exact_size_text, print_facts, print_json, print_text, share_text
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.errors import CertificateError, DamagedError
 from netdump.index.record import State, dump_json, time_text
 
 if TYPE_CHECKING:
+    from netdump.analyze.panic import Panic
     from netdump.cli.reading import Source
     from netdump.index.record import DumpRecord
 
@@ -40,8 +42,10 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> None:
     """
     with source.open() as catalog:
         record = catalog.show(dump_id)
-        lines = tail(catalog.log(record.id), record.panic)
+        log = catalog.log(record.id)
         document = catalog.receipt(record.id) if record.state is State.COMPLETE else None
+    found = find_panic(log)
+    lines = tail(log, found)
     receipt = None if document is None else judge(document, record, source)
     if as_json:
         text = [line.decode("utf-8", "replace") for line in lines]
@@ -49,17 +53,16 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> None:
         return
     print_facts(facts(record, receipt))
     if lines:
-        click.echo("\nkernel log, around the panic:" if record.panic else "\nkernel log, its end:")
+        click.echo("\nkernel log, around the panic:" if found else "\nkernel log, its end:")
         print_text(b"\n".join(b"  " + line for line in lines))
 
 
-def tail(log: bytes, panic: str | None) -> list[bytes]:
+def tail(log: bytes, panic: Panic | None) -> list[bytes]:
     """The lines around the panic if there is one, else the last ones."""
-    lines = log.splitlines()
-    start = len(lines) - TAIL_LINES
-    if panic is not None:
-        mark = panic.encode()
-        start = next((number for number, line in enumerate(lines) if mark in line), start + LEAD_LINES) - LEAD_LINES
+    lines = log.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    start = len(lines) - TAIL_LINES if panic is None else log.count(b"\n", 0, panic.position) - LEAD_LINES
     start = max(0, start)
     return lines[start : start + TAIL_LINES]
 

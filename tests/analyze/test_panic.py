@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netdump.analyze.panic import BEGINNINGS, CONSEQUENCES, PANIC_CHARS_MAX, panic_line
+from netdump.analyze.panic import BEGINNINGS, CONSEQUENCES, PANIC_CHARS_MAX, find_panic, panic_line
 
 MARK = "=> "
 
@@ -256,6 +256,16 @@ def expected_of(name: str) -> str | None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_line_that_an_engineer_would_take(name: str, prefix: str) -> None:
     assert panic_line(log_of(name, PREFIXES[prefix]).encode()) == expected_of(name)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if expected_of(name)])
+def test_the_place_is_that_of_the_line(name: str) -> None:
+    log = log_of(name)
+    found = find_panic(log.encode())
+    assert found is not None
+    before = log[: found.position].splitlines()
+    marked = next(number for number, message in enumerate(CASES[name]) if message.startswith(MARK))
+    assert (len(before) - 1, before[-1]) == (marked, PREFIXES["time"])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.analyze.panic import find_panic
 from netdump.cli.cmd_show import LEAD_LINES, TAIL_LINES, tail
 from netdump.errors import AmbiguousIdError, DumpNotFoundError
 from netdump.pki import init_authority
@@ -105,20 +106,39 @@ def test_the_remark_of_a_damaged_dump(shell: Shell, folder: Path) -> None:
     assert "is missing\n" in done.out
 
 
+def shown_of(log: bytes) -> list[bytes]:
+    return tail(log, find_panic(log))
+
+
 @pytest.mark.parametrize("before", [0, 1, 50])
 def test_the_log_is_shown_around_the_panic(before: int) -> None:
     lines = [b"line %d" % number for number in range(before)] + [f"[1.0] {PANIC}".encode()] + [b"trace"] * 50
-    shown = tail(b"\n".join(lines), PANIC)
+    shown = shown_of(b"\n".join(lines))
     assert shown[min(before, LEAD_LINES)].endswith(PANIC.encode())
     assert len(shown) == TAIL_LINES
 
 
+def test_the_death_is_shown_that_the_line_is_of() -> None:
+    """Not an earlier one that began with the same words."""
+    oops = [b"[5.0] BUG: kernel NULL pointer dereference, address: 0000000000000008", b"[5.0] Oops: 0000 [#1] SMP"]
+    died = [b"[9.0] BUG: kernel NULL pointer dereference, address: 0000000000000008", b"[9.0] Oops: 0000 [#2] SMP"]
+    log = b"\n".join([*oops, *[b"[6.0] goes on"] * 50, *died, b"[9.1] Kernel panic - not syncing: Fatal exception"])
+    assert shown_of(log)[LEAD_LINES:] == log.split(b"\n")[-3:]
+
+
+def test_a_panic_is_found_whatever_is_in_its_line() -> None:
+    """The record's is cut, and has no control characters."""
+    panic = b"[9.0] Kernel panic - not syncing: a\tb\x0cc " + b"x" * 500
+    log = b"\n".join([*[b"[1.0] line"] * 50, panic, *[b"[9.1] trace"] * 50])
+    assert shown_of(log)[LEAD_LINES] == panic
+
+
 def test_without_a_panic_the_end_is_shown() -> None:
     lines = [b"line %d" % number for number in range(50)]
-    assert tail(b"\n".join(lines), None) == lines[-TAIL_LINES:]
-    assert tail(b"\n".join(lines), "a panic line that was cut") == lines[-TAIL_LINES:]
-    assert tail(b"", None) == []
-    assert tail(b"one", PANIC) == [b"one"]
+    assert shown_of(b"\n".join(lines)) == lines[-TAIL_LINES:]
+    assert shown_of(b"\n".join(lines) + b"\n") == lines[-TAIL_LINES:]
+    assert shown_of(b"") == []
+    assert shown_of(b"one") == [b"one"]
 
 
 def test_hostile_logs_do_not_reach_the_terminal(shell: Shell, folder: Path) -> None:

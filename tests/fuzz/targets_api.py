@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from netdump.cli.cmd_list import row
-from netdump.cli.cmd_show import facts, tail
+from netdump.cli.cmd_show import facts
 from netdump.errors import ImpostorError, NetdumpError, RemoteError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
@@ -214,7 +214,6 @@ def _show(record: DumpRecord) -> None:
     assert is_dump_id(record.id), "ids are shown as they are"
     row(record)
     facts(record, None)
-    tail(b"a\nb", record.panic)
     for name in (record.nodename, record.kernel_release, record.kernel_version, record.machine):
         (name or "").encode()  # into the headers of a kdump file
     assert record.page_bytes in PAGE_SIZES

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from netdump.analyze.panic import panic_line
+from netdump.analyze.panic import find_panic
 from netdump.client.image import build_headline
 from netdump.errors import CoreError, KernelDataError, SourceUnreadableError
 from netdump.testing.elf_writer import EM_386, EM_X86_64, Core, NoteSegment, note, prstatus_note
@@ -146,8 +146,9 @@ def _filter_elsewhere(data: bytes) -> None:
 
 
 def _panic(data: bytes) -> None:
-    line = panic_line(data)
-    assert line is None or line.isprintable()
+    found = find_panic(data)
+    assert found is None or found.text.isprintable()
+    assert found is None or data[found.position : found.position + 1] not in {b"", b"\n"}, "it stands in the log"
 
 
 def _cores() -> list[bytes]:
