@@ -45,9 +45,11 @@ _LOOKS: Final = (
     ),
     (b"makedumpfile", "a flattened dump of makedumpfile; restore it first: makedumpfile -R NEWFILE < FILE"),
     (b"QEVM", "a saved machine of QEMU; dump it with virsh dump --memory-only, or dump-guest-memory"),
+    (b"LibvirtQemudSave", "a saved machine of libvirt; start it and dump it with virsh dump --memory-only"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd; decompress it first: zstd -d --long=27 FILE"),
     (b"\x1f\x8b", "compressed by gzip; decompress it first: gunzip FILE"),
     (b"\xfd7zXZ\x00", "compressed by xz; decompress it first: unxz FILE"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4; decompress it first: unlz4 FILE"),
 )
 
 

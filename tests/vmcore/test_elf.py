@@ -104,6 +104,8 @@ def test_nothing_is_empty() -> None:
         (b"\x28\xb5\x2f\xfd" + bytes(60), "zstd -d"),
         (b"\x1f\x8b\x08" + bytes(60), "gunzip"),
         (b"\xfd7zXZ\0" + bytes(60), "unxz"),
+        (b"\x04\x22\x4d\x18" + bytes(60), "unlz4"),
+        (b"LibvirtQemudSave" + bytes(60), "--memory-only"),
         (b"hello", "68 65 6c 6c 6f"),
         (b"\x7fEL", "7f 45 4c"),
         (bytes(100), "00 00"),
