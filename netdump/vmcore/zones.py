@@ -23,8 +23,8 @@ ZONES_MAX: Final = 8
 
 _SIZE_MAX: Final = 0x100_0000  # of a pglist_data
 _KINDS_MAX: Final = 64  # lists of an area: Linux has 3 to 7
-_LISTS_MAX: Final = 2048  # looked at
-_ENTRIES_MAX: Final = 160  # taken
+_LISTS_MAX: Final = 8192  # looked at: all of 64 nodes
+_ENTRIES_MAX: Final = 160  # taken; of each zone some in any case
 _ENTRIES_EACH: Final = 3  # of a list
 
 
@@ -91,8 +91,7 @@ def read_zones(space: AddressSpace, layout: ZoneLayout, nodes: Iterable[int]) ->
             found.append(zone)
     if not found:
         raise KernelDataError("no node of this kernel can be found")
-    blocks = islice(_iter_blocks(space, layout, found), _ENTRIES_MAX)
-    return Zones(count, free_pages, listed, longer * 2 > count, tuple(blocks))
+    return Zones(count, free_pages, listed, longer * 2 > count, tuple(_iter_blocks(space, layout, found)))
 
 
 def _is_blank(space: AddressSpace, layout: ZoneLayout, zone: int) -> bool:
@@ -159,20 +158,22 @@ def read_layout(info: Vmcoreinfo, word: int) -> ZoneLayout:
 
 
 def _iter_blocks(space: AddressSpace, layout: ZoneLayout, zones: list[int]) -> Iterator[FreeBlock]:
-    """The first entries of the free lists, of as many lists as are looked at; high orders first."""
+    """The first entries of the free lists, high orders first; of each zone its part, however many the others have."""
+    left = dict.fromkeys(zones, max(_ENTRIES_EACH, _ENTRIES_MAX // len(zones)))
     places = (
         (zone, order, zone + layout.free_area + order * layout.area_bytes + layout.free_list + kind * layout.list_bytes)
-        for zone in zones
         for order in reversed(range(layout.areas))
         for kind in range(layout.lists)
+        for zone in zones
     )
     for zone, order, head in islice(places, _LISTS_MAX):
         entry = head
-        for _ in range(_ENTRIES_EACH):
+        for _ in range(min(_ENTRIES_EACH, left[zone])):
             try:
                 entry = space.read_uint(entry + layout.next, layout.word)
             except LostMemoryError:
                 break
             if entry == head:
                 break
+            left[zone] -= 1
             yield FreeBlock(entry - layout.lru, order, zone)

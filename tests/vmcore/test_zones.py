@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from netdump.errors import KernelDataError
@@ -8,7 +10,7 @@ from netdump.testing.struct_page_writer import ERAS
 from netdump.vmcore.address_space import open_address_space
 from netdump.vmcore.memmap import iter_nodes
 from netdump.vmcore.paging import PhysicalMemory
-from netdump.vmcore.zones import Zones, read_layout, read_zones
+from netdump.vmcore.zones import ZoneLayout, Zones, read_layout, read_zones
 from tests.vmcore.made_up import Opened
 
 ERA = ERAS["6.1"]
@@ -68,6 +70,45 @@ def test_lists_that_lead_nowhere() -> None:
     at = machine.kernel.memory.index(address.to_bytes(8, "little"))
     core.patch(machine.kernel.paddr + at, (0x1234).to_bytes(8, "little"))
     assert len(zones_in(core, 8).blocks) == 1
+
+
+class Lists:
+    """Stands in for the address space of a machine whose free lists are all full: nodes of one zone, 4 KiB apart.
+
+    Each list leads from its head to entries that are found nowhere else.
+    """
+
+    layout = ZoneLayout(
+        word=8,
+        node_zones=0,
+        nr_zones=4000,
+        zone_bytes=4000,
+        free_stat=0,
+        free_area=64,
+        area_bytes=6 * 16 + 8,
+        areas=11,
+        free_list=0,
+        lists=6,
+        list_bytes=16,
+        next=0,
+        lru=8,
+    )
+
+    def read_uint(self, vaddr: int, _size: int) -> int:
+        if vaddr < 1 << 40:  # in a node
+            at = vaddr % 4096
+            return 1 if at == self.layout.nr_zones else 500 if at == self.layout.free_stat else vaddr << 40
+        return vaddr + 64
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 34, 64])
+def test_every_zone_is_asked(nodes: int) -> None:
+    """Pages that are poisoned are taken for garbage where their node and zone are none that is known."""
+    zones = read_zones(Lists(), Lists.layout, [node << 12 for node in range(1, nodes + 1)])  # type: ignore[arg-type]
+    blocks = Counter(block.zone for block in zones.blocks)
+    assert len(blocks) == zones.number == nodes
+    assert set(blocks.values()) == {max(3, 160 // nodes)}
+    assert zones.blocks[0].order == 10
 
 
 @pytest.mark.parametrize(
