@@ -40,7 +40,8 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> None:
         print_json({"id": record.id, "log": log.decode("utf-8", "replace"), "log_truncated": is_truncated})
         return
     if not log:
-        warn(f"dump {record.id} has no kernel log: the host sent none, or has not come that far")
+        remark = f"; its remark: {record.remark}" if record.remark else ""
+        warn(f"dump {record.id} has no kernel log: the host sent none, or has not come that far{remark}")
     print_text(log)
 
 

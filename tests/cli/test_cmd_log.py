@@ -34,6 +34,14 @@ def test_no_log_is_said(shell: Shell, folder: Path) -> None:
     assert "no kernel log" in done.err
 
 
+def test_why_there_is_no_log_is_said(shell: Shell, folder: Path) -> None:
+    sample = Sample(log=None, remark="no kernel log: VMCOREINFO is not there")
+    sample.store(Store(folder / "dumps"), chunks=0)
+    done = shell.run("log", sample.id, "--root", folder)
+    assert (done.status, done.out) == (0, "")
+    assert done.err.endswith(f"; its remark: {sample.remark}\n")
+
+
 def test_lines_that_it_lacks_are_said(shell: Shell, folder: Path) -> None:
     sample = Sample(log_truncated=True)
     sample.store(Store(folder / "dumps"), chunks=0)

@@ -55,6 +55,7 @@ class Sample:
     level: int = 31
     log: bytes | None = LOG
     log_truncated: bool | None = None
+    remark: str | None = None
     image: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +114,7 @@ class Sample:
             empty._replace(
                 log=self.log,
                 log_truncated=self.log_truncated,
+                remark=self.remark,
                 kernel_release="6.1.0-56-cloud-amd64",
                 kernel_version="#1 SMP PREEMPT_DYNAMIC",
                 machine="x86_64",
