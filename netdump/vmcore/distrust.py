@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from netdump.vmcore.pagearray import PageArray
     from netdump.vmcore.pageclasses import Tally
     from netdump.vmcore.pagerules import Refusals
-    from netdump.vmcore.structpage import Wanted
+    from netdump.vmcore.structpage import PageRules, Wanted
 
 _DOUBTS_MIN: Final = 16  # a crash may have caught some blocks half way
 _DOUBTS_PART: Final = 64  # allowed for each slab that has pages of the class
 _STRAYS_MAX: Final = 8  # slabs whose struct pages cannot be struct pages
 _WITNESSES: Final = 8  # of a slab, if the first one makes no sense
+_ZONE_LOOKS: Final = 64
 
 _GROUPS: Final = {
     ExcludeClass.CACHE: "cache",
@@ -178,18 +179,32 @@ class Distrust:
         itself only node and zone are looked at.
         """
         rules, classes, keep = pages.rules, tally.classes, False
+        zones = self.zones | self._usual_zone(rules, data, len(classes)) if self.zones else frozenset()
         last, page = -1, classes.find(ExcludeClass.HWPOISON)
         while page >= 0:
             at = page * rules.size
             is_tail = rules.is_tail(data, at)
             if not is_tail or page != last + 1:
                 upper = rules.uint(data, at + rules.flags, rules.word) >> 32
-                strange = bool(self.zones) and all((upper ^ zone) & self.zone_mask for zone in self.zones)
+                strange = bool(zones) and all((upper ^ zone) & self.zone_mask for zone in zones)
                 keep = strange or not (is_tail or _plausible("poison", pages, data, at))
             if keep:
                 classes[page] = ExcludeClass.NONE
             last, page = page, classes.find(ExcludeClass.HWPOISON, page + 1)
         return _without_beyond(tally, ExcludeClass.HWPOISON) if keep else tally
+
+    def _usual_zone(self, rules: PageRules, data: bytearray, count: int) -> set[int]:
+        """What node and zone most of count struct pages say, as `zones` has it; empty if they do not agree.
+
+        Of a zone that has nothing on its free lists nothing else is known.
+        """
+        step = max(1, count // _ZONE_LOOKS)
+        uppers = [
+            rules.uint(data, page * rules.size + rules.flags, rules.word) >> 32 & self.zone_mask
+            for page in range(0, count, step)
+        ]
+        most = max(set(uppers), key=uppers.count)
+        return {most} if uppers.count(most) * 2 > len(uppers) else set()
 
     def note_stray(self, pfn: int) -> None:
         """Struct pages were found in memory that would be left out itself: they are none. Said at the first ones."""

@@ -177,6 +177,20 @@ def test_poisoned_pages_that_make_no_sense(at: int, value: int) -> None:
     assert distrust.remark is None
 
 
+@pytest.mark.parametrize("alike", [48, 16])
+def test_a_poisoned_page_of_a_zone_that_has_nothing_free(alike: int) -> None:
+    """Then the pages around it, alike in so many of 64, speak for its node and zone."""
+    pages = Opened.of(populate(x86_64(ERAS["6.12"]))).pages()
+    tally, page = slab(ExcludeClass.HWPOISON, pages, PLAYGROUND + 1070)
+    data = bytearray(page[:64] * 64)
+    for number in range(64):
+        data[number * 64 + 7] = 0x55 if number < alike else number
+    distrust = trusting()
+    distrust.zones, distrust.zone_mask = frozenset({0x0400_0000}), 0xFFFF_0000
+    assert distrust.watch(tally, pages, data) is not None
+    assert (tally.classes[0] == ExcludeClass.HWPOISON) == (alike == 48)
+
+
 def test_a_poisoned_page_of_hugetlbfs() -> None:
     """The rest of it goes with its head, whatever stands in its mappings; and what reaches beyond, too."""
     machine = x86_64(ERAS["6.12"])
