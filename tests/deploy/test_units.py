@@ -43,6 +43,7 @@ def test_a_shutdown_leaves_the_machine_armed() -> None:
     """
     unit = (SYSTEMD / "netdump-arm.service").read_text()
     assert "\nDefaultDependencies=no\n" in unit
+    assert "\nIgnoreOnIsolate=yes\n" in unit
     assert "\nExecStop=netdump disarm\n" in unit
     bound = r"^(Requires|Requisite|BindsTo|PartOf|RequiresMountsFor|PrivateTmp|\w+Directory)=.*$"
     assert re.findall(bound, unit, re.MULTILINE) == []

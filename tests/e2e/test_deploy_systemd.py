@@ -26,6 +26,24 @@ ExecStart=/bin/sh -c 'echo armed >>/root/armed'
 ExecReload=
 ExecReload=/bin/sh -c 'echo again >>/root/armed; while [ -e /root/slow ]; do sleep 0.1; done'
 ExecStop=
+ExecStop=touch /root/disarmed
+"""
+# An ordinary service, which is stopped whenever netdump-arm.service must not be.
+WITNESS = """\
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=rm -f /root/stopped
+ExecStop=touch /root/stopped
+[Install]
+WantedBy=multi-user.target
+"""
+# As rescue.target, without its shell. What it is ordered after has been stopped, if it is, when its start is over.
+ALONE = """\
+[Unit]
+Requires=sysinit.target
+After=sysinit.target test-witness.service netdump-arm.service
+AllowIsolate=yes
 """
 SHORT_WAIT = "[Service]\nExecStartPre=\nExecStartPre=sleep 1\n"
 RENEW_NOW = "[Service]\nExecStart=\nExecStart=netdump renew --collector /var/lib/netdump\n"
@@ -62,6 +80,15 @@ mkdir -p /var/lib/prometheus/node-exporter
 chown nobody /var/lib/prometheus /var/lib/prometheus/node-exporter
 systemctl start netdump-metrics.service
 runuser -u nobody -- grep -x 'netdump_up 1.0' /var/lib/prometheus/node-exporter/netdump.prom
+"""
+GOES_DOWN = """\
+until_true systemctl is-active -q netdump-arm.service
+until_true systemctl is-active -q test-witness.service
+systemctl isolate test-alone.target
+[ -e /root/stopped ]
+systemctl is-active netdump-arm.service
+systemctl start test-witness.service
+armed 1
 """
 HOST = """\
 systemctl is-active netdump-rearm.path netdump-renew.timer netdump-send-saved.timer
@@ -100,7 +127,9 @@ until_true told_again
 armed 7
 rm /root/slow
 until_true settled 8
+[ ! -e /root/disarmed ]
 systemctl stop netdump-arm.service
+[ -e /root/disarmed ]
 IFACE=eth0 /etc/network/if-up.d/netdump
 until_true rearmed
 armed 8
@@ -146,6 +175,23 @@ def test_a_cpu_that_comes_or_goes_arms_again(copy: overlay.Overlay, action: str,
     """As udevd tells what it would do."""
     tested = copy.run("udevadm", "test", f"--action={action}", "/sys/devices/system/cpu/cpu0", check=False)
     assert ("restart netdump-rearm.service" in tested.stdout + tested.stderr) == runs, tested.stderr
+
+
+def test_a_machine_that_goes_down_stays_armed(copy: overlay.Overlay) -> None:
+    """Its last script ends in exit.target, which takes the same way down as reboot.target and poweroff.target."""
+    copy.write("/etc/systemd/system/netdump-arm.service.d/test.conf", ARM_INSTEAD)
+    copy.write("/etc/systemd/system/test-witness.service", WITNESS)
+    copy.write("/etc/systemd/system/test-alone.target", ALONE)
+    copy.write("/etc/systemd/system/test-script.service.d/test.conf", "[Unit]\nIgnoreOnIsolate=yes\n")
+    copy.write("/etc/netdump/client.toml", "")
+    try:
+        copy.boot(HELPERS + GOES_DOWN, ("netdump-arm.service", "test-witness.service"))
+    finally:  # the next test begins without
+        for left in ("etc/netdump/client.toml", "root/armed"):
+            (copy.root / left).unlink(missing_ok=True)
+        copy.run("systemctl", "disable", "-q", *UNITS, "test-witness.service")
+    assert (copy.root / "root/stopped").exists()
+    assert not (copy.root / "root/disarmed").exists()
 
 
 def test_a_collector_and_a_host(copy: overlay.Overlay, tmp_path: Path) -> None:
