@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from netdump.cli.cmd_image import tree_wishes
 from netdump.cli.image_options import image_options, wishes
 from netdump.cli.output import ID_DIGITS, duration_text, print_json, printable, size_text
-from netdump.errors import NotReadyError
+from netdump.errors import ConfigError, NotReadyError
 from netdump.image.armed import read_record
 from netdump.image.arming import is_loaded
 from netdump.image.checkup.examination import Case, case_of, examine
-from netdump.image.checkup.finding import State, count
+from netdump.image.checkup.finding import State, count, problem, unknown
+from netdump.image.checkup.kdump import REBUILD, SETTINGS, TOPIC_OPTIONS, TREE_OPTIONS, find_kdump, tree_options
+from netdump.image.checkup.machine import DeniedError, Machine
 from netdump.image.commandline import command_line, running_command_line
 from netdump.image.drill.exercise import exercise
 
@@ -37,12 +40,14 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
     """Check everything that a crash dump depends on, without changing anything.
 
     Kernel configuration, reserved memory, kexec, lockdown and signatures, the capture image and its drivers, what is
-    loaded and whether it is up to date, what makes this machine panic, bundle and certificate, every collector over TLS
-    with this host's certificate, the clock, the disk for saving, the watchdog.
+    loaded and whether it is up to date, what loads it at the next boot, what makes this machine panic, bundle and
+    certificate, every collector over TLS with this host's certificate, the clock, the disk for saving, the watchdog.
 
     Each line says `ok`, `warning` (works, but less well), `problem` (a panic would leave no dump) or `unknown` (could
     not be looked at: mostly for want of root), what was seen, and what to do. On an armed machine the options are those
-    of `netdump arm`, unless some are given here.
+    of `netdump arm`; on one that keeps its distribution's kdump, with netdump as its dump target, it is the image of
+    that kdump that is looked at, with the options of its settings. Options that are given here ask about an image of
+    netdump's own.
 
     Ends with status 0 if there is no problem, 96 if there is one; --strict: 96 for anything that is not ok.
 
@@ -90,10 +95,25 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
 
 
 def _case(context: click.Context, options: dict[str, Any]) -> Case:
-    """What was armed, unless the user asks for something else."""
-    asked = any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options)
-    armed = read_record() if is_loaded() and not asked else None
-    return case_of(armed) if armed else Case(wishes(options))
+    """What was armed, or what the distribution's kdump sends with, unless the user asks for something else."""
+    if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options):
+        return Case(wishes(options))
+    armed = read_record() if is_loaded() else None
+    if armed:
+        return case_of(armed)
+    machine = Machine()
+    kdump = find_kdump(machine)
+    if kdump is None:
+        return Case(wishes(options), machine=machine)
+    try:
+        wanted, append = tree_wishes(tree_options(machine))
+    except ConfigError as error:
+        doubt = problem(TOPIC_OPTIONS, f"{TREE_OPTIONS}: {error}", f"correct it in /{SETTINGS}, then {REBUILD}")
+    except DeniedError as denied:
+        doubt = unknown(TOPIC_OPTIONS, f"{denied.path} is for root's eyes only", "run this as root")
+    else:
+        return Case(wanted, append, machine=machine, kdump=kdump)
+    return Case(wishes(options), machine=machine, kdump=kdump, doubts=(doubt,))
 
 
 def _drill(case: Case, *, as_json: bool) -> None:

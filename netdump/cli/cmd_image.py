@@ -12,10 +12,13 @@ from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
 from netdump.cli.output import print_json, size_text, warn
 from netdump.client.words import parse_words
+from netdump.errors import ConfigError
 from netdump.image.build import build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netdump.image.build import Wishes
 
 
@@ -93,6 +96,17 @@ def tree(folder: Path, *, append: tuple[str, ...], as_json: bool, **options: Any
         return
     click.echo(f"{folder}: {size_text(written)}, for Linux {contents.kernel.release}, over {', '.join(ways)}")
     click.echo(f"{folder / DELIVER} sends from there.")
+
+
+def tree_wishes(words: Sequence[str]) -> tuple[Wishes, tuple[str, ...]]:
+    """What these options of `netdump image tree` ask for, and what they append. Raises ConfigError."""
+    try:
+        options = tree.make_context("netdump image tree", [*words, "FOLDER"]).params
+    except click.ClickException as error:
+        raise ConfigError(error.format_message()) from error
+    append = options.pop("append")
+    del options["folder"], options["as_json"]
+    return _wishes({**options, "watchdog": False}, append), append
 
 
 def _wishes(options: dict[str, Any], append: tuple[str, ...]) -> Wishes:

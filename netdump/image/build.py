@@ -354,7 +354,7 @@ def _no_routes(known: Mapping[str, Sequence[str]], snapshot: Snapshot) -> list[D
     if snapshot.targets or not any(known.values()):
         return []
     fact = "this machine has no route to a collector now, so the capture kernel gets none"
-    return [Doubt(fact, "mend the route and arm again, or name the gateway with --network")]
+    return [Doubt(fact, "mend the route and make the image again, or name the gateway with --network")]
 
 
 def _far_interfaces(network: NetworkPlan) -> list[Doubt]:

@@ -7,7 +7,9 @@ import pytest
 from netdump.cli import cmd_doctor
 from netdump.errors import DrillError, NotReadyError
 from netdump.image.checkup.finding import Finding, ok, problem, unknown, warning
+from netdump.image.checkup.machine import DeniedError
 from netdump.image.drill.exercise import Drill
+from tests.image.checkup.machines import make
 from tests.image.test_armed import ARMED
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from netdump.image.build import Wishes
     from netdump.image.checkup.examination import Case
+    from netdump.image.checkup.machine import Machine
     from tests.cli.commands import Shell
 
 GOOD = ok("bundle", "is there")
@@ -87,6 +90,60 @@ def test_an_armed_machine_is_examined_as_it_was_armed(shell: Shell, monkeypatch:
     assert cases[0].wishes == ARMED.wishes()
     assert cases[1].wishes.final == "halt"
     assert cases[1].wishes.drivers == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "doubt"),
+    [
+        ("--final halt --append netdump.collectors=192.0.2.77", None),
+        ("--final never", "NETDUMP_TREE_OPTIONS: Invalid value for '--final'"),
+        ("--save /x", "NETDUMP_TREE_OPTIONS: No such option"),
+        ("'", "NETDUMP_TREE_OPTIONS: No closing quotation"),
+    ],
+)
+def test_the_distributions_kdump_is_examined_with_its_options(
+    settings: str, doubt: str | None, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = []
+
+    def examine(case: Case) -> Iterator[Finding]:
+        cases.append(case)
+        return iter(case.doubts)
+
+    files = {"usr/sbin/kdump-config": "", "etc/initramfs-tools/hooks/netdump": ""}
+    machine = make(tmp_path, {**files, "etc/default/netdump": f'NETDUMP_TREE_OPTIONS="{settings}"'})
+    monkeypatch.setattr(cmd_doctor, "examine", examine)
+    monkeypatch.setattr(cmd_doctor, "is_loaded", lambda: True)
+    monkeypatch.setattr(cmd_doctor, "read_record", lambda: None)
+    monkeypatch.setattr(cmd_doctor, "Machine", lambda: machine)
+    done = shell.run("doctor")
+    (case,) = cases
+    assert case.kdump is not None
+    if doubt is None:
+        assert (case.wishes.final, case.wishes.watchdog, case.append) == (
+            "halt",
+            False,
+            ("netdump.collectors=192.0.2.77",),
+        )
+        assert case.wishes.words == {"collectors": "192.0.2.77"}
+    else:
+        assert doubt in done.out
+        assert done.status == NotReadyError.exit_status
+    assert shell.run("doctor", "--final", "halt").status == 0
+    assert cases[1].kdump is None  # an image of netdump's own is asked about
+
+
+def test_settings_that_only_root_may_read(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Machine) -> list[str]:
+        raise DeniedError("/etc/default/netdump")
+
+    machine = make(tmp_path, {"usr/sbin/kdump-config": "", "etc/initramfs-tools/hooks/netdump": ""})
+    monkeypatch.setattr(cmd_doctor, "examine", lambda case: iter(case.doubts))
+    monkeypatch.setattr(cmd_doctor, "is_loaded", lambda: False)
+    monkeypatch.setattr(cmd_doctor, "Machine", lambda: machine)
+    monkeypatch.setattr(cmd_doctor, "tree_options", refuse)
+    done = shell.run("doctor")
+    assert done.out.startswith("unknown  options: /etc/default/netdump is for root's eyes only")
 
 
 def test_a_drill(shell: Shell, found: list[Finding], monkeypatch: pytest.MonkeyPatch) -> None:

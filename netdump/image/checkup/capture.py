@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from netdump.errors import NetdumpError
-from netdump.image.build import TOPIC_NETWORK, build_image
+from netdump.image.build import TOPIC_NETWORK, build_image, gather
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.image.checkup.machine import is_hidden
 from netdump.image.devices import network_modules
@@ -19,7 +19,7 @@ from netdump.image.kmodules import ModuleTree, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.build import CaptureImage, Contents, Wishes
     from netdump.image.checkup.finding import Finding
     from netdump.image.checkup.machine import Machine
 
@@ -34,7 +34,7 @@ MIB = 1 << 20
 def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Finding]:
     """Build the image, and say how that went."""
     if is_hidden(wishes.bundle):
-        return None, unknown(TOPIC_IMAGE, f"{wishes.bundle} is for root's eyes only", "run this as root")
+        return None, _hidden(wishes)
     try:
         image = build_image(wishes, machine.root)
     except NetdumpError as error:
@@ -46,7 +46,18 @@ def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Findin
     return image, ok(TOPIC_IMAGE, f"can be built: {sizes}")
 
 
-def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Iterator[Finding]:
+def lay_out(machine: Machine, wishes: Wishes) -> tuple[Contents | None, Finding]:
+    """Gather what goes into the image of a distribution's kdump, and say how that went."""
+    if is_hidden(wishes.bundle):
+        return None, _hidden(wishes)
+    try:
+        contents = gather(wishes, machine.root)
+    except NetdumpError as error:
+        return None, problem(TOPIC_IMAGE, str(error), "mend that, and try it with `netdump image tree FOLDER`")
+    return contents, ok(TOPIC_IMAGE, f"can be laid out: {_mib(sum(contents.sizes.values()))} in memory")
+
+
+def check_contents(machine: Machine, image: CaptureImage | Contents) -> Iterator[Finding]:
     """What the image has for this machine. Raises DeniedError."""
     ways = ", ".join(f"{way.link} ({way.method})" for way in image.plan.ways)
     for doubt in image.warnings:
@@ -56,11 +67,19 @@ def check_contents(machine: Machine, wishes: Wishes, image: CaptureImage) -> Ite
     for link in image.plan.links:
         if link.kind == "ether":
             yield _drivers(machine, link.name, image)
+
+
+def check_surroundings(machine: Machine, wishes: Wishes) -> Iterator[Finding]:
+    """What an image of ours uses besides the network. Raises DeniedError."""
     yield _place(machine, wishes)
     yield _watchdog(machine, wishes)
 
 
-def _drivers(machine: Machine, name: str, image: CaptureImage) -> Finding:
+def _hidden(wishes: Wishes) -> Finding:
+    return unknown(TOPIC_IMAGE, f"{wishes.bundle} is for root's eyes only", "run this as root")
+
+
+def _drivers(machine: Machine, name: str, image: CaptureImage | Contents) -> Finding:
     inside = {path.rpartition("/")[2].removesuffix(".ko"): options for path, options in image.plan.modules}
     modules = ModuleTree(image.kernel)
     # What the kernel holds itself may be a module to /sys too: it is if it has parameters.

@@ -38,8 +38,8 @@ SLOW_SECONDS = 2.0  # for a connection: less is nothing to a dump
 SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are backdated by a day
 
 
-def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
-    """Visit every collector, in their order. path: the bundle, for messages."""
+def check_collectors(config: Config, path: Path, again: str) -> Iterator[Finding]:
+    """Visit every collector, in their order. path: the bundle, for messages. again: as of papers.check_dates."""
     context = client_context(config.credentials, str(path))
     settings = config.settings
     answering = 0
@@ -59,7 +59,7 @@ def check_collectors(config: Config, path: Path) -> Iterator[Finding]:
             _greet(link, address)
             endpoints = resolver.lookup(address, settings.dns_timeout)
         except NetdumpError as error:
-            findings.append(problem(f"{TOPIC_COLLECTOR} {address}", str(error), _remedy(error)))
+            findings.append(problem(f"{TOPIC_COLLECTOR} {address}", str(error), _remedy(error, again)))
         else:
             answering += 1
             mute = [str(endpoint) for endpoint in endpoints if resolver.has_failed(endpoint)]
@@ -124,10 +124,10 @@ def _greet(link: Link, address: Address) -> None:
         raise UnreachableError(f"{address} is busy and asks to come back in {answer.seconds} s: {answer.text}")
 
 
-def _remedy(error: NetdumpError) -> str:
+def _remedy(error: NetdumpError, again: str) -> str:
     match error:
         case RefusedError():
-            return "enroll this host again with a new token, then `netdump arm --if-changed`"
+            return f"enroll this host again with a new token, then `{again}`"
         case ImpostorError() | ProtocolError():
             return "check the collectors' addresses; if the collector was set up anew, enroll this host again"
         case _:

@@ -14,7 +14,7 @@ from netdump.errors import NetdumpError
 from netdump.image.armed import RUN, digests, read_record
 from netdump.image.arming import needed_bytes
 from netdump.image.build import TOPIC_NETWORK
-from netdump.image.checkup import capture, collectors, kernelconfig, loading, panics, papers, reservation
+from netdump.image.checkup import boot, capture, collectors, kdump, kernelconfig, loading, panics, papers, reservation
 from netdump.image.checkup.finding import problem, unknown
 from netdump.image.checkup.machine import DeniedError, Machine
 from netdump.image.commandline import command_line
@@ -28,24 +28,35 @@ if TYPE_CHECKING:
     from netdump.image.armed import Armed
     from netdump.image.build import CaptureImage, Wishes
     from netdump.image.checkup.finding import Finding
+    from netdump.image.checkup.kdump import Kdump
     from netdump.image.kernel import Kernel
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is examined. wishes: of the image. append, given: as `netdump arm` takes them. run: where records lie."""
+    """What is examined. wishes: of the image. append, given: as `netdump arm` takes them. run: where records lie.
+
+    kdump: the distribution's, if it is to send with netdump; else netdump arms this machine. doubts: found before.
+    """
 
     wishes: Wishes
     append: tuple[str, ...] = ()
     given: str | None = None
     machine: Machine = field(default_factory=Machine)
     run: Path = RUN
+    kdump: Kdump | None = None
+    doubts: tuple[Finding, ...] = ()
+
+    @property
+    def again(self) -> str:
+        """What brings a new bundle to the capture kernel."""
+        return kdump.REBUILD if self.kdump else "netdump arm --if-changed"
 
 
 def examine(case: Case) -> Iterator[Finding]:
     """Make every check; findings come as they are made. Raises nothing that a user may meet."""
     machine, wishes = case.machine, case.wishes
-    armed = read_record(case.run)
+    yield from case.doubts
     kernel, none = _kernel(case)
     if kernel is None:
         yield from none
@@ -57,19 +68,43 @@ def examine(case: Case) -> Iterator[Finding]:
     config, bundle = papers.read_bundle(wishes.bundle, wishes.words)
     yield bundle
     if config is not None:
-        yield from papers.check_dates(config, time.time())
+        yield from papers.check_dates(config, time.time(), case.again)
+    yield from _own(case, kernel) if case.kdump is None else _kept(case, case.kdump, kernel)
+    yield from _shown(panics.TOPIC_TRIGGERS, lambda: panics.check_panics(machine))
+    yield from _collectors(config, case)
+
+
+def _own(case: Case, kernel: Kernel | None) -> Iterator[Finding]:
+    """Of a machine that netdump arms: from the image to what loads it."""
+    machine, wishes = case.machine, case.wishes
+    armed = read_record(case.run)
     image, built = capture.build(machine, wishes)
     yield built
     if image is not None:
-        yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, wishes, image))
+        yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, image))
+        yield from _shown(capture.TOPIC_SAVE, lambda: capture.check_surroundings(machine, wishes))
     yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, _needed(image)))
     yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
     yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
     now = _digests(case, image)
     yield from _shown(loading.TOPIC_LOADED, lambda: loading.check_loaded(machine, armed, now))
-    yield from loading.check_rivals(machine, armed)
-    yield from _shown(panics.TOPIC_TRIGGERS, lambda: panics.check_panics(machine))
-    yield from _collectors(config, wishes.bundle)
+    yield from boot.check_rivals(machine, is_armed=armed is not None)
+    yield from _shown(boot.TOPIC_BOOT, lambda: boot.check_boot(machine))
+
+
+def _kept(case: Case, kept: Kdump, kernel: Kernel | None) -> Iterator[Finding]:
+    """The same of a machine that keeps its distribution's kdump, which has an image of its own."""
+    machine, wishes = case.machine, case.wishes
+    contents, laid_out = capture.lay_out(machine, wishes)
+    yield laid_out
+    if contents is not None:
+        yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, contents))
+    yield from _shown(reservation.TOPIC, lambda: kdump.check_memory(machine))
+    yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
+    yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
+    yield from _shown(kdump.TOPIC_TARGET, lambda: kdump.check_target(machine, kept))
+    yield from _shown(loading.TOPIC_LOADED, lambda: kdump.check_loaded(machine, kept, wishes.bundle))
+    yield from kdump.check_boot(machine, kept)
 
 
 def case_of(armed: Armed) -> Case:
@@ -112,12 +147,12 @@ def _digests(case: Case, image: CaptureImage | None) -> dict[str, str] | None:
         return None  # `netdump arm` says what is wrong with it
 
 
-def _collectors(config: Config | None, path: Path) -> Iterator[Finding]:
+def _collectors(config: Config | None, case: Case) -> Iterator[Finding]:
     if config is None:
         yield unknown(collectors.TOPIC_COLLECTOR, "without a bundle nobody can be reached", "see to the bundle first")
         return
-    yield from collectors.check_collectors(config, path)
-    yield from collectors.check_clock(path, time.time())
+    yield from collectors.check_collectors(config, case.wishes.bundle, case.again)
+    yield from collectors.check_clock(case.wishes.bundle, time.time())
 
 
 def _shown(topic: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

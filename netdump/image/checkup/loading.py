@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 TOPIC_KEXEC = "kexec"
 TOPIC_LOCKDOWN = "lockdown"
 TOPIC_LOADED = "loaded"
-TOPIC_RIVALS = "other services"
 PROGRAMS = ("usr/sbin/kexec", "sbin/kexec", "usr/bin/kexec", "usr/local/sbin/kexec")
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-RIVALS = ("kdump.service", "kdump-tools.service", "kdump-early.service")
-WANTS = "etc/systemd/system"
 
 
 def check_kexec(machine: Machine) -> Iterator[Finding]:
@@ -85,24 +82,6 @@ def check_loaded(machine: Machine, armed: Armed | None, now: Mapping[str, str] |
         )  # fmt: skip
     else:
         yield ok(TOPIC_LOADED, f"Linux {armed.release} with an image that is what would be loaded now")
-
-
-def check_rivals(machine: Machine, armed: Armed | None) -> Iterator[Finding]:
-    """Services of the distribution that load a capture kernel too: whoever comes last wins."""
-    enabled = [
-        unit
-        for unit in RIVALS
-        if any(machine.exists(f"{WANTS}/{wants}/{unit}") for wants in machine.folder(WANTS) if wants.endswith(".wants"))
-    ]
-    if enabled and armed is not None:
-        yield warning(
-            TOPIC_RIVALS, f"{', '.join(enabled)} is enabled and loads a capture kernel as well: the last one wins",
-            f"systemctl disable --now {' '.join(enabled)}",
-        )  # fmt: skip
-    else:
-        yield ok(
-            TOPIC_RIVALS, f"{', '.join(enabled)} loads capture kernels" if enabled else "no other kdump is enabled"
-        )
 
 
 def _lockdown(machine: Machine) -> str:

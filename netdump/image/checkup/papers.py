@@ -47,11 +47,11 @@ def read_bundle(path: Path, words: Mapping[str, str]) -> tuple[Config | None, Fi
     return config, ok(TOPIC_BUNDLE, f"{path}: host {config.name or 'without a name'}, sends to {where}")
 
 
-def check_dates(config: Config, now: float) -> Iterator[Finding]:
-    """The dates of the certificates. now: seconds since 1970."""
+def check_dates(config: Config, now: float, again: str) -> Iterator[Finding]:
+    """The dates of the certificates. now: seconds since 1970. again: what brings a bundle to the capture kernel."""
     moment = datetime.fromtimestamp(now, UTC)
     for topic, pem, remedy in (
-        (TOPIC_CERTIFICATE, config.credentials.certificate, "run `netdump renew`, then `netdump arm --if-changed`"),
+        (TOPIC_CERTIFICATE, config.credentials.certificate, f"run `netdump renew`, then `{again}`"),
         (TOPIC_AUTHORITY, config.credentials.ca, "ask the collector's operator for a new authority, and enroll again"),
     ):
         try:

@@ -42,6 +42,15 @@ def make(root: Path, changes: Mapping[str, str | None] | None = None, *, is_root
     return Machine(root, RELEASE, "x86_64", is_root)
 
 
+def enable(
+    root: Path, unit: str, content: str = "", folder: str = "etc/systemd/system/multi-user.target.wants"
+) -> None:
+    """As systemctl does, which makes a link."""
+    path = root / folder / unit
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
 def make_kernel(root: Path, config: Mapping[str, str]) -> Kernel:
     return Kernel(RELEASE, root, root / "lib/modules" / RELEASE, config)
 

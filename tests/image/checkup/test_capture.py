@@ -13,6 +13,8 @@ from netdump.image.checkup.capture import (
     TOPIC_WATCHDOG,
     build,
     check_contents,
+    check_surroundings,
+    lay_out,
     memory_kib,
 )
 from netdump.image.checkup.finding import State
@@ -48,7 +50,8 @@ def image(here: Machine, wishes: Wishes, tmp_path_factory: pytest.TempPathFactor
 
 
 def look(machine: Machine, wishes: Wishes, image: CaptureImage) -> dict[str, Finding]:
-    return {each.topic: each for each in check_contents(machine, wishes, image)}
+    findings = (*check_contents(machine, image), *check_surroundings(machine, wishes))
+    return {each.topic: each for each in findings}
 
 
 def test_an_image_that_can_be_built(
@@ -86,6 +89,20 @@ def test_one_that_cannot(here: Machine, wishes: Wishes, tmp_path: Path, monkeypa
     monkeypatch.setattr(capture, "is_hidden", lambda _: True)
     image, finding = build(replace(here, is_root=False), wishes)
     assert (image, finding.state) == (None, State.UNKNOWN)
+
+
+def test_what_a_distribution_packs(
+    here: Machine, wishes: Wishes, few_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents, finding = lay_out(here, wishes)
+    assert contents is not None
+    assert (finding.state, finding.fact.startswith("can be laid out: ")) == (State.OK, True)
+    assert {each.topic for each in check_contents(here, contents)} == {TOPIC_DRIVERS, TOPIC_NETWORK}
+    contents, finding = lay_out(here, replace(wishes, drivers=("nothing",)))
+    assert (contents, finding.state, "has no module nothing" in finding.fact) == (None, State.PROBLEM, True)
+    monkeypatch.setattr(capture, "is_hidden", lambda _: True)
+    contents, finding = lay_out(here, wishes)
+    assert (contents, finding.state) == (None, State.UNKNOWN)
 
 
 def test_what_is_in_it(machine: Path, wishes: Wishes, image: CaptureImage) -> None:

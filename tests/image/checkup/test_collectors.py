@@ -54,7 +54,7 @@ def write_bundle(path: Path, rig: Rig, papers: Papers, *others: str, ca: str = "
 
 
 def visit(path: Path) -> list[Finding]:
-    return list(check_collectors(load_config(str(path), {}, {}), path))
+    return list(check_collectors(load_config(str(path), {}, {}), path, "arm anew"))
 
 
 def test_a_collector_that_takes_our_dumps(rig: Rig, papers: Papers, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_host_that_is_not_let_in(rig: Rig, tmp_path: Path) -> None:
     finding = only(visit(write_bundle(tmp_path / "client.toml", rig, revoked)))
     assert finding.state is State.PROBLEM
     assert "does not let this host in" in finding.fact
-    assert "enroll this host again" in finding.remedy
+    assert finding.remedy == "enroll this host again with a new token, then `arm anew`"
 
 
 def test_an_impostor(rig: Rig, papers: Papers, tmp_path: Path) -> None:

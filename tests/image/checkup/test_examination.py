@@ -7,12 +7,13 @@ import pytest
 
 from netdump.image.armed import digests, write_record
 from netdump.image.build import Wishes, build_image
-from netdump.image.checkup import collectors, kernelconfig, loading, papers, reservation
+from netdump.image.checkup import boot, collectors, kernelconfig, loading, papers, reservation
 from netdump.image.checkup.examination import Case, case_of, examine
-from netdump.image.checkup.finding import State, ok
+from netdump.image.checkup.finding import State, ok, problem
+from netdump.image.checkup.kdump import find_kdump
 from netdump.image.checkup.machine import DeniedError, Machine
 from netdump.image.commandline import command_line
-from tests.image.checkup.machines import make
+from tests.image.checkup.machines import enable, make
 from tests.image.conftest import RELEASE
 from tests.image.test_armed import ARMED
 
@@ -46,7 +47,7 @@ def test_a_bare_machine(tmp_path: Path) -> None:
 def test_an_armed_machine_and_what_changes(
     bundle: Path, machine: Path, few_programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(machine, {"sys/kernel/kexec_crash_size": str(1 << 30)})
+    make(machine, {"sys/kernel/kexec_crash_size": str(1 << 30), "run/systemd/system": ""})
     (machine / "boot").mkdir(exist_ok=True)
     (machine / f"boot/vmlinuz-{RELEASE}").write_bytes(b"kernel")
     (machine / f"boot/config-{RELEASE}").write_text(
@@ -63,12 +64,43 @@ def test_an_armed_machine_and_what_changes(
     assert found[reservation.TOPIC] is State.OK
     assert found[kernelconfig.TOPIC] is State.WARNING  # no RD_*, RELOCATABLE
     assert found[collectors.TOPIC_CLOCK] is State.OK
+    assert found[boot.TOPIC_BOOT] is State.WARNING  # armed by hand
 
     (machine / f"boot/vmlinuz-{RELEASE}").write_bytes(b"another kernel")
     stale = next(each for each in examine(case) if each.topic == loading.TOPIC_LOADED)
     assert (stale.state, "out of date: kernel changed" in stale.fact) == (State.PROBLEM, True)
     visitor = Case(wishes, machine=Machine(machine, RELEASE, "x86_64", is_root=False), run=tmp_path)
     assert states(visitor)[loading.TOPIC_LOADED] is State.UNKNOWN
+
+
+def test_a_host_that_keeps_its_distributions_kdump(
+    bundle: Path, machine: Path, few_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is as docs/deploy.md has it, so nothing is left to mend: monitoring runs `netdump doctor --strict`."""
+    monkeypatch.setattr(papers, "WARN_DAYS", -1)  # certificates of tests live for a day
+    monkeypatch.setattr("netdump.image.build.resolve", lambda _: {"192.0.2.9": ("192.0.2.9",)})
+    needs = (*kernelconfig.NEEDS, *kernelconfig.X86_NEEDS, *kernelconfig.WISHES)
+    files = {
+        "sys/kernel/kexec_crash_size": str(160 << 20),
+        "sys/class/watchdog/watchdog0/identity": None,
+        f"boot/config-{RELEASE}": "".join(f"CONFIG_{option}=y\n" for need in needs for option in need.options),
+        "usr/sbin/kdump-config": "",
+        "etc/initramfs-tools/hooks/netdump": "",
+        "run/systemd/system": "",
+        f"var/lib/kdump/initrd.img-{RELEASE}": "an image",
+    }
+    make(machine, files)
+    for unit in ("kdump-tools.service", "netdump-kdump.path"):
+        enable(machine, unit)
+    here = Machine(machine, RELEASE, "x86_64", is_root=True)
+    case = Case(Wishes(bundle, kernel=RELEASE, watchdog=False), machine=here, kdump=find_kdump(here))
+    assert case.kdump is not None
+    findings = list(examine(case))
+    assert [each for each in findings if each.state is not State.OK] == []
+    assert case.again == "/usr/lib/netdump/rebuild-kdump"  # `netdump arm` would take the place of what is loaded
+    assert {"image", "dump target", "loaded", "next boot", "upkeep"} <= {each.topic for each in findings}
+    doubt = problem("options", "no such option", "correct it")
+    assert next(examine(replace(case, doubts=(doubt,)))) == doubt
 
 
 def test_what_only_root_sees_keeps_nothing_else_from_being_checked(
@@ -90,7 +122,7 @@ def test_the_collectors_of_the_command_line_are_visited(
 ) -> None:
     visited: list[str] = []
 
-    def visit(config: Config, _: Path) -> list[Finding]:
+    def visit(config: Config, *_: object) -> list[Finding]:
         visited.extend(map(str, config.collectors))
         return []
 

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.image.checkup.finding import State
-from netdump.image.checkup.loading import SECURE_BOOT, check_kexec, check_loaded, check_lockdown, check_rivals
+from netdump.image.checkup.loading import SECURE_BOOT, check_kexec, check_loaded, check_lockdown
 from tests.image.checkup.machines import make, make_kernel, only
 from tests.image.test_armed import ARMED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WANTS = "etc/systemd/system/multi-user.target.wants"
 LOADED = "sys/kernel/kexec_crash_loaded"
 DISABLED = "proc/sys/kernel/kexec_load_disabled"
 
@@ -87,14 +85,3 @@ def test_what_is_loaded(tmp_path: Path) -> None:
     (tmp_path / LOADED).write_text("0\n")
     finding = only(check_loaded(machine, ARMED, ARMED.digests))
     assert (finding.state, finding.remedy) == (State.PROBLEM, "run `netdump arm`")
-
-
-def test_other_services(tmp_path: Path) -> None:
-    machine = make(tmp_path)
-    assert only(check_rivals(machine, ARMED)).state is State.OK
-    (tmp_path / WANTS).mkdir(parents=True)
-    (tmp_path / WANTS / "kdump-tools.service").symlink_to("/lib/systemd/system/kdump-tools.service")
-    finding = only(check_rivals(machine, replace(ARMED)))
-    assert finding.state is State.WARNING
-    assert finding.remedy == "systemctl disable --now kdump-tools.service"
-    assert only(check_rivals(machine, None)).state is State.OK

@@ -47,6 +47,9 @@ def test_bundles_that_are_not(bundle: Path, tmp_path: Path, monkeypatch: pytest.
     assert (config, finding.state, finding.remedy) == (None, State.UNKNOWN, "run this as root")
 
 
+AGAIN = "netdump arm --if-changed"
+
+
 @pytest.mark.parametrize(
     ("when", "state", "words"),
     [
@@ -57,15 +60,16 @@ def test_bundles_that_are_not(bundle: Path, tmp_path: Path, monkeypatch: pytest.
 )
 def test_dates(when: object, state: State, words: str, bundle: Path) -> None:
     config = load_config(str(bundle), {}, {})
-    findings = list(check_dates(config, when.timestamp()))  # type: ignore[attr-defined]
+    findings = list(check_dates(config, when.timestamp(), AGAIN))  # type: ignore[attr-defined]
     assert [each.topic for each in findings] == [TOPIC_CERTIFICATE, TOPIC_AUTHORITY]
     assert [each.state for each in findings] == [state, state]
     assert words in findings[0].fact
+    assert (AGAIN in findings[0].remedy) == (state is State.WARNING)
 
 
 def test_a_certificate_with_time_left(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netdump.image.checkup.papers.WARN_DAYS", -1)
-    findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp()))
+    findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp(), AGAIN))
     assert {each.state for each in findings} == {State.OK}
     assert findings[0].fact.startswith("good until ")  # its age is not known: a collector dates it back
 
@@ -73,7 +77,7 @@ def test_a_certificate_with_time_left(bundle: Path, monkeypatch: pytest.MonkeyPa
 def test_a_certificate_that_is_none(bundle: Path) -> None:
     config = load_config(str(bundle), {}, {})
     bad = config._replace(credentials=config.credentials._replace(certificate="-----BEGIN CERTIFICATE-----\n"))
-    assert next(each.state for each in check_dates(bad, NOW.timestamp())) is State.PROBLEM
+    assert next(each.state for each in check_dates(bad, NOW.timestamp(), AGAIN)) is State.PROBLEM
 
 
 def test_dates_that_an_old_library_does_not_tell(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +85,6 @@ def test_dates_that_an_old_library_does_not_tell(bundle: Path, monkeypatch: pyte
         raise DependencyError("this needs a newer library")
 
     monkeypatch.setattr(papers, "validity", refuse)
-    findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp()))
+    findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp(), AGAIN))
     assert [each.state for each in findings] == [State.UNKNOWN, State.UNKNOWN]
     assert findings[0].fact == "this needs a newer library"
