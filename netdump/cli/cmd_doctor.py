@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from netdump.cli.cmd_image import tree_wishes
 from netdump.cli.image_options import image_options, wishes
 from netdump.cli.output import ID_DIGITS, duration_text, print_json, printable, size_text
-from netdump.errors import ConfigError, NotReadyError
+from netdump.errors import ConfigError, DrillError, NotReadyError
 from netdump.image.armed import read_record
 from netdump.image.arming import is_loaded
 from netdump.image.checkup.examination import Case, case_of, examine
@@ -118,6 +118,8 @@ def _case(context: click.Context, options: dict[str, Any]) -> Case:
 
 def _drill(case: Case, *, as_json: bool) -> None:
     """Raises DrillError, and what building an image raises."""
+    for doubt in case.doubts:
+        raise DrillError(f"{doubt.fact}: {doubt.remedy}")
     line = case.given if case.given is not None else command_line(running_command_line(), case.append)
     done = exercise(case.wishes, case.machine.root, line)
     if as_json:

@@ -28,6 +28,8 @@ RECORD = "armed.json"
 LOCK = "lock"
 RECORD_BYTES_MAX = 1 << 20
 ROOT = Path("/")
+HARDWARE = "memory and processors"
+PLUGGED = ("sys/devices/system/cpu", "sys/devices/system/memory")
 _WISHES = frozenset(each.name for each in fields(Wishes)) - {"known", "words"}
 
 
@@ -72,7 +74,7 @@ def digests(image: CaptureImage, command_line: str, root: Path = ROOT) -> dict[s
         **image.digests,
         "kernel": sha256(kernel),
         "command line": sha256(command_line.encode()),
-        "memory and processors": sha256(hardware(root).encode()),
+        HARDWARE: sha256(hardware(root).encode()),
     }
 
 
@@ -91,9 +93,22 @@ def hardware(root: Path = ROOT) -> str:
     return "\n".join(lines)
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The names of what differs."""
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+def changes(before: Mapping[str, str], now: Mapping[str, str], root: Path = ROOT) -> list[str]:
+    """The names of what differs, but for what the kernel has brought up to date by itself in what is loaded."""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [name for name in names if name != HARDWARE or not follows_hardware(root)]
+
+
+def follows_hardware(root: Path = ROOT) -> bool:
+    """Whether the kernel puts memory and processors that come or go into the headers that it has loaded.
+
+    Linux does since 6.6 (crash_hotplug) if it was loaded by kexec_file_load, as a locked-down one is.
+    """
+    folders = [root / folder for folder in PLUGGED if (root / folder).is_dir()]
+    try:
+        return bool(folders) and all((folder / "crash_hotplug").read_text().strip() == "1" for folder in folders)
+    except OSError:
+        return False
 
 
 def read_record(run: Path = RUN) -> Armed | None:

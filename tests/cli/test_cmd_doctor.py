@@ -129,6 +129,7 @@ def test_the_distributions_kdump_is_examined_with_its_options(
     else:
         assert doubt in done.out
         assert done.status == NotReadyError.exit_status
+        assert shell.run("doctor", "--drill").status == DrillError.exit_status
     assert shell.run("doctor", "--final", "halt").status == 0
     assert cases[1].kdump is None  # an image of netdump's own is asked about
 

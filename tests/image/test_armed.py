@@ -10,11 +10,13 @@ import pytest
 
 from netdump.errors import ArmError, ImageError
 from netdump.image.armed import (
+    HARDWARE,
     LOCK,
     RECORD,
     Armed,
     changes,
     digests,
+    follows_hardware,
     forget_record,
     hardware,
     only_one,
@@ -132,6 +134,23 @@ def test_hardware_that_can_be_plugged(tmp_path: Path) -> None:
     cpus.mkdir(parents=True)
     (cpus / "present").write_text("0-3\n")
     assert hardware(tmp_path) == "00001000-0009ffff : System RAM\n0-3"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "follows"),
+    [("1", "1", True), ("1", None, True), ("1", "0", False), ("1", "", False), ("0", "1", False), (None, None, False)],
+)
+def test_hardware_that_the_kernel_follows(cpu: str | None, memory: str | None, follows: bool, tmp_path: Path) -> None:
+    """ "" is a folder without crash_hotplug."""
+    for name, content in (("cpu", cpu), ("memory", memory)):
+        if content is not None:
+            folder = tmp_path / "sys/devices/system" / name
+            folder.mkdir(parents=True)
+            if content:
+                (folder / "crash_hotplug").write_text(f"{content}\n")
+    assert follows_hardware(tmp_path) == follows
+    changed = changes({HARDWARE: "1", "kernel": "1"}, {HARDWARE: "2", "kernel": "2"}, tmp_path)
+    assert changed == (["kernel"] if follows else ["kernel", HARDWARE])
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

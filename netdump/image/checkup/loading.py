@@ -75,7 +75,7 @@ def check_loaded(machine: Machine, armed: Armed | None, now: Mapping[str, str] |
             TOPIC_LOADED, f"Linux {armed.release}; whether it is up to date cannot be told",
             "run this as root, and see to the image first",
         )  # fmt: skip
-    elif changed := changes(armed.digests, now):
+    elif changed := changes(armed.digests, now, machine.root):
         yield problem(
             TOPIC_LOADED, f"Linux {armed.release}, out of date: {', '.join(changed)} changed since",
             "run `netdump arm` again, with the options you want",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.image.armed import HARDWARE
 from netdump.image.checkup.finding import State
 from netdump.image.checkup.loading import SECURE_BOOT, check_kexec, check_loaded, check_lockdown
 from tests.image.checkup.machines import make, make_kernel, only
@@ -80,6 +81,9 @@ def test_what_is_loaded(tmp_path: Path) -> None:
     )
     finding = only(check_loaded(machine, ARMED, {"kernel": "2", "network": "x"}))
     assert (finding.state, "out of date: kernel, network changed since" in finding.fact) == (State.PROBLEM, True)
+    for kind in ("cpu", "memory"):
+        make(tmp_path, {f"sys/devices/system/{kind}/crash_hotplug": "1"})
+    assert only(check_loaded(machine, ARMED, {**ARMED.digests, HARDWARE: "more"})).state is State.OK
     assert only(check_loaded(machine, ARMED, None)).state is State.UNKNOWN
     assert only(check_loaded(machine, None, ARMED.digests)).state is State.WARNING
     (tmp_path / LOADED).write_text("0\n")
