@@ -49,10 +49,12 @@ def rivals(machine: Machine) -> list[str]:
 def check_rivals(machine: Machine, *, is_armed: bool) -> Iterator[Finding]:
     """Services of the distribution that load a capture kernel too. is_armed: whether netdump has loaded one."""
     others = rivals(machine)
-    if others and (is_armed or OURS in enabled(machine)):
+    is_ours = OURS in enabled(machine)
+    if others and (is_armed or is_ours):
+        again = "systemctl restart netdump-arm" if is_ours else "`netdump arm`"
         yield warning(
             TOPIC_RIVALS, f"{', '.join(others)} is enabled and loads a capture kernel as well: the last one wins",
-            f"systemctl disable --now {' '.join(others)}",
+            f"systemctl disable --now {' '.join(others)}, then {again}: stopping it takes out whatever is loaded",
         )  # fmt: skip
     else:
         yield ok(TOPIC_RIVALS, f"{', '.join(others)} loads capture kernels" if others else "no other kdump is enabled")

@@ -21,10 +21,11 @@ def test_other_services(tmp_path: Path) -> None:
     enable(tmp_path, "kdump-tools.service")
     finding = only(check_rivals(machine, is_armed=True))
     assert finding.state is State.WARNING
-    assert finding.remedy == "systemctl disable --now kdump-tools.service"
+    assert finding.remedy.startswith("systemctl disable --now kdump-tools.service, then `netdump arm`")
     assert only(check_rivals(machine, is_armed=False)).state is State.OK
     enable(tmp_path, OURS)  # at the next boot either of them is left out
-    assert only(check_rivals(machine, is_armed=False)).state is State.WARNING
+    finding = only(check_rivals(machine, is_armed=False))
+    assert (finding.state, "then systemctl restart netdump-arm" in finding.remedy) == (State.WARNING, True)
 
 
 def test_what_is_masked_is_not_started(tmp_path: Path) -> None:
