@@ -103,16 +103,26 @@ class Admission:
             )
         return None
 
-    def judge(self, *, new: bool, room: Room, usage: Usage, scarce: str = "space") -> wire.Decline | wire.Defer | None:
-        """May a dump of a host with this usage begin (new) or go on? None: yes. scarce: what room is short of.
+    def quota(self, *, new: bool, usage: Usage) -> wire.Decline | None:
+        """May a dump of a host with this usage begin (new) or go on? None: yes.
 
-        Quotas are declined and not deferred: a host that waits for tomorrow does not reboot.
+        Declined and not deferred: a host that waits for tomorrow does not reboot.
         """
         limits = self._limits
         if usage.stored_bytes >= limits.stored_bytes_per_host:
             return wire.Decline(wire.DeclineCode.QUOTA, "the dumps of this host take up all the space it is allowed")
         if new and usage.dumps_today >= limits.dumps_per_host_per_day:
             return wire.Decline(wire.DeclineCode.QUOTA, f"this host has sent {usage.dumps_today} dumps within a day")
-        if room < (Room.PLENTY if new else Room.LOW):
-            return wire.Defer(limits.defer_s, f"the collector is short of {scarce}, see [space] in its settings")
         return None
+
+    def space(self, *, begun: bool, room: Room, scarce: str = "space") -> wire.Defer | None:
+        """Is there room for a dump of which something is stored already (begun), or nothing? None: yes.
+
+        Where room is low there is still some for its headline. scarce: what room is short of.
+        """
+        if room >= (Room.LOW if begun else Room.PLENTY):
+            return None
+        kept = "" if room is Room.NONE else "the headline is here; "
+        return wire.Defer(
+            self._limits.defer_s, f"{kept}the collector is short of {scarce}, see [space] in its settings"
+        )

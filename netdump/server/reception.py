@@ -91,11 +91,12 @@ class _Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A dump opened for a connection."""
+    """A dump opened for a connection. later: what its host is told once its headline is here; None: it may send."""
 
     writer: DumpWriter
     stored_bytes: int
     usage: Usage
+    later: wire.Defer | None
 
 
 class _Sitting:
@@ -251,16 +252,19 @@ class Reception:
             return _DAMAGED  # a receipt would let the host forget what is not here any more
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
-        refusal = self._admission.judge(new=facts.dump is None, room=facts.room, usage=facts.usage, scarce=facts.scarce)
+        refusal = self._admission.quota(new=facts.dump is None, usage=facts.usage)
+        later = self._admission.space(begun=facts.stored_bytes > 0, room=facts.room, scarce=facts.scarce)
         if refusal is not None:
             return refusal
+        if later is not None and facts.room is Room.NONE:
+            return later
         writer = await self._open_writer(origin, distrust=facts.damaged)
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)
             self._recorder.mended(origin.id)
         assert writer.manifest is None, "nobody else completes a dump that this host claims here"
-        return _Place(writer, facts.stored_bytes, facts.usage)
+        return _Place(writer, facts.stored_bytes, facts.usage, later)
 
     async def _open_writer(self, origin: Origin, *, distrust: bool) -> DumpWriter:
         """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
@@ -347,7 +351,7 @@ class Reception:
         seat = Seat(self._seats, connection.host, hello.image_bytes)
         usher: asyncio.Task[None] | None = None
         try:
-            admitted = whole or seat.take()
+            admitted = place.later is None and (whole or seat.take())
             arrival = Arrival(
                 connection,
                 writer,
@@ -359,7 +363,11 @@ class Reception:
             connection.begin(self._resume(writer, arrival.credit if admitted else 0), arrival)
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
-                usher = asyncio.create_task(self._usher(connection, hello, arrival, seat, writer.origin.created))
+                usher = asyncio.create_task(
+                    self._usher(connection, hello, arrival, seat, writer.origin.created)
+                    if place.later is None
+                    else self._put_off(connection, hello, arrival, place.later)
+                )
                 usher.add_done_callback(functools.partial(_end_if_failed, arrival))
             with self._watched(_Sitting(arrival, seat)):
                 ending = await arrival.run()
@@ -400,6 +408,13 @@ class Reception:
         else:
             text = "the headline is here; as many dumps as the collector takes at a time are arriving"
             self._conclude(connection, hello, wire.Defer(self._seats.pause_s(has_waited=has_waited), text))
+
+    async def _put_off(
+        self, connection: HostConnection, hello: wire.Hello, arrival: Arrival, later: wire.Defer
+    ) -> None:
+        """Tell the host of a dump whose headline has become durable to come back."""
+        await arrival.introduced.wait()
+        self._conclude(connection, hello, later)
 
     @contextlib.contextmanager
     def _watched(self, sitting: _Sitting) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """How much room the file system of the store has, and waiting for it.
 
-Three levels: PLENTY; LOW, new dumps are told to come back; NONE, dumps under way wait as well. Room is bytes, and files
-(inodes), of which ext4 has as many as it was made with. Nothing here deletes anything.
+Three levels: PLENTY; LOW, dumps without a page here leave their headlines and are told to come back; NONE, dumps under
+way wait as well. Room is bytes, and files (inodes), of which ext4 has as many as it was made with. Nothing here deletes
+anything.
 """
 
 from __future__ import annotations

@@ -27,34 +27,34 @@ def test_connections_of_a_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "room", "expected"),
+    ("begun", "room", "text"),
     [
-        (True, Room.PLENTY, None),
-        (True, Room.LOW, wire.Defer),
-        (True, Room.NONE, wire.Defer),
         (False, Room.PLENTY, None),
-        (False, Room.LOW, None),
-        (False, Room.NONE, wire.Defer),
+        (False, Room.LOW, "the headline is here; the collector is short of files, see [space] in its settings"),
+        (False, Room.NONE, "the collector is short of files, see [space] in its settings"),
+        (True, Room.PLENTY, None),
+        (True, Room.LOW, None),
+        (True, Room.NONE, "the collector is short of files, see [space] in its settings"),
     ],
 )
-def test_space(new: bool, room: Room, expected: type | None) -> None:
-    verdict = Admission(Limits()).judge(new=new, room=room, usage=NOTHING)
-    assert verdict is None if expected is None else isinstance(verdict, expected)
+def test_space(begun: bool, room: Room, text: str | None) -> None:
+    verdict = Admission(Limits(defer_s=7)).space(begun=begun, room=room, scarce="files")
+    assert verdict == (None if text is None else wire.Defer(7, text))
 
 
 def test_dumps_a_day_bind_new_dumps_only() -> None:
     admission = Admission(Limits(dumps_per_host_per_day=2))
-    assert admission.judge(new=True, room=Room.PLENTY, usage=Usage(1, 0)) is None
-    verdict = admission.judge(new=True, room=Room.PLENTY, usage=Usage(2, 0))
+    assert admission.quota(new=True, usage=Usage(1, 0)) is None
+    verdict = admission.quota(new=True, usage=Usage(2, 0))
     assert isinstance(verdict, wire.Decline)
     assert verdict.code is wire.DeclineCode.QUOTA
-    assert admission.judge(new=False, room=Room.PLENTY, usage=Usage(2, 0)) is None
+    assert admission.quota(new=False, usage=Usage(2, 0)) is None
 
 
-def test_bytes_bind_all_dumps_and_come_before_space() -> None:
+def test_bytes_bind_all_dumps() -> None:
     admission = Admission(Limits(stored_bytes_per_host=64 << 20))
     for new in (True, False):
-        verdict = admission.judge(new=new, room=Room.NONE, usage=Usage(0, 64 << 20))
+        verdict = admission.quota(new=new, usage=Usage(0, 64 << 20))
         assert isinstance(verdict, wire.Decline)
         assert verdict.code is wire.DeclineCode.QUOTA
 

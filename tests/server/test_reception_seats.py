@@ -261,7 +261,9 @@ def test_dumps_at_the_same_time_share_what_their_host_may_store(
             assert isinstance(host.finish(OTHER), wire.Receipt)
 
 
-def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: Papers, web2: Papers) -> None:
+def test_low_space_defers_new_dumps_behind_their_headlines_and_holds_running_ones(
+    folder: Path, web1: Papers, web2: Papers
+) -> None:
     room = [Measure(1 << 40, 1 << 41)]
     with (
         Rig(folder, {"space": SPACE, "store": {"publish_s": 1}}, measure=lambda: room[0]) as rig,
@@ -273,7 +275,16 @@ def test_low_space_defers_new_dumps_and_holds_running_ones(folder: Path, web1: P
         host.await_ack(ENDS[4])
         room[0] = Measure(40 * MIB, 1 << 41)  # low: new ones wait, this one goes on
         with Host(rig, web2) as newcomer:
-            assert isinstance(newcomer.hello(OTHER), wire.Defer)
+            assert newcomer.resume(OTHER).credit == 0
+            newcomer.headline(OTHER)
+            answer = newcomer.hear()
+            assert isinstance(answer, wire.Defer)
+            assert answer.text == "the headline is here; the collector is short of space, see [space] in its settings"
+        rig.events.wait("dump-interrupted")
+        assert Store(folder / "dumps").dump(OTHER.origin.id).headline() is not None
+        with Host(rig, web2) as newcomer:
+            assert newcomer.resume(OTHER).headline, "once is enough, but of its pages there is none, so it is new"
+            assert isinstance(newcomer.hear(), wire.Defer)
         host.chunks(DUMP.chunks[4:8])
         host.await_ack(ENDS[8])
         room[0] = Measure(0, 1 << 41)  # none: it waits, alive
@@ -304,6 +315,14 @@ def test_a_disk_that_takes_no_more_files(folder: Path, web1: Papers) -> None:
             answer = host.hello(DUMP)
             assert isinstance(answer, wire.Defer)
             assert answer.text == "the collector is short of inodes, see [space] in its settings"
+        room[0] = room[0]._replace(free_files=40_000)
+        with Host(rig, web1) as host:
+            assert host.resume(DUMP).credit == 0
+            host.headline(DUMP)
+            answer = host.hear()
+            assert isinstance(answer, wire.Defer)
+            assert answer.text is not None
+            assert "short of inodes" in answer.text
         room[0] = room[0]._replace(free_files=1 << 19)
         with Host(rig, web1) as host:
             assert isinstance(host.send_all(DUMP), wire.Receipt)
