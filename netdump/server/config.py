@@ -190,8 +190,8 @@ class Space:
         4 * GIB,
         16 * MIB,
         1 << 60,
-        "with less than this free, vmcore files are dropped, oldest first, then only the headlines of new dumps are taken: "
-        "they are told to come back with the rest",
+        "with less than this free, vmcore files are dropped, oldest first, then only the headlines of new dumps are "
+        "taken: they are told to come back with the rest",
     )
     admit_free_percent: int = _whole(
         5,
