@@ -256,12 +256,13 @@ def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
     reached = [target for target, route in snapshot.guides if route.ifindex == state.ifindex]
     routes = tuple(dict.fromkeys(_routes(snapshot, state.ifindex)))
     ways = []
+    ours = _senders(snapshot, state.ifindex, v4)
     if not all(each.permanent for each in v4):
-        ways.append(Way(name, "dhcp", _texts(v4), routes, snapshot.servers))
+        ways.append(Way(name, "dhcp", _texts(ours), routes, snapshot.servers))
         if not any(":" in target for target in reached):
             return ways
-        v4 = []
-    if fixed := v4 + [each for each in v6 if each.permanent]:
+        ours = []
+    if fixed := ours + _senders(snapshot, state.ifindex, [each for each in v6 if each.permanent]):
         ways.append(Way(name, "static", _texts(fixed), routes, snapshot.servers))
     passing = [each for each in v6 if not each.permanent]
     if passing and (reached or not fixed):
@@ -272,6 +273,26 @@ def _ways(snapshot: Snapshot, state: LinkState, name: str) -> list[Way]:
         wide = tuple(route for route in kept if ":" in route.destination)
         ways.append(Way(name, "auto", _texts(leased), wide, snapshot.servers))
     return ways
+
+
+def _senders(snapshot: Snapshot, index: int, addresses: list[AddressState]) -> list[AddressState]:
+    """Of the addresses of an interface, all of one family, those that this machine sends from; all if none is known.
+
+    Each gateway gets one that it has a route to. The others may be of services that another machine takes over as soon
+    as this one is dead: both would claim them.
+    """
+    told = (*snapshot.guides, *snapshot.spares, *snapshot.defaults)
+    routes = [route for _, route in told if route.ifindex == index]
+    sources = {route.source for route in routes}
+    kept = [each for each in addresses if each.address in sources]
+    for gateway in dict.fromkeys(route.gateway for route in routes if route.gateway):
+        if not any(_is_beside(gateway, each) for each in kept):
+            kept += [each for each in addresses if _is_beside(gateway, each)][:1]
+    return [each for each in addresses if each in kept] or addresses
+
+
+def _is_beside(gateway: str, own: AddressState) -> bool:
+    return ipaddress.ip_address(gateway) in ipaddress.ip_network(f"{own.address}/{own.prefix}", strict=False)
 
 
 def _texts(addresses: Iterable[AddressState]) -> tuple[str, ...]:

@@ -186,6 +186,43 @@ for targets in (["198.51.100.9", "2001:db8:9::9"], ["2001:db8:9::9"], []):
     assert out.splitlines() == [*both, "v0 ::/0=2001:db8:7::1", "v1", *both]
 
 
+def test_an_address_that_another_machine_takes_over_is_left_to_it() -> None:
+    """As cluster managers set them: of the same subnet, or for one host. Who is dead must not claim them."""
+    out = run_in_namespace("""
+import subprocess
+from netdump.image import network
+from netdump.image.network import plan_from, take_snapshot
+network.has_hardware = lambda name, sys: True
+network.RESOLV_CONFS = ()
+for words in (
+    "link set v0 up", "link set v1 up", "addr add 192.0.2.7/24 dev v0",
+    "addr add 192.0.2.100/24 dev v0", "addr add 192.0.2.101/32 dev v0",
+    "addr add 2001:db8:7::7/64 dev v0 nodad", "addr add 2001:db8:7::100/128 dev v0 nodad preferred_lft 0",
+    "route add default via 192.0.2.1", "route add default via 2001:db8:7::1",
+):
+    subprocess.run(["ip", *words.split()], check=True)
+for targets in (["198.51.100.9", "2001:db8:9::9"], ["192.0.2.9"], []):
+    for way in plan_from(take_snapshot(targets)).ways:
+        print(way.method, *way.addresses)
+subprocess.run(["ip", *"addr change 192.0.2.7/24 dev v0 valid_lft 600 preferred_lft 600".split()], check=True)
+print(plan_from(take_snapshot(["198.51.100.9"])).ways[0])
+""")
+    *fixed, leased = out.splitlines()
+    assert fixed == ["static 192.0.2.7/24 2001:db8:7::7/64"] * 3
+    assert "method='dhcp', addresses=('192.0.2.7/24',)" in leased
+
+
+def test_an_address_that_the_gateway_knows_is_kept(sys: Path) -> None:
+    """What it sends from may be routed to this one, and be of another interface."""
+    own = (address(1, "192.0.2.7", 24), address(1, "203.0.113.5", 32), address(1, "192.0.2.100", 24))
+    for source, kept in (("203.0.113.5", own[:2]), ("203.0.113.9", own[:1]), ("192.0.2.100", own[2:])):
+        targets = ((COLLECTOR, RouteState(1, "192.0.2.1", source)),)
+        (way,) = plan_from(Snapshot((link(1, "eth0"),), own, targets, sys=sys)).ways
+        assert way.addresses == tuple(f"{each.address}/{each.prefix}" for each in kept)
+    (way,) = plan_from(Snapshot((link(1, "eth0"),), own, (), sys=sys)).ways
+    assert len(way.addresses) == len(own), "nothing is known of any"
+
+
 def test_gateways_of_both_families(sys: Path) -> None:
     snapshot = Snapshot(
         (link(1, "eth0"),),
