@@ -9,11 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 
 SYS = Path("/sys")
+# Without which a driver makes no interface. No dependency names them: the kernel has modprobe load them by name
+# (mlx4/main.c, mlx4_request_modules) or by the number of the same chip (hns3), or they are of another device (nicpf,
+# which makes the ones of nicvf; hns_dsaf). All in Linux drivers/net/ethernet.
+BESIDE = {
+    "mlx4_core": ("mlx4_en",),
+    "hns3": ("hclge", "hclgevf"),
+    "hns_enet_drv": ("hns_dsaf",),
+    "nicvf": ("nicpf",),
+}
 
 
 def network_modules(interface: str, sys: Path = SYS) -> list[str]:
     """The modules of a network device, the bus first. Empty for a virtual one, or where all is built in."""
-    return _drivers(sys / "class/net" / interface / "device", sys)
+    found = _drivers(sys / "class/net" / interface / "device", sys)
+    return found + [name for each in found for name in BESIDE.get(each, ()) if (sys / "module" / name).exists()]
 
 
 def phy_modules(interface: str, sys: Path = SYS) -> list[str]:

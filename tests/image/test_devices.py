@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from netdump.image.devices import block_modules, has_hardware, is_disk, network_modules, phy_modules, watchdog_modules
 from tests.image.sysfs import add_disk, add_network_device, add_nvme, add_phy, add_raid, add_watchdog
 
@@ -21,6 +23,25 @@ def test_a_phy_has_a_driver_of_its_own(tmp_path: Path) -> None:
     add_phy(tmp_path, "eth0", "microchip")
     assert phy_modules("eth0", tmp_path) == ["microchip"]
     assert network_modules("eth0", tmp_path) == ["xhci_pci", "lan78xx"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "loaded", "beside"),
+    [
+        ("mlx4_core", ("mlx4_en", "mlx4_ib"), ["mlx4_en"]),  # ConnectX-3
+        ("hns3", ("hnae3", "hclge"), ["hclge"]),  # Kunpeng 920, not its guests
+        ("hns3", ("hnae3", "hclgevf"), ["hclgevf"]),
+        ("nicvf", ("nicpf",), ["nicpf"]),
+        ("mlx5_core", ("mlx5_ib",), []),
+    ],
+)
+def test_a_driver_that_makes_no_interface_alone(
+    tmp_path: Path, driver: str, loaded: tuple[str, ...], beside: list[str]
+) -> None:
+    add_network_device(tmp_path, "eth0", (driver,))
+    for name in loaded:
+        (tmp_path / "module" / name).mkdir()
+    assert network_modules("eth0", tmp_path) == [driver, *beside]
 
 
 def test_a_virtual_interface_has_none(tmp_path: Path) -> None:
