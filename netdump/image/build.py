@@ -52,6 +52,7 @@ PROGRAMS_BUDGET: Final = 8 << 20
 """Bytes of the programs, compressed (DESIGN section 6)."""
 TOPIC_NETWORK, TOPIC_WORDS = "network", "command line"
 FIRMWARE: Final = "lib/firmware"
+WATCHDOG_DRIVERS: Final = "kernel/drivers/watchdog"
 HOSTS_PATH: Final = "/etc/hosts"
 INIT: Final = f"""\
 #!/{PYTHON_PATH} -ISB
@@ -202,7 +203,7 @@ def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
     sizes: dict[str, int] = {}
 
     machine = Archive()  # first, because what is wrong with it shows itself sooner
-    modules = _add_modules(machine, kernel, _drivers(wishes, network, target, root / "sys"), sizes)
+    modules = _add_modules(machine, kernel, _drivers(wishes, kernel, network, target), sizes)
     drivers = machine.pack()
     plan = _plan(wishes, config, network, target, modules)
     files = _settings(wishes.bundle, plan, known)
@@ -251,11 +252,12 @@ def _add_init(archive: Archive) -> None:
         archive.add_device(f"dev/{name}", major, minor)
 
 
-def _drivers(wishes: Wishes, network: NetworkPlan, target: SaveTarget | None, sys: Path) -> dict[str, bool]:
+def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveTarget | None) -> dict[str, bool]:
     """The modules to have, in order, and whether they may be missing."""
     wanted: dict[str, bool] = {}
+    sys = kernel.root / "sys"
     if wishes.watchdog:  # first: one that runs already must not wait for a slow device
-        wanted.update(dict.fromkeys(watchdog_modules(sys), True))
+        wanted.update(dict.fromkeys(watchdog_modules(sys, kernel.modules / WATCHDOG_DRIVERS), True))
     for interface in network.devices:
         wanted.update(dict.fromkeys(phy_modules(interface, sys), True))
         wanted.update(dict.fromkeys(network_modules(interface, sys), False))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netdump.image.kmodules import module_name
+
 SYS = Path("/sys")
 # Without which a driver makes no interface. No dependency names them: the kernel has modprobe load them by name
 # (mlx4/main.c, mlx4_request_modules) or by the number of the same chip (hns3), or they are of another device (nicpf,
@@ -18,6 +20,9 @@ BESIDE = {
     "hns_enet_drv": ("hns_dsaf",),
     "nicvf": ("nicpf",),
 }
+NO_WATCHDOGS = frozenset(("watchdog", "softdog", "pretimeout_noop", "pretimeout_panic"))  # of hardware
+IPMI_WATCHDOG = "ipmi_watchdog"
+IPMI = ("ipmi_si", "ipmi_ssif")  # ways to a board controller
 
 
 def network_modules(interface: str, sys: Path = SYS) -> list[str]:
@@ -54,16 +59,27 @@ def is_disk(device: str, sys: Path = SYS) -> bool:
     return (_disk(device, sys) / "device").exists()
 
 
-def watchdog_modules(sys: Path = SYS) -> list[str]:
-    """The modules of the hardware watchdogs.
+def watchdog_modules(sys: Path, drivers: Path) -> list[str]:
+    """The modules of the hardware watchdogs. drivers: the folder where the kernel's are.
 
-    Not every driver says whose device its watchdog is; what uses the module `watchdog` is one too.
+    Not every driver says whose device its watchdog is; what uses the module `watchdog` is one too, and where that is
+    built in, what is loaded of drivers. That of a board controller has no place among them (Linux
+    drivers/char/ipmi/ipmi_watchdog.c).
     """
     found: list[str] = []
-    for entry in sorted((sys / "class/watchdog").glob("watchdog*")):
-        found += [name for name in _drivers(entry / "device", sys) if name not in found]
-    holders = sorted(path.name for path in (sys / "module/watchdog/holders").glob("*"))
-    return found + [name for name in holders if name not in found and name != "softdog"]
+    entries = sorted((sys / "class/watchdog").glob("watchdog*"))
+    for entry in entries:
+        found += _drivers(entry / "device", sys)
+    others = [path.name for path in (sys / "module/watchdog/holders").glob("*")]
+    if not all((entry / "device").exists() for entry in entries):
+        names = {module_name(path.name) for path in drivers.glob("*.ko*")}
+        others += [name for name in names if (sys / "module" / name / "initstate").exists()]
+    found += sorted(set(others) - NO_WATCHDOGS)
+    if (sys / "module" / IPMI_WATCHDOG).exists():
+        ipmi = [name for name in (*IPMI, IPMI_WATCHDOG) if (sys / "module" / name).exists()]
+        # It and the first of the others want the same device, /dev/watchdog; who has it there is to have it here.
+        found = [*found, *ipmi] if (sys / "class/watchdog/watchdog0").exists() else [*ipmi, *found]
+    return list(dict.fromkeys(found))
 
 
 def has_hardware(interface: str, sys: Path = SYS) -> bool:

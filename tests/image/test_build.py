@@ -100,6 +100,14 @@ def test_modules_get_their_options(bundle: Path, machine: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_programs")
+def test_the_watchdog_comes_first(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs already must not wait for a slow device. Its drivers are those of the kernel to be booted."""
+    there = machine / "sys", machine / "lib/modules" / RELEASE / "kernel/drivers/watchdog"
+    monkeypatch.setattr("netdump.image.build.watchdog_modules", lambda *asked: ["bonding"] if asked == there else [])
+    assert build_image(wishes(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_firmware_is_found_where_the_kernel_finds_it(bundle: Path, machine: Path) -> None:
     names = ("a.bin", "b.bin", "c.bin", "absent.bin", "../../evil")
     module = kernel_module({"name": "bonding"}, firmware=names)

@@ -76,9 +76,9 @@ def test_what_is_a_disk(tmp_path: Path) -> None:
 
 
 def test_watchdogs(tmp_path: Path) -> None:
-    assert watchdog_modules(tmp_path) == []
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == []
     add_watchdog(tmp_path, "watchdog0", ("i6300esb",))
-    assert watchdog_modules(tmp_path) == ["i6300esb"]
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == ["i6300esb"]
 
 
 def test_a_watchdog_whose_driver_does_not_say_whose_it_is(tmp_path: Path) -> None:
@@ -86,4 +86,29 @@ def test_a_watchdog_whose_driver_does_not_say_whose_it_is(tmp_path: Path) -> Non
     add_watchdog(tmp_path, "watchdog0", ("iTCO_wdt",))
     for name in ("i6300esb", "iTCO_wdt", "softdog"):
         (tmp_path / "module/watchdog/holders" / name).mkdir(parents=True)
-    assert watchdog_modules(tmp_path) == ["iTCO_wdt", "i6300esb"]
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == ["iTCO_wdt", "i6300esb"]
+
+
+def test_the_watchdog_of_a_board_controller(tmp_path: Path) -> None:
+    """Of which /sys knows the module alone."""
+    add_watchdog(tmp_path, "watchdog0", ("iTCO_wdt",))
+    (tmp_path / "module/ipmi_si").mkdir(parents=True)
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == ["iTCO_wdt"], "whoever reads sensors needs none of it"
+    (tmp_path / "module/ipmi_watchdog").mkdir()
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == ["iTCO_wdt", "ipmi_si", "ipmi_watchdog"]
+    (tmp_path / "class/watchdog/watchdog0").rename(tmp_path / "class/watchdog/watchdog1")
+    assert watchdog_modules(tmp_path, tmp_path / "drivers") == ["ipmi_si", "ipmi_watchdog", "iTCO_wdt"]
+
+
+def test_a_watchdog_that_says_nothing_where_its_core_is_built_in(tmp_path: Path) -> None:
+    """As i6300esb of Linux 6.1 with the kernels of Ubuntu, Fedora and RHEL."""
+    drivers = tmp_path / "drivers"
+    drivers.mkdir()
+    for name in ("i6300esb", "iTCO_wdt", "softdog", "it87_wdt"):
+        (drivers / f"{name}.ko.zst").touch()
+    for name in ("i6300esb", "softdog", "virtio_net"):
+        (tmp_path / "module" / name).mkdir(parents=True)
+        (tmp_path / "module" / name / "initstate").touch()
+    (tmp_path / "module/it87_wdt").mkdir()  # built in, with parameters
+    (tmp_path / "class/watchdog/watchdog0").mkdir(parents=True)
+    assert watchdog_modules(tmp_path, drivers) == ["i6300esb"]
