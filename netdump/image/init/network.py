@@ -34,6 +34,7 @@ REACH_SECONDS = 5.0
 STEP = 0.1  # seconds between two looks at an interface
 RESOLV_CONF = "/etc/resolv.conf"
 BONDING = "/sys/class/net/{}/bonding/{}"
+PRIMARY = "primary"  # the option of a bond that names a port
 NOBODY = "2001:db8::"  # documentation (RFC 3849): only a default route leads there
 IPV6_OFF = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 
@@ -225,21 +226,22 @@ class _Network:
 
         It may be there already: the driver makes bond0 by itself, and an earlier run may have ended half-way.
         """
-        netlink, ports = self._netlink, []
+        netlink, found = self._netlink, dict[str, LinkState]()
         for name in link.lower:
             try:
-                ports.append(self._bring_up(name))
+                found[name] = self._bring_up(name)
             except (WayError, OSError) as error:
                 warn(f"{link.name} goes without {name}: {error}")
-        if not ports:
+        if not found:
             raise WayError("none of its ports works")
+        ports = list(found.values())
         state = _find(netlink, link.name)
         if state is None:
             netlink.add_link(link.name, "bond")
             state = self._made(link)
         if not any(port.master == state.ifindex for port in ports):
             netlink.set_up(state.ifindex, up=False)  # its mode can be set only then
-            _set_options(link)
+            _set_options(link, {name: port.name for name, port in found.items()})
         for port in ports:
             if port.master != state.ifindex:
                 netlink.set_up(port.ifindex, up=False)
@@ -297,10 +299,12 @@ def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
     return outer[1] <= inner[1] and not (outer[0] ^ inner[0]) >> (32 - outer[1])
 
 
-def _set_options(link: Link) -> None:
-    """Of a bond."""
+def _set_options(link: Link, names: dict[str, str]) -> None:
+    """Of a bond. names: of its ports here, by those that they had in the healthy system."""
     for option in link.options:
         name, _, value = option.partition("=")
+        if name == PRIMARY:
+            value = names.get(value, value)
         try:
             with open(BONDING.format(link.name, name), "w", encoding="ascii") as file:
                 file.write(value)

@@ -269,6 +269,16 @@ def test_a_vlan_on_a_bond(kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, 
     assert ("add_address", 14, "192.0.2.7", 24) in kernel.done
 
 
+def test_the_primary_port_of_a_bond_by_the_name_that_it_has_here(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path
+) -> None:
+    """Else the bond takes whichever comes up first: the slower one, or one that leads nowhere."""
+    reachable(monkeypatch, "", "c:1")
+    bond = BOND._replace(options=(*BOND.options, "primary=eth1"))
+    assert network.bring_up(Plan(links=(ETH0, ETH1, bond), ways=(ON_VLAN._replace(link="bond0"),))) == 0
+    assert (options / "bond0-primary").read_text() == "eth6"
+
+
 def test_a_bond_that_is_there_already(
     kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path
 ) -> None:
