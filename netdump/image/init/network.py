@@ -106,7 +106,7 @@ class _Network:
             link = next((link for link in plan.links if _is(state, link)), None)
             if (link or state.hardware == ARPHRD_LOOPBACK) and not state.up:
                 try:
-                    netlink.set_up(state.ifindex, mtu=link.mtu if link else 0)
+                    self._set_up(state, link.mtu if link else 0)
                 except OSError as error:
                     say(f"{state.name} cannot be brought up: {error.strerror}")
 
@@ -200,8 +200,18 @@ class _Network:
                 state = _find(self._netlink, name) or self._make_vlan(link, lower)
             case _:
                 state = self._bond(link)
-        self._netlink.set_up(state.ifindex, mtu=link.mtu)
+        self._set_up(state, link.mtu)
         return state
+
+    def _set_up(self, state: LinkState, mtu: int) -> None:
+        """Take an interface up, with its usual size of packets where the driver takes no other one now."""
+        try:
+            self._netlink.set_up(state.ifindex, mtu=mtu)
+        except OSError as error:
+            if not mtu:
+                raise
+            self._netlink.set_up(state.ifindex)
+            warn(f"{state.name} does not take an MTU of {mtu}: {error.strerror}")
 
     def _device(self, link: Link) -> LinkState:
         """Wait for a device. Its name may be another one here: the hardware address counts."""

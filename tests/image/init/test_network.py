@@ -328,6 +328,25 @@ def test_a_run_may_begin_with_another_way(
         assert len(said) == 2
 
 
+def test_an_mtu_that_a_driver_refuses_is_done_without(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """As one of a virtual function, whose physical one is asked, or of a VLAN on it."""
+    set_up = kernel.set_up
+
+    def refuse(index: int, *, up: bool = True, mtu: int = 0) -> None:
+        if mtu:
+            raise OSError(22, "Invalid argument")
+        set_up(index, up=up)
+
+    monkeypatch.setattr(kernel, "set_up", refuse)
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(STATIC,))) == 0
+    assert set(said) == {
+        "eth5 does not take an MTU of 1400: Invalid argument", "eth0 (static): 192.0.2.7/24; c:1 is reachable"
+    }  # fmt: skip
+
+
 def test_an_interface_that_does_not_come_up(
     kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
