@@ -71,16 +71,18 @@ def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
     Raises OSError if the interface cannot be used.
     """
     transaction, hardware = _transaction(), _hardware(mac)
+    started = time.monotonic()
     with _open_link(interface) as link:
         wait = WAIT_MIN
-        while time.monotonic() < deadline:
-            until = min(deadline, time.monotonic() + wait)
+        while (now := time.monotonic()) < deadline:
+            until = min(deadline, now + wait)
             wait = min(WAIT_MAX, 2 * wait)
-            _send(link, pack_message(_DISCOVER, transaction, hardware))
+            asking = int(now - started)
+            _send(link, pack_message(_DISCOVER, transaction, hardware, asking=asking))
             offer = _receive(link, transaction, hardware, (_OFFER,), until)
             if offer is None:
                 continue
-            _send(link, pack_message(_REQUEST, transaction, hardware, offer.address, offer.server))
+            _send(link, pack_message(_REQUEST, transaction, hardware, offer.address, offer.server, asking=asking))
             answer = _receive(link, transaction, hardware, (_ACK, _NAK), min(deadline, time.monotonic() + wait))
             if answer is not None and answer.type == _ACK:
                 return answer.lease
@@ -116,12 +118,17 @@ def renew_lease(lease: HeldLease, deadline: float) -> Lease | None:
 
 
 def pack_message(
-    kind: int, transaction: int, hardware: bytes, wish: bytes = b"", server: bytes = b"", *, address: bytes = b""
-) -> bytes:
-    """A message to servers. hardware: 6 bytes. wish: the address that was offered, by server. address: that we have."""
+    kind: int, transaction: int, hardware: bytes, wish: bytes = b"", server: bytes = b"", *, address: bytes = b"",
+    asking: int = 0,
+) -> bytes:  # fmt: skip
+    """A message to servers. hardware: 6 bytes. wish: the address that was offered, by server. address: that we have.
+
+    asking: for how many seconds by now. Of two servers that share their clients each serves those of the other one
+    only when they have been asking for some (RFC 3074 section 5).
+    """
     flags = 0 if address else _BROADCAST_FLAG
     head = _HEAD.pack(
-        1, 1, len(hardware), 0, transaction, 0, flags, address, b"", b"", b"", hardware, b"", b"", _COOKIE
+        1, 1, len(hardware), 0, transaction, asking, flags, address, b"", b"", b"", hardware, b"", b"", _COOKIE
     )
     options = bytes((_TYPE, 1, kind))
     options += bytes((_PARAMETERS, 6, _MASK, _ROUTER, _SERVERS, _SECONDS, _HALF_TIME, _STATIC_ROUTES))

@@ -4,6 +4,7 @@ import socket
 import struct
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from netdump.image.init import dhcp
 from netdump.image.init.dhcp import Lease, pack_message, parse_message
 from netdump.image.init.plan import Route
+
+if TYPE_CHECKING:
+    from netdump.image.init.dhcp import Reply
 
 MAC = bytes.fromhex("525400123456")
 TRANSACTION = 0x01020304
@@ -97,6 +101,26 @@ def test_a_server_that_refuses_is_not_asked_without_pause(monkeypatch: pytest.Mo
     monkeypatch.setattr(dhcp, "_receive", lambda *words: offer if 2 in words[3] else refusal)
     assert dhcp.obtain_lease("eth0", "52:54:00:12:34:56", 145.0) is None
     assert now[0] == 145.0
+
+
+def test_a_server_is_told_how_long_nobody_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two that share their clients waits for that where the first one is away."""
+    offer = parse_message(answer(bytes((53, 1, 2)) + ACK[3:]), TRANSACTION, MAC)
+    granted = parse_message(answer(ACK), TRANSACTION, MAC)
+    now, told = [100.0], list[int]()
+
+    def receive(*words: Any) -> Reply | None:
+        if told[-1] < 4:
+            now[0] = words[4]
+            return None
+        return offer if 2 in words[3] else granted
+
+    monkeypatch.setattr(dhcp, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(dhcp, "_open_link", lambda _: nullcontext())
+    monkeypatch.setattr(dhcp, "_send", lambda _, message: told.append(int.from_bytes(message[8:10], "big")))
+    monkeypatch.setattr(dhcp, "_receive", receive)
+    assert dhcp.obtain_lease("eth0", "52:54:00:12:34:56", 145.0) is not None
+    assert told == [0, 1, 3, 7, 7], "and the request what its question told (RFC 2131 section 4.4.1)"
 
 
 ROUTER = (Route("default", "192.0.2.1"),)
