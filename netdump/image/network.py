@@ -221,10 +221,20 @@ def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> s
         options = _bond_options(snapshot.sys, state.name)
         links[state.name] = Link(state.name, "bond", lower=tuple(names), options=options, mtu=mtu)
     elif has_hardware(state.name, snapshot.sys):
-        links[state.name] = Link(state.name, "ether", mac=state.permanent_mac, mtu=mtu)
+        links[state.name] = Link(state.name, "ether", mac=_own_mac(state, snapshot.sys), mtu=mtu)
     else:
         return ""
     return state.name
+
+
+def _own_mac(state: LinkState, sys: Path) -> str:
+    """Of a device. Before 5.6 the kernel tells over netlink only that in use, which all ports of a bond may share."""
+    if state.permanent_mac != state.mac:
+        return state.permanent_mac
+    try:
+        return (sys / "class/net" / state.name / "bonding_slave/perm_hwaddr").read_text().strip()
+    except OSError:
+        return state.permanent_mac
 
 
 def _bond_options(sys: Path, name: str) -> tuple[str, ...]:

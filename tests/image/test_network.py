@@ -271,6 +271,22 @@ def test_the_options_of_a_bond_as_its_driver_takes_them(
     assert plan.links[-1].options == options
 
 
+def test_the_ports_of_a_bond_have_addresses_of_their_own(sys: Path) -> None:
+    """Of which Linux 5.4 says nothing where others do: in use is that of the bond."""
+    links = (link(1, "eth0", master=3), link(2, "eth1", master=3), link(3, "bond0", "bond"))
+    shared = MAC.format(1)
+    for state in links[:2]:
+        folder = sys / "class/net" / state.name / "bonding_slave"
+        folder.mkdir()
+        (folder / "perm_hwaddr").write_text(f"{state.mac}\n")
+    told = tuple(state._replace(mac=shared, permanent_mac=shared) for state in links)
+    plan = plan_from(Snapshot(told, (address(3, "192.0.2.7", 24),), (), sys=sys))
+    assert [each.mac for each in plan.links[:2]] == [MAC.format(1), MAC.format(2)]
+    told = (told[0], told[1]._replace(permanent_mac=MAC.format(9)), told[2])  # somebody had given it another one
+    plan = plan_from(Snapshot(told, (address(3, "192.0.2.7", 24),), (), sys=sys))
+    assert [each.mac for each in plan.links[:2]] == [MAC.format(1), MAC.format(9)]
+
+
 def test_a_vlan_on_a_bond(sys: Path) -> None:
     bonding = sys / "class/net/bond0/bonding"
     bonding.mkdir(parents=True)
