@@ -264,6 +264,8 @@ def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveT
     for kind, name in (("bond", "bonding"), ("vlan", "8021q")):
         if any(link.kind == kind for link in network.links):
             wanted[name] = False
+    if any(way.method == "auto" or any(":" in text for text in way.addresses) for way in network.ways):
+        wanted["ipv6"] = True  # which hardly a kernel has as a module
     if target:
         wanted.update(dict.fromkeys(target.modules, False))
     wanted.update(dict.fromkeys(wishes.drivers, False))

@@ -80,6 +80,13 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_programs")
+@pytest.mark.parametrize("way", ["eth0 auto", "eth0 2001:db8::7/64"])
+def test_ipv6_where_it_is_a_module(bundle: Path, machine: Path, way: str) -> None:
+    """In the healthy system the first program that wants it has it loaded."""
+    assert build_image(wishes(bundle, network=(way,)), machine).plan.modules[-1].path == "/lib/modules/ipv6.ko"
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_the_phy_comes_before_the_device(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that finds none is content with the kernel's generic driver. Another kernel may lack it."""
     monkeypatch.setattr("netdump.image.build.phy_modules", lambda *_: ["absent", "bonding"])
