@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from netdump.image.init.dhcp import Lease
+    from netdump.image.init.netlink import AddressState
     from netdump.image.init.plan import Link, Plan, Route, Way
 
 DEVICE_SECONDS = 20.0  # a device may need that long after its module was loaded
@@ -130,6 +131,7 @@ class _Network:
         if way.method == "dhcp":
             lease = obtain_lease(state.name, state.mac, time.monotonic() + LEASE_SECONDS)
             if lease is not None:
+                _forget_earlier(netlink, state.ifindex, lease.address)
                 addresses = (f"{lease.address}/{lease.prefix}",)
                 routes = (*lease.routes, *_missing(lease, way.routes))
                 servers = lease.servers or servers
@@ -344,10 +346,21 @@ def _forget_others(netlink: Netlink, index: int) -> None:
     loopback = {state.ifindex for state in netlink.links() if state.hardware == ARPHRD_LOOPBACK}
     for address in netlink.addresses():
         if address.ifindex not in loopback and address.is_routed and address.ifindex != index:
-            try:
-                netlink.remove_address(address)
-            except OSError as error:
-                warn(f"cannot take {address.address} away: {error.strerror}")
+            _take_away(netlink, address)
+
+
+def _forget_earlier(netlink: Netlink, index: int, granted: str) -> None:
+    """Take IPv4 addresses away that an interface had before it was granted one: the kernel sends from the oldest."""
+    for address in reversed(netlink.addresses()):  # with the oldest of a subnet the kernel takes all of it away
+        if address.ifindex == index and ":" not in address.address and address.address != granted:
+            _take_away(netlink, address)
+
+
+def _take_away(netlink: Netlink, address: AddressState) -> None:
+    try:
+        netlink.remove_address(address)
+    except OSError as error:
+        warn(f"cannot take {address.address} away: {error.strerror}")
 
 
 def _write_servers(servers: tuple[str, ...]) -> None:

@@ -203,6 +203,28 @@ def test_an_address_that_stays_is_renewed(
     assert kept[-1] == (lease if stays else None)
 
 
+def test_a_granted_address_is_the_one_that_it_sends_from() -> None:
+    """At first no server answered, and it took the one it had; a server that comes back may grant another one."""
+    out = run_in_namespace("""
+from netdump.image.init.dhcp import Lease
+network._is = lambda state, link: state.name == link.name
+network.reach = lambda plan: ""
+network.say = network.warn = str
+network.remember = network.forget = network.held_lease = lambda *_: None
+v0, v1 = link("v0"), link("v1")
+netlink.set_up(v1.ifindex)
+routes = (Route("default", "192.0.2.1"),)
+plan = Plan(links=(Link("v0", "ether"),), ways=(Way("v0", "dhcp", ("192.0.2.7/24",), routes),))
+for granted in (None, "192.0.2.8", "192.0.2.9", "192.0.2.9", "203.0.113.9"):
+    network.obtain_lease = lambda *_: granted and Lease(granted, 24, routes, ())
+    network.bring_up(plan)
+    own = [each.address for each in netlink.addresses() if each.ifindex == v0.ifindex and each.is_routed]
+    print(netlink.route_to("198.51.100.9").source, *own)
+""")
+    expected = ("192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.9", "203.0.113.9")
+    assert out.splitlines() == [f"{address} {address}" for address in expected]
+
+
 DEFAULT, LOCAL = Route("default", "192.0.2.1"), Route("198.51.100.9/32", "192.0.2.2")
 
 
