@@ -362,14 +362,13 @@ def _no_routes(known: Mapping[str, Sequence[str]], snapshot: Snapshot) -> list[D
 
 
 def _far_interfaces(network: NetworkPlan) -> list[Doubt]:
-    """Tunnels, teams and the like."""
+    """Tunnels, teams and the like; what is wireless."""
     if not network.beyond:
         return []
-    instead = ", ".join(dict.fromkeys(way.link for way in network.ways))
-    fact = (
-        f"the collectors are reached over {', '.join(network.beyond)}, which the capture kernel cannot make; "
-        f"it will look for them over {instead}"
-    )
+    others = ", ".join(dict.fromkeys(way.link for way in network.ways if way.link not in network.beyond))
+    instead = f"it will look for them over {others}" if others else "it has no other"
+    names = ", ".join(network.beyond)
+    fact = f"the collectors are reached over {names}, which the capture kernel cannot use; {instead}"
     return [Doubt(fact, "name a way that leads there with --network, or see that they are reached over it")]
 
 

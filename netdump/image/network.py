@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from netdump.errors import NetworkPlanError
 from netdump.image.devices import has_hardware
 from netdump.image.init.dhcp import SERVERS_MAX
-from netdump.image.init.netlink import ARPHRD_LOOPBACK, Netlink
+from netdump.image.init.netlink import ARPHRD_ETHER, ARPHRD_LOOPBACK, Netlink
 from netdump.image.init.plan import Link, Route, Way
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Snapshot:
 class NetworkPlan:
     """links and ways for the init. devices: names of the interfaces whose drivers the image needs.
 
-    beyond: names of those over which all collectors are reached now, where the plan has none of these.
+    beyond: names of those over which all collectors are reached now, where the capture kernel can use none of these.
     """
 
     links: tuple[Link, ...]
@@ -149,9 +149,8 @@ def plan_from(snapshot: Snapshot) -> NetworkPlan:
             f"no network interface with an address and a device below it was found: bring one up, or {SYNTAX}"
         )
     devices = tuple(name for name, link in links.items() if link.kind == "ether")
-    beyond = (
-        () if made & {*used} or not snapshot.targets else tuple(dict.fromkeys(by_index[index].name for index in used))
-    )
+    usable = {index for index in made.intersection(used) if not _is_mute(by_index[index], snapshot.sys)}
+    beyond = () if usable or not snapshot.targets else tuple(dict.fromkeys(by_index[index].name for index in used))
     return NetworkPlan(tuple(links.values()), tuple(ways), devices, beyond)
 
 
@@ -225,6 +224,11 @@ def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> s
     else:
         return ""
     return state.name
+
+
+def _is_mute(state: LinkState, sys: Path) -> bool:
+    """Whether a capture kernel has an interface but cannot speak over it: InfiniBand, wireless."""
+    return state.hardware != ARPHRD_ETHER or (sys / "class/net" / state.name / "phy80211").exists()
 
 
 def _own_mac(state: LinkState, sys: Path) -> str:

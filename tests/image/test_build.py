@@ -190,9 +190,11 @@ def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch:
     ]
     monkeypatch.setattr(build, "plan_from", lambda snapshot: replace(plan_from(snapshot), beyond=("team0", "wg0")))
     doubt = build_image(wishes(bundle), machine).warnings[-1]
-    assert doubt.fact.startswith("the collectors are reached over team0, wg0, which the capture kernel cannot make; ")
+    assert doubt.fact.startswith("the collectors are reached over team0, wg0, which the capture kernel cannot use; ")
     assert doubt.fact.endswith("over eth0")
     assert "--network" in str(doubt)
+    monkeypatch.setattr(build, "plan_from", lambda snapshot: replace(plan_from(snapshot), beyond=("eth0",)))
+    assert build_image(wishes(bundle), machine).warnings[-1].fact.endswith("cannot use; it has no other")
     monkeypatch.setattr(build, "plan_from", plan_from)
     snapshot = vars(build)["take_snapshot"]((), machine)
     monkeypatch.setattr(build, "take_snapshot", lambda *_: replace(snapshot, targets=()))

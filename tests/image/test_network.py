@@ -341,6 +341,17 @@ def test_a_way_that_cannot_be_made_again_is_told_of(sys: Path) -> None:
     assert plan_from(replace(snapshot, targets=())).beyond == ()
 
 
+def test_a_device_that_cannot_be_spoken_over_is_told_of(sys: Path) -> None:
+    """It stays in the plan: with --save there is something to arm for."""
+    infiniband = link(1, "eth0", hardware=32)
+    (sys / "class/net/eth1/phy80211").mkdir()
+    for state in (infiniband, link(2, "eth1")):
+        own = (address(state.ifindex, "192.0.2.7", 24),)
+        snapshot = Snapshot((state,), own, ((COLLECTOR, RouteState(state.ifindex, "192.0.2.1", "")),), sys=sys)
+        plan = plan_from(snapshot)
+        assert ([way.link for way in plan.ways], plan.beyond) == ([state.name], (state.name,))
+
+
 def test_a_machine_without_a_network(sys: Path) -> None:
     loopback = link(1, "lo", hardware=772)
     snapshot = Snapshot((loopback, link(9, "docker0", "bridge")), (address(9, "172.17.0.1", 16),), (), sys=sys)
