@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from netdump.image.init.console import say, warn
 from netdump.image.init.dhcp import BROADCAST, obtain_lease
 from netdump.image.init.lease import HeldLease, forget, held_lease, remember
-from netdump.image.init.netlink import ARPHRD_LOOPBACK, LinkState, Netlink
+from netdump.image.init.netlink import ARPHRD_ETHER, ARPHRD_LOOPBACK, LinkState, Netlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,16 +218,26 @@ class _Network:
     def _device(self, link: Link) -> LinkState:
         """Wait for a device. Its name may be another one here: the hardware address counts."""
         while True:
-            for state in self._netlink.links():
+            states = self._netlink.links()
+            for state in states:
                 if _is(state, link):
                     return state
             if time.monotonic() > self._started + DEVICE_SECONDS:
-                names = ", ".join(state.name for state in self._netlink.links() if state.hardware != ARPHRD_LOOPBACK)
+                if only := self._only_one(states):
+                    warn(f"there is no device {link.mac or link.name}: {only.name}, the only one, is used in its place")
+                    return only
+                names = ", ".join(state.name for state in states if state.hardware != ARPHRD_LOOPBACK)
                 raise WayError(
                     f"there is no device {link.mac or link.name} (there is: {names or 'none'}); its driver may be "
                     "missing in the image"
                 )
             time.sleep(STEP)
+
+    def _only_one(self, states: list[LinkState]) -> LinkState | None:
+        """The one network card of a machine whose plan has one too: it may have another address after each boot."""
+        cards = [state for state in states if state.hardware == ARPHRD_ETHER and not state.kind]
+        planned = [link for link in self._links.values() if link.kind == "ether"]
+        return cards[0] if len(cards) == len(planned) == 1 else None
 
     def _make_vlan(self, link: Link, lower: LinkState) -> LinkState:
         self._netlink.add_link(link.name, "vlan", lower=lower.ifindex, vlan=link.vlan)

@@ -268,6 +268,22 @@ def test_a_route_that_the_kernel_refuses_leaves_the_others(
     assert said[0] == "eth0: the route to 192.0.2.1/32 is refused: Invalid argument"
 
 
+def test_a_card_that_has_another_address_after_each_boot(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """As virtual functions that were given none. Of two nobody knows which is which."""
+    plan = Plan(links=(Link("eth0", "ether", MAC.format(7)),), ways=(STATIC,))
+    reachable(monkeypatch, "")
+    assert network.bring_up(plan) == 1
+    assert said[0].startswith("eth0 (static): there is no device 52:54:00:00:00:07 (there is: eth5, eth6)")
+    del kernel.states[1]
+    said.clear()
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(plan) == 0
+    assert said[0] == "there is no device 52:54:00:00:00:07: eth5, the only one, is used in its place"
+    assert ("add_address", 1, "192.0.2.7", 24) in kernel.done
+
+
 BOND = Link("bond0", "bond", lower=("eth0", "eth1"), options=("mode=active-backup",))
 VLAN = Link("bond0.5", "vlan", lower=("bond0",), vlan=5)
 ON_VLAN = Way("bond0.5", "static", ("192.0.2.7/24",))
