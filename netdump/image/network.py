@@ -1,8 +1,8 @@
 """The network settings that the capture kernel gets: what this machine uses now, or what the administrator writes.
 
 Owns the choice of interfaces and their order: first those over which this machine would send to its collectors, then
-every other one that has an address. Bridges are left out (their ports are used, with the bridge's address); VLANs and
-bonds are made again. Changes nothing.
+every other one that has an address and may lead to them. Bridges are left out (their ports are used, with the bridge's
+address); VLANs and bonds are made again. Changes nothing.
 """
 
 from __future__ import annotations
@@ -126,32 +126,48 @@ def resolve(collectors: Iterable[Address]) -> dict[str, list[str]]:
 
 
 def plan_from(snapshot: Snapshot) -> NetworkPlan:
-    """Plan what this machine uses now. Raises NetworkPlanError if that is nothing."""
-    by_index = {link.ifindex: link for link in snapshot.links}
-    used = [
-        route.ifindex
-        for _, route in snapshot.guides
-        if route.ifindex in by_index and by_index[route.ifindex].hardware != ARPHRD_LOOPBACK
-    ]
-    order = used + [address.ifindex for address in snapshot.addresses if address.is_routed]
-    links: dict[str, Link] = {}
-    ways: list[Way] = []
-    made: set[int] = set()
-    for index in dict.fromkeys(order):
-        state = by_index.get(index)
-        if state is None or state.hardware == ARPHRD_LOOPBACK:
-            continue
-        for name in _describe_all(snapshot, state, links):
-            made.add(index)
-            ways += [way for way in _ways(snapshot, state, name) if way not in ways]
+    """Plan what this machine uses now. Raises NetworkPlanError if that is nothing.
+
+    Without what leads nowhere, if anything is left: a driver may take more memory than there is, or hang.
+    """
+    by_index = {each.ifindex: each for each in snapshot.links if each.hardware != ARPHRD_LOOPBACK}
+    used = [by_index[route.ifindex] for _, route in snapshot.guides if route.ifindex in by_index]
+    others = [by_index[each.ifindex] for each in snapshot.addresses if each.is_routed and each.ifindex in by_index]
+    states = list(dict.fromkeys(used + others))
+    links, ways = _make(snapshot, [each for each in states if _leads_on(snapshot, each, each in used)])
+    usable = any(state in ways for state in used)
+    if not ways:
+        links, ways = _make(snapshot, states)
     if not ways:
         raise NetworkPlanError(
             f"no network interface with an address and a device below it was found: bring one up, or {SYNTAX}"
         )
     devices = tuple(name for name, link in links.items() if link.kind == "ether")
-    usable = {index for index in made.intersection(used) if not _is_mute(by_index[index], snapshot.sys)}
-    beyond = () if usable or not snapshot.targets else tuple(dict.fromkeys(by_index[index].name for index in used))
-    return NetworkPlan(tuple(links.values()), tuple(ways), devices, beyond)
+    beyond = () if usable or not snapshot.targets else tuple(dict.fromkeys(state.name for state in used))
+    every = dict.fromkeys(way for each in ways.values() for way in each)
+    return NetworkPlan(tuple(links.values()), tuple(every), devices, beyond)
+
+
+def _make(snapshot: Snapshot, states: Iterable[LinkState]) -> tuple[dict[str, Link], dict[LinkState, list[Way]]]:
+    """The links for interfaces as far as they can be made again, by name, and the ways over each of them."""
+    links: dict[str, Link] = {}
+    ways: dict[LinkState, list[Way]] = {}
+    for state in states:
+        found = [way for name in _describe_all(snapshot, state, links) for way in _ways(snapshot, state, name)]
+        if found:
+            ways[state] = found
+    return links, ways
+
+
+def _leads_on(snapshot: Snapshot, state: LinkState, used: bool) -> bool:
+    """Whether a capture kernel may reach anybody over an interface. used: whether it is reached over it now.
+
+    Who has nothing but an address of one link (RFC 3927) is beside another computer, as a board controller over USB.
+    """
+    own = [each.address for each in snapshot.addresses if each.ifindex == state.ifindex]
+    return not _is_mute(state, snapshot.sys) and (
+        used or not all(ipaddress.ip_address(each).is_link_local for each in own)
+    )
 
 
 def plan_given(settings: Sequence[str], snapshot: Snapshot) -> NetworkPlan:

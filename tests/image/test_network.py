@@ -352,6 +352,25 @@ def test_a_device_that_cannot_be_spoken_over_is_told_of(sys: Path) -> None:
         assert ([way.link for way in plan.ways], plan.beyond) == ([state.name], (state.name,))
 
 
+def test_what_leads_nowhere_is_left_out(sys: Path) -> None:
+    """Of InfiniBand's drivers alone a capture kernel may die, and a board controller's is behind USB."""
+    for name in ("ib0", "usb0"):
+        add_network_device(sys, name, ("mlx5_core",))
+    eth0, ib0, usb0, eth1 = link(1, "eth0"), link(2, "ib0", hardware=32), link(3, "usb0"), link(4, "eth1")
+    docker0 = link(5, "docker0", "bridge")
+    near = (address(3, "169.254.0.2", 24), address(3, "fe80::2", 64, scope=253))
+    own = (address(1, "192.0.2.7", 24), address(2, "10.0.0.7", 24), *near, address(4, "203.0.113.7", 24))
+    route = RouteState(1, "192.0.2.1", "192.0.2.7")
+    every = Snapshot((eth0, ib0, usb0, eth1, docker0), own, ((COLLECTOR, route),), sys=sys)
+    assert plan_from(every).devices == ("eth0", "eth1")
+    over = plan_from(replace(every, targets=((COLLECTOR, route._replace(ifindex=2)),)))
+    assert (over.devices, over.beyond) == (("eth0", "eth1"), ("ib0",))
+    direct = plan_from(replace(every, targets=(("169.254.0.1", RouteState(3, "", "169.254.0.2")),)))
+    assert (direct.devices, direct.beyond) == (("usb0", "eth0", "eth1"), ())
+    left = replace(every, addresses=(*own[1:4], address(5, "172.17.0.1", 16)), targets=())
+    assert plan_from(left).devices == ("ib0", "usb0"), "there may be something to save"
+
+
 def test_a_machine_without_a_network(sys: Path) -> None:
     loopback = link(1, "lo", hardware=772)
     snapshot = Snapshot((loopback, link(9, "docker0", "bridge")), (address(9, "172.17.0.1", 16),), (), sys=sys)
