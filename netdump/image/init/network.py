@@ -143,12 +143,10 @@ class _Network:
                 raise WayError("no DHCP server answers")
             else:
                 warn(f"{way.link}: no DHCP server answers; using the address it had")
-        for address in addresses:
-            literal, _, prefix = address.partition("/")
-            netlink.add_address(state.ifindex, literal, int(prefix))
+        taken = self._address(way.link, state.ifindex, addresses)
         self._route(way.link, state.ifindex, routes)
         _write_servers(servers)
-        return ", ".join(addresses)
+        return ", ".join(taken)
 
     def add_routes(self, way: Way) -> bool:
         """Have what the machine had, where advertised routes lead to no collector. Returns whether that differs."""
@@ -166,6 +164,20 @@ class _Network:
             return self._netlink.route_to(NOBODY if destination == "::/0" else destination.partition("/")[0]).gateway
         except OSError:
             return ""
+
+    def _address(self, link: str, index: int, addresses: tuple[str, ...]) -> list[str]:
+        """Set those addresses that the kernel takes: it may not speak IPv6. Raises WayError if it takes none."""
+        taken = []
+        for address in addresses:
+            literal, _, prefix = address.partition("/")
+            try:
+                self._netlink.add_address(index, literal, int(prefix))
+                taken.append(address)
+            except OSError as error:
+                warn(f"{link}: the address {address} is refused: {error.strerror}")
+        if not taken:
+            raise WayError("no address is left")
+        return taken
 
     def _route(self, link: str, index: int, routes: tuple[Route, ...]) -> None:
         for route in sorted(routes, key=lambda route: bool(route.via)):  # those to gateways first

@@ -251,6 +251,28 @@ def test_routes_that_a_lease_lacks(
     assert added == [tuple(route) for route in expected]
 
 
+def test_an_address_that_the_kernel_refuses_leaves_the_others(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """As one of IPv6, which this kernel may have been told not to speak."""
+
+    def add(_: int, address: str, __: int) -> None:
+        if ":" in address:
+            raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(kernel, "add_address", add, raising=False)
+    both = STATIC._replace(addresses=("2001:db8::7/64", "192.0.2.7/24"))
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(Plan(links=(ETH0,), ways=(both,))) == 0
+    refused = "eth0: the address 2001:db8::7/64 is refused: Permission denied"
+    assert said == [refused, "eth0 (static): 192.0.2.7/24; c:1 is reachable"]
+    said.clear()
+    reachable(monkeypatch, "")
+    only = both._replace(addresses=("2001:db8::7/64",))
+    assert network.bring_up(Plan(links=(ETH0,), ways=(only,))) == 1
+    assert said == [refused, "eth0 (static): no address is left"]
+
+
 def test_a_route_that_the_kernel_refuses_leaves_the_others(
     kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
