@@ -58,7 +58,8 @@ REMOVED = frozenset(
         "cgroup_disable", "noresume", "cryptdevice", "zswap.enabled", "kvm.nested", "fips", "boot", "panic_on_warn",
         "panic_on_taint", "hung_task_panic", "softlockup_panic", "hardlockup_panic", "rcupdate.rcu_cpu_stall_timeout",
         "crash_kexec_post_notifiers", "hest_disable", "pcie_ports", "vmcp_cma", "prot_virt", "ignition.firstboot",
-        "zfcp.allow_lun_scan", "abm", "loglevel", "printk.devkmsg",
+        "zfcp.allow_lun_scan", "abm", "loglevel", "printk.devkmsg", "unknown_nmi_panic", "workqueue.panic_on_stall",
+        "workqueue.panic_on_stall_time",
     )
 )  # fmt: skip
 REMOVED_PREFIXES = (

@@ -26,6 +26,14 @@ def test_what_the_capture_kernel_inherits() -> None:
     assert len(words) == len(set(words))
 
 
+def test_nothing_that_makes_a_slow_device_fatal_is_inherited() -> None:
+    """Nor an NMI that nobody knows, as of who presses the button once more because the machine does not react."""
+    fatal = "softlockup_panic=1 panic_on_warn unknown_nmi_panic workqueue.panic_on_stall=1 oops=panic panic=-1"
+    words = list(split_words(command_line(f"{fatal} workqueue.panic_on_stall_time=45 console=hvc0", (), "x86_64")))
+    assert [word for word in words if "panic" in word] == ["panic=10"]
+    assert words[0] == "console=hvc0"
+
+
 def test_words_for_the_init_of_the_running_system() -> None:
     """The kernel would take no word behind them for itself, and kexec adds the place of the core at the end."""
     line = command_line('console=ttyS0 "a=b -- c" "--" single nr_cpus=9', ["netdump.level=0"], "x86_64")
