@@ -286,6 +286,9 @@ def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], s
         sizes["kernel modules"] = sizes.get("kernel modules", 0) + len(module.content)
         modules.append(Module("/" + module.target, options.get(name, ())))
         _add_firmware(archive, kernel, module.firmware, sizes)
+    for name in wanted:
+        if tree.is_builtin(name):  # it asks for its firmware when its device is used
+            _add_firmware(archive, kernel, tree.builtin_firmware(name), sizes)
     return modules
 
 

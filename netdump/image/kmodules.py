@@ -1,7 +1,7 @@
 """Kernel modules: which files a driver needs, in the order in which they must be loaded.
 
 Owns the reading of modules.dep, modules.softdep, modules.alias and modules.builtin (depmod's text files, see
-modules.dep(5)), decompression, and the firmware that modules name. Names are compared with `-` and `_` alike.
+modules.dep(5)), decompression, and the firmware that drivers name. Names are compared with `-` and `_` alike.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from netdump.image.kernel import Kernel
 
 WINDOW_MAX = 1 << 27  # of a module that was packed by zstd --ultra
+BUILTIN_INFO = "modules.builtin.modinfo"  # since Linux 5.2: MODULE.KEY=VALUE, each with a zero behind it
 SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
 
@@ -68,6 +69,12 @@ class ModuleTree:
     def is_builtin(self, name: str) -> bool:
         """Whether the kernel holds it itself."""
         return canonical(name) in self._builtin
+
+    def builtin_firmware(self, name: str) -> tuple[str, ...]:
+        """The firmware that a driver names which the kernel holds itself; empty where the kernel does not tell."""
+        prefix = f"{canonical(name)}.firmware="
+        lines = (line for text in self._lines(BUILTIN_INFO) for line in text.split("\0"))
+        return tuple(line.removeprefix(prefix) for line in lines if line.startswith(prefix))
 
     def load_order(self, names: Iterable[str]) -> list[str]:
         """The modules that names need, dependencies first, each once. Raises DriverError for one that is not there."""

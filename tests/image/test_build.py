@@ -183,6 +183,17 @@ def test_a_collector_of_one_link(bundle: Path, machine: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("few_programs")
+def test_firmware_of_a_driver_that_is_built_in(bundle: Path, machine: Path) -> None:
+    told = machine / "lib/modules" / RELEASE / "modules.builtin.modinfo"
+    told.write_bytes(b"virtio_pci.firmware=builtin.bin\0")
+    path = machine / "lib/firmware/builtin.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"of the card")
+    assert unpack(build_image(wishes(bundle), machine).data)["lib/firmware/builtin.bin"].content == b"of the card"
+    told.unlink()
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = build_image(wishes(bundle), machine)
     assert [each.fact.partition(":")[0] for each in image.warnings] == [

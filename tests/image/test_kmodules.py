@@ -55,6 +55,13 @@ def test_what_a_module_wants_by_the_name_that_others_give_themselves(tmp_path: P
     assert order == ["sha256", "crc32c_intel", "crc32c_generic", "jbd2", "ext4"]
 
 
+def test_the_firmware_of_what_is_built_in(tree: ModuleTree, tmp_path: Path) -> None:
+    assert tree.builtin_firmware("bnx2") == (), "a kernel before 5.2"
+    told = b"bnx2x.firmware=no\0bnx2.license=GPL\0bnx2.firmware=bnx2/a.fw\0bnx2.firmware=bnx2/b.fw\0"
+    (tmp_path / "lib/modules" / RELEASE / "modules.builtin.modinfo").write_bytes(told)
+    assert tree.builtin_firmware("bnx2") == ("bnx2/a.fw", "bnx2/b.fw")
+
+
 def test_what_is_built_in_is_not_loaded(tree: ModuleTree) -> None:
     assert tree.load_order(["af_packet"]) == []
     assert tree.is_builtin("af-packet")
