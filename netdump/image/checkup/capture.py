@@ -13,7 +13,7 @@ from netdump.errors import NetdumpError
 from netdump.image.build import TOPIC_NETWORK, build_image, gather
 from netdump.image.checkup.finding import ok, problem, unknown, warning
 from netdump.image.checkup.machine import is_hidden
-from netdump.image.devices import network_modules
+from netdump.image.devices import IPMI_WATCHDOG, network_modules
 from netdump.image.kmodules import ModuleTree, canonical
 
 if TYPE_CHECKING:
@@ -109,14 +109,16 @@ def _place(machine: Machine, wishes: Wishes) -> Finding:
 
 def _watchdog(machine: Machine, wishes: Wishes) -> Finding:
     devices = machine.folder(WATCHDOGS)
+    names = [machine.text(f"{WATCHDOGS}/{device}/identity") or device for device in devices]
+    if machine.exists(f"sys/module/{IPMI_WATCHDOG}"):
+        names.append(IPMI_WATCHDOG)
     if not wishes.watchdog:
         return ok(TOPIC_WATCHDOG, "not used, as asked for")
-    if not devices:
+    if not names:
         return warning(
             TOPIC_WATCHDOG, "none: a capture kernel that hangs before its init runs stays so",
             "load the driver of the machine's watchdog, or give the virtual machine one; --no-watchdog if it has none",
         )  # fmt: skip
-    names = [machine.text(f"{WATCHDOGS}/{device}/identity") or device for device in devices]
     return ok(TOPIC_WATCHDOG, ", ".join(names))
 
 

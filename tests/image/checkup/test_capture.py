@@ -133,6 +133,9 @@ def test_what_is_missing(here: Machine, wishes: Wishes, image: CaptureImage, tmp
     assert findings[TOPIC_DRIVERS].state is State.WARNING
     assert findings[TOPIC_WATCHDOG].state is State.WARNING
     assert look(elsewhere, replace(wishes, watchdog=False), image)[TOPIC_WATCHDOG].state is State.OK
+    elsewhere.path("sys/module/ipmi_watchdog").mkdir(parents=True)
+    finding = look(elsewhere, wishes, image)[TOPIC_WATCHDOG]
+    assert (finding.state, finding.fact) == (State.OK, "ipmi_watchdog"), "which is not among the others"
 
 
 def test_the_disk(wishes: Wishes, image: CaptureImage, tmp_path: Path) -> None:
