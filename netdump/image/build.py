@@ -266,6 +266,8 @@ def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveT
             wanted[name] = False
     if any(way.method == "auto" or any(":" in text for text in way.addresses) for way in network.ways):
         wanted["ipv6"] = True  # which hardly a kernel has as a module
+    if any(way.method == "dhcp" for way in network.ways):
+        wanted["af_packet"] = True  # SUSE's have this as one
     if target:
         wanted.update(dict.fromkeys(target.modules, False))
     wanted.update(dict.fromkeys(wishes.drivers, False))

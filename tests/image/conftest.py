@@ -54,7 +54,7 @@ def use_few_programs(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The root of a machine. Its network is what the kernel would say of it."""
     root = tmp_path_factory.mktemp("machine")
-    modules = {"virtio": (), "virtio_net": ("virtio",), "bonding": (), "ipv6": ()}
+    modules = {"virtio": (), "virtio_net": ("virtio",), "bonding": (), "ipv6": (), "af_packet": ()}
     # As in Debian 13's cloud kernel: the driver of the bus is built in, and for its parameters a module to /sys.
     write_tree(root, RELEASE, modules, builtin="kernel/drivers/virtio/virtio_pci.ko\n")
     add_network_device(root / "sys", "eth0", ("virtio_pci", "virtio_net"))

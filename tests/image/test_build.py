@@ -80,10 +80,12 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_programs")
-@pytest.mark.parametrize("way", ["eth0 auto", "eth0 2001:db8::7/64"])
-def test_ipv6_where_it_is_a_module(bundle: Path, machine: Path, way: str) -> None:
-    """In the healthy system the first program that wants it has it loaded."""
-    assert build_image(wishes(bundle, network=(way,)), machine).plan.modules[-1].path == "/lib/modules/ipv6.ko"
+@pytest.mark.parametrize(
+    ("way", "module"), [("eth0 auto", "ipv6"), ("eth0 2001:db8::7/64", "ipv6"), ("eth0 dhcp", "af_packet")]
+)
+def test_kinds_of_sockets_that_are_modules(bundle: Path, machine: Path, way: str, module: str) -> None:
+    """In the healthy system the first program that wants one has it loaded."""
+    assert build_image(wishes(bundle, network=(way,)), machine).plan.modules[-1].path == f"/lib/modules/{module}.ko"
 
 
 @pytest.mark.usefixtures("few_programs")
