@@ -76,9 +76,10 @@ def test_a_second_run_goes_on_after_the_module_that_hung(tmp_path: Path, said: l
 def test_modules_get_the_options_of_modprobe_and_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[bytes]
 ) -> None:
-    """The command line last, so that it wins. No virtual functions: they are for guests."""
+    """The command line last, so that it wins. No virtual functions, nor watchdogs that nobody feeds yet."""
     monkeypatch.setattr(prepare, "module_options", lambda: {"b": ("a=3",)})
-    plan = Plan(modules=(*modules(tmp_path, "a"), *modules(tmp_path, "b", options=("a=1", "max_vfs=8", "c"))))
+    options = ("a=1", "max_vfs=8", "c", "start_now=1")
+    plan = Plan(modules=(*modules(tmp_path, "a"), *modules(tmp_path, "b", options=options)))
     assert prepare.prepare(plan) == 0
     assert loaded == [b"a", b"b a=1 c a=3"]
 
