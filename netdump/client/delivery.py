@@ -10,6 +10,7 @@ only through the console.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netdump import __version__
@@ -33,7 +34,7 @@ from netdump.namedtuple import NamedTuple
 from netdump.wire import ERROR_RETRYABLE, Decline, DeclineCode, Defer, Error, ErrorCode, Hello, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from netdump.client.address import Address
     from netdump.client.config import Settings
@@ -51,7 +52,7 @@ LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if t
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
 RECEIPT_DUE = "all of it is there, waiting for the receipt"
 
-DECLINE_TEXTS = {
+DECLINE_TEXTS: Mapping[int, str] = {
     DeclineCode.NOT_OWNER: "it knows this dump as another host's: check that the bundle is this host's own",
     DeclineCode.MISMATCH: "it knows a dump of this id with another size or level: use the level that was used first",
     DeclineCode.TOO_LARGE: "the image is larger than it accepts: ask its operator to raise the limit",
@@ -78,11 +79,15 @@ class Outcome(NamedTuple):
 
 
 class Site:
-    """One collector in this run. dropped: why it is not tried any more. not_before: of the clock."""
+    """One collector in this run.
+
+    dropped: why it is not tried any more. not_before: of the clock. deferred: it has asked for that time. durable: the
+    image offset up to which it has the dump, as far as known. strikes: breaches of the protocol since it made progress.
+    fenced: how often another sender took the dump over.
+    """
 
     __slots__ = (
         "address",
-        "attempts",
         "backoff",
         "deferred",
         "dropped",
@@ -145,12 +150,15 @@ class Delivery:
         self._timing = timing
         self._console = console
         self._tally = tally
-        self._dial, self._open_stream, self._clock, self._sleep, random, self._records_max, self._effort = environment
+        self._dial = environment.dial
+        self._open_stream = environment.open_stream
+        self._clock = environment.clock
+        self._sleep = environment.sleep
+        self._records_max = environment.records_max
+        self._effort = environment.effort
         self._meter = Meter(image.size)
-        self._sites = [
-            Site(address, Backoff(settings.retry_min, settings.retry_max, random), Ledger(image.dump_id, image.size))
-            for address in addresses
-        ]
+        back_off = partial(Backoff, settings.retry_min, settings.retry_max, environment.random)
+        self._sites = [Site(address, back_off(), Ledger(image.dump_id, image.size)) for address in addresses]
         self._loyal: Site | None = None
         self._queued: float | None = None  # since when this connection waits for its turn
         self._is_delivered = False  # whether all of the image was acknowledged on this connection
@@ -177,13 +185,9 @@ class Delivery:
             open_sites = [site for site in self._sites if not site.dropped]
             if not open_sites:
                 raise self._verdict()
-            if (
-                self._loyal in open_sites
-                and self._loyal
-                and self._loyal.failures < LOYALTY
-                and not self._loyal.deferred
-            ):
-                open_sites = [self._loyal]
+            loyal = self._loyal
+            if loyal in open_sites and loyal.failures < LOYALTY and not loyal.deferred:
+                open_sites = [loyal]
             ready = [site for site in open_sites if site.not_before <= now]
             if ready:
                 return ready[0]
@@ -355,13 +359,9 @@ class Delivery:
             case Defer():
                 self._defer(site, word)
             case Decline():
-                code = (
-                    DECLINE_TEXTS.get(word.code, f"code {word.code}")
-                    if isinstance(word.code, DeclineCode)
-                    else f"code {word.code}"
-                )
+                reason = DECLINE_TEXTS.get(word.code, f"code {word.code}")
                 text = f" ({word.text})" if word.text else ""
-                self._drop(site, DeclinedError(f"{site.address} declines dump {self._image.name}: {code}{text}"))
+                self._drop(site, DeclinedError(f"{site.address} declines dump {self._image.name}: {reason}{text}"))
             case Error():
                 self._judge_error(site, word)
         return None
@@ -439,10 +439,7 @@ class Delivery:
         return DeadlineError(f"dump {self._image.name}: {what}{f' ({reasons})' if reasons else ''}. {self._remains()}")
 
     def _verdict(self) -> NetdumpError:
-        """Choose the error that says best why nothing more is tried:
-
-        what still had a chance counts before what had none.
-        """
+        """The error that says best why nothing more is tried: what still had a chance counts before what had none."""
         waiting = [site.last_error for site in self._sites if not site.dropped and site.last_error]
         dropped = [site.dropped for site in self._sites if site.dropped]
         errors = waiting + dropped
@@ -451,11 +448,9 @@ class Delivery:
                 f"dump {self._image.name}: no collector was tried before patience ended. {self._remains()}"
             )
         sentence = "; ".join(str(error) for error in errors)
-        kind = type(errors[0])
         text = f"dump {self._image.name} is not delivered: {sentence}. {self._remains()}"
-        if isinstance(errors[0], ProtocolError):
-            return type(errors[0])(errors[0].reason, text)
-        return kind(text)
+        first = errors[0]
+        return type(first)(first.reason, text) if isinstance(first, ProtocolError) else type(first)(text)
 
     def _remains(self) -> str:
         """Say what was achieved and that nothing of it is lost."""
