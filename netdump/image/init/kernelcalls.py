@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # Linux include/uapi/linux/mount.h
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8  # Linux include/uapi/linux/mount.h
 # Linux include/uapi/linux/reboot.h
 REBOOT_COMMANDS = {"reboot": 0x01234567, "halt": 0xCDEF0123, "poweroff": 0x4321FEDC}
 

@@ -35,11 +35,19 @@ _NEWROUTE, _GETROUTE = 24, 26
 _NESTED = 0x8000
 
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
-IFA_F_NODAD, IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x08, 0x40, 0x80
+IFA_F_NODAD, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x40, 0x80
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
-_TABLE_MAIN, _PROTOCOL_BOOT, _UNICAST, _ONLINK, _FIB_MATCH = 254, 3, 1, 4, 0x2000
-_VIA, _PROTOCOL_ADVERTISED = 18, 9  # RTA_VIA, RTPROT_RA
+_TABLE_MAIN, _UNICAST, _ONLINK, _FIB_MATCH = 254, 1, 4, 0x2000
+_PROTOCOL_BOOT, _PROTOCOL_ADVERTISED = 3, 9  # RTPROT_BOOT, RTPROT_RA
+
+# Attributes, by the kernel's names: of links, of what is in their IFLA_LINKINFO, of addresses, of routes.
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_PERM_ADDRESS = (
+    1, 3, 4, 5, 10, 18, 54,
+)  # fmt: skip
+_INFO_KIND, _INFO_DATA, _VLAN_ID = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_VIA = 1, 4, 5, 7, 18
 
 
 class LinkState(NamedTuple):
@@ -118,8 +126,8 @@ class Netlink:
         question = family, len(packed) * 8, 0, 0, 0, 0, 0, 0
         replies = []
         for flags in (0, _FIB_MATCH):  # the second time the route as it stands in the table
-            body = _ROUTE.pack(*question, flags) + _attribute(1, packed)
-            body += _attribute(4, struct.pack("=i", index)) if index else b""
+            body = _ROUTE.pack(*question, flags) + _attribute(_RTA_DST, packed)
+            body += _attribute(_RTA_OIF, struct.pack("=i", index)) if index else b""
             replies += [reply for kind, reply in self._request(_GETROUTE, 0, body) if kind == _NEWROUTE][:1]
         if not replies:
             raise OSError(101, os.strerror(101))
@@ -131,32 +139,33 @@ class Netlink:
     def set_up(self, index: int, *, up: bool = True, mtu: int = 0) -> None:
         """Take an interface up or down. mtu: bytes, 0 leaves it."""
         body = _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP)
-        self._request(_NEWLINK, _ACK, body + (_attribute(4, struct.pack("=I", mtu)) if mtu else b""))
+        self._request(_NEWLINK, _ACK, body + (_attribute(_IFLA_MTU, struct.pack("=I", mtu)) if mtu else b""))
 
     def add_link(self, name: str, kind: str, *, lower: int = 0, vlan: int = 0) -> None:
         """Make a virtual interface. kind: vlan (with lower and vlan) or bond."""
-        data = _attribute(2 | _NESTED, _attribute(1, struct.pack("=H", vlan))) if vlan else b""
-        body = _LINK.pack(0, 0, 0, 0, 0) + _attribute(3, name.encode() + b"\0")
-        body += _attribute(5, struct.pack("=I", lower)) if lower else b""
-        body += _attribute(18 | _NESTED, _attribute(1, kind.encode() + b"\0") + data)
+        data = _attribute(_INFO_DATA | _NESTED, _attribute(_VLAN_ID, struct.pack("=H", vlan))) if vlan else b""
+        body = _LINK.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        body += _attribute(_IFLA_LINK, struct.pack("=I", lower)) if lower else b""
+        body += _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_INFO_KIND, kind.encode() + b"\0") + data)
         self._request(_NEWLINK, _ACK | _CREATE | _EXCL, body)
 
     def set_master(self, index: int, master: int) -> None:
         """Put an interface, which must be down, under another one."""
-        self._request(_NEWLINK, _ACK, _LINK.pack(0, 0, index, 0, 0) + _attribute(10, struct.pack("=I", master)))
+        body = _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_MASTER, struct.pack("=I", master))
+        self._request(_NEWLINK, _ACK, body)
 
     def add_address(self, index: int, address: str, prefix: int) -> None:
         """Give an interface an address, without duplicate address detection: the dead system had it."""
         family, packed = pack_address(address)
         flags = IFA_F_NODAD if family == socket.AF_INET6 else 0
         body = _ADDRESS.pack(family, prefix, flags, SCOPE_UNIVERSE, index)
-        body += _attribute(2, packed) + _attribute(1, packed)
+        body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         self._request(_NEWADDR, _ACK | _CREATE | _REPLACE, body)
 
     def remove_address(self, state: AddressState) -> None:
         """Take an address away."""
         family, packed = pack_address(state.address)
-        body = _ADDRESS.pack(family, state.prefix, 0, 0, state.ifindex) + _attribute(2, packed)
+        body = _ADDRESS.pack(family, state.prefix, 0, 0, state.ifindex) + _attribute(_IFA_LOCAL, packed)
         self._request(_DELADDR, _ACK, body)
 
     def add_route(self, index: int, destination: str, gateway: str) -> None:
@@ -170,11 +179,14 @@ class Netlink:
             address, _, bits = destination.partition("/")
             family, packed = pack_address(address)
             length = int(bits) if bits else len(packed) * 8
-            attributes += _attribute(1, packed)
+            attributes += _attribute(_RTA_DST, packed)
         if gateway:
             other, packed = pack_address(gateway)
-            attributes += _attribute(5, packed) if other == family else _attribute(_VIA, _FAMILY.pack(other) + packed)
-        attributes += _attribute(4, struct.pack("=i", index))
+            if other == family:
+                attributes += _attribute(_RTA_GATEWAY, packed)
+            else:
+                attributes += _attribute(_RTA_VIA, _FAMILY.pack(other) + packed)
+        attributes += _attribute(_RTA_OIF, struct.pack("=i", index))
         scope = SCOPE_UNIVERSE if gateway else SCOPE_LINK
         flags = _ONLINK if gateway else 0  # clouds give a /32 address and a gateway beyond it
         body = _ROUTE.pack(family, length, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, scope, _UNICAST, flags)
@@ -253,38 +265,47 @@ def _mac(attributes: dict[int, bytes], kind: int) -> str:
 def _read_link(body: bytes) -> LinkState:
     _, hardware, index, flags, _ = _LINK.unpack_from(body)
     attributes = _attributes(body[_LINK.size :])
-    info = _attributes(attributes.get(18, b""))
-    vlan = _number(_attributes(info.get(2, b"")), 1) if _text(info, 1) == "vlan" else 0
+    info = _attributes(attributes.get(_IFLA_LINKINFO, b""))
+    kind, mac = _text(info, _INFO_KIND), _mac(attributes, _IFLA_ADDRESS)
     return LinkState(
-        index,
-        _text(attributes, 3),
-        _mac(attributes, 1),
-        _mac(attributes, 54) or _mac(attributes, 1),
-        hardware,
-        bool(flags & IFF_UP),
-        bool(flags & IFF_LOWER_UP),
-        _number(attributes, 4),
-        _text(info, 1),
-        _number(attributes, 5),
-        _number(attributes, 10),
-        vlan,
+        ifindex=index,
+        name=_text(attributes, _IFLA_IFNAME),
+        mac=mac,
+        permanent_mac=_mac(attributes, _IFLA_PERM_ADDRESS) or mac,
+        hardware=hardware,
+        up=bool(flags & IFF_UP),
+        carrier=bool(flags & IFF_LOWER_UP),
+        mtu=_number(attributes, _IFLA_MTU),
+        kind=kind,
+        lower=_number(attributes, _IFLA_LINK),
+        master=_number(attributes, _IFLA_MASTER),
+        vlan=_number(_attributes(info.get(_INFO_DATA, b"")), _VLAN_ID) if kind == "vlan" else 0,
     )
 
 
 def _read_address(body: bytes) -> AddressState:
     _, prefix, low_flags, scope, index = _ADDRESS.unpack_from(body)
     attributes = _attributes(body[_ADDRESS.size :])
-    flags = _number(attributes, 8) | low_flags
-    packed = attributes.get(2) or attributes.get(1) or b""
+    flags = _number(attributes, _IFA_FLAGS) | low_flags
+    packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS) or b""
     return AddressState(
-        index, _literal(packed), prefix, scope, bool(flags & IFA_F_PERMANENT), bool(flags & IFA_F_TENTATIVE)
+        ifindex=index,
+        address=_literal(packed),
+        prefix=prefix,
+        scope=scope,
+        permanent=bool(flags & IFA_F_PERMANENT),
+        tentative=bool(flags & IFA_F_TENTATIVE),
     )
 
 
 def _read_route(body: bytes) -> RouteState:
     attributes = _attributes(body[_ROUTE.size :])
-    gateway = attributes.get(5) or attributes.get(_VIA, b"")[_FAMILY.size :]
-    return RouteState(_number(attributes, 4), _literal(gateway), _literal(attributes.get(7, b"")))
+    gateway = attributes.get(_RTA_GATEWAY) or attributes.get(_RTA_VIA, b"")[_FAMILY.size :]
+    return RouteState(
+        ifindex=_number(attributes, _RTA_OIF),
+        gateway=_literal(gateway),
+        source=_literal(attributes.get(_RTA_PREFSRC, b"")),
+    )
 
 
 def _literal(packed: bytes) -> str:
