@@ -14,11 +14,11 @@ from pathlib import Path
 
 from netdump.errors import ArmError, ReservationError
 from netdump.image.bzimage import HEADER_BYTES, parse_header, with_room
+from netdump.image.commandline import I386
 
 SYS_KERNEL = Path("/sys/kernel")
 LOAD_DISABLED = Path("/proc/sys/kernel/kexec_load_disabled")
 KEXEC_TIMEOUT = 120.0  # seconds
-X86_32 = frozenset(("i386", "i486", "i586", "i686"))  # as uname says
 
 # What kernel, init and client need beside the image. Measured in QEMU with Debian's kernel 6.1 on x86_64
 # (docs/capture.md): 104M just works, with 10 MiB to spare; this asks for 4 MiB more. A larger kernel needs as much more
@@ -26,8 +26,8 @@ X86_32 = frozenset(("i386", "i486", "i586", "i686"))  # as uname says
 WORKING_BYTES = 72 << 20
 MEASURED_KERNEL_BYTES = 0x3378000  # init_size in the header of Debian's 6.1.0-56-cloud-amd64
 
-USUAL_RESERVATION = "crashkernel=128M"
-"""What to ask for before an image is built, as docs/capture.md does."""
+USUAL_BYTES = 128 << 20
+"""What to reserve while the need of a machine is not known, as docs/capture.md says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def reserving(word: str) -> str:
 def check_machine(reserved: int) -> None:
     """Refuse, before an image is built, a machine that can load none. Raises ArmError."""
     if reserved == 0:
-        raise ReservationError(f"no memory is reserved for a capture kernel: {reserving(USUAL_RESERVATION)}")
+        raise ReservationError(f"no memory is reserved for a capture kernel: {reserving(advice(USUAL_BYTES))}")
     _kexec_program()
 
 
@@ -102,7 +102,7 @@ def load(loading: Loading, sys_kernel: Path = SYS_KERNEL) -> None:
             "this kernel loads no capture kernel any more until the next boot (kernel.kexec_load_disabled is 1): arm "
             "before that is set"
         )
-    if platform.machine() in X86_32:
+    if platform.machine() in I386:
         with tempfile.NamedTemporaryFile(prefix="netdump-kernel-") as roomy:
             roomy.write(with_room(loading.kernel.read_bytes()))
             roomy.flush()

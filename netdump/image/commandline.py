@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RUNNING = Path("/proc/cmdline")
+I386 = ("i386", "i486", "i586", "i686")  # as uname -m says of 32-bit x86
 COMMAND_LINE_MAX = 2047  # bytes; COMMAND_LINE_SIZE of x86 without the closing zero, arm64 has as much
 
 # panic: come back if the capture kernel dies itself. loglevel: what we say is shown by kernels that are built to show
@@ -36,7 +37,7 @@ X86 = (
 )  # fmt: skip
 BY_ARCHITECTURE = {
     "x86_64": X86,
-    **dict.fromkeys(("i386", "i486", "i586", "i686"), X86),
+    **dict.fromkeys(I386, X86),
     "aarch64": (*DEVICES, "swiotlb=noforce", "random.trust_cpu=on"),
     "ppc64le": (*DEVICES, "numa=off", "noirqdistrib", "kvm_cma_resv_ratio=0"),
     "s390x": ("nr_cpus=1", "numa=off", "vmcp_cma=0"),

@@ -22,6 +22,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import DamagedError, DumpNotFoundError, NetdumpError, StorageFaultError, StoreError
+from netdump.index.catalog import STORE_NAME
 from netdump.index.gather import is_held
 from netdump.pki import durable
 from netdump.server.config import DAY_S
@@ -137,7 +138,7 @@ class Scrubber:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path: Final = directory / NAME
-        self._root: Final = directory / "dumps"
+        self._root: Final = directory / STORE_NAME
         self._plain: Final = Store(self._root, files, clock)
         self._paced: Final = Store(self._root, PacedFiles(files, self._take), clock)  # type: ignore[arg-type]
         self._settings: Final = settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netdump.image.checkup.finding import ok, problem, unknown, warning
+from netdump.image.commandline import I386
 from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from netdump.image.kernel import Kernel
 
 TOPIC = "kernel configuration"
-I386 = frozenset(("i386", "i486", "i586", "i686"))
-X86 = I386 | {"x86_64"}
+X86 = (*I386, "x86_64")
 HIGHMEM_KIB = 896 << 10  # memory that a 32-bit kernel reaches without HIGHMEM, at the usual split
 
 

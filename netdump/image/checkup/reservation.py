@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netdump.client.words import words_for_kernel
-from netdump.image.arming import advice, reserving
+from netdump.image.arming import USUAL_BYTES, advice, reserving
 from netdump.image.checkup.finding import ok, problem, unknown
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from netdump.image.checkup.machine import Machine
 
 TOPIC = "reserved memory"
-USUAL_BYTES = 128 << 20  # what to ask for while the need of this machine is not known
 
 
 def check_reservation(machine: Machine, needed: int | None) -> Iterator[Finding]:
