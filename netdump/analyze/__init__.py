@@ -1,1 +1,1 @@
-"""What a dump says about itself: today the panic line, from the kernel log of its headline."""
+"""What a dump says about itself: why the machine died, which pages there are and where, how large it would be."""
