@@ -20,7 +20,7 @@ from netdump.server.admission import Account, Accounts, Admission, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.server.space import Room
-from netdump.store.origin import Origin
+from netdump.store.origin import Origin, check_offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,7 +216,7 @@ class Reception:
             # What the older connection brought becomes durable or is given up before the newer one gets its answer.
             last = await self._outlast(before, claim)
             if last is not None and last.late is not None:
-                if _facts(last.hello) == _facts(hello):
+                if _shape(last.hello) == _shape(hello):
                     claim.before_bytes = last.before_bytes  # by when the host's usage was asked for
                     return last.late
                 await self._let_go(last.late)
@@ -310,7 +310,7 @@ class Reception:
             self._recorder.damaged(offered.id, str(error))
             # Whose dump it is cannot be told, so not even its owner may be told that it is here [W-32].
             raise StoreError(f"whose dump {offered.id} is cannot be told: {error}") from error
-        _check_known(known, offered)
+        check_offer(known, offered)  # as Store.open_writer does, but before anything is said of a dump [W-32]
         return dump
 
     def _receipt_of(self, dump: Dump, origin: Origin) -> wire.Receipt:
@@ -470,7 +470,7 @@ class Reception:
         return await asyncio.get_running_loop().run_in_executor(self._workshop.disks, work, *arguments)
 
 
-def _facts(hello: wire.Hello) -> tuple[int, int, int]:
+def _shape(hello: wire.Hello) -> tuple[int, int, int]:
     """What is the same at every offer of a dump."""
     return hello.image_bytes, hello.page_bytes, hello.level
 
@@ -479,11 +479,3 @@ def _end_if_failed(arrival: Arrival, usher: asyncio.Task[None]) -> None:
     """Nobody else would ever call the dump of an usher that made a mistake: end its arrival; who awaits it says why."""
     if not usher.cancelled() and usher.exception() is not None:
         arrival.end()
-
-
-def _check_known(known: Origin, offered: Origin) -> None:
-    """Raises OwnerError, MismatchError. As Store.open_writer does, but before anything is said of a dump [W-32]."""
-    if known.host != offered.host:
-        raise OwnerError(f"dump {offered.id} belongs to another host than {offered.host}")
-    if (known.image_bytes, known.page_bytes, known.level) != (offered.image_bytes, offered.page_bytes, offered.level):
-        raise MismatchError(f"dump {offered.id} is known with another image size, page size or level")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from netdump.errors import MismatchError, OwnerError
 from netdump.store.layout import ORIGIN, is_dump_id
 from netdump.store.sealed import FORMAT, seal, unseal
 from netdump.wire import IMAGE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_BYTES_MIN
@@ -85,4 +86,19 @@ class Origin:
             drill=members.flag("drill"),
             agent=members.text("agent", AGENT_MAX),
             created=members.number("created"),
+        )
+
+
+def check_offer(known: Origin, offered: Origin) -> None:
+    """Compare a dump that is offered with what is known of it. Raises OwnerError, MismatchError. Spec: [W-31], [W-32].
+
+    The owner comes first: another host learns nothing of the dump.
+    """
+    if known.host != offered.host:
+        raise OwnerError(f"dump {offered.id} belongs to another host than {offered.host}")
+    of_known = (known.image_bytes, known.page_bytes, known.level)
+    if of_known != (offered.image_bytes, offered.page_bytes, offered.level):
+        raise MismatchError(
+            f"dump {offered.id} is known with image, page size and level {of_known}, "
+            f"now offered with {(offered.image_bytes, offered.page_bytes, offered.level)}"
         )

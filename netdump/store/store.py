@@ -11,13 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import (
-    AmbiguousIdError,
-    BusyError,
-    DumpNotFoundError,
-    MismatchError,
-    OwnerError,
-)
+from netdump.errors import AmbiguousIdError, BusyError, DumpNotFoundError
 from netdump.store.documents import find_origin, parse_headline, read_headline, read_manifest, read_receipt
 from netdump.store.dump import Dump
 from netdump.store.durable import dump_faults, storage_faults, write_durably
@@ -35,6 +29,7 @@ from netdump.store.layout import (
     is_dump_id,
     segment_range,
 )
+from netdump.store.origin import check_offer
 from netdump.store.recovery import Recovery, follow_manifest, recover, sound_part
 from netdump.store.writer import DumpWriter
 
@@ -124,7 +119,8 @@ class Store:
         manifest).
         """
         with dump_faults("opening", origin.id):
-            _check_owner(find_origin(self._files, origin.id), origin)
+            if (known := find_origin(self._files, origin.id)) is not None:
+                check_offer(known, origin)
             lock = self._lock_for_writing(origin.id)
             try:
                 return self._open_locked(origin, lock, keep_on if distrust else None)
@@ -210,10 +206,11 @@ class Store:
         for folder in (f"{dump_id}/{SEGMENTS}", dump_id, ""):
             files.sync_folder(folder)
         known = find_origin(files, dump_id)
-        _check_owner(known, origin)
         if known is None:
             write_durably(files, f"{dump_id}/{ORIGIN}", origin.pack())
             known = origin
+        else:
+            check_offer(known, origin)
         manifest = read_manifest(files, dump_id, known)
         if manifest is None:
             recovery = recover(files, dump_id, known.image_bytes)
@@ -323,17 +320,3 @@ def _deleted_is_busy(dump_id: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
-
-
-def _check_owner(known: Origin | None, offered: Origin) -> None:
-    """Raise OwnerError or MismatchError if the dump is known otherwise. Spec: [W-31], [W-32]."""
-    if known is None:
-        return
-    if known.host != offered.host:
-        raise OwnerError(f"dump {offered.id} belongs to another host than {offered.host}")
-    of_known = (known.image_bytes, known.page_bytes, known.level)
-    if of_known != (offered.image_bytes, offered.page_bytes, offered.level):
-        raise MismatchError(
-            f"dump {offered.id} is known with image, page size and level {of_known}, "
-            f"now offered with {(offered.image_bytes, offered.page_bytes, offered.level)}"
-        )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
+from netdump.errors import MismatchError, OwnerError
 from netdump.store.findings import Damage, DamageFoundError
-from netdump.store.origin import ORIGIN_BYTES_MAX, Origin
+from netdump.store.origin import ORIGIN_BYTES_MAX, Origin, check_offer
 from netdump.store.sealed import seal
 from netdump.testing.sample_dump import SampleDump
 
@@ -77,3 +79,13 @@ def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(DamageFoundError) as error:
         Origin.parse(seal({**members(), "format": "netdump-origin/2"}), ORIGIN.id)
     assert error.value.finding.damage is Damage.FORMAT
+
+
+@pytest.mark.parametrize("change", [{"image_bytes": 4096}, {"page_bytes": 16384}, {"level": 31}])
+def test_another_host_learns_nothing_of_a_dump(change: dict[str, Any]) -> None:
+    """[W-31], [W-32]."""
+    check_offer(ORIGIN, replace(ORIGIN, agent="another", drill=True, created=0))
+    with pytest.raises(MismatchError):
+        check_offer(ORIGIN, replace(ORIGIN, **change))
+    with pytest.raises(OwnerError):
+        check_offer(ORIGIN, replace(ORIGIN, host="another", **change))
