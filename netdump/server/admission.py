@@ -17,8 +17,7 @@ from netdump.server.space import Room
 if TYPE_CHECKING:
     from netdump.server.config import Limits
 
-
-HOSTS_PER_MINUTE: Final = 60_000
+HOSTS_PER_MINUTE: Final = 60_000  # new connections of all hosts: no limit in practice, the gate before TLS has those
 
 
 class Usage(NamedTuple):
@@ -34,7 +33,6 @@ class HostGate:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self._open: Counter[str] = Counter()
-        # What all hosts together may do, the gate before TLS limits.
         self._often = RateLimit(HOSTS_PER_MINUTE, limits.connections_per_host_per_minute, now)
 
     def enter(self, host: str, now: float) -> str | None:

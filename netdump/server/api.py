@@ -60,10 +60,11 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What requests are answered with. ingest_port is asked for at each enrolment: the system may have chosen it.
+    """What requests are answered with.
 
     opened: the catalog; raises BusyError while it is not there yet. strangers: the audit for what fails before it is
-    known who asks. packers: those that are idle.
+    known who asks. ingest_address: asked for at each enrolment, because the system may have chosen the port. packers:
+    those that are idle.
     """
 
     authority: Authority
@@ -136,7 +137,7 @@ class Visit:
             raise BadRequestError("the request is not a JSON object of texts")
         return value
 
-    def limited(self) -> None:
+    def count_against_limit(self) -> None:
         """Count a request for a certificate: strangers by address, others by name. Raises TooManyRequestsError."""
         now = asyncio.get_running_loop().time()
         if self.identity is None:

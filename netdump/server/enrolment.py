@@ -24,7 +24,7 @@ async def show_authority(visit: Visit) -> Response:
 
 async def enroll(visit: Visit) -> Response:
     """POST /v1/enroll {"token": secret, "csr": PEM}."""
-    visit.limited()
+    visit.count_against_limit()
     token, request = await _members(visit, "token", "csr")
     issue = await asyncio.to_thread(visit.desk.authority.redeem, token, request)
     visit.note("enrolled", enrolled=issue.name, as_role=str(issue.role))
@@ -33,7 +33,7 @@ async def enroll(visit: Visit) -> Response:
 
 async def renew(visit: Visit) -> Response:
     """POST /v1/renew {"csr": PEM}."""
-    visit.limited()
+    visit.count_against_limit()
     (request,) = await _members(visit, "csr")
     issue = await asyncio.to_thread(visit.desk.authority.renew, visit.certificate(), request)
     visit.note("renewed")

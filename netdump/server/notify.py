@@ -64,12 +64,11 @@ def _line(text: str) -> str:
 
 def _watchdog(environment: MutableMapping[str, str]) -> float | None:
     """Seconds between two signs of life, half of what the manager allows; None: it does not watch this process."""
-    text = environment.get("WATCHDOG_USEC", "")
-    if not (text.isascii() and text.isdecimal()) or environment.get("WATCHDOG_PID", str(os.getpid())) != str(
-        os.getpid()
-    ):
+    text, own = environment.get("WATCHDOG_USEC", ""), str(os.getpid())
+    if not (text.isascii() and text.isdecimal()) or environment.get("WATCHDOG_PID", own) != own:
         return None
-    return max(int(text[:18]) / 2_000_000, 0.01) if int(text[:18]) else None
+    allowed_us = int(text[:18])
+    return max(allowed_us / 2_000_000, 0.01) if allowed_us else None
 
 
 def inherited_sockets(environment: MutableMapping[str, str]) -> dict[str, socket.socket]:

@@ -90,7 +90,7 @@ class Recorder:
 
         Without an index nothing is known, and the host comes in: a quota is not worth a lost dump.
         """
-        return self._asked(lambda: self._usage(host, now, quota_bytes), Usage(0, 0))
+        return self._ask(lambda: self._usage(host, now, quota_bytes), Usage(0, 0))
 
     def _usage(self, host: str, now: int, quota_bytes: int) -> Usage:
         """A host in a crash loop has thousands of dumps, and to look at each row would take longer than is waited."""
@@ -108,19 +108,19 @@ class Recorder:
         Blocks. Raises StoreError.
         """
         root = os.fspath(self._store.root)
-        ids = self._sound(lambda: self._index.ids_in(State.COMPLETE))
+        ids = self._on_index(lambda: self._index.ids_in(State.COMPLETE))
         return [each for each in ids if os.path.lexists(f"{root}/{each}/{VMCORE}") == restored]
 
     def census(self) -> dict[State, Share]:
         """See Index.census. Blocks. Raises StoreError."""
-        return self._sound(self._index.census)
+        return self._on_index(self._index.census)
 
     def found_damaged(self) -> set[str]:
         """The dumps of which something was found bad, as far as the index knows. Blocks. Raises StoreError."""
         query = Query(state=State.DAMAGED, limit=LIST_LIMIT_MAX)
         with self._guard:  # before the index is asked, in which it may stand a moment later
             waiting = dict(self._damage)
-        damaged = self._sound(lambda: [*every(self._index.list, query)])
+        damaged = self._on_index(lambda: [*every(self._index.list, query)])
         remarks = {**{record.id: record.remark for record in damaged}, **waiting}
         return {dump_id for dump_id, remark in remarks.items() if remark is not None and not was_unreadable(remark)}
 
@@ -128,7 +128,7 @@ class Recorder:
         """Whether a dump is complete, and not damaged, as far as the index knows. Blocks. Raises StoreError."""
         if self._damage.get(dump_id) is not None:
             return False
-        record = self._sound(lambda: self._index.get(dump_id))
+        record = self._on_index(lambda: self._index.get(dump_id))
         return record is not None and record.state is State.COMPLETE
 
     def refresh(self, dump_id: str) -> Future[None]:
@@ -163,7 +163,7 @@ class Recorder:
             if row is not None and row.state is State.DAMAGED:
                 self._index.put(gather(self._store, dump_id))
 
-        return self._pool.submit(self._sound, work)
+        return self._pool.submit(self._on_index, work)
 
     def mended(self, dump_id: str) -> None:
         """What was bad of a dump is given up, and its host sends that again. Waits as damaged does."""
@@ -180,7 +180,7 @@ class Recorder:
 
     def untold(self, checks: Mapping[str, int]) -> dict[str, int]:
         """Those checks, by dump, of which the index does not know. Blocks. Raises StoreError."""
-        known = self._sound(self._index.checks)
+        known = self._on_index(self._index.checks)
         return {dump_id: when for dump_id, when in checks.items() if known.get(dump_id, when) != when}
 
     def settle(self) -> None:
@@ -211,7 +211,7 @@ class Recorder:
 
     def stored_bytes(self, dump_id: str) -> int:
         """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
-        record = self._asked(lambda: self._index.get(dump_id), None)
+        record = self._ask(lambda: self._index.get(dump_id), None)
         return 0 if record is None else record.stored_bytes
 
     def is_damaged(self, dump_id: str) -> bool:
@@ -227,7 +227,7 @@ class Recorder:
             record = self._index.get(dump_id)
             return record.remark if record is not None and record.state is State.DAMAGED else None
 
-        remark = self._asked(found, self._damage.get(dump_id))
+        remark = self._ask(found, self._damage.get(dump_id))
         return remark is not None and not was_unreadable(remark)
 
     def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:
@@ -244,7 +244,7 @@ class Recorder:
         self.settle()
         self._pool.shutdown()
 
-    def _asked(self, work: Callable[[], Result], otherwise: Result) -> Result:
+    def _ask(self, work: Callable[[], Result], otherwise: Result) -> Result:
         """What the index says, once everything noted before is in it; otherwise, if it does not say so soon.
 
         Who asks holds a thread that dumps are written with. So when the index has not answered nobody waits for it
@@ -252,7 +252,7 @@ class Recorder:
         """
         if self._probe is not None and not self._probe.done():
             return otherwise
-        question = self._pool.submit(self._sound, work)
+        question = self._pool.submit(self._on_index, work)
         try:
             return question.result(ANSWER_S)
         except StoreError as error:
@@ -263,8 +263,8 @@ class Recorder:
             self._audit("index-failed", reason="the index does not answer: another process has it locked, or the disk")
         return otherwise
 
-    def _sound(self, work: Callable[[], Result]) -> Result:
-        """Do something with the index; if it is found damaged, have that mended and do it again. Raises StoreError."""
+    def _on_index(self, work: Callable[[], Result]) -> Result:
+        """Do something with the index; if that finds it damaged, have it mended and do it again. Raises StoreError."""
         try:
             return work()
         except IndexFaultError as error:
@@ -287,8 +287,8 @@ class Recorder:
                 return
             first()
             try:
-                self._sound(self._write_waiting)
-                self._sound(work)
+                self._on_index(self._write_waiting)
+                self._on_index(work)
             except StoreError as error:
                 self._audit("index-failed", reason=str(error))
 

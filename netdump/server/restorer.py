@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from netdump.store.store import Store
     from netdump.store.writer import DumpWriter
 
-SEGMENT_SLACK_BYTES: Final = 1 << 20  # metadata of the file system for a sparse file
+METADATA_BYTES: Final = 1 << 20  # of the file system, for a sparse file
 
 
 class _StoppedError(Exception):
@@ -163,7 +163,7 @@ class Restorer:
             manifest = dump.manifest
             if manifest is None or dump.vmcore_path is not None:
                 return True
-            needed = manifest.totals.data + manifest.totals.alias + SEGMENT_SLACK_BYTES
+            needed = manifest.totals.data + manifest.totals.alias + METADATA_BYTES
             if self._space.look(needed) is not Room.PLENTY:
                 return self._defer(dump_id, needed, f"it would take {needed} bytes, and a file, that dumps may need")
             if not dump.receipt:

@@ -39,7 +39,8 @@ BEHIND_PART: Final = 4  # of those who sit: if more than one in so many is behin
 class Seat:
     """What one dump that arrives holds, or waits for. Whoever makes one gives it back with `leave`, seated or not.
 
-    taken: since when, by the loop's clock, stands in `since`. extra: it is one of those that there are not always.
+    taken: whether it is held now. since: when it was taken, by the loop's clock. extra: whether it is one of those
+    beyond the usual number.
     """
 
     def __init__(self, seats: Seats, host: str, image_bytes: int) -> None:
@@ -99,7 +100,7 @@ class Seats:
         self._numbers = count()
         self._extra = 0  # of those taken
         self._stirred = -math.inf  # when a seat was given back last, or the first one began to wait
-        self._return = -math.inf  # of who was told last to come back
+        self._return = -math.inf  # when the one that was told last to come back is due
         self.taken = 0
         self.more = 0
 

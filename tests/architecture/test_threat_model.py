@@ -45,7 +45,7 @@ NO_PEERS = {
         "server.reception.BUSY_TRIES",
         "server.reception.BUSY_PAUSE_S",
         "server.reception.SOON_S",
-        "server.restorer.SEGMENT_SLACK_BYTES",
+        "server.restorer.METADATA_BYTES",
         "server.scrub.BREATH_S",
         "server.scrub.MEASURE_S",
         "server.scrub.RATE_MIN",

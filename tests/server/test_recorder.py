@@ -365,12 +365,12 @@ def test_verdicts_are_written_before_what_comes_later(
     assert recorder.found_damaged() == {f"{1:032x}"}
 
 
-@pytest.mark.parametrize("name", ["list", "get", "_asked"])
+@pytest.mark.parametrize("name", ["list", "get", "_ask"])
 def test_a_verdict_is_known_while_it_is_written(
     recorder: Recorder, reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """It waits no more once the index has answered without it."""
-    place = Recorder if name == "_asked" else Index
+    place = Recorder if name == "_ask" else Index
     ask = getattr(place, name)
 
     def then_written(*arguments: Any) -> object:
