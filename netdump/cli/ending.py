@@ -18,10 +18,9 @@ ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Make the signals of an end exceptions for the time of the block:
+    """Make the signals of an end exceptions for the time of the block, so that it stops and removes what it has begun.
 
-    what was started is stopped, what was made is removed. Then the process ends by that signal, as it would have done
-    without: who has sent it (systemd) sees that.
+    Then the process ends by that signal, as it would have done without: who has sent it (systemd) sees that.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:

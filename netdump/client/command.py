@@ -187,10 +187,9 @@ def _streams(image: Image, level: int | None, threads: int) -> tuple[Callable[[i
 
 
 def _catch_signals() -> Callable[[], None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into Interrupted, once:
+    """Turn SIGINT, SIGTERM and SIGHUP into Interrupted, once: whoever repeats them does not disturb the end.
 
-    whoever repeats them does not disturb the end. One that is ignored (SIGINT in the background of a script, SIGHUP
-    under nohup) stays so. Returns what undoes it.
+    One that is ignored (SIGINT in the background of a script, SIGHUP under nohup) stays so. Returns what undoes it.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None

@@ -63,7 +63,10 @@ SETTINGS: Mapping[str, Setting] = {
     "retry_min": Setting(float, 0.05, 60, "seconds before the first new attempt; doubles with each"),
     "retry_max": Setting(float, 0.05, 3600, "longest wait between two attempts, in seconds"),
     "compression": Setting(
-        int, -7, 9, "zstd level; 0 sends the data as it is; default: chosen all the time as link and CPU are fast"
+        int,
+        -7,
+        9,
+        "zstd level; 0 sends the data as it is; default: chosen anew for each chunk, by the speed of link and CPU",
     ),
     "threads": Setting(int, 1, 8, "threads that compress, 2 MiB each; default: as many as there are CPUs, at most 3"),
     "progress_interval": Setting(float, 0.5, 3600, "seconds between two lines of progress where there is no terminal"),

@@ -1,8 +1,7 @@
-"""What the sender tells whoever watches:
+"""What the sender tells whoever watches: a line that is rewritten on a terminal, plain lines elsewhere, the kernel log.
 
-a line that is rewritten on a terminal, plain lines elsewhere, and the kernel log. Owns wording of figures, rates and
-the rule that reporting never stops a dump: nothing here blocks (a serial console or a pipe that takes no more loses
-lines, not time) and nothing here raises.
+Owns how figures and rates are worded, and the rule that reporting never stops a dump: nothing here blocks (a serial
+console or a pipe that takes no more loses lines, not time) and nothing here raises.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KMSG = "/dev/kmsg"
-KMSG_LINE_MAX = (
-    900  # the kernel refuses records over 976 bytes (Linux kernel/printk/printk.c, devkmsg_write, LOG_LINE_MAX)
-)
+KMSG_LINE_MAX = 900
+"""Bytes of a line; the kernel refuses records over 976 (Linux kernel/printk/printk.c, devkmsg_write, LOG_LINE_MAX)."""
+
 KMSG_BURST = 8  # lines in KMSG_INTERVAL; the kernel's own limit is 10 in 5 s
 KMSG_INTERVAL = 5.0
 TTY_INTERVAL = 0.25

@@ -59,13 +59,14 @@ class Limits(NamedTuple):
 class Session:
     """Delivers one dump over one link; used once.
 
-    catch_up: exhausted before chunks begin at an image offset, the connection being kept alive meanwhile; if it takes
-    longer than CATCH_UP_SECONDS, the connection is ended, and the rest of it is the caller's: behind tells.
-    open_stream: begins the chunks at an image offset. headline: made when asked for. afterword: the remark of FINISH,
-    asked for when all is sent. on_turn: called often, with the acknowledged image offset. on_queue: called once if
-    chunks have to wait.
-    effort: is told how sending goes. resume: what the collector said, once it has.
-    advanced: it acknowledged something new on this connection. records_max: see netdump.client.link.RECORDS_MAX.
+    headline: made when asked for. catch_up: exhausted before chunks begin at an image offset, the connection being kept
+    alive meanwhile, but for no longer than CATCH_UP_SECONDS. open_stream: begins the chunks at an image offset.
+    afterword: the remark of FINISH, asked for when all is sent. on_turn: called often, with the acknowledged image
+    offset. on_queue: called once if chunks have to wait. effort: is told how sending goes. records_max: see
+    netdump.client.link.RECORDS_MAX.
+
+    To be read after run: resume, what the collector said, if it has. advanced: it acknowledged something new on this
+    connection. behind: catching up took too long, and the rest of it is the caller's.
     """
 
     def __init__(

@@ -194,8 +194,8 @@ class ThreadedStream:
     def take(self) -> Prepared | None:
         """Return the next chunk, or None after the last; waits for the worker that has it, a matter of milliseconds.
 
-        Of new chunks only two are planned in one call, or one if that took
-        PLAN_SECONDS, so that a slow source does not keep the connection waiting.
+        Of new chunks only two are planned in one call, or one if that took PLAN_SECONDS, so that a slow source does not
+        keep the connection waiting.
         """
         if len(self._taken) == TAKEN_VALID:
             self._release(self._taken.popleft())

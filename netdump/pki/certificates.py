@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from netdump.pki.role import Role
 
 AUTHORITY_LIFE = timedelta(days=20 * 365 + 5)
-COLLECTOR_LIFE = timedelta(
-    days=10 * 365 + 3
-)  # long: the machine must be trusted on the day of a crash, and nobody renews it before
+COLLECTOR_LIFE = timedelta(days=10 * 365 + 3)  # long: it must be trusted on the day of a crash, and nobody may renew it
 CLIENT_LIFE = timedelta(days=2 * 365)
 BACKDATE = timedelta(days=1)  # for peers whose clock is behind
 PEM_MAX = 65536  # bytes of a PEM file of ours

@@ -35,9 +35,8 @@ CA_DIGEST_BYTES = 32
 TTL_MIN = 60  # seconds
 TTL_MAX = 30 * 86400
 TTL_DEFAULT = 86400
-KEPT = (
-    30 * 86400
-)  # seconds after its expiry for which a token's file is kept, so that the log can say what became of it
+KEPT = 30 * 86400
+"""Seconds after its expiry for which a token's file is kept, so that the log can say what became of it."""
 
 FORMAT = "netdump-token/1"
 FRESH = ".json"
