@@ -52,7 +52,7 @@ def command(
     command line, as in crashkernel=128M. Needs root and kexec-tools.
 
     \b
-    Example:
+    Examples:
       netdump arm --config /etc/netdump/client.toml
       netdump arm --final poweroff --save /var/crash
       netdump arm --if-changed

@@ -40,7 +40,7 @@ def parse_span(_context: click.Context, _parameter: click.Parameter, value: str 
     "--ending",
     metavar="TIME",
     callback=parse_span,
-    help="Only of names none of whose certificates is good for so long (90d): the last of each, by their end.",
+    help="Only names whose last certificate ends within TIME (90d) or has ended: that one, the next to end first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object; the list is under `certificates`.")
 def command(directory: Path, ending: int | None, as_json: bool) -> None:

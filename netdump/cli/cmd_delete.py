@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, yes: bool, as_json: bool) -> int:
     """Delete dumps for good: all that is stored of them, their logs and receipts included.
 
-    Which ones is said by each ID, or by options, those of `netdump list`, which shows with them what would be deleted.
+    Name them by ID, or choose them by the options of `netdump list`, which shows with the same options what would be
+    deleted.
 
     Asks first, on a terminal; elsewhere --yes is needed. From afar it takes a certificate of the role operator. A dump
     that is arriving is not deleted, nor one whose files cannot be removed; the others are. Each is gone when the

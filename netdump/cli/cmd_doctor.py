@@ -56,17 +56,18 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
     dump is marked as a drill: `netdump list` and `netdump show` say so, and `netdump delete` removes it. Ends with
     status 97 if it was not delivered. Needs root.
 
+    A drill does not show that the capture kernel starts, finds its network device, and comes back. A real crash does,
+    at a time when the machine may be away for some minutes, with its console in view:
+
     \b
-    A drill does not show that the capture kernel starts, finds its network device, and comes back. A real crash does.
-    At a time when the machine may be away for some minutes, with its console in view:
       1. netdump doctor                       no problem is left
-      2. netdump arm --append netdump.drill   marks the dump as a drill; with the options of this machine
+      2. netdump arm --append netdump.drill   with the options of this machine
       3. sync; echo c > /proc/sysrq-trigger
-    The console shows the panic, then within seconds lines of the capture kernel and of netdump-init: the interface, its
-    address, "is reachable", the progress, "is complete", and the final action. The machine is back without anybody's
-    doing. At the collector, `netdump list` shows the dump as `complete (drill)`, with the panic "sysrq triggered
-    crash", and `netdump log` ends in it. If not, the last netdump-init line on the console says where it stopped.
       4. netdump arm                          without the mark again
+
+    The console shows the panic, within seconds the capture kernel, then netdump-init, up to "is complete" and the final
+    action; the machine comes back by itself, and `netdump list` shows the dump as `complete (drill)`. If not, the last
+    netdump-init line says where it stopped, and docs/doctor.md what to look at then.
 
     \b
     Examples:

@@ -113,9 +113,9 @@ def command(
     """Bring the dump ID to this machine as a sparse ELF core, ready for crash, drgn and gdb, or in another format.
 
     \b
-      elf    sparse ELF core: what the host had, byte for byte but for pages that were excluded or lost, which are zeros
-      kdump  kdump-compressed, for crash, drgn and makedumpfile: the pages that there are, by frame number; excluded and
-             lost ones are marked, and not taken for zeros. zlib is for the widest set of readers, zstd is faster
+      elf    sparse ELF core, byte for byte; excluded and lost pages are zeros
+      kdump  kdump-compressed, for crash, drgn and makedumpfile: excluded and lost
+             pages are marked. zlib is for the most readers, zstd is faster
       zst    the ELF core as one zstd file; `zstd -d` makes it
 
     Compressed segments come in parallel; each page is verified by its digest, and all of them by the root digest of the
@@ -143,7 +143,7 @@ def command(
       netdump fetch 3f2a -o /var/crash/web1.elf --jobs 8
       netdump fetch 3f2a --format kdump --compression zstd
       netdump fetch 3f2a --format zst -o - | ssh desk 'cat > web1.elf.zst'
-      crash /usr/lib/debug/boot/vmlinux-6.1.0-56-cloud-amd64 vmcore-web1-3f2a9c01b7d4.elf
+      crash vmlinux-6.1.0-56-cloud-amd64 vmcore-web1-3f2a9c01b7d4.elf
     """
     wanted = choose_format(file_format, compression)
     piped = is_piped(output, as_json=as_json)

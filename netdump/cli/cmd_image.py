@@ -48,7 +48,7 @@ def build(out: Path, *, append: tuple[str, ...], as_json: bool, **options: Any) 
     everything that the client loads. What is missing is said here, not after a panic.
 
     \b
-    Example:
+    Examples:
       netdump image build --config /etc/netdump/client.toml --out /boot/netdump.img
       netdump image build --network 'eth0 192.0.2.7/24 via 192.0.2.1'
 

@@ -31,7 +31,7 @@ def command(directory: Path, names: str) -> None:
     """Make a collector in DIR, a folder that is empty or does not exist yet.
 
     \b
-    Example:
+    Examples:
       netdump init /srv/netdump --name collector.example.com
       netdump init /srv/netdump --name collector.example.com,192.0.2.7
 

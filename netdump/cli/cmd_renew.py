@@ -94,7 +94,7 @@ def command(
     named any more are refused by whoever still dials them. JSON then has `names`, too.
 
     \b
-    Example:
+    Examples:
       netdump renew --if-older-than 50%
       netdump renew --collector /srv/netdump
       netdump renew --collector /srv/netdump --name collector.example.com,dumps.example.com,192.0.2.7

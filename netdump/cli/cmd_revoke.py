@@ -13,14 +13,14 @@ from netdump.pki import Authority, Role
 from netdump.pki.ledger import check_fingerprint
 
 
-@click.command("revoke", short_help="Let a host's or person's key in no more.")
+@click.command("revoke", short_help="Revoke the keys of a host or person.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @holder_options
 @click.option("--fingerprint", metavar="HEX", help="One key, by its fingerprint (see netdump certificates).")
 @click.option("--tokens", is_flag=True, help="Also make unused tokens of that name worthless.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: revoked (fingerprints), tokens (how many).")
 def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: bool, **names: str | None) -> None:
-    """Let a key in no more at the collector whose folder is DIR.
+    """Revoke keys at the collector whose folder is DIR: whoever shows one is not let in any more.
 
     With a name, the keys of all certificates issued to it so far are revoked; the name may enroll again later, with a
     new token. With --fingerprint, that one key is. It holds from the next connection on, without a restart; a
@@ -29,7 +29,7 @@ def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: boo
     There is no way back: enroll again instead. Unused tokens of the name stay good unless --tokens is given.
 
     \b
-    Example:
+    Examples:
       netdump revoke /srv/netdump --host web1
       netdump revoke /srv/netdump --analyst ann --tokens
 

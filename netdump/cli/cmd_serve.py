@@ -37,7 +37,7 @@ def command(directory: Path, ingest: str | None, api: str | None) -> None:
     ready (Type=notify), serves a watchdog, and takes over listening sockets.
 
     \b
-    Example:
+    Examples:
       netdump serve /srv/netdump
       netdump serve /srv/netdump --ingest 127.0.0.1:0 --api 127.0.0.1:0
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUMBERS = ("pid", "version", "ingest", "api", "dumps", "stored_bytes", "free_bytes", "total_bytes", "events")
 
 
-@click.command("status", short_help="Say how a collector is, and what somebody should see to.")
+@click.command("status", short_help="Show how a collector is, and what needs attention.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print an object; `troubles` is the list of what is wrong.")
 @click.option(
@@ -32,10 +32,10 @@ NUMBERS = ("pid", "version", "ingest", "api", "dumps", "stored_bytes", "free_byt
     help="Write the numbers to FILE (-: print them) as Prometheus and node_exporter read them, and end with 0.",
 )
 def command(directory: Path, metrics: Path | None, *, as_json: bool) -> int:
-    """Say how the collector whose folder is DIR is. Run it on the same machine, as its user or as root.
+    """Show how the collector whose folder is DIR is. Run it on the same machine, as its user or as root.
 
-    A collector says once a minute, in DIR/serve.json, how it is; this shows that, looks whether it runs at all, and
-    asks it nothing. Below the numbers stands what somebody should see to, a line each, by topic:
+    A collector writes once a minute to DIR/serve.json how it is; this shows that, looks whether it runs at all, and
+    asks it nothing. Below the numbers stands what needs attention, a line each, by topic:
 
     \b
       running      no collector runs, or it has said nothing for three minutes

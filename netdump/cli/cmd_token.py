@@ -74,7 +74,7 @@ def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool,
     does.
 
     \b
-    Example:
+    Examples:
       netdump token /srv/netdump --host web1
       netdump token /srv/netdump --analyst ann --ttl 2h
       netdump token /srv/netdump --hosts rack7.txt --ttl 7d > tokens

@@ -132,9 +132,11 @@ def _ended_by_sigpipe() -> Iterator[None]:
 def netdump_command() -> None:
     """Carry kernel crash dumps over the network: resumable, verified, indexed.
 
-    On the collector: init, serve, status, token, certificates, renew, revoke, reindex. On a host: enroll, arm,
-    doctor, estimate, send, renew. For the analyst: enroll, list, show, log, pages, fetch, verify. For the operator
-    also: delete.
+    \b
+      collector  init, serve, status, token, certificates, renew, revoke, reindex
+      host       enroll, renew, arm, disarm, image, doctor, estimate, send
+      analyst    enroll, renew, list, show, log, pages, fetch, verify
+      operator   what an analyst has, and delete
 
     `netdump demo` shows all of it on this machine in a minute. Exit statuses are listed in docs/errors.md; the pages
     docs/*.md are in share/netdump, beside the folder bin that the command is installed in.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -37,6 +38,18 @@ def test_every_command_has_help() -> None:
         assert command is not None
         assert command.help, name
         assert command.short_help, f"{name}: click would cut its first sentence on a narrow terminal"
+        assert re.search(rf"\b{name}\b", str(group.netdump_command.help)), f"{name}: for whom is it?"
+
+
+def test_what_help_does_not_wrap_is_narrow() -> None:
+    """But for examples, which are shown as they are typed."""
+    context = click.Context(group.netdump_command, info_name="netdump")
+    for name in group.netdump_command.list_commands(context):
+        command = group.netdump_command.get_command(context, name)
+        assert command is not None
+        for block in inspect.cleandoc(str(command.help)).split("\b\n")[1:]:
+            lines = block.partition("\n\n")[0].splitlines()
+            assert lines[0].startswith("Example") or max(map(len, lines)) <= 78, (name, lines)
 
 
 def test_pages_that_help_names_are_installed_where_it_says() -> None:
