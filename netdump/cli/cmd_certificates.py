@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netdump.cli.output import print_plain_table
+from netdump.cli.output import print_json, print_plain_table, warn
 from netdump.cli.selection import UNITS
 from netdump.errors import PkiError
 from netdump.pki import Authority, authority_certificate, collector_certificate
@@ -75,13 +74,12 @@ def command(directory: Path, ending: int | None, as_json: bool) -> None:
     listed = survey.certificates if ending is None else _ending(survey.certificates, now + ending)
     rows = [_fields(each, now) for each in listed]
     if as_json:
-        fields = {"authority": authority, "collector": collector, "certificates": rows, "damaged": damaged}
-        click.echo(json.dumps(fields, indent=2))
+        print_json({"authority": authority, "collector": collector, "certificates": rows, "damaged": damaged})
     else:
         shown = [row for row in (authority, collector, *rows) if row is not None]
         print_plain_table([COLUMNS, *([str(row[column.lower()]) for column in COLUMNS] for row in shown)])
     for text in damaged:
-        click.echo(f"netdump: {text}", err=True)
+        warn(text)
 
 
 def _ending(certificates: Iterable[IssuedCertificate], moment: int) -> list[IssuedCertificate]:

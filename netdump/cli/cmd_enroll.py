@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from netdump.cli import reading
+from netdump.cli.output import print_json
 from netdump.cli.reading import CONFIG_NAME, HOST_BUNDLE
 from netdump.errors import ConfigMissingError
 from netdump.pki import Role
@@ -79,7 +79,7 @@ def command(
             "api": bundle.api.url,
             "expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
         }
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     click.echo(
         f"Enrolled as {bundle.role} {bundle.name} until {expires:%Y-%m-%d}. "

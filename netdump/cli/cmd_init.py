@@ -13,8 +13,7 @@ from netdump.index.index import Index
 from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki import durable, init_authority
 from netdump.pki.names import parse_collector_names
-from netdump.server.collector import CONFIG_NAME
-from netdump.server.config import default_text
+from netdump.server.config import CONFIG_NAME, default_text
 from netdump.wire import PORT_API
 
 

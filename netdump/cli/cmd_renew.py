@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from netdump.cli import reading
+from netdump.cli.output import print_json
 from netdump.cli.reading import CONFIG_NAME, CONFIG_VARIABLE, HOST_BUNDLE
 from netdump.errors import ConfigMissingError, PkiError
 from netdump.pki import Bundle, authority_certificate, collector_certificate, reissue_collector
@@ -116,7 +116,7 @@ def _renew_bundle(config: Path, if_older_than: float, *, as_json: bool) -> None:
     bundle = renewed or Bundle.load(config)
     expires = validity(bundle.certificate, f"the certificate in {config}").last
     if as_json:
-        _print_json(
+        print_json(
             {"name": bundle.name, "role": str(bundle.role), "renewed": renewed is not None, "expires": _text(expires)}
         )
     elif renewed is None:
@@ -135,7 +135,7 @@ def _renew_collector(directory: Path, names: str | None, if_older_than: float, *
     after = collector_certificate(directory)
     if as_json:
         fields = {"name": after.names[0], "names": list(after.names), "role": "collector", "renewed": is_due}
-        _print_json({**fields, "expires": _text(after.validity.last)})
+        print_json({**fields, "expires": _text(after.validity.last)})
         return
     which = f"certificate of collector {', '.join(after.names)}"
     if not is_due:
@@ -163,10 +163,6 @@ def _collector_before(directory: Path, *, needed: bool) -> OwnCertificate | None
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(str(name) for name in parse_collector_names([name.strip() for name in names.split(",")]))
-
-
-def _print_json(fields: dict[str, object]) -> None:
-    click.echo(json.dumps(fields, indent=2))
 
 
 def _text(moment: datetime) -> str:

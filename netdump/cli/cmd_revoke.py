@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
+from netdump.cli.output import print_json
 from netdump.errors import NetdumpError, PkiError
 from netdump.pki import Authority, Role
 from netdump.pki.ledger import check_fingerprint
@@ -53,7 +53,7 @@ def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: boo
         withdrawn = _withdraw_tokens(authority, role, name) if tokens else 0
         revoked = _revoke_name(authority, role, name, tokens_withdrawn=withdrawn)
     if as_json:
-        click.echo(json.dumps({"revoked": revoked, "tokens": withdrawn}, indent=2))
+        print_json({"revoked": revoked, "tokens": withdrawn})
         return
     for key in revoked:
         click.echo(f"Revoked {key}.")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from netdump.server.audit import LineWriter, LogBridge, open_audit
-from netdump.server.collector import CONFIG_NAME, Collector, Surroundings, run
-from netdump.server.config import Config, load, parse_address
+from netdump.server.collector import Collector, Surroundings, run
+from netdump.server.config import CONFIG_NAME, Config, load, parse_address
 from netdump.server.notify import Notifier, inherited_sockets
 
 if TYPE_CHECKING:

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
+from netdump.cli.selection import UNITS
 from netdump.errors import AddressError, ConfigError
 from netdump.pki import Authority, Role
 from netdump.pki.endpoint import Endpoint
 from netdump.pki.record import timestamp
 from netdump.pki.token import TTL_MAX, TTL_MIN
-from netdump.server.config import load, parse_address
+from netdump.server.config import CONFIG_NAME, load, parse_address
 from netdump.wire import PORT_API
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CONFIG_NAME = "config.toml"
 STATUS_NAME = "serve.json"
 NAMES_MAX = 100_000
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
@@ -34,7 +33,7 @@ def parse_ttl(_context: click.Context, _parameter: click.Parameter, value: str) 
     match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", value.strip(), re.ASCII)
     if match is None:
         raise click.BadParameter(f"{value!r} is not a time: write a number and s, m, h, d or w, as in 24h")
-    seconds = int(match[1]) * UNITS[match[2]]
+    seconds = int(match[1]) * UNITS[match[2] or "s"]
     if not TTL_MIN <= seconds <= TTL_MAX:
         raise click.BadParameter(f"{value!r} is not between 1m and 30d")
     return seconds

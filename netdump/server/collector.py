@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from netdump.store.files import Files
     from netdump.store.writer import DumpWriter
 
-CONFIG_NAME: Final = "config.toml"
 SPARE_DISK_THREADS: Final = 8  # for opening dumps while every seat is taken
 HEADLINE_THREADS: Final = 8  # each with 16 MiB at most
 STATUS_S: Final = 60.0  # after which the service manager knows of a change at the latest

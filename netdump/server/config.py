@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+CONFIG_NAME = "config.toml"
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 DAY_S = 86_400
 ADDRESSES_MAX = 16  # as many as netdump.pki takes from a collector
@@ -324,7 +325,7 @@ def load(path: Path) -> Config:
     return build(document, str(path))
 
 
-def build(document: Mapping[str, object], where: str = "config.toml") -> Config:
+def build(document: Mapping[str, object], where: str = CONFIG_NAME) -> Config:
     """Make a Config of a parsed document; `where` names it in errors. Raises ConfigError."""
     sections: dict[str, object] = {}
     for name, content in document.items():

@@ -27,8 +27,8 @@ from netdump.pki.certificates import key_pem, new_key
 from netdump.pki.identity import fingerprint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
-from netdump.server.collector import CONFIG_NAME, Collector, Surroundings
-from netdump.server.config import Address, Config, build, default_text
+from netdump.server.collector import Collector, Surroundings
+from netdump.server.config import CONFIG_NAME, Address, Config, build, default_text
 from netdump.server.hostconnection import LINGER_S
 
 if TYPE_CHECKING:
