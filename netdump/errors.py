@@ -385,6 +385,20 @@ class TroubledError(ServeError):
     exit_status = 74
 
 
+class DemoError(NetdumpError):
+    """The demo did not show what it should."""
+
+    code = "demo"
+    exit_status = 80
+
+
+class DependencyError(NetdumpError):
+    """A Python package that this command needs is missing or broken."""
+
+    code = "dependency"
+    exit_status = 81
+
+
 class OutputError(NetdumpError):
     """What the command has to say cannot be written."""
 
@@ -397,20 +411,6 @@ class ThreadsError(NetdumpError):
 
     code = "threads"
     exit_status = 83
-
-
-class DependencyError(NetdumpError):
-    """A Python package that this command needs is missing or broken."""
-
-    code = "dependency"
-    exit_status = 81
-
-
-class DemoError(NetdumpError):
-    """The demo did not show what it should."""
-
-    code = "demo"
-    exit_status = 80
 
 
 class ImageError(NetdumpError):
