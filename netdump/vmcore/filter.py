@@ -81,10 +81,10 @@ def open_filter(
     space = open_address_space(physical, headers, info, facts.page_bytes)
     memory_map = open_memory_map(space, headers, info, facts.page_bytes, rules.size)
     pages = PageArray(space, memory_map, rules, facts.page_bytes)
-    distrust = Distrust(wanted, refusals)
-    for remark in (*unknown_compounds(rules, wanted), *_unmapped(memory_map, core_frames(headers, facts.page_bytes))):
-        distrust.note(remark)
     frames = core_frames(headers, facts.page_bytes)
+    distrust = Distrust(wanted, refusals)
+    for remark in (*unknown_compounds(rules, wanted), *_unmapped(memory_map, frames)):
+        distrust.note(remark)
     zone_byte = ZoneByte(rules, pages.is_in_place)
     zone_byte.learn(pages, frames)
     distrust.zone_mask = zone_byte.constant

@@ -1,4 +1,4 @@
-"""The dead kernel's memory, read through the image by physical or virtual address.
+"""The dead kernel's memory, read through the image by virtual address.
 
 Owns reading at an address. Must not know any kernel structure. Virtual addresses are translated by PT_LOAD, and by the
 kernel's own page tables where no segment has them: what QEMU and libvirt write names physical addresses only.
@@ -56,29 +56,22 @@ class Memory:
         self.byteorder: ByteOrder = byteorder
         self.word_bytes = word_bytes
 
-    def read_physical(self, paddr: int, length: int) -> bytes:
-        """Exactly length bytes. Raises LostMemoryError if one of them is not in the core or cannot be read."""
-        return _whole(self.read_physical_partial(paddr, length), "physical", paddr)
-
     def read_virtual(self, vaddr: int, length: int) -> bytes:
         """Exactly length bytes. Raises LostMemoryError if one of them is not in the core or cannot be read."""
-        return _whole(self.read_virtual_partial(vaddr, length), "virtual", vaddr)
+        partial = self.read_virtual_partial(vaddr, length)
+        if partial.lost:
+            start, size = partial.lost[0]
+            raise LostMemoryError(f"{size} bytes of memory at virtual address {vaddr + start:#x} are not in the core")
+        return partial.data
 
     def read_uint(self, vaddr: int, size: int) -> int:
         """An unsigned integer of size bytes in the dead kernel's byte order. Raises LostMemoryError."""
         return int.from_bytes(self.read_virtual(vaddr, size), self.byteorder)
 
-    def read_physical_partial(self, paddr: int, length: int) -> Partial:
-        """length bytes, whatever can be had of them. Raises KernelDataError for more than READ_BYTES_MAX."""
-        _check_length(length)
-        data = bytearray(length)
-        lost: list[tuple[int, int]] = []
-        self._fill_physical(paddr, memoryview(data), 0, lost)
-        return Partial(bytes(data), tuple(lost))
-
     def read_virtual_partial(self, vaddr: int, length: int) -> Partial:
         """length bytes, whatever can be had of them. Raises KernelDataError for more than READ_BYTES_MAX."""
-        _check_length(length)
+        if not 0 <= length <= READ_BYTES_MAX:
+            raise KernelDataError(f"a structure of the dead kernel claims {length} bytes, more than {READ_BYTES_MAX}")
         data = bytearray(length)
         view = memoryview(data)
         lost: list[tuple[int, int]] = []
@@ -156,15 +149,3 @@ class Table:
             if begin < lost + length and lost < end:
                 raise LostMemoryError(f"memory at virtual address {self._vaddr + start + lost:#x} is not in the core")
         return piece.data[begin:end]
-
-
-def _check_length(length: int) -> None:
-    if not 0 <= length <= READ_BYTES_MAX:
-        raise KernelDataError(f"a structure of the dead kernel claims {length} bytes, more than {READ_BYTES_MAX}")
-
-
-def _whole(partial: Partial, kind: str, address: int) -> bytes:
-    if partial.lost:
-        start, length = partial.lost[0]
-        raise LostMemoryError(f"{length} bytes of memory at {kind} address {address + start:#x} are not in the core")
-    return partial.data

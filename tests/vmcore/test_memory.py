@@ -23,9 +23,8 @@ def mapped(paddr: int, data: bytes, memsz: int | None = None) -> Load:
 
 def test_reads_go_across_segments() -> None:
     of = memory(mapped(0x2000, PAGES[:0x1000]), mapped(0x1000, PAGES[0x1000:0x2000]))
-    assert of.read_physical(0x1F00, 0x200) == PAGES[0x1F00:0x2000] + PAGES[:0x100]
     assert of.read_virtual(DIRECT + 0x1F00, 0x200) == PAGES[0x1F00:0x2000] + PAGES[:0x100]
-    assert of.read_physical(0x1000, 0) == b""
+    assert of.read_virtual(DIRECT + 0x1000, 0) == b""
 
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])
@@ -36,8 +35,9 @@ def test_numbers(byteorder: ByteOrder) -> None:
 
 
 def test_segments_may_share_their_bytes() -> None:
-    of = memory(Load(0x1000, 0x1000, {0: PAGES[:0x1000]}, offset=0x1000), Load(0x5000, 0x1000, offset=0x1000))
-    assert of.read_physical(0x5000, 0x1000) == of.read_physical(0x1000, 0x1000) == PAGES[:0x1000]
+    first = Load(0x1000, 0x1000, {0: PAGES[:0x1000]}, offset=0x1000, vaddr=DIRECT + 0x1000)
+    of = memory(first, Load(0x5000, 0x1000, offset=0x1000, vaddr=DIRECT + 0x5000))
+    assert of.read_virtual(DIRECT + 0x5000, 0x1000) == of.read_virtual(DIRECT + 0x1000, 0x1000) == PAGES[:0x1000]
 
 
 def test_what_a_filter_left_out_reads_as_zeros() -> None:
@@ -47,20 +47,17 @@ def test_what_a_filter_left_out_reads_as_zeros() -> None:
 
 def test_what_is_not_in_the_core_is_lost() -> None:
     of = memory(mapped(0x1000, PAGES[:0x1000]), mapped(0x3000, PAGES[0x1000:0x2000]))
-    with pytest.raises(LostMemoryError, match="physical address 0x2000"):
-        of.read_physical(0x1FFF, 2)
     with pytest.raises(LostMemoryError, match="virtual address 0xffff888000002000"):
         of.read_virtual(DIRECT + 0x1FFF, 2)
-    expected = PAGES[0xF00:0x1000] + bytes(0x1000) + PAGES[0x1000:0x1100]
-    for partial in (of.read_physical_partial(0x1F00, 0x1200), of.read_virtual_partial(DIRECT + 0x1F00, 0x1200)):
-        assert partial.data == expected
-        assert partial.lost == ((0x100, 0x1000),)
+    partial = of.read_virtual_partial(DIRECT + 0x1F00, 0x1200)
+    assert partial.data == PAGES[0xF00:0x1000] + bytes(0x1000) + PAGES[0x1000:0x1100]
+    assert partial.lost == ((0x100, 0x1000),)
 
 
 def test_what_cannot_be_read_is_lost() -> None:
     of = memory(mapped(0x1000, PAGES[:0x3000]), bad=[(0x2000, 0x3000)])
-    with pytest.raises(LostMemoryError, match="4096 bytes of memory at physical address 0x2000"):
-        of.read_physical(0x1000, 0x2000)
+    with pytest.raises(LostMemoryError, match="4096 bytes of memory at virtual address 0xffff888000002000"):
+        of.read_virtual(DIRECT + 0x1000, 0x2000)
     partial = of.read_virtual_partial(DIRECT + 0x1000, 0x3000)
     assert partial.data == PAGES[:0x1000] + bytes(0x1000) + PAGES[0x2000:0x3000]
     assert partial.lost == ((0x1000, 0x1000),)
