@@ -9,10 +9,11 @@ import json
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from netdump.client.credentials import NO_CHECK_TIME
 from netdump.errors import ImpostorError, RemoteError
 from netdump.pki.channel import FAULTS, Channel
 from netdump.pki.faults import answered_error, connection_error
-from netdump.pki.tls import NO_CHECK_TIME, verifying_context
+from netdump.pki.tls import verifying_context
 
 if TYPE_CHECKING:
     import ssl

@@ -15,6 +15,7 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
+from netdump.client.credentials import NO_CHECK_TIME
 from netdump.errors import BundleError, PkiError
 from netdump.wire import ALPN
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from netdump.pki.bundle import Bundle
 
 HTTP_ALPN = "http/1.1"
-
-# X509_V_FLAG_NO_CHECK_TIME of OpenSSL (include/openssl/x509_vfy.h, since 1.1.0). Python has no name for it.
-NO_CHECK_TIME = 0x200000
 
 
 def ingest_server_context(directory: Path) -> ssl.SSLContext:

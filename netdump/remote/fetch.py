@@ -38,7 +38,7 @@ from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import SKELETON_BYTES, Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
-from netdump.store.restore import Restoration, Wanted, read_segment
+from netdump.store.restore import INCOMPLETE, Restoration, Wanted, read_segment
 from netdump.store.segment import SegmentReader
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 JOBS_MAX: Final = 16
 JOBS_DEFAULT: Final = min(4, len(os.sched_getaffinity(0)) + 1)
 """One more than CPUs: while one thread verifies, another receives. More only get in each other's way (85 ms of 500)."""
-
-INCOMPLETE: Final = ".incomplete"
 
 SEGMENT_TRIES: Final = 3
 """How often a segment is fetched whole before the collector's copy is taken to be damaged."""
