@@ -8,8 +8,10 @@ import pytest
 
 from netdump.pki import init_authority
 from tests.cli.commands import Shell
+from tests.pki.api import Api
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -33,3 +35,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     return work
+
+
+@pytest.fixture
+def api(folder: Path) -> Iterator[Api]:
+    with Api(folder) as api:
+        yield api

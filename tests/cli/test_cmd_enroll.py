@@ -10,19 +10,12 @@ import pytest
 from netdump.cli import reading
 from netdump.errors import AlreadyExistsError, TokenError
 from netdump.pki import Bundle, Role
-from tests.pki.api import Api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.commands import Shell
-
-
-@pytest.fixture
-def api(folder: Path) -> Iterator[Api]:
-    with Api(folder) as api:
-        yield api
+    from tests.pki.api import Api
 
 
 def test_a_host(shell: Shell, api: Api, tmp_path: Path) -> None:

@@ -13,21 +13,14 @@ from netdump.cli.cmd_renew import command, parse_share, usual_bundle
 from netdump.errors import BadNameError, ConfigMissingError, NotACollectorError, PkiError, RevokedError
 from netdump.pki import Bundle, Role, collector_certificate, init_authority
 from netdump.pki.enroll import enroll
-from tests.pki.api import Api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.commands import Shell
+    from tests.pki.api import Api
 
 CONTEXT = click.Context(command)
-
-
-@pytest.fixture
-def api(folder: Path) -> Iterator[Api]:
-    with Api(folder) as api:
-        yield api
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.pki import Authority, init_authority
+from tests.pki.api import Api
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAMES = ("localhost", "127.0.0.1", "::1")
@@ -33,3 +35,9 @@ def folder(template: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def authority(folder: Path) -> Authority:
     return Authority.load(folder)
+
+
+@pytest.fixture
+def api(folder: Path) -> Iterator[Api]:
+    with Api(folder) as api:
+        yield api

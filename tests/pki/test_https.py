@@ -34,16 +34,9 @@ from tests.pki.api import Api
 from tests.pki.conftest import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 YEAR = 365 * 86400
-
-
-@pytest.fixture
-def api(folder: Path) -> Iterator[Api]:
-    with Api(folder) as api:
-        yield api
 
 
 def get(api: Api, path: str = "/v1/ca") -> bytes:

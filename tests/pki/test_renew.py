@@ -25,17 +25,10 @@ from tests.pki.api import Api
 from tests.pki.conftest import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 YEAR = 365 * 86400
 NOTES = "\n[send]\nlevel = 31  # as agreed with the database people\n"
-
-
-@pytest.fixture
-def api(folder: Path) -> Iterator[Api]:
-    with Api(folder) as api:
-        yield api
 
 
 @pytest.fixture

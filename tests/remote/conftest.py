@@ -12,6 +12,7 @@ from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.pki import Authority, Role, init_authority
+from netdump.remote.staging import Staging
 from netdump.store.store import Store
 from tests.pki.papers import enrolled
 from tests.remote.fake_api import FakeApi
@@ -72,3 +73,10 @@ def api(office: Office, catalog: LocalCatalog) -> Iterator[FakeApi]:
 def target(tmp_path: Path) -> Path:
     (tmp_path / "work").mkdir()
     return tmp_path / "work" / "core"
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    made = Staging(tmp_path / "core")
+    made.make()
+    return made

@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.remote.coming import HELD_BYTES_MAX, HELD_SECONDS_MAX, Coming, new_room
-from netdump.remote.staging import Staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from netdump.remote.staging import Staging
 
 NAME = "a.seg"
-
-
-@pytest.fixture
-def staging(tmp_path: Path) -> Staging:
-    made = Staging(tmp_path / "core")
-    made.make()
-    return made
 
 
 def test_what_comes_at_once_is_held(staging: Staging) -> None:

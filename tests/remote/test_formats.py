@@ -36,12 +36,6 @@ KDUMP = Output(Format.KDUMP)
 ZST = Output(Format.ZST)
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "work").mkdir()
-    return tmp_path / "work" / "core"
-
-
 def get(catalog: LocalCatalog, target: Path, output: Output, progress: Counting | None = None) -> Fetched:
     return fetch(catalog, catalog.show(DUMP.id), target, progress or Counting(), patience=QUICK, output=output)
 

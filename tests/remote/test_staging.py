@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def staging(tmp_path: Path) -> Staging:
-    made = Staging(tmp_path / "core")
-    made.make()
-    return made
-
-
 def test_what_has_come_stays_and_grows(tmp_path: Path, staging: Staging) -> None:
     assert staging.size("a.seg") == 0
     staging.append("a.seg", iter([b"abc", b"d"]))
