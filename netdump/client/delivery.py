@@ -222,9 +222,10 @@ class Delivery:
         except ProtocolError as error:
             self._strike(site, error)
             return None
-        session = self._session(site, link)
+        session, hello = self._session(site, link), self._hello()
+        self._tally.connections += 1
         try:
-            word = session.run(self._hello())
+            word = session.run(hello)
         except RefusedError as error:
             self._drop(site, error)
         except UnreachableError as error:
@@ -331,9 +332,7 @@ class Delivery:
         return f"{site.address} looked through what it has" if self._is_delivered else "sending"
 
     def _hello(self) -> Hello:
-        image = self._image
-        attempt = self._tally.connections
-        self._tally.connections += 1
+        image, attempt = self._image, self._tally.connections
         return Hello(image.dump_id, image.size, image.page_bytes, image.level, AGENT, attempt, self._settings.drill)
 
     def _note_progress(self, site: Site, session: Session) -> None:

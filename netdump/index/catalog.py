@@ -64,7 +64,9 @@ class LocalCatalog:
         folder that can only be read (a snapshot, a backup) the index is copied into memory.
         """
         if not os.path.isdir(directory / STORE_NAME):  # which raises nothing
-            raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
+            raise NotACollectorError(
+                f"{directory} is not a collector's folder (no {STORE_NAME}/): make one with `netdump init`"
+            )
         self._directory: Final = directory
         self._store: Final = Store(directory / STORE_NAME)
         open_index = Index.open if _is_writable(directory) else Index.in_memory

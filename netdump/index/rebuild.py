@@ -42,7 +42,9 @@ def reindex(directory: Path, progress: Callable[[DumpRecord], None] | None = Non
     IndexFaultError, StorageFaultError.
     """
     if not os.path.isdir(directory / STORE_NAME):  # which raises nothing
-        raise NotACollectorError(f"{directory} is not a collector's folder: it holds no folder {STORE_NAME!r}")
+        raise NotACollectorError(
+            f"{directory} is not a collector's folder (no {STORE_NAME}/): make one with `netdump init`"
+        )
     path = directory / NAME
     with _no_collector(directory):
         lock = take_lock(path, fcntl.LOCK_EX, "is in use by another netdump command; try again when that is done")

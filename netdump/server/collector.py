@@ -134,7 +134,9 @@ class Collector:
         directory, config, audit = self._directory, self._config, self._around.audit
         with storage_faults(f"looking for the store in {directory}"):
             if not (directory / STORE_NAME).is_dir():
-                raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
+                raise NotACollectorError(
+                    f"{directory} is not a collector's folder (no {STORE_NAME}/): make one with `netdump init`"
+                )
         written = last_written((directory, directory / STORE_NAME, directory / INDEX_NAME))  # before this start does
         self._take_lock()
         # Whoever made the store may not have made its name durable: a dump in it is no safer than that.

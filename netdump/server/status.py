@@ -182,7 +182,9 @@ def inspect(directory: Path, now: int) -> Report:
     """
     with storage_faults(f"looking for the store in {directory}"):
         if not (directory / STORE_NAME).is_dir():
-            raise NotACollectorError(f"{directory} is not a collector's folder: make one with `netdump init`")
+            raise NotACollectorError(
+                f"{directory} is not a collector's folder (no {STORE_NAME}/): make one with `netdump init`"
+            )
     held = is_running(directory)
     try:
         status = read(directory)
