@@ -9,11 +9,12 @@ import click
 from click.core import ParameterSource
 
 from netdump.cli.cmd_image import tree_wishes
-from netdump.cli.image_options import image_options, wishes
+from netdump.cli.image_options import image_options
 from netdump.cli.output import ID_DIGITS, duration_text, print_json, printable, size_text
 from netdump.errors import ConfigError, DrillError, NotReadyError
 from netdump.image.armed import read_record
 from netdump.image.arming import is_loaded
+from netdump.image.build import Wishes
 from netdump.image.checkup.examination import Case, case_of, examine
 from netdump.image.checkup.finding import State, count, problem, unknown
 from netdump.image.checkup.kdump import REBUILD, SETTINGS, TOPIC_OPTIONS, TREE_OPTIONS, find_kdump, tree_options
@@ -98,14 +99,14 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
 def _case(context: click.Context, options: dict[str, Any]) -> Case:
     """What was armed, or what the distribution's kdump sends with, unless the user asks for something else."""
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options):
-        return Case(wishes(options))
+        return Case(Wishes(**options))
     armed = read_record() if is_loaded() else None
     if armed:
         return case_of(armed)
     machine = Machine()
     kdump = find_kdump(machine)
     if kdump is None:
-        return Case(wishes(options), machine=machine)
+        return Case(Wishes(**options), machine=machine)
     try:
         wanted, append = tree_wishes(tree_options(machine))
     except ConfigError as error:
@@ -114,7 +115,7 @@ def _case(context: click.Context, options: dict[str, Any]) -> Case:
         doubt = unknown(TOPIC_OPTIONS, f"{denied.path} is for root's eyes only", "run this as root")
     else:
         return Case(wanted, append, machine=machine, kdump=kdump)
-    return Case(wishes(options), machine=machine, kdump=kdump, doubts=(doubt,))
+    return Case(Wishes(**options), machine=machine, kdump=kdump, doubts=(doubt,))
 
 
 def _drill(case: Case, *, as_json: bool) -> None:

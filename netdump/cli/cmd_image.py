@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from netdump.cli.ending import orderly_end
-from netdump.cli.image_options import image_options, report_lines, report_object, tree_options, wishes
+from netdump.cli.image_options import image_options, report_lines, report_object, tree_options
 from netdump.cli.output import print_json, size_text, warn
 from netdump.client.words import parse_words
 from netdump.errors import ConfigError
-from netdump.image.build import build_image, gather, write_image
+from netdump.image.build import Wishes, build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from netdump.image.build import Wishes
 
 
 _append = click.option(
@@ -110,4 +107,4 @@ def tree_wishes(words: Sequence[str]) -> tuple[Wishes, tuple[str, ...]]:
 
 
 def _wishes(options: dict[str, Any], append: tuple[str, ...]) -> Wishes:
-    return replace(wishes(options), words=parse_words(" ".join(append)))
+    return Wishes(**options, words=parse_words(" ".join(append)))

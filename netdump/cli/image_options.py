@@ -1,4 +1,4 @@
-"""The options that `netdump image` and `netdump arm` share, and what they become."""
+"""The options that `netdump image`, `arm` and `doctor` share, called as the fields of Wishes; the report of sizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netdump.client.config import DEFAULT_CONFIG
-from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes
+from netdump.image.build import PROGRAMS_BUDGET
 from netdump.image.compression import LEVEL, LEVEL_MAX, NAMES
 from netdump.image.init.plan import ACTIONS, DEADLINE, DEADLINE_MAX, DEADLINE_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from netdump.image.build import CaptureImage
 
 _EVERYWHERE = (
     click.option(
@@ -70,11 +72,6 @@ def _give(function: Callable[..., None], options: Sequence[Callable[..., Any]]) 
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def wishes(options: dict[str, Any]) -> Wishes:
-    """What the options ask for."""
-    return Wishes(**options)
 
 
 def report_lines(image: CaptureImage) -> list[str]:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from netdump.cli.image_options import report_lines, report_object, wishes
+import click
+import pytest
+
+from netdump.cli.image_options import image_options, report_lines, report_object, tree_options
 from netdump.image.build import CaptureImage, Part, Wishes
 from netdump.image.init.plan import Module, Plan, Way
 from netdump.image.kernel import Kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IMAGE = CaptureImage(
     bytes(7 << 20),
@@ -41,5 +49,9 @@ def test_sizes_for_programs() -> None:
     }
 
 
-def test_options_become_wishes() -> None:
-    assert wishes({"bundle": Path("x"), "final": "halt"}) == Wishes(Path("x"), final="halt")
+@pytest.mark.parametrize("options", [image_options, tree_options])
+def test_options_are_called_as_the_wishes_they_become(options: Callable[..., Any]) -> None:
+    command = click.command()(options(lambda **_: None))
+    named = {parameter.name for parameter in command.params}
+    assert len(named) > 4
+    assert named <= {field.name for field in fields(Wishes)}
