@@ -22,6 +22,7 @@ from netdump.image.init.console import notes, say, warn
 from netdump.image.init.hardware import HardwareWatchdog
 from netdump.image.init.lease import NEVER, renewal_time
 from netdump.image.init.plan import BUNDLE_PATH, PLAN_PATH, Plan, PlanError, parse_plan
+from netdump.image.init.restarts import CLIENT_GRACE, Restarts
 from netdump.image.init.words import heed
 from netdump.namedtuple import NamedTuple
 
@@ -45,26 +46,10 @@ TERM_SECONDS = 5.0  # for a stage to end by itself after SIGTERM, and again afte
 TICK = 0.2
 PAUSE_MIN, PAUSE_MAX = 1.0, 30.0
 FAULTS_MAX = 3  # of the init itself, before the failure action
-FAILED_PAUSE_MAX = 60.0  # between two lives of the client that collector or network failed: each asks several times
-DEATHS_MAX = 20  # of the client, without PROGRESS_BYTES sent between them
-PROGRESS_BYTES = 1 << 20  # in one life of the client: more than handshake and kernel log, which each life may send anew
 MOVEMENT_BYTES = 1 << 16  # sent bytes that count as movement: more than attempts to connect make
 STILL_SECONDS = 60.0  # without movement, after which the network is looked at again
 TELL_SECONDS = 15.0  # between two lines of progress
 RENEWAL_PAUSE = 20.0  # between two attempts to renew a lease; the shortest leases are renewed after 30
-CLIENT_GRACE = 20.0  # seconds: the client's own deadline comes that much earlier
-
-DOUBT_SECONDS = 180.0  # for what may pass: an address that two machines claim, a collector that is being set up
-
-# Exit statuses of the client (netdump/errors.py) after which trying again is no use: the core, the settings, and
-# collectors that do not want this dump.
-HOPELESS = frozenset((*range(10, 30), 34))
-# And those after which it seldom is: somebody else answers, or the collector refuses this host.
-DOUBTFUL = frozenset({32, 33})
-# Those of which collector or network are the reason. All others are deaths: a signal, a fault of the client's own.
-FAILED = frozenset({30, 31, 32, 33, 35, 38})
-LATE = 35  # the deadline has passed, or no collector wants this dump before it
-LATE_SECONDS = CLIENT_GRACE + 2  # left of ours when the client's own passes, or is too near to try again, at most
 
 
 class Ended(NamedTuple):
@@ -162,8 +147,7 @@ class Supervisor:
     # Delivery
 
     def _deliver(self) -> bool:
-        deaths, pause, rest = 0, PAUSE_MIN, PAUSE_MIN
-        doubts, doubt_until = 0, self._started
+        restarts, pause = Restarts(), PAUSE_MIN
         while self._left() > 0:
             status = self._stage("network", self._network_seconds(), str(self._hung_networks)).status
             if status != 0:
@@ -172,31 +156,18 @@ class Supervisor:
                 pause = min(PAUSE_MAX, 2 * pause)
                 continue
             pause, before = PAUSE_MIN, self._system.sent_bytes()
-            ended = self._client()
-            if ended.status == 0:
+            status = self._client().status
+            if status == 0:
                 return True
-            if abs(self._system.sent_bytes() - before) >= PROGRESS_BYTES:
-                deaths, doubts, rest = 0, 0, PAUSE_MIN
-            doubts = doubts + 1 if ended.status in DOUBTFUL else 0
-            if doubts <= 1:
-                doubt_until = self._clock() + DOUBT_SECONDS
-            unwanted = ended.status == LATE and self._left() > LATE_SECONDS
-            if ended.status in HOPELESS or unwanted or (doubts and self._clock() >= doubt_until):
-                say("trying again is of no use")
+            if status is None or status < 0 or status == 1:  # the client explains the others itself
+                warn(f"the client ended {_how(status)}")
+            sent_bytes = abs(self._system.sent_bytes() - before)
+            verdict = restarts.judge(status, sent_bytes, self._clock(), self._left())
+            if verdict.remark:
+                say(verdict.remark)
+            if verdict.pause is None:
                 return False
-            if ended.status is None or ended.status < 0 or ended.status == 1:  # the client explains the others itself
-                warn(f"the client ended {_how(ended.status)}")
-            if ended.status not in FAILED:
-                deaths, rest = deaths + 1, PAUSE_MIN
-            if deaths >= DEATHS_MAX:
-                say(f"the client ended {deaths} times without getting on")
-                return False
-            if doubts:
-                say(f"that may pass: trying again for {doubt_until - self._clock():.0f} s")
-            elif ended.status in FAILED:
-                say(f"trying again in {min(rest, self._left()):.0f} s")
-            self._wait(min(rest, doubt_until - self._clock(), self._left()))
-            rest = min(FAILED_PAUSE_MAX, 2 * rest)
+            self._wait(verdict.pause)
         say(f"the deadline of {self._plan.deadline:g} s has passed")
         return False
 

@@ -26,13 +26,10 @@ from netdump.image.init import supervisor
 from netdump.image.init.hardware import HardwareWatchdog
 from netdump.image.init.lease import NEVER
 from netdump.image.init.plan import Plan, Save, Way, parse_plan
+from netdump.image.init.restarts import CLIENT_GRACE, DEATHS_MAX, DOUBT_SECONDS, HOPELESS
 from netdump.image.init.supervisor import (
     CLIENT,
-    CLIENT_GRACE,
-    DEATHS_MAX,
-    DOUBT_SECONDS,
     FAULTS_MAX,
-    HOPELESS,
     NETWORK_SECONDS,
     PREPARATIONS_MAX,
     RENEWAL_PAUSE,
