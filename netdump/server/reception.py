@@ -76,13 +76,15 @@ class _Claim:
 class _Facts(NamedTuple):
     """What store and index know before a dump is opened.
 
-    dump: None if it is new. damaged: what is stored of it was found bad. stored_bytes: in its segments. scarce: what
-    room is short of.
+    dump: None if it is new. damaged: what is stored of it was found bad. introduced: its headline is here. begun: some
+    of its pages are. stored_bytes: in its segments, as far as the index knows. scarce: what room is short of.
     """
 
     dump: Dump | None
     damaged: bool
     complete: bool
+    introduced: bool
+    begun: bool
     stored_bytes: int
     usage: Usage
     room: Room
@@ -253,11 +255,11 @@ class Reception:
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         refusal = self._admission.quota(new=facts.dump is None, usage=facts.usage)
-        later = self._admission.space(begun=facts.stored_bytes > 0, room=facts.room, scarce=facts.scarce)
         if refusal is not None:
             return refusal
-        if later is not None and facts.room is Room.NONE:
-            return later
+        later = self._admission.space(begun=facts.begun, room=facts.room, scarce=facts.scarce)
+        if later is not None and (facts.room is Room.NONE or (facts.introduced and not facts.damaged)):
+            return later  # it is not opened: there may be thousands, who come back all the time
         writer = await self._open_writer(origin, distrust=facts.damaged)
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
@@ -288,6 +290,8 @@ class Reception:
             dump,
             damaged=dump is not None and self._recorder.is_damaged(origin.id),
             complete=dump is not None and dump.complete,
+            introduced=dump is not None and dump.has_headline,
+            begun=dump is not None and dump.has_segments,
             # Of a new dump nobody need ask, and so wait for all that the index has still to be told.
             stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created, self._limits.stored_bytes_per_host),

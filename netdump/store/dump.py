@@ -12,8 +12,8 @@ from netdump.errors import BusyError, DamagedError, IncompleteDumpError, StoreEr
 from netdump.store.documents import parse_headline, read_headline, read_manifest, read_origin, read_receipt
 from netdump.store.durable import discard, dump_faults
 from netdump.store.findings import Damage, DamageFoundError, Finding
-from netdump.store.layout import LOCK, SEGMENTS, VMCORE
-from netdump.store.recovery import follow_manifest, open_segment, recover
+from netdump.store.layout import HEADLINE, LOCK, SEGMENTS, VMCORE
+from netdump.store.recovery import follow_manifest, open_segment, recover, segment_names
 from netdump.store.restore import Restoration, Restored, Wanted, restore
 from netdump.store.runtables import read_run_tables
 from netdump.store.verify import verify_dump
@@ -80,6 +80,18 @@ class Dump:
         """The signed receipt as it stands, if there is one."""
         with self._reading():
             return read_receipt(self._files, self.id)
+
+    @property
+    def has_headline(self) -> bool:
+        """Whether there is a headline; it is not read."""
+        with self._reading():
+            return self._files.status(f"{self.id}/{HEADLINE}") is not None
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether there is a segment, sound or not; none is read."""
+        with self._reading():
+            return bool(segment_names(self._files, self.id))
 
     @property
     def headline_bytes(self) -> bytes | None:

@@ -161,7 +161,7 @@ def longest_run(links: Iterable[Link], start: Place, image_bytes: int) -> list[L
 def _listed(files: Files, dump_id: str, findings: list[Finding] | None) -> list[str]:
     """The names of all segments. findings: gets one if they cannot be listed; None: OSError is raised."""
     try:
-        return _segment_names(files, dump_id)
+        return segment_names(files, dump_id)
     except OSError as error:
         if findings is None:
             raise
@@ -169,7 +169,8 @@ def _listed(files: Files, dump_id: str, findings: list[Finding] | None) -> list[
         return []
 
 
-def _segment_names(files: Files, dump_id: str) -> list[str]:
+def segment_names(files: Files, dump_id: str) -> list[str]:
+    """The names of all segments, sound or not. Raises OSError."""
     try:
         names = files.names(f"{dump_id}/{SEGMENTS}")
     except FileNotFoundError:

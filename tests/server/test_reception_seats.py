@@ -283,8 +283,8 @@ def test_low_space_defers_new_dumps_behind_their_headlines_and_holds_running_one
         rig.events.wait("dump-interrupted")
         assert Store(folder / "dumps").dump(OTHER.origin.id).headline() is not None
         with Host(rig, web2) as newcomer:
-            assert newcomer.resume(OTHER).headline, "once is enough, but of its pages there is none, so it is new"
-            assert isinstance(newcomer.hear(), wire.Defer)
+            assert newcomer.hello(OTHER) == answer, "once is enough, but of its pages there is none, so it is new"
+        assert len(rig.events.all("dump-arrives")) == 2, "what can only be put off need not be opened"
         host.chunks(DUMP.chunks[4:8])
         host.await_ack(ENDS[8])
         room[0] = Measure(0, 1 << 41)  # none: it waits, alive
@@ -305,6 +305,46 @@ def test_low_space_defers_new_dumps_behind_their_headlines_and_holds_running_one
         assert isinstance(answer, wire.Receipt)
         rig.events.wait("dump-restored")
     assert vmcore(folder, DUMP) == DUMP.image
+
+
+def test_low_space_holds_no_dump_that_the_index_does_not_know(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is locked, or away: what is stored of a dump says the store."""
+    room = [Measure(1 << 40, 1 << 41)]
+    with Rig(folder, {"space": SPACE, "store": {"publish_s": 1}}, measure=lambda: room[0]) as rig:
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks[:4])
+            host.await_ack(ENDS[4])
+        rig.events.wait("dump-interrupted")
+        room[0] = Measure(40 * MIB, 1 << 41)
+        monkeypatch.setattr(Recorder, "_ask", lambda _recorder, _work, otherwise: otherwise)
+        with Host(rig, web1) as host:
+            resume = host.resume(DUMP)
+            assert (resume.offset, resume.credit) == (ENDS[4], CREDIT_FIRST)
+            host.chunks(DUMP.chunks[4:])
+            assert isinstance(host.finish(DUMP), wire.Receipt)
+
+
+def test_low_space_takes_a_headline_for_one_that_is_damaged(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Measure(40 * MIB, 1 << 41)
+    with Rig(folder, {"space": SPACE}, measure=lambda: room) as rig:
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            assert isinstance(host.hear(), wire.Defer)
+        rig.events.wait("dump-interrupted")
+        (folder / "dumps" / DUMP.origin.id / "headline").write_bytes(b"rotten")
+        monkeypatch.setattr(Recorder, "is_damaged", lambda *_: True)
+        with Host(rig, web1) as host:
+            assert not host.resume(DUMP).headline
+            host.headline(DUMP)
+            assert isinstance(host.hear(), wire.Defer)
+    assert Store(folder / "dumps").dump(DUMP.origin.id).headline() is not None
 
 
 def test_a_disk_that_takes_no_more_files(folder: Path, web1: Papers) -> None:
