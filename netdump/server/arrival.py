@@ -129,9 +129,10 @@ def _verify(chunk: wire.Chunk) -> int:
 class Arrival:
     """Takes the messages of one connection from RESUME on. `run` is its life.
 
-    credit: of the host that sends (RESUME of one that has to wait says 0), taken from the argument of that name at
-    every acknowledgement anew. may_store: is told of the bytes of each segment that is durable; whether its host may
-    store more. introduced: is set when the headline is durable. taken_bytes: of chunks that came.
+    admitted: whether the host may send chunks at once. credit: of the host that sends, 0 until it may, taken from the
+    argument of that name at every acknowledgement anew. may_store: is told of the bytes of each segment that is
+    durable; whether its host may store more. introduced: is set when the headline is durable. taken_bytes: of chunks
+    that came.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Arrival:
         workshop: Workshop,
         journal: Journal,
         *,
+        admitted: bool,
         may_store: Callable[[int], bool],
         credit: Callable[[], int],
     ) -> None:
@@ -164,7 +166,7 @@ class Arrival:
         if writer.origin.image_bytes >= VAST_BYTES:
             self._segment_bytes = max(self._segment_bytes, workshop.ingest.credit_bytes // 2)
         self._share = credit
-        self.credit = min(credit(), CREDIT_FIRST)
+        self.credit = min(credit(), CREDIT_FIRST) if admitted else 0
         self.introduced: Final = asyncio.Event()
         if writer.has_headline:
             self.introduced.set()
@@ -383,7 +385,7 @@ class Arrival:
         """
         if not self._waits:
             self._waits = True
-            if self._holds:
+            if self._holds or not self.credit:  # who may not send yet has no reason to stay
                 self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
             self._journal.waits()
         pause = asyncio.create_task(self._workshop.space.pause(changed))

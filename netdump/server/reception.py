@@ -361,10 +361,11 @@ class Reception:
                 writer,
                 self._workshop,
                 journal,
+                admitted=admitted,
                 may_store=functools.partial(self._may_store, claim, place.usage),
                 credit=functools.partial(self._seats.credit, hello.image_bytes),
             )
-            connection.begin(self._resume(writer, arrival.credit if admitted else 0), arrival)
+            connection.begin(self._resume(writer, arrival.credit), arrival)
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
                 usher = asyncio.create_task(

@@ -119,7 +119,9 @@ def cannot_sign(_writer: DumpWriter) -> wire.Receipt:
 class Bench:
     """An arrival of DUMP, and everything around it."""
 
-    def __init__(self, root: Path, dump: SampleDump, ingest: Ingest, storage: Storage, quota_bytes: int) -> None:
+    def __init__(
+        self, root: Path, dump: SampleDump, ingest: Ingest, storage: Storage, quota_bytes: int, *, admitted: bool
+    ) -> None:
         self.files = FaultyFiles(LocalFiles(root))
         self.store = Store(root, self.files)
         self.line, self.journal = Line(), Journal()
@@ -140,7 +142,13 @@ class Bench:
         )
         self.quota_bytes = quota_bytes
         self.arrival = self.line.arrival = Arrival(
-            self.line, self.writer, self.workshop, self.journal, may_store=self.may_store, credit=lambda: self.credit
+            self.line,
+            self.writer,
+            self.workshop,
+            self.journal,
+            admitted=admitted,
+            may_store=self.may_store,
+            credit=lambda: self.credit,
         )
         self.dump = dump
 
@@ -174,10 +182,11 @@ async def bench(
     ingest: Ingest | None = None,
     storage: Storage | None = None,
     quota_bytes: int = 1 << 40,
+    admitted: bool = True,
 ) -> AsyncIterator[Bench]:
     root = tmp_path / "dumps"
     root.mkdir(exist_ok=True)
-    bench = Bench(root, dump, ingest or Ingest(), storage or Storage(), quota_bytes)
+    bench = Bench(root, dump, ingest or Ingest(), storage or Storage(), quota_bytes, admitted=admitted)
     try:
         async with asyncio.timeout(90):
             yield bench

@@ -77,6 +77,18 @@ async def test_a_headline_is_unpacked_where_few_are_and_once_it_can_be_stored(
 
 
 @pytest.mark.asyncio
+async def test_a_headline_without_room_comes_back_if_its_host_may_not_send(tmp_path: Path) -> None:
+    """Another collector may have room, and others may have its connection."""
+    async with bench(tmp_path, admitted=False) as it:
+        it.room = NONE
+        it.arrival.take(headline_of(DUMP))
+        ending = await it.arrival.run()
+        assert (ending.complete, ending.reason) == (False, "no space")
+        assert it.line.said == [wire.ErrorCode.STORAGE]
+    assert not (tmp_path / "dumps" / DUMP.origin.id / "headline").exists()
+
+
+@pytest.mark.asyncio
 async def test_what_waits_for_room_is_behind(tmp_path: Path) -> None:
     """Though nothing is queued: else a full or slow disk would look like a slow line, and more hosts be let in."""
     async with bench(tmp_path) as it:
