@@ -5,9 +5,10 @@ The old key stays good until its certificate ends, so a capture image that carri
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from netdump.errors import BundleError, CertificateError
 from netdump.pki import durable, https
@@ -16,10 +17,6 @@ from netdump.pki.bundle import Bundle, exchange, parse_bundle, read_text
 from netdump.pki.certificates import age, dates, key_pem, load_certificate, new_key
 from netdump.pki.request import make_request
 from netdump.pki.tls import client_context
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 RENEW_PATH = "/v1/renew"
 
@@ -32,7 +29,7 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     CertificateError for a certificate that has ended already, ConfigMissingError, ConfigError, BundleError,
     UnreachableError, ImpostorError, StorageFaultError and what else the collector answers.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # which says nothing of links that lead in a circle: reading does
     text = read_text(path)
     bundle = parse_bundle(text, str(path))
     certificate = load_certificate(bundle.certificate, f"certificate of {path}")

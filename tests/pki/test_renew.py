@@ -12,6 +12,7 @@ import pytest
 from netdump.errors import (
     BundleError,
     CertificateError,
+    ConfigError,
     ConfigMissingError,
     ImpostorError,
     RevokedError,
@@ -99,6 +100,13 @@ def test_a_link_stays_one(api: Api, path: Path, tmp_path: Path) -> None:
     link.symlink_to("desk/client.toml")
     assert renew(link) == Bundle.load(path)
     assert link.is_symlink()
+
+
+def test_links_that_lead_in_a_circle(tmp_path: Path) -> None:
+    link = tmp_path / "client.toml"
+    link.symlink_to(link)
+    with pytest.raises(ConfigError, match="symbolic links"):
+        renew(link)
 
 
 def test_what_is_written_into_the_file_meanwhile_stays(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
