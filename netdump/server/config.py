@@ -164,7 +164,10 @@ class Limits:
         128, 1, 65_536, "dumps that wait, connected, until others are through; of more, the last ones come back later"
     )
     defer_s: int = _whole(
-        15, wire.DEFER_MIN, wire.DEFER_MAX, "after how long hosts that were turned away for now come back"
+        15,
+        wire.DEFER_MIN,
+        wire.DEFER_MAX,
+        "after how long hosts that were turned away for now come back; later where they are many",
     )
     dumps_per_host_per_day: int = _whole(24, 1, 100_000, "new dumps of one host within 24 hours; more are declined")
     stored_bytes_per_host: int = _whole(

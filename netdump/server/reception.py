@@ -258,8 +258,10 @@ class Reception:
         if refusal is not None:
             return refusal
         later = self._admission.space(begun=facts.begun, room=facts.room, scarce=facts.scarce)
+        if later is not None:  # thousands may be, and would all come back at once
+            later = later._replace(seconds=max(later.seconds, self._seats.pause_s(has_waited=False)))
         if later is not None and (facts.room is Room.NONE or (facts.introduced and not facts.damaged)):
-            return later  # it is not opened: there may be thousands, who come back all the time
+            return later  # the dump is not opened
         writer = await self._open_writer(origin, distrust=facts.damaged)
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.

@@ -262,8 +262,10 @@ def test_dumps_at_the_same_time_share_what_their_host_may_store(
 
 
 def test_low_space_defers_new_dumps_behind_their_headlines_and_holds_running_ones(
-    folder: Path, web1: Papers, web2: Papers
+    folder: Path, web1: Papers, web2: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Those who are told to come back do so one after another, as those for whom there is no seat."""
+    monkeypatch.setattr(Seats, "pause_s", lambda _, *, has_waited: 7 if has_waited else 77)
     room = [Measure(1 << 40, 1 << 41)]
     with (
         Rig(folder, {"space": SPACE, "store": {"publish_s": 1}}, measure=lambda: room[0]) as rig,
@@ -280,6 +282,7 @@ def test_low_space_defers_new_dumps_behind_their_headlines_and_holds_running_one
             answer = newcomer.hear()
             assert isinstance(answer, wire.Defer)
             assert answer.text == "the headline is here; the collector is short of space, see [space] in its settings"
+            assert answer.seconds == 77
         rig.events.wait("dump-interrupted")
         assert Store(folder / "dumps").dump(OTHER.origin.id).headline() is not None
         with Host(rig, web2) as newcomer:
