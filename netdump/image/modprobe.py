@@ -40,6 +40,7 @@ def module_options(root: Path) -> dict[str, tuple[str, ...]]:
 def _files(root: Path) -> list[Path]:
     by_name: dict[str, Path] = {}
     for folder in FOLDERS:
-        for path in (root / folder).glob("*.conf"):
-            by_name.setdefault(path.name, path)
+        for path in (root / folder).glob("[!.]*.conf"):  # one that begins with a dot is an editor's
+            if path.exists() and not path.is_dir():  # modprobe passes over links that lead nowhere, too
+                by_name.setdefault(path.name, path)
     return [by_name[name] for name in sorted(by_name)]

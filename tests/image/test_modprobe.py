@@ -52,9 +52,22 @@ def test_files_in_their_order_each_name_once(tmp_path: Path) -> None:
     assert module_options(tmp_path) == {"a": ("from=run", "from=administrator")}
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "etc/modprobe.d/a.conf").mkdir(parents=True)
-    with pytest.raises(
-        DriverError, match=r"a\.conf, which may hold options of drivers, cannot be read: Is a directory"
-    ):
+def test_what_modprobe_passes_over(tmp_path: Path) -> None:
+    """A link that leads nowhere is also what Emacs makes beside a file that somebody writes just now."""
+    write(tmp_path / "etc/modprobe.d/a.conf", b"options a x=1\n")
+    write(tmp_path / "etc/modprobe.d/.hidden.conf", b"options a hidden=1\n")
+    (tmp_path / "etc/modprobe.d/.#a.conf").symlink_to("root@web1.4711:1790000000")
+    (tmp_path / "etc/modprobe.d/gone.conf").symlink_to("/no/such/package/gone.conf")
+    (tmp_path / "etc/modprobe.d/folder.conf").mkdir()
+    assert module_options(tmp_path) == {"a": ("x=1",)}
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "etc/modprobe.d/a.conf", b"options a x=1\n")
+
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pathlib.Path.read_text", fail)
+    with pytest.raises(DriverError, match=r"a\.conf, which may hold options of drivers, cannot be read: Input/output"):
         module_options(tmp_path)
