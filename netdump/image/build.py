@@ -35,7 +35,7 @@ from netdump.image.init.plan import (
     pack_plan,
 )
 from netdump.image.kernel import find_kernel
-from netdump.image.kmodules import ModuleTree
+from netdump.image.kmodules import DEPENDENCIES, ModuleTree
 from netdump.image.modprobe import module_options
 from netdump.image.network import is_link_local, plan_from, plan_given, resolve, take_snapshot
 from netdump.image.savetarget import find_target
@@ -276,7 +276,7 @@ def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveT
 
 def _add_modules(archive: Archive, kernel: Kernel, wanted: Mapping[str, bool], sizes: dict[str, int]) -> list[Module]:
     """Add modules with what they need, and their firmware. Returns them in load order."""
-    if not wanted:
+    if all(wanted.values()) and not (kernel.modules / DEPENDENCIES).exists():
         return []  # everything is built in
     tree = ModuleTree(kernel)
     names = tree.load_order(name for name, optional in wanted.items() if not optional or name in tree)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from netdump.image.kernel import Kernel
 
 WINDOW_MAX = 1 << 27  # of a module that was packed by zstd --ultra
+DEPENDENCIES = "modules.dep"
 BUILTIN_INFO = "modules.builtin.modinfo"  # since Linux 5.2: MODULE.KEY=VALUE, each with a zero behind it
 SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 
@@ -49,7 +50,7 @@ class ModuleTree:
     def __init__(self, kernel: Kernel) -> None:
         """Read depmod's files. Raises DriverError."""
         self._kernel = kernel
-        dependencies = self._lines("modules.dep", required=True)
+        dependencies = self._lines(DEPENDENCIES, required=True)
         self._needs: dict[str, list[str]] = {}
         self._paths: dict[str, str] = {}
         for line in dependencies:

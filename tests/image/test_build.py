@@ -196,6 +196,20 @@ def test_firmware_of_a_driver_that_is_built_in(bundle: Path, machine: Path) -> N
 
 
 @pytest.mark.usefixtures("few_programs")
+def test_a_kernel_that_has_no_modules(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs depmod for one. What it lacks is missed only if the image must have it."""
+    monkeypatch.setattr("netdump.image.build.network_modules", lambda *_: [])
+    told = machine / "lib/modules" / RELEASE / "modules.dep"
+    aside = told.rename(told.with_name("aside"))
+    try:
+        assert build_image(wishes(bundle, network=("eth0 dhcp",)), machine).plan.modules == ()
+        with pytest.raises(DriverError, match="depmod"):
+            build_image(wishes(bundle, network=("eth0 dhcp",), drivers=("bonding",)), machine)
+    finally:
+        aside.rename(told)
+
+
+@pytest.mark.usefixtures("few_programs")
 def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = build_image(wishes(bundle), machine)
     assert [each.fact.partition(":")[0] for each in image.warnings] == [

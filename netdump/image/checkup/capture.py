@@ -81,10 +81,10 @@ def _hidden(wishes: Wishes) -> Finding:
 
 def _drivers(machine: Machine, name: str, image: CaptureImage | Contents) -> Finding:
     inside = {path.rpartition("/")[2].removesuffix(".ko"): options for path, options in image.plan.modules}
-    modules = ModuleTree(image.kernel)
-    # What the kernel holds itself may be a module to /sys too: it is if it has parameters.
     using = [canonical(module) for module in network_modules(name, machine.path("sys"))]
-    wanted = [module for module in using if not modules.is_builtin(module)]
+    # What the kernel holds itself may be a module to /sys too: it is if it has parameters.
+    tree = ModuleTree(image.kernel) if using else None
+    wanted = [module for module in using if tree and not tree.is_builtin(module)]
     missing = [module for module in wanted if module not in inside]
     if not machine.exists(f"sys/class/net/{name}"):
         return warning(TOPIC_DRIVERS, f"{name}: there is no such device now", "give its driver with --add-driver")

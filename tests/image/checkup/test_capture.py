@@ -124,6 +124,14 @@ def test_what_is_in_it(machine: Path, wishes: Wishes, image: CaptureImage) -> No
     assert (findings[TOPIC_WORDS].state, findings[TOPIC_NETWORK].state) == (State.WARNING, State.OK)
 
 
+def test_a_kernel_that_has_no_modules(image: CaptureImage, tmp_path: Path) -> None:
+    """Nobody runs depmod for one."""
+    kernel = replace(image.kernel, modules=tmp_path)
+    bare = replace(image, kernel=kernel, plan=image.plan._replace(modules=()), warnings=())
+    findings = check_contents(make(tmp_path, {"sys/class/net/eth0/mtu": "1500"}), bare)
+    assert [each.fact for each in findings if each.topic == TOPIC_DRIVERS] == ["eth0: built into the kernel"]
+
+
 def test_what_is_missing(here: Machine, wishes: Wishes, image: CaptureImage, tmp_path: Path) -> None:
     bare = replace(image, plan=image.plan._replace(modules=()))
     finding = look(here, wishes, bare)[TOPIC_DRIVERS]
