@@ -18,6 +18,7 @@ from netdump.errors import NetworkPlanError
 from netdump.image.devices import has_hardware
 from netdump.image.init.dhcp import SERVERS_MAX
 from netdump.image.init.netlink import ARPHRD_ETHER, ARPHRD_LOOPBACK, Netlink
+from netdump.image.init.network import own_mac
 from netdump.image.init.plan import Link, Route, Way
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> s
         options = _bond_options(snapshot.sys, state.name)
         links[state.name] = Link(state.name, "bond", lower=tuple(names), options=options, mtu=mtu)
     elif has_hardware(state.name, snapshot.sys):
-        links[state.name] = Link(state.name, "ether", mac=_own_mac(state, snapshot.sys), mtu=mtu)
+        links[state.name] = Link(state.name, "ether", mac=own_mac(state, str(snapshot.sys)), mtu=mtu)
     else:
         return ""
     return state.name
@@ -245,16 +246,6 @@ def _describe(snapshot: Snapshot, state: LinkState, links: dict[str, Link]) -> s
 def _is_mute(state: LinkState, sys: Path) -> bool:
     """Whether a capture kernel has an interface but cannot speak over it: InfiniBand, wireless."""
     return state.hardware != ARPHRD_ETHER or (sys / "class/net" / state.name / "phy80211").exists()
-
-
-def _own_mac(state: LinkState, sys: Path) -> str:
-    """Of a device. Before 5.6 the kernel tells over netlink only that in use, which all ports of a bond may share."""
-    if state.permanent_mac != state.mac:
-        return state.permanent_mac
-    try:
-        return (sys / "class/net" / state.name / "bonding_slave/perm_hwaddr").read_text().strip()
-    except OSError:
-        return state.permanent_mac
 
 
 def _bond_options(sys: Path, name: str) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ ADVERTISEMENT_SECONDS = 15.0
 REACH_SECONDS = 5.0
 STEP = 0.1  # seconds between two looks at an interface
 RESOLV_CONF = "/etc/resolv.conf"
-BONDING = "/sys/class/net/{}/bonding/{}"
+SYS = "/sys"
+BONDING = f"{SYS}/class/net/{{}}/bonding/{{}}"
 PRIMARY = "primary"  # the option of a bond that names a port
 NOBODY = "2001:db8::"  # documentation (RFC 3849): only a default route leads there
 IPV6_OFF = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
@@ -84,6 +85,20 @@ def reach(plan: Plan) -> str:
                 continue
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return ""
+
+
+def own_mac(state: LinkState, sys: str) -> str:
+    """Of a device. sys: where /sys lies.
+
+    Before 5.6 the kernel tells over netlink only that in use, which all ports of a bond may share.
+    """
+    if state.permanent_mac != state.mac:
+        return state.permanent_mac
+    try:
+        with open(f"{sys}/class/net/{state.name}/bonding_slave/perm_hwaddr", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return state.permanent_mac
 
 
 def held(interface: str, mac: str, lease: Lease, now: float) -> HeldLease | None:
@@ -305,7 +320,7 @@ def _is(state: LinkState, link: Link) -> bool:
     if link.kind != "ether" or state.kind or state.hardware == ARPHRD_LOOPBACK:
         return False
     if link.mac:
-        return link.mac in {state.permanent_mac, state.mac}
+        return link.mac in ({own_mac(state, SYS)} if state.master else {state.permanent_mac, state.mac})
     return state.name == link.name
 
 

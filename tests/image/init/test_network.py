@@ -362,6 +362,27 @@ def test_a_bond_that_is_there_already(
     assert not (options / "bond0-mode").exists()  # which could not be written while it has a port
 
 
+def test_the_ports_of_a_bond_are_found_again(
+    kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], tmp_path: Path, options: Path
+) -> None:
+    """Of Linux before 5.6, which tells of all of them the address of the bond."""
+    monkeypatch.setattr(network, "SYS", str(tmp_path))
+    reachable(monkeypatch, "", "c:1")
+    plan = Plan(links=(ETH0, ETH1, BOND), ways=(ON_VLAN._replace(link="bond0"),))
+    assert network.bring_up(plan) == 0
+    for number, name in ((1, "eth5"), (2, "eth6")):
+        folder = tmp_path / "class/net" / name / "bonding_slave"
+        folder.mkdir(parents=True)
+        (folder / "perm_hwaddr").write_text(f"{MAC.format(number)}\n")
+        kernel._change(number, mac=MAC.format(1), permanent_mac=MAC.format(1))
+    kernel.done.clear()
+    said.clear()
+    reachable(monkeypatch, "", "c:1")
+    assert network.bring_up(plan) == 0
+    assert said == ["bond0 (static): 192.0.2.7/24; c:1 is reachable"]
+    assert {words[1] for words in kernel.done if words[0] == "set_up"} == {1, 2, 13}
+
+
 def test_a_bond_goes_without_a_port_that_is_missing(
     kernel: FakeNetlink, monkeypatch: pytest.MonkeyPatch, said: list[str], options: Path
 ) -> None:
