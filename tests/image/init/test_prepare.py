@@ -87,7 +87,11 @@ def test_modules_get_the_options_of_modprobe_and_command_line(
 def test_a_module_that_does_not_load_with_its_options_is_loaded_without(
     tmp_path: Path, said: list[str], loaded: list[bytes]
 ) -> None:
-    assert prepare.prepare(Plan(modules=modules(tmp_path, "good", "bad", options=("a=wrong",)))) == 0
+    plan = Plan(
+        modules=(*modules(tmp_path, "twice", options=("a=1",)), *modules(tmp_path, "good", "bad", options=("a=wrong",)))
+    )
+    assert prepare.prepare(plan) == 0
+    assert loaded.pop(0) == b"twice a=1", "which is there already, whatever its options"
     assert loaded == [b"good a=wrong", b"good", b"bad a=wrong", b"bad"]
     assert said == [
         "module good.ko does not load with a=wrong (Invalid argument): without",
