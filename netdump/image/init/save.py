@@ -108,15 +108,17 @@ def device_path(name: str) -> str:
 def choose_name(folder: str, level: int) -> str:
     """A name that is not taken, by the time, which may be wrong here. level: of the dump; who sends the file needs it.
 
-    Removes what an earlier save left half-done.
+    Removes what an earlier save left half-done. Into some folders all may write: what somebody has made there so that
+    nothing can be saved, a folder say, is left where it is.
     """
     folder = folder.rstrip("/")
     for name in os.listdir(folder):
         if name.startswith("netdump-") and name.endswith(PARTIAL):
-            os.unlink(f"{folder}/{name}")
+            with suppress(OSError):
+                os.unlink(f"{folder}/{name}")
     stem = time.strftime("netdump-%Y%m%dT%H%M%S", time.gmtime())
     taken, number, name = set(os.listdir(folder)), 1, f"{stem}.d{level}.vmcore"
-    while name in taken:
+    while not taken.isdisjoint((name, name + PARTIAL, name + LOST)):
         number += 1
         name = f"{stem}-{number}.d{level}.vmcore"
     return f"{folder}/{name}"

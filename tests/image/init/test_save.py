@@ -183,6 +183,17 @@ def test_names_when_the_clock_is_wrong(tmp_path: Path, monkeypatch: pytest.Monke
     assert [path.name for path in tmp_path.glob("*.partial")] == ["another.partial"]
 
 
+def test_a_folder_into_which_all_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody keeps a dump from being saved by what he puts there."""
+    monkeypatch.setattr("time.gmtime", lambda: (1970, 1, 1, 0, 0, 9, 3, 1, 0))
+    stem = "netdump-19700101T000009"
+    for name in (f"{stem}.d31.vmcore.partial", f"{stem}-2.d31.vmcore.lost", f"{stem}-3.d31.vmcore"):
+        (tmp_path / name).mkdir()
+    name = save.choose_name(str(tmp_path), 31)
+    assert name == f"{tmp_path}/{stem}-4.d31.vmcore"
+    save.write_core(BytesSource(b"core", [(0, 4)]), name, NEVER)
+
+
 def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
     plan = Plan(save=Save("ext4", UUID, "/crash"))
     assert save.save_image(Plan()) == 2
