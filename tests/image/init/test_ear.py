@@ -61,3 +61,21 @@ threading.Thread(target=serve, daemon=True).start()
 print(obtain_lease("v0", v0.mac, time.monotonic() + 5))
 """)
     assert out.strip() == repr(Lease("192.0.2.7", 24, (Route("default", "192.0.2.1"),), (), "192.0.2.1"))
+
+
+def test_what_still_comes_for_the_dead_system_takes_no_room() -> None:
+    out = run_in_namespace("""
+from netdump.image.init.ear import Ear
+from tests.image.init.test_ear import datagram
+v0, v1 = link("v0"), link("v1")
+netlink.set_up(v0.ifindex)
+netlink.set_up(v1.ifindex)
+others = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+packets = [datagram(b"x", **of) for of in ({"port": 53}, {"kind": 6}, {"part": 0x2000}, {"part": 1})]
+with Ear("v0", 68) as ear:
+    for packet in (*packets, b"", datagram(b"offer", options=bytes(8)), *packets, datagram(b"ack", part=0x4000)):
+        others.sendto(packet, ("v1", 0x0800, 0, 0, bytes.fromhex(v0.mac.replace(":", ""))))
+    ear.settimeout(5)
+    print(ear.recv(999), ear.recv(999))
+""")
+    assert out == "b'offer' b'ack'\n"
