@@ -74,6 +74,11 @@ class Staging:
         """
         with disk_faults(self._folder):
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            if self._folder.is_symlink():  # all that is in it would be removed, whoever's it is
+                raise StorageFaultError(
+                    f"{self._folder} is a link, and what it leads to is never written to: remove it, or fetch to "
+                    "another place with -o"
+                )
             try:
                 self._probe(size)
             except OSError:

@@ -170,6 +170,16 @@ def test_a_folder_that_another_user_has_made_is_not_used(tmp_path: Path, monkeyp
     assert os.listdir(tmp_path / f"core{SUFFIX}") == []
 
 
+def test_a_link_is_not_followed_and_nothing_there_is_removed(tmp_path: Path) -> None:
+    """In a folder of several people one can lead another's fetch to that other's own files."""
+    (tmp_path / "home" / "letters").mkdir(parents=True)
+    (tmp_path / "home" / "keys").write_bytes(b"mine")
+    (tmp_path / f"core{SUFFIX}").symlink_to(tmp_path / "home")
+    with pytest.raises(StorageFaultError, match="is a link"):
+        Staging(tmp_path / "core").make()
+    assert sorted(os.listdir(tmp_path / "home")) == ["keys", "letters"]
+
+
 def test_an_image_that_the_file_system_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on vfat, whose files end at 4 GiB - 1, also for lseek(2). Nothing has been written then."""
 
