@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 LIST_DEFAULT: Final = 100
+LIMIT_DIGITS: Final = len(str(LIST_LIMIT_MAX))
 PIECE_BYTES: Final = 1 << 20
 QUERY_MEMBERS: Final = {"host", "state", "since", "drill", "before", "limit"}
 
@@ -171,7 +172,9 @@ def _query(visit: Visit) -> Query:
     limit, state, since, drill, before = (
         asked.get(name) or None for name in ("limit", "state", "since", "drill", "before")
     )
-    if limit is not None and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= LIST_LIMIT_MAX):
+    if limit is not None and not (
+        limit.isascii() and limit.isdecimal() and len(limit) <= LIMIT_DIGITS and 1 <= int(limit) <= LIST_LIMIT_MAX
+    ):
         raise BadRequestError(f"limit must be 1 to {LIST_LIMIT_MAX}")
     if state is not None and state not in set(State):
         raise BadRequestError(f"state must be one of {', '.join(State)}")
