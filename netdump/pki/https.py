@@ -48,7 +48,7 @@ def collector_time(endpoint: Endpoint, ca: str) -> float:
     text = _exchange(endpoint, context, "GET", CA_PATH, None)[1].get("date", "")
     try:
         return parsedate_to_datetime(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RemoteError(f"{endpoint.url} does not say what time it has") from None
 
 
