@@ -63,8 +63,8 @@ class Desk:
     """What requests are answered with.
 
     opened: the catalog; raises BusyError while it is not there yet. strangers: the audit for what fails before it is
-    known who asks. ingest_address: asked for at each enrolment, because the system may have chosen the port. packers:
-    those that are idle.
+    known who asks, and for what hosts cannot do. ingest_address: asked for at each enrolment, because the system may
+    have chosen the port. packers: those that are idle.
     """
 
     authority: Authority
@@ -116,8 +116,17 @@ class Visit:
 
     def note(self, event: str, **fields: str | int | None) -> None:
         """Log who does what."""
+        self.desk.audit(event, **self._who, **fields)
+
+    def note_failure(self, **fields: str) -> None:
+        """Log who could not do what. Readers are answered for; hosts may be hostile, and fill no log either."""
+        is_reader = self.identity is not None and self.identity.role is not Role.HOST
+        (self.desk.audit if is_reader else self.desk.strangers)("request-failed", **self._who, **fields)
+
+    @property
+    def _who(self) -> dict[str, str]:
         who = {} if self.identity is None else {"role": str(self.identity.role), "name": self.identity.name}
-        self.desk.audit(event, peer=self.peer, **who, **fields)
+        return {"peer": self.peer, **who}
 
     async def body(self) -> dict[str, str]:
         """The JSON object of texts that was sent. Raises BadRequestError."""
@@ -186,11 +195,7 @@ def _frame(desk: Desk, methods: dict[str, Endpoint]) -> Callable[[Request], Awai
             visit = Visit(request, desk, await _identify(request, desk, endpoint.access))
             return await endpoint.handler(visit)
         except NetdumpError as error:
-            facts = {"method": request.method, "path": request.url.path, "code": error.code, "reason": _why(error)}
-            if visit.identity is None:
-                desk.strangers("request-failed", peer=visit.peer, **facts)
-            else:
-                visit.note("request-failed", **facts)
+            visit.note_failure(method=request.method, path=request.url.path, code=error.code, reason=_why(error))
             return error_answer(error)
 
     return answer

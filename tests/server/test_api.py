@@ -103,6 +103,18 @@ def test_strangers_cannot_fill_the_log_with_requests(folder: Path) -> None:
         assert 0 <= len(rig.events.all("request-failed")) - STRANGERS_PER_MINUTE <= refilled
 
 
+def test_hosts_cannot_fill_the_log_with_renewals(folder: Path, template: Template) -> None:
+    """Those beyond the limit cost a host nothing, and each was a line."""
+    with Rig(folder) as rig, Desk(rig, template.web1) as desk:
+        begun = time.monotonic()
+        for _ in range(2 * STRANGERS_PER_MINUTE):
+            desk.error("POST", "/v1/renew", body=b"{}")
+        refilled = (time.monotonic() - begun) / 60 * STRANGERS_PER_MINUTE
+        told = rig.events.all("request-failed")
+        assert 0 <= len(told) - STRANGERS_PER_MINUTE <= refilled
+        assert {(each["role"], each["name"]) for each in told} == {("host", "web1")}
+
+
 def test_half_a_request_is_no_mistake_of_ours(folder: Path) -> None:
     with Rig(folder) as rig:
         with connected(rig) as sock:
