@@ -48,6 +48,9 @@ PACKINGS_MAX: Final = max(1, (os.cpu_count() or 1) // 2)
 
 BODY_MAX: Final = 16 * 1024  # a token and a signing request have about 1 KiB
 
+RENEWALS_PER_DAY: Final = 24
+"""Of one name, which needs one in a year. Each leaves a file, and takes its time when the name is revoked."""
+
 
 class Access(Enum):
     """Who may make a request. Roles beyond those named may not."""
@@ -77,6 +80,7 @@ class Desk:
     ingest_address: Callable[[], Address]
     enrolments: RateLimit
     renewals: RateLimit
+    renewals_by_day: RateLimit
     verifications: asyncio.Semaphore
     packings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PACKINGS_MAX))
     packers: list[Packer] = field(default_factory=list)
@@ -151,8 +155,12 @@ class Visit:
         now = asyncio.get_running_loop().time()
         if self.identity is None:
             allowed, what = self.desk.enrolments.allow(self.peer, now), "enrolment"
-        else:
+        elif self.desk.renewals_by_day.allow(self.identity.name, now):
             allowed, what = self.desk.renewals.allow(self.identity.name, now), "renewal"
+        else:
+            raise TooManyRequestsError(
+                f"{self.identity.name} has asked for renewal {RENEWALS_PER_DAY} times in a day; try again in an hour"
+            )
         if not allowed:
             raise TooManyRequestsError(f"too many {what} requests; try again in a minute")
 

@@ -23,9 +23,10 @@ from netdump.index.rebuild import SERVE_LOCK_NAME, forget_status
 from netdump.pki import Authority, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
-from netdump.server.api import Desk, build_app
+from netdump.server.api import RENEWALS_PER_DAY, Desk, build_app
 from netdump.server.arrival import Workshop
 from netdump.server.audit import Rationed
+from netdump.server.config import DAY_S
 from netdump.server.doorkeeper import Doorkeeper, last_written
 from netdump.server.gate import Gate, GateLimits
 from netdump.server.https import ApiService
@@ -205,6 +206,8 @@ class Collector:
     def _desk(self, authority: Authority, store: Store, space: SpaceWatch, opened: Callable[[], LocalCatalog]) -> Desk:
         config, audit = self._config, self._around.audit
         often = config.api.enrolments_per_minute, config.api.enrolments_per_minute_per_source
+        daily = config.api.enrolments_per_minute * (DAY_S // 60), RENEWALS_PER_DAY
+        now = asyncio.get_running_loop().time()
         return Desk(
             authority=authority,
             opened=opened,
@@ -214,8 +217,9 @@ class Collector:
             audit=audit,
             strangers=Rationed(audit),
             ingest_address=lambda: self.ingest_address,
-            enrolments=RateLimit(*often, asyncio.get_running_loop().time()),
-            renewals=RateLimit(*often, asyncio.get_running_loop().time()),
+            enrolments=RateLimit(*often, now),
+            renewals=RateLimit(*often, now),
+            renewals_by_day=RateLimit(*daily, now, DAY_S),
             verifications=asyncio.Semaphore(config.api.verifications),
         )
 

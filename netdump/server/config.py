@@ -249,7 +249,10 @@ class Api:
     stall_s: int = _whole(60, 5, 3600, "an answer that a client does not read is given up after this time")
     enrolments_per_minute: int = _whole(120, 1, 100_000, "enrolment requests in total; renewals, as many again")
     enrolments_per_minute_per_source: int = _whole(
-        10, 1, 100_000, "enrolment requests of one source address (IPv6: of one /64); renewals of one name"
+        10,
+        1,
+        100_000,
+        "enrolment requests of one source address (IPv6: of one /64); renewals of one name, at most 24 a day",
     )
     verifications: int = _whole(1, 1, 64, "dumps verified at the same time on analysts' request")
 

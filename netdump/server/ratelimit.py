@@ -25,19 +25,20 @@ def source_of(address: str) -> str:
 
 
 class Bucket:
-    """Tokens that come back steadily: per_minute of them in a minute, and as many at most."""
+    """Tokens that come back steadily: so many of them in a window, and as many at most."""
 
-    __slots__ = ("_per_minute", "_stamp", "_tokens")
+    __slots__ = ("_stamp", "_tokens", "_tokens_most", "_window_s")
 
-    def __init__(self, per_minute: int, now: float) -> None:
-        self._per_minute = per_minute
-        self._tokens = float(per_minute)
+    def __init__(self, tokens: int, now: float, window_s: float = 60.0) -> None:
+        self._tokens_most = float(tokens)
+        self._window_s = window_s
+        self._tokens = self._tokens_most
         self._stamp = now
 
     def level(self, now: float) -> float:
         """Tokens there at now, seconds of any steady clock."""
-        grown = self._tokens + max(0.0, now - self._stamp) * self._per_minute / 60
-        self._tokens, self._stamp = min(float(self._per_minute), grown), now
+        grown = self._tokens + max(0.0, now - self._stamp) * self._tokens_most / self._window_s
+        self._tokens, self._stamp = min(self._tokens_most, grown), now
         return self._tokens
 
     def take(self, now: float) -> None:
@@ -48,9 +49,10 @@ class Bucket:
 class RateLimit:
     """A bucket for all together and one for each source; beyond SOURCES_MAX those seen longest ago are forgotten."""
 
-    def __init__(self, per_minute: int, per_minute_per_source: int, now: float) -> None:
-        self._total = Bucket(per_minute, now)
-        self._per_source = per_minute_per_source
+    def __init__(self, total: int, per_source: int, now: float, window_s: float = 60.0) -> None:
+        self._total = Bucket(total, now, window_s)
+        self._per_source = per_source
+        self._window_s = window_s
         self._sources: OrderedDict[str, Bucket] = OrderedDict()
 
     def allow(self, address: str, now: float) -> bool:
@@ -59,7 +61,7 @@ class RateLimit:
         A refusal costs nothing, so that one source cannot use up what is left for the others.
         """
         source = source_of(address)
-        bucket = self._sources.pop(source, None) or Bucket(self._per_source, now)
+        bucket = self._sources.pop(source, None) or Bucket(self._per_source, now, self._window_s)
         self._sources[source] = bucket
         if len(self._sources) > SOURCES_MAX:
             self._sources.popitem(last=False)

@@ -133,6 +133,7 @@ class _Office:
             ingest_address=lambda: Address("127.0.0.1", 7461),
             enrolments=RateLimit(100_000, 100_000, 0.0),
             renewals=RateLimit(100_000, 100_000, 0.0),
+            renewals_by_day=RateLimit(100_000, 100_000, 0.0),
             verifications=asyncio.Semaphore(1),
         )
         endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS

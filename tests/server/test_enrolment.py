@@ -14,7 +14,8 @@ from netdump.pki import Role, make_token
 from netdump.pki.certificates import new_key
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
-from netdump.server.api import BODY_MAX
+from netdump.server.api import BODY_MAX, RENEWALS_PER_DAY
+from netdump.server.config import DAY_S
 from tests.server.rig import Desk, Papers, Rig
 
 if TYPE_CHECKING:
@@ -114,6 +115,19 @@ def test_renewals_are_counted_by_name(folder: Path, web1: Papers, web2: Papers) 
         assert codes == [(400, "signing-request")] * 2 + [(429, "rate-limited")]
         assert two.error("POST", "/v1/renew", **body(csr="x")) == (400, "signing-request")
         assert two.error("POST", "/v1/renew", **body(csr="x")) == (429, "rate-limited"), "three in all"
+
+
+def test_renewals_of_a_day(folder: Path, web1: Papers) -> None:
+    """Each leaves a file for good; who revokes a name must be through with all of them before the night is over."""
+    settings = {"api": {"listen": "127.0.0.1:0", "enrolments_per_minute_per_source": 100}}
+    with Rig(folder, settings) as rig:
+        with Desk(rig, web1) as desk:
+            codes = [desk.error("POST", "/v1/renew", **body(csr="x")) for _ in range(RENEWALS_PER_DAY + 1)]
+            assert codes == [(400, "signing-request")] * RENEWALS_PER_DAY + [(429, "rate-limited")]
+        rig.skip(DAY_S / RENEWALS_PER_DAY)
+        with Desk(rig, web1) as desk:
+            codes = [desk.error("POST", "/v1/renew", **body(csr="x")) for _ in range(2)]
+            assert codes == [(400, "signing-request"), (429, "rate-limited")]
 
 
 @pytest.mark.parametrize("who", ["web1", "ann", "olga"])

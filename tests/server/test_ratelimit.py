@@ -36,6 +36,12 @@ def test_a_source_empties_its_bucket_and_time_fills_it() -> None:
     )
 
 
+def test_another_window() -> None:
+    limit = RateLimit(100, 2, now=0.0, window_s=1000.0)
+    assert [limit.allow("web1", 0.0) for _ in range(3)] == [True, True, False]
+    assert [limit.allow("web1", at) for at in (499.0, 500.0, 500.0)] == [False, True, False]
+
+
 def test_all_together() -> None:
     limit = RateLimit(5, 3, now=0.0)
     assert sum(limit.allow(f"192.0.2.{n}", 0.0) for n in range(9)) == 5
