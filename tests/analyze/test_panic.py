@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 import unicodedata
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.analyze import panic
 from netdump.analyze.panic import BEGINNINGS, CONSEQUENCES, PANIC_CHARS_MAX, find_panic, panic_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MARK = "=> "
 
@@ -278,6 +285,28 @@ def test_boot_messages_before_change_nothing(name: str) -> None:
 def test_what_a_dying_kernel_prints_after_its_panic_changes_nothing(name: str) -> None:
     after = "BUG: unable to handle page fault for address: 0\nOops: 0000 [#9] SMP\nKernel panic - not syncing: again\n"
     assert panic_line((log_of(name) + after).encode()) == expected_of(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_where_the_log_is_cut_to_be_searched_makes_no_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (1, 7, 100):
+        monkeypatch.setattr(panic, "_PIECE_BYTES", size)
+        assert panic_line(log_of(name).encode()) == expected_of(name)
+
+
+def test_others_have_their_turn_while_a_log_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may send 8 MiB of this, in a kilobyte. A pattern that is at work lets no other thread run."""
+    pieces = []
+
+    class Spy:
+        def finditer(self, log: bytes, start: int = 0, end: int = sys.maxsize) -> Iterator[re.Match[bytes]]:
+            pieces.append(min(end, len(log)) - start)
+            return re.finditer(b"(?!)", b"")
+
+    monkeypatch.setattr(panic, "_LINE", Spy())
+    assert panic_line(b"a: 0\n" * 100_000) is None
+    assert sum(pieces) == 500_001
+    assert max(pieces) < 20_000
 
 
 def test_every_consequence_has_a_case() -> None:
