@@ -6,7 +6,10 @@ Costs the small files of a dump, and of an incomplete one the tables of its segm
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from netdump.wire import HeadlineDocument
 
 REMARK_CHARS_MAX: Final = 500
+_PANICS_KEPT: Final = 1000  # of half a KiB each
+_PANICS: Final[OrderedDict[bytes, str | None]] = OrderedDict()
+"""By the digest of the log. To find one takes seconds where a host means it, and every connection of it asks anew."""
+_PANICS_GUARD: Final = threading.Lock()
 _STATES: Final = ("data", "zero", "alias", "excluded", "lost")
 
 
@@ -119,10 +126,25 @@ def _with_headline(record: DumpRecord, headline: HeadlineDocument | None) -> Dum
         kernel_version=headline.kernel_version,
         machine=headline.machine,
         nodename=headline.nodename,
-        panic=panic_line(headline.log or b""),
+        panic=_panic_line(headline.log or b""),
         crash_time=_time(headline.crash_time),
         remark=headline.remark,
     )
+
+
+def _panic_line(log: bytes) -> str | None:
+    """As panic_line, and soon for a log that was looked at lately."""
+    key = hashlib.sha256(log).digest()
+    with _PANICS_GUARD:
+        if key in _PANICS:
+            _PANICS.move_to_end(key)
+            return _PANICS[key]
+    line = panic_line(log)
+    with _PANICS_GUARD:
+        _PANICS[key] = line
+        if len(_PANICS) > _PANICS_KEPT:
+            _PANICS.popitem(last=False)
+    return line
 
 
 def _with_manifest(record: DumpRecord, manifest: Manifest, folder: Path) -> DumpRecord:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump.errors import DumpNotFoundError, StorageFaultError
+from netdump.index import gather as module
 from netdump.index.gather import gather, gather_anyway, is_held
 from netdump.index.record import DumpRecord, State, was_unreadable
 from netdump.store.store import Store
@@ -69,6 +71,25 @@ def test_remarks_of_headline_and_finish(store: Store, headline: str | None, expe
         append_all(writer, sample.chunks)
         writer.finish(sample.root, "late")
     assert gather(store, sample.origin.id).remark == expected
+
+
+def test_a_log_is_searched_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile one takes seconds, and its host comes back four times a second."""
+    dump_id, searched = Sample().store(store), list[bytes]()
+    monkeypatch.setattr(module, "_PANICS", OrderedDict())
+    monkeypatch.setattr(module, "panic_line", searched.append)
+    assert [gather(store, dump_id).panic for _ in range(3)] == [None] * 3
+    assert len(searched) == 1
+
+
+def test_searches_are_forgotten_in_the_order_of_their_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PANICS", OrderedDict())
+    monkeypatch.setattr(module, "_PANICS_KEPT", 2)
+    searched = list[bytes]()
+    monkeypatch.setattr(module, "panic_line", searched.append)
+    for log in (b"a", b"b", b"a", b"c", b"a", b"b"):
+        assert module._panic_line(log) is None
+    assert searched == [b"a", b"b", b"c", b"b"]
 
 
 def test_the_restored_image_is_noted(store: Store) -> None:
