@@ -6,12 +6,13 @@ A dump that is complete already is answered with its receipt and never comes her
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from netdump import wire
 from netdump.namedtuple import NamedTuple
-from netdump.server.ratelimit import RateLimit
+from netdump.server.config import DAY_S
+from netdump.server.ratelimit import SOURCES_MAX, RateLimit
 from netdump.server.space import Room
 
 if TYPE_CHECKING:
@@ -21,10 +22,14 @@ HOSTS_PER_MINUTE: Final = 60_000  # new connections of all hosts: no limit in pr
 
 
 class Usage(NamedTuple):
-    """What a host has at this collector: dumps first seen within the last 24 hours, and bytes in the store."""
+    """What a host has at this collector: dumps first seen within the last 24 hours, and bytes in the store.
+
+    known: the index says so; else it did not answer.
+    """
 
     dumps_today: int
     stored_bytes: int
+    known: bool = True
 
 
 class HostGate:
@@ -50,6 +55,29 @@ class HostGate:
         self._open[host] -= 1
         if not self._open[host]:
             del self._open[host]
+
+
+class Beginnings:
+    """New dumps of each host that were opened here within a day: for when the index does not say how many there are.
+
+    A host can see to it that it does not, with dumps of which it takes long to make a row.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.dumps_per_host_per_day
+        self._of_host: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def note(self, host: str, now: float) -> None:
+        """One more. now: seconds of any steady clock."""
+        begun = self._of_host.setdefault(host, deque(maxlen=self._most))
+        begun.append(now)
+        self._of_host.move_to_end(host)
+        if len(self._of_host) > SOURCES_MAX:
+            self._of_host.popitem(last=False)
+
+    def today(self, host: str, now: float) -> int:
+        """How many there were in the 24 hours before now; no more are counted than a host may have."""
+        return sum(now - then < DAY_S for then in self._of_host.get(host, ()))
 
 
 class Account:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.namedtuple import NamedTuple
-from netdump.server.admission import Account, Accounts, Admission, Usage
+from netdump.server.admission import Account, Accounts, Admission, Beginnings, Usage
 from netdump.server.arrival import Arrival, Workshop
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.server.space import Room
@@ -144,6 +144,7 @@ class Reception:
         self._limits = limits
         self._admission = Admission(limits)
         self._accounts = Accounts()
+        self._beginnings = Beginnings(limits)
         self._seats = Seats(limits, workshop.ingest)
         self._recorder = recorder
         self._on_complete = on_complete
@@ -254,7 +255,10 @@ class Reception:
             return _DAMAGED  # a receipt would let the host forget what is not here any more
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
-        refusal = self._admission.quota(new=facts.dump is None, usage=facts.usage)
+        now, usage = asyncio.get_running_loop().time(), facts.usage
+        if not usage.known:
+            usage = usage._replace(dumps_today=self._beginnings.today(origin.host, now))
+        refusal = self._admission.quota(new=facts.dump is None, usage=usage)
         if refusal is not None:
             return refusal
         later = self._admission.space(begun=facts.begun, room=facts.room, scarce=facts.scarce)
@@ -263,6 +267,8 @@ class Reception:
         if later is not None and (facts.room is Room.NONE or (facts.introduced and not facts.damaged)):
             return later  # the dump is not opened
         writer = await self._open_writer(origin, distrust=facts.damaged)
+        if facts.dump is None:
+            self._beginnings.note(origin.host, now)
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)

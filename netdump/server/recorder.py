@@ -90,7 +90,7 @@ class Recorder:
 
         Without an index nothing is known, and the host comes in: a quota is not worth a lost dump.
         """
-        return self._ask(lambda: self._usage(host, now, quota_bytes), Usage(0, 0))
+        return self._ask(lambda: self._usage(host, now, quota_bytes), Usage(0, 0, known=False))
 
     def _usage(self, host: str, now: int, quota_bytes: int) -> Usage:
         """A host in a crash loop has thousands of dumps, and to look at each row would take longer than is waited."""

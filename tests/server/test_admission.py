@@ -5,11 +5,28 @@ from __future__ import annotations
 import pytest
 
 from netdump import wire
-from netdump.server.admission import Accounts, Admission, HostGate, Usage
+from netdump.server import admission
+from netdump.server.admission import Accounts, Admission, Beginnings, HostGate, Usage
 from netdump.server.config import Limits
 from netdump.server.space import Room
 
 NOTHING = Usage(0, 0)
+
+
+def test_beginnings_of_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = 86_400.0
+    beginnings = Beginnings(Limits(dumps_per_host_per_day=3))
+    for now in (0.0, 1.0, day / 2):
+        beginnings.note("a", now)
+    assert [beginnings.today("a", now) for now in (day / 2, day, day + 1, 2 * day)] == [3, 2, 1, 0]
+    assert beginnings.today("b", 0.0) == 0
+    beginnings.note("a", day)
+    beginnings.note("a", day)
+    assert beginnings.today("a", day) == 3, "who may have no more need not be counted on"
+    monkeypatch.setattr(admission, "SOURCES_MAX", 2)
+    for host in ("b", "a", "c"):
+        beginnings.note(host, day)
+    assert [beginnings.today(host, day) for host in "abc"] == [3, 0, 1]
 
 
 def test_connections_of_a_host() -> None:

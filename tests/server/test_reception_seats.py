@@ -6,6 +6,8 @@ import dataclasses
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from netdump import wire
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
@@ -22,8 +24,6 @@ from tests.server.rig import MIB, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 THIRD = SampleDump(seed=46, image_bytes=50_000, host="web2")
@@ -219,7 +219,12 @@ def test_credit_is_shared(folder: Path, web1: Papers, web2: Papers) -> None:
         assert first.wire.credit == 8 << 20
 
 
-def test_dumps_a_day(folder: Path, web1: Papers, web2: Papers) -> None:
+@pytest.mark.parametrize("answers", [True, False], ids=["the-index-knows", "the-index-does-not-answer"])
+def test_dumps_a_day(
+    folder: Path, web1: Papers, web2: Papers, monkeypatch: pytest.MonkeyPatch, *, answers: bool
+) -> None:
+    if not answers:
+        monkeypatch.setattr(Recorder, "usage", lambda *_: Usage(0, 0, known=False))
     with Rig(folder, {"limits": {"dumps_per_host_per_day": 2}}) as rig:
         for number in range(3):
             with Host(rig, web1) as host:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DUMP = SampleDump(seed=61, image_bytes=300_000)
 QUOTA = 1 << 40
+UNKNOWN = Usage(0, 0, known=False)
 
 
 def row(folder: Path, dump: SampleDump = DUMP) -> DumpRecord:
@@ -169,7 +170,7 @@ def test_no_quota_is_used_up_by_a_row_that_has_rotted(folder: Path, recorder: Re
     recorder._index.put(DumpRecord("a" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=3))
     with closing(sqlite3.connect(folder / NAME)) as database, database:
         database.execute("UPDATE dumps SET stored_bytes = 1 << 50")
-    assert recorder.usage("a", 1 << 30, QUOTA) == Usage(0, 0), "nothing is known"
+    assert recorder.usage("a", 1 << 30, QUOTA) == UNKNOWN, "nothing is known"
 
 
 def test_usage_counts_all_pages(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +275,7 @@ def test_the_queue_of_an_index_that_hangs_does_not_grow(recorder: Recorder, monk
     monkeypatch.setattr(Index, "advance", lambda _index, dump_id, **values: done.append((dump_id, values["chunks"])))
     recorder._pool.submit(hangs.wait, 20)
     for chunks in range(5):
-        assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
+        assert recorder.usage("a", 1000, QUOTA) == UNKNOWN
         assert not recorder.is_damaged("0" * 32)
         for dump_id in ("0" * 32, "1" * 32):
             recorder.refresh(dump_id)
@@ -496,10 +497,10 @@ def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, mon
     recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=5))
     recorder._pool.submit(hangs.wait, 20)
     monkeypatch.setattr(module, "ANSWER_S", 0.01)
-    assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
+    assert recorder.usage("a", 1000, QUOTA) == UNKNOWN
     monkeypatch.setattr(module, "ANSWER_S", 20.0)
     begun = time.monotonic()
-    assert recorder.usage("a", 1000, QUOTA) == Usage(0, 0)
+    assert recorder.usage("a", 1000, QUOTA) == UNKNOWN
     assert recorder.stored_bytes("0" * 32) == 0
     assert time.monotonic() < begun + 10
     hangs.set()
