@@ -36,6 +36,11 @@ def test_arming_is_tried_again_only_for_the_network() -> None:
     assert {int(word) for word in line.split()} == {2} | {error.exit_status for error in final}
 
 
+def test_a_renewal_ends() -> None:
+    """Of a oneshot systemd waits for the end for ever, and netdump for an answer as long as something of it comes."""
+    assert "\nTimeoutStartSec=10min\n" in (SYSTEMD / "netdump-renew.service").read_text()
+
+
 def test_a_shutdown_leaves_the_machine_armed() -> None:
     """What is required and stopped takes along who requires it: targets by shutdown.target, mounts by umount.target.
 
