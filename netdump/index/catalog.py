@@ -122,16 +122,16 @@ class LocalCatalog:
         unlisted = self._add_missing() if query.before is None else set[str]()
         if query != Query(limit=query.limit):
             unlisted = set()  # which is megabytes, for as long as a list is made
-        before = query.before
+        behind: DumpRecord | None = None
         while True:
             also = _UNSETTLED if query.state is not None else frozenset[State]()
-            page = self._index.list(query._replace(before=before, limit=_PAGE), also)
+            before = query.before if behind is None else None  # which somebody may have deleted since the first page
+            page = self._index.list(query._replace(before=before, limit=_PAGE), also, behind)
             unlisted.difference_update(row.id for row in page)
             for row in page:
                 if not self._store.holds(row.id):
                     # Whoever deleted it was killed before it said so here, and it counts against its host's quota.
-                    if row is not page[-1] or len(page) < _PAGE:  # behind which the next page begins
-                        self._index.remove(row.id)
+                    self._index.remove(row.id)
                     continue
                 record = self._reconciled(row)
                 if record is not None and query.state in {None, record.state}:
@@ -140,7 +140,7 @@ class LocalCatalog:
                 if query == Query(limit=query.limit):
                     self._index.assert_unknown(unlisted)
                 return
-            before = page[-1].id
+            behind = page[-1]
 
     def refresh(self, keep_on: Callable[[], None] = lambda: None) -> None:
         """Bring the index up to what the store holds: for the start of a collector.

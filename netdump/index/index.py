@@ -281,8 +281,13 @@ class Index:
                 if find(connection, dump_id) is not None:
                     raise ValueError(f"the row of dump {dump_id!r} was passed over")
 
-    def list(self, query: Query | None = None, also: Collection[State] = ()) -> list[DumpRecord]:
-        """The dumps that a query asks for, newest first. also: states to list besides the query's."""
+    def list(
+        self, query: Query | None = None, also: Collection[State] = (), behind: DumpRecord | None = None
+    ) -> list[DumpRecord]:
+        """The dumps that a query asks for, newest first. also: states to list besides the query's.
+
+        behind: only dumps that stand after this one, which may have no row any more.
+        """
         query = query or Query()
         wanted = in_order(query.host).limit(min(query.limit, LIST_LIMIT_MAX))
         if query.since is not None:
@@ -295,6 +300,8 @@ class Index:
         edge = select(DUMPS.c.first_seen, DUMPS.c.order_ns, DUMPS.c.id).where(DUMPS.c.id == query.before)
         if query.before is not None:
             wanted = wanted.where(tuple_(*ORDER) < edge.scalar_subquery())
+        if behind is not None:
+            wanted = wanted.where(tuple_(*ORDER) < order(behind))
         with self._read() as connection:
             if query.before is not None and connection.execute(edge).first() is None:
                 raise DumpNotFoundError(f"there is no dump {query.before} to go on from; list again from the start")

@@ -6,8 +6,10 @@ asks a collector over HTTPS. The reading commands and `netdump.remote.fetch` kno
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
+from netdump.errors import DumpNotFoundError
 from netdump.index.record import DumpRecord, JsonObject, State, dump_json
 from netdump.namedtuple import NamedTuple
 
@@ -123,12 +125,24 @@ class Catalog(Protocol):
 
 def every(ask: Callable[[Query], Sequence[DumpRecord]], query: Query) -> Iterator[DumpRecord]:
     """All dumps that a query asks for, by as many questions as it takes. query.limit: in the answer to one."""
-    while True:
-        page = ask(query)
+    page = ask(query)
+    yield from page
+    while len(page) >= query.limit:
+        page = _next_page(ask, query, page)
         yield from page
-        if len(page) < query.limit:
-            return
-        query = query._replace(before=page[-1].id)
+
+
+def _next_page(
+    ask: Callable[[Query], Sequence[DumpRecord]], query: Query, page: Sequence[DumpRecord]
+) -> Sequence[DumpRecord]:
+    """What follows a page, the last of which somebody may have deleted since: then behind the last that is there.
+
+    Raises DumpNotFoundError if none of them is.
+    """
+    for record in reversed(page[1:]):
+        with suppress(DumpNotFoundError):
+            return ask(query._replace(before=record.id))
+    return ask(query._replace(before=page[0].id))
 
 
 def plan_json(plan: FetchPlan) -> JsonObject:

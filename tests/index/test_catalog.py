@@ -60,7 +60,28 @@ def test_pages_go_on_behind_a_dump_that_is_gone(
     for gone in ids[:4]:
         shutil.rmtree(tmp_path / "dumps" / gone)
     assert listed(catalog) == ids[4:]
-    assert catalog.index.ids() == {ids[1], ids[3], ids[4]}
+    assert catalog.index.ids() == {ids[4]}
+
+
+def test_pages_go_on_behind_a_dump_that_is_deleted_meanwhile(
+    tmp_path: Path, store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector that starts while the nightly job deletes reads them all, too."""
+    monkeypatch.setattr("netdump.index.catalog._PAGE", 2)
+    ids = [Sample(number=number, created=9000 - number).store(store) for number in range(5)]
+    catalog.refresh()
+    due, holds = [ids[1]], Store.holds
+
+    def deleted_first(store: Store, dump_id: str) -> bool:
+        if dump_id in due:
+            due.clear()
+            with LocalCatalog(tmp_path) as job:
+                job.delete(dump_id)
+        return holds(store, dump_id)
+
+    monkeypatch.setattr(Store, "holds", deleted_first)
+    assert listed(catalog) == [ids[0], *ids[2:]]
+    assert catalog.index.ids() == {ids[0], *ids[2:]}
 
 
 def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catalog: LocalCatalog) -> None:

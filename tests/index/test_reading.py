@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from netdump.errors import DumpNotFoundError
 from netdump.index.reading import FetchPlan, PlannedSegment, Query, every, list_json, plan_json
 from netdump.index.record import DumpRecord, State
 
@@ -37,3 +38,34 @@ def test_every_dump_by_as_many_questions_as_it_takes(limit: int) -> None:
     assert [*every(ask, Query(host="a", limit=limit))] == records
     assert len(asked) == len(records) // limit + 1
     assert {query.host for query in asked} == {"a"}
+
+
+def test_every_dump_beside_a_job_that_deletes() -> None:
+    records = nine_records()
+    left = {record.id: record for record in records}
+    dumps = every(lambda query: page_of(left, query), Query(limit=3))
+    listed = [next(dumps)]
+    del left[records[2].id], left[records[5].id]  # of the first page the last; of the second one that was not asked for
+    listed += dumps
+    assert listed == [*records[:5], *records[6:]]
+
+
+def test_a_page_of_which_nothing_is_left() -> None:
+    left = {record.id: record for record in nine_records()}
+    dumps = every(lambda query: page_of(left, query), Query(limit=3))
+    for _ in range(3):
+        next(dumps)
+    left.clear()
+    with pytest.raises(DumpNotFoundError):
+        next(dumps)
+
+
+def nine_records() -> list[DumpRecord]:
+    return [DumpRecord(f"{number:032x}", "a", State.COMPLETE, 1, 4096, 0, 1, 1) for number in range(9)]
+
+
+def page_of(records: dict[str, DumpRecord], query: Query) -> list[DumpRecord]:
+    """What a collector that has these answers."""
+    if query.before not in {None, *records}:
+        raise DumpNotFoundError("there is no such dump to go on from")
+    return [record for record in records.values() if record.id > (query.before or "")][: query.limit]
