@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netdump.analyze.panic import panic_line
-from netdump.errors import DamagedError, StorageFaultError
+from netdump.errors import DamagedError, DumpNotFoundError, StorageFaultError
 from netdump.index.place import is_locked
 from netdump.index.record import INTEGER_MAX, TIME_MAX, UNREADABLE, DumpRecord, State
 from netdump.store.durable import storage_faults
@@ -73,7 +73,10 @@ def _gather(store: Store, dump_id: str) -> DumpRecord:
         vmcore=os.path.lexists(folder / VMCORE),
         order_ns=order_ns,
     )
-    return _look_inside(record, dump, folder)
+    record = _look_inside(record, dump, folder)
+    if record.state is not State.COMPLETE and not store.holds(dump_id):  # then what it lacks was deleted meanwhile
+        raise DumpNotFoundError(f"there is no dump {dump_id} any more")
+    return record
 
 
 def gather_anyway(store: Store, dump_id: str) -> DumpRecord:

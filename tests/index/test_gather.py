@@ -211,3 +211,17 @@ def test_a_segment_that_is_not_whole_makes_a_damaged_dump(store: Store, size: in
 def test_a_dump_that_is_not_there(store: Store) -> None:
     with pytest.raises(DumpNotFoundError):
         gather(store, "a" * 32)
+
+
+@pytest.mark.parametrize("moment", ["panic_line", "_size"])
+def test_a_dump_that_is_deleted_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """It is not damaged, nor interrupted: nobody would take such a row back before somebody lists dumps."""
+    dump_id = Sample().store(store)
+
+    def delete(_asked: object) -> None:
+        if store.holds(dump_id):
+            store.delete(dump_id)
+
+    monkeypatch.setattr(f"netdump.index.gather.{moment}", delete)
+    with pytest.raises(DumpNotFoundError):
+        gather_anyway(store, dump_id)
