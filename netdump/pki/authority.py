@@ -11,6 +11,7 @@ Limiting how often strangers may try is the server's business.
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import shutil
 import time
@@ -259,6 +260,16 @@ class Authority:
             if moment > last:
                 return f"the collector's {whose} ended on {last:%Y-%m-%d}"
         return None
+
+    def check_issuing(self) -> None:
+        """Find out whether anybody can enroll or renew now. Raises PkiError, StorageFaultError."""
+        self._issuer()
+        for folder in (self._folder.issued, self._folder.tokens):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PkiError(
+                    f"{folder} is missing, or cannot be written: restore it from a backup, or make it, for the "
+                    "user whom the rest belongs to"
+                )
 
     def is_revoked(self, key: str) -> bool:
         """See Ledger.is_revoked. key: fingerprint."""

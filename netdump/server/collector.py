@@ -176,11 +176,18 @@ class Collector:
         parts = Parts(
             door, self._passport, self._upkeep, space, views, workshop.setbacks, recorder, scrubber, self._tally
         )
-        self._look_after(door, show, Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock))
+        vitals = Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock)
+        self._look_after(authority, door, show, vitals)
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
 
-    def _look_after(self, door: Doorkeeper, show: Callable[[dict[str, ssl.SSLContext]], None], vitals: Vitals) -> None:
+    def _look_after(
+        self,
+        authority: Authority,
+        door: Doorkeeper,
+        show: Callable[[dict[str, ssl.SSLContext]], None],
+        vitals: Vitals,
+    ) -> None:
         """Say where it listens, and look after what nobody else does for as long as it runs."""
         file = StatusFile(self._directory)
         self._closing.callback(file.close)
@@ -190,6 +197,7 @@ class Collector:
         for what, look in (
             ("the clock", functools.partial(asyncio.to_thread, door.look)),
             ("the revocations", functools.partial(asyncio.to_thread, door.look_at_revocations)),
+            ("enrolment and renewal", functools.partial(asyncio.to_thread, authority.check_issuing)),
             ("the collector's certificate", functools.partial(self._passport.renew, show)),
             ("serve.json", functools.partial(asyncio.to_thread, lambda: file.write(vitals.look()))),
         ):

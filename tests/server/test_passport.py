@@ -151,6 +151,20 @@ def test_a_key_that_is_gone_is_told_of(folder: Path, monkeypatch: pytest.MonkeyP
         assert rig.collector.status == rig.collector.ready
 
 
+@pytest.mark.parametrize("name", ["ca.key", "issued", "tokens"])
+def test_that_nobody_can_renew_is_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Else it shows when the certificates of the fleet end, a year later."""
+    monkeypatch.setattr(upkeep, "LOOK_S", HASTE_S)
+    needed = folder / "pki" / name
+    with Rig(folder) as rig:
+        needed.rename(folder / "elsewhere")
+        assert str(needed) in str(rig.events.wait("upkeep-failed")["reason"])
+        assert rig.collector.status.startswith("NOT LOOKED AFTER: enrolment and renewal: ")
+        (folder / "elsewhere").rename(needed)
+        rig.events.wait("upkeep-works")
+        assert rig.collector.status == rig.collector.ready
+
+
 def test_a_running_collector_shows_another_without_a_restart(
     folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
