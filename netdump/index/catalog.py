@@ -26,6 +26,7 @@ from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.reading import FetchPlan, PlannedSegment, Query
 from netdump.index.record import DumpRecord, State, was_unreadable
+from netdump.index.rows import order
 from netdump.store.files import LocalFiles
 from netdump.store.layout import MANIFEST, SEGMENTS, VMCORE, segment_range
 from netdump.store.store import Store
@@ -114,10 +115,20 @@ class LocalCatalog:
 
     def list(self, query: Query) -> list[DumpRecord]:
         """Implements Catalog.list. What the index does not know is added to it, and what is gone is forgotten."""
-        return self._mended(lambda: [*islice(self._walk(query), query.limit)])
 
-    def _walk(self, query: Query) -> Iterator[DumpRecord]:
-        """The dumps that a query asks for, whatever its limit."""
+        def work() -> list[DumpRecord]:
+            moved = set[str]()
+            listed = [*islice(self._walk(query, moved), query.limit)]
+            return [*islice(self._walk(query, set()), query.limit)] if moved else listed
+
+        return self._mended(work)
+
+    def _walk(self, query: Query, moved: set[str]) -> Iterator[DumpRecord]:
+        """The dumps that a query asks for, whatever its limit.
+
+        moved: gets the ids of those that are left out because they have another place now: of a dump that could not be
+        read when its row was made nobody knew when it came.
+        """
         # What is new stands on the first page; a later one need not look for it.
         unlisted = self._add_missing() if query.before is None else set[str]()
         if query != Query(limit=query.limit):
@@ -134,7 +145,9 @@ class LocalCatalog:
                     self._index.remove(row.id)
                     continue
                 record = self._reconciled(row)
-                if record is not None and query.state in {None, record.state}:
+                if record is not None and order(record) != order(row):
+                    moved.add(row.id)
+                elif record is not None and query.state in {None, record.state}:
                     yield record
             if len(page) < _PAGE:
                 if query == Query(limit=query.limit):
@@ -155,7 +168,7 @@ class LocalCatalog:
             keep_on()
             if not self._store.holds(dump_id):
                 self._index.remove(dump_id)
-        for _ in self._walk(Query()):
+        for _ in self._walk(Query(), set()):
             keep_on()
 
     def show(self, dump_id: str) -> DumpRecord:

@@ -84,6 +84,33 @@ def test_pages_go_on_behind_a_dump_that_is_deleted_meanwhile(
     assert catalog.index.ids() == {ids[0], *ids[2:]}
 
 
+@pytest.mark.parametrize("page", [1, 9])
+def test_a_dump_that_can_be_read_at_last_is_listed_in_its_place(store: Store, catalog: LocalCatalog, page: int) -> None:
+    """As after `chown`. Whoever lists to delete believes no list that is out of order."""
+    ids = [Sample(number=number, created=9000 - number).store(store) for number in range(3)]
+    segments = store.root / ids[1] / "segments"
+    segments.rename(store.root / ids[1] / "elsewhere")
+    segments.symlink_to("segments")
+    assert listed(catalog) == [ids[0], ids[2], ids[1]]
+    segments.unlink()
+    (store.root / ids[1] / "elsewhere").rename(segments)
+    first = listed(catalog, Query(limit=page))
+    rest = listed(catalog, Query(before=first[-1]))
+    assert first + rest == ids
+
+
+def test_a_page_leaves_out_what_has_moved_to_an_earlier_one(store: Store, catalog: LocalCatalog) -> None:
+    old, new = Sample(number=1, created=1000).store(store), Sample(number=2, created=2000).store(store)
+    segments = store.root / new / "segments"
+    segments.rename(store.root / new / "elsewhere")
+    segments.symlink_to("segments")
+    assert listed(catalog) == [old, new]
+    segments.unlink()
+    (store.root / new / "elsewhere").rename(segments)
+    assert listed(catalog, Query(before=old)) == []
+    assert listed(catalog) == [new, old]
+
+
 def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catalog: LocalCatalog) -> None:
     complete, half = Sample(number=1), Sample(number=2)
     with complete.open(store) as one, half.open(store) as two:
