@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -82,13 +83,16 @@ def _gather(store: Store, dump_id: str) -> DumpRecord:
 def gather_anyway(store: Store, dump_id: str) -> DumpRecord:
     """As gather; but a dump that cannot be read now is damaged, and was_unreadable(remark).
 
-    For lists: the fault of one dump must not hide the others. Raises DumpNotFoundError.
+    It is as old as its files seem to be: whoever deletes the oldest is not to take it for one of them. For lists: the
+    fault of one dump must not hide the others. Raises DumpNotFoundError.
     """
     try:
         return gather(store, dump_id)
     except StorageFaultError as error:
         remark = f"{UNREADABLE}{error}"[:REMARK_CHARS_MAX]
-        return DumpRecord(dump_id, "", State.DAMAGED, 0, 0, 0, 0, 0, remark=remark)
+        order_ns = _made_ns(store.root / dump_id)
+        seen = order_ns // 1_000_000_000
+        return DumpRecord(dump_id, "", State.DAMAGED, 0, 0, 0, seen, seen, remark=remark, order_ns=order_ns)
 
 
 def is_held(folder: Path) -> bool:
@@ -192,6 +196,14 @@ def _size(path: Path) -> int | None:
         return path.lstat().st_size
     except FileNotFoundError:
         return None
+
+
+def _made_ns(folder: Path) -> int:
+    """About when the dump in that folder was made, nanoseconds since 1970; 0 if the disk does not even say that."""
+    for path in (folder / ORIGIN, folder):
+        with suppress(OSError):
+            return _modified_ns(path)
+    return 0
 
 
 def _modified_ns(path: Path) -> int:

@@ -145,8 +145,22 @@ def test_what_cannot_be_read_is_a_fault_of_the_disk(store: Store, name: str) -> 
     (folder / name).symlink_to(name)
     with pytest.raises(StorageFaultError, match=sample.id):
         gather(store, sample.id)
+    os.utime(folder / "origin.json", (5000, 5000))
     record = gather_anyway(store, sample.id)
     assert (record.state, was_unreadable(record.remark)) == (State.DAMAGED, True)
+    assert (record.first_seen, record.order_ns) == (5000, 5000 * 10**9)
+
+
+def test_a_folder_that_cannot_be_read_is_no_older_than_it_is(store: Store) -> None:
+    """As one of root's. It is not the first to go when the oldest are deleted."""
+    sample = Sample()
+    sample.store(store, chunks=1)
+    folder = store.root / sample.id
+    folder.rename(store.root / "elsewhere")
+    folder.symlink_to(sample.id)
+    os.utime(folder, (5000, 5000), follow_symlinks=False)
+    record = gather_anyway(store, sample.id)
+    assert (record.state, was_unreadable(record.remark), record.first_seen) == (State.DAMAGED, True, 5000)
 
 
 def test_a_lock_that_cannot_be_opened(store: Store) -> None:
