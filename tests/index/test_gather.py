@@ -227,7 +227,7 @@ def test_a_dump_that_is_not_there(store: Store) -> None:
         gather(store, "a" * 32)
 
 
-@pytest.mark.parametrize("moment", ["panic_line", "_size"])
+@pytest.mark.parametrize("moment", ["_panic_line", "_size"])
 def test_a_dump_that_is_deleted_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """It is not damaged, nor interrupted: nobody would take such a row back before somebody lists dumps."""
     dump_id = Sample().store(store)
