@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,7 +13,7 @@ from netdump.cli.output import print_json, printable, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.cli.selection import Selection, selection_options
 from netdump.errors import BusyError, DumpNotFoundError, StorageFaultError
-from netdump.index.record import time_text
+from netdump.index.record import parse_time, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from netdump.errors import NetdumpError
     from netdump.index.reading import Catalog
     from netdump.index.record import DumpRecord
+
+FIRST_YEAR: Final = "2026"
+FIRST_SEEN_MIN: Final = parse_time(f"{FIRST_YEAR}-01-01T00:00:00Z")
+"""Seconds since 1970. There was no collector before: what seems older came while the clock of one was wrong."""
 
 
 @click.command("delete", short_help="Delete dumps for good.", epilog=exit_statuses(BusyError, StorageFaultError))
@@ -37,7 +41,8 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
 
     Asks first, on a terminal; elsewhere --yes is needed. From afar it takes a certificate of the role operator. A dump
     that is arriving is not deleted, nor one whose files cannot be removed; the others are. Each is gone when the
-    command says so, and after a crash in between either all of it is there or nothing.
+    command says so, and after a crash in between either all of it is there or nothing. What came while the collector's
+    clock was wrong, and so seems older than netdump is, --until leaves there.
 
     With --json an object is printed whose member `dumps` lists the `id` of each dump that was meant, and whether it was
     `deleted`.
@@ -51,7 +56,7 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
     if bool(dump_ids) == (selection != Selection()):
         raise click.UsageError("say which dumps: by ID, or by options such as --until 90d; not by both")
     with source.open() as catalog:
-        meant = [*_named(catalog, dump_ids)] if dump_ids else selection.list(catalog)
+        meant = [*_named(catalog, dump_ids)] if dump_ids else _old_enough(selection, selection.list(catalog))
         if meant and not yes:
             _ask(meant)
         left = _delete(catalog, meant, tell=not as_json)
@@ -67,6 +72,18 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
 def _named(catalog: Catalog, dump_ids: Iterable[str]) -> Iterable[DumpRecord]:
     """Each once."""
     return {record.id: record for record in map(catalog.show, dump_ids)}.values()
+
+
+def _old_enough(selection: Selection, listed: Sequence[DumpRecord]) -> list[DumpRecord]:
+    """Those that a selection means, but for those whose age it asks for and nobody knows; says how many these are."""
+    meant = [record for record in listed if selection.until is None or record.first_seen >= FIRST_SEEN_MIN]
+    if len(meant) < len(listed):
+        warn(
+            f"{len(listed) - len(meant):,} of the dumps stay: they came while the collector's clock was wrong, as they "
+            f"seem older than {FIRST_YEAR}, and their age is not known; see `netdump list --until {FIRST_YEAR}-01-01`, "
+            "and delete them by ID"
+        )
+    return meant
 
 
 def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dict[str, NetdumpError]:

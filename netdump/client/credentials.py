@@ -26,6 +26,7 @@ NAME_MISMATCH = frozenset({62, 64})
 def client_context(credentials: Credentials, path: str) -> ssl.SSLContext:
     """Make the context for every connection. path: the bundle, for messages. Raises BundleError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
+    context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET
     context.verify_flags |= NO_CHECK_TIME

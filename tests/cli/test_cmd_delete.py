@@ -14,7 +14,7 @@ from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
 from netdump.store.files import LocalFiles
 from tests.cli.collector import HALF, WHOLE, fill
-from tests.index.stored import PANIC
+from tests.index.stored import PANIC, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,17 @@ def test_those_that_options_say(shell: Shell, folder: Path, options: list[str], 
     done = shell.run("delete", *options, "--root", folder, "--yes")
     assert (done.status, "no such dumps" in done.err) == (0, len(left) == 2)
     assert [dump["id"] for dump in shell.run("list", "--root", folder, "--json").object["dumps"]] == left
+
+
+def test_what_came_while_the_clock_was_wrong_is_not_old(shell: Shell, folder: Path) -> None:
+    early = Sample(number=0xABCD3, created=86_400)
+    early.store(fill(folder))
+    done = shell.run("delete", "--until", "1d", "--root", folder, "--yes")
+    assert (done.status, done.out) == (0, f"deleted dump {HALF.id}\ndeleted dump {WHOLE.id}\n")
+    assert "1 of the dumps stay: they came while the collector's clock was wrong" in done.err
+    listed = shell.run("list", "--until", "2026-01-01", "--root", folder, "--json").object["dumps"]
+    assert [dump["id"] for dump in listed] == [early.id]
+    assert shell.run("delete", early.id, "--root", folder, "--yes").status == 0
 
 
 @pytest.mark.parametrize("options", [[], ["abcd", "--drills"]])

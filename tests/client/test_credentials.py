@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def test_tls13_with_ca_and_name_but_without_dates(authority: Authority) -> None:
     context = client_context(authority.credentials(), "client.toml")
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert not context.hostname_checks_common_name
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.verify_flags & NO_CHECK_TIME
