@@ -54,6 +54,13 @@ def test_a_shutdown_leaves_the_machine_armed() -> None:
     assert re.findall(bound, unit, re.MULTILINE) == []
 
 
+def test_the_collector_waits_for_the_disk_of_its_store() -> None:
+    """Also where it is another folder, as the page shows."""
+    for text in ((SYSTEMD / "netdump-collector.service").read_text(), (DEPLOY.parent / "docs/deploy.md").read_text()):
+        (folder,) = re.findall(r"^ExecStart=netdump serve (.*)$", text, re.MULTILINE)
+        assert f"\nRequiresMountsFor={folder}/dumps\n" in text
+
+
 def test_units_name_units_that_are_here() -> None:
     known = {path.name for path in SYSTEMD.iterdir()}
     for path in SYSTEMD.glob("netdump-*"):
