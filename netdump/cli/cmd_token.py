@@ -85,7 +85,8 @@ def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool,
         raise click.UsageError("say for whom: --host NAME, --analyst NAME or --operator NAME, or --hosts FILE")
     role, wanted = (Role.HOST, read_names(hosts_file)) if holder is None else (holder[0], [holder[1]])
     authority = Authority.load(directory)
-    url = Endpoint(authority.collector_names()[0], _api_port(directory)).url  # if that fails, no token is made
+    # Before a token is made, of which nobody could be told how to use it.
+    where = None if as_json else Endpoint(authority.collector_names()[0], _api_port(directory))
     now = int(time.time())
     for name, token in zip(wanted, authority.make_tokens(wanted, role, ttl, now), strict=True):
         if as_json:
@@ -93,10 +94,10 @@ def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool,
             click.echo(json.dumps(fields, indent=None if hosts_file else 2))
         else:
             click.echo(f"{name} {token}" if hosts_file else token)
-    if not as_json:
+    if where is not None:
         whom = f"each for one of {len(wanted):,} hosts" if hosts_file else f"for {role} {wanted[0]}"
         click.echo(f"Good once, {whom}, until {timestamp(now + ttl)}. There, run:", err=True)
-        click.echo(f"  netdump enroll {url} --token TOKEN", err=True)
+        click.echo(f"  netdump enroll {where.url} --token TOKEN", err=True)
 
 
 def read_names(file: Iterable[str] | None) -> list[str]:

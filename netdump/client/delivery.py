@@ -291,7 +291,7 @@ class Delivery:
     def _queue(self, site: Site) -> None:
         """A collector has answered RESUME, but takes no chunks yet."""
         self._queued = self._clock()
-        self._console.say(f"{site.address} takes no pages yet: other dumps come first")
+        self._console.say(f"{site.address} takes no pages yet")
 
     def _catch_up(self, offset: int) -> Iterator[int]:
         """See Image.catch_up; said once."""

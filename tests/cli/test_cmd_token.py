@@ -141,6 +141,7 @@ def test_no_token_that_nobody_learns_how_to_use(shell: Shell, folder: Path) -> N
     done = shell.run("token", folder, "--host", "a")
     assert (done.status, done.out) == (CertificateError.exit_status, "")
     assert "collector.crt" in done.err
+    assert shell.run("token", folder, "--host", "a", "--json").status == 0, "which does not say where to go"
 
 
 def test_errors(shell: Shell, folder: Path, tmp_path: Path) -> None:

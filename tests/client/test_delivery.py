@@ -186,12 +186,12 @@ def test_who_has_to_wait_for_a_turn_sees_that(play: Play) -> None:
     play.run(a=[Step(Defer(15, "later"), queues=12), Step(DONE, resumes=0, queues=6, seconds=10)])
     lines = [line.removeprefix("netdump: ") for line in play.said.splitlines()]
     assert lines == [
-        "a:1 takes no pages yet: other dumps come first",
+        "a:1 takes no pages yet",
         "waiting for a turn, 0:01 so far",
         "waiting for a turn, 0:06 so far",
         "waiting for a turn, 0:11 so far",
         "a:1 asks to come back in 0:15: later",
-        "a:1 takes no pages yet: other dumps come first",
+        "a:1 takes no pages yet",
         "waiting for a turn, 0:01 so far",
         "waiting for a turn, 0:06 so far",
         "a:1 begins at 0.0 MiB of 0.4 MiB",
