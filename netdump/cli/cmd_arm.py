@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_object
 from netdump.cli.output import print_facts, print_json, size_text, warn
+from netdump.cli.signals import orderly_end
 from netdump.client.words import parse_words
 from netdump.errors import ArmError, NotArmedError
 from netdump.image.armed import Armed, changes, digests, only_one, read_record, write_record
@@ -25,7 +25,7 @@ from netdump.image.arming import (
     needed_bytes,
     reserved_bytes,
 )
-from netdump.image.build import Wishes, build_image, write_image
+from netdump.image.build import ImageSpec, build_image, write_image
 from netdump.image.commandline import command_line, refuse_words_for_init, running_command_line
 from netdump.index.record import time_text
 
@@ -72,7 +72,7 @@ def command(
         line = given if given is not None else command_line(running_command_line(), append)
         refuse_words_for_init(line)
         known = before.known if before else {}
-        image = build_image(Wishes(**options, known=known, words=parse_words(line)))
+        image = build_image(ImageSpec(**options, known=known, words=parse_words(line)))
         for warning in image.warnings:
             warn(str(warning))
         needed = needed_bytes(len(image.data), image.raw_bytes, image.kernel.image())

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from netdump import samples
-from netdump.cli.ending import caught, orderly_end
+from netdump.cli.signals import caught, orderly_end
 from netdump.errors import DemoError
 from netdump.testing.fault_proxy import FaultProxy, Faults
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from netdump.cli.cmd_image import tree_wishes
+from netdump.cli.cmd_image import tree_spec
 from netdump.cli.image_options import image_options
 from netdump.cli.output import ID_DIGITS, duration_text, print_json, printable, size_text
 from netdump.errors import ConfigError, DrillError, NotReadyError
 from netdump.image.armed import read_record
 from netdump.image.arming import is_loaded
-from netdump.image.build import Wishes
+from netdump.image.build import ImageSpec
 from netdump.image.checkup.examination import Case, case_of, examine
 from netdump.image.checkup.finding import State, count, problem, unknown
 from netdump.image.checkup.kdump import REBUILD, SETTINGS, TOPIC_OPTIONS, TREE_OPTIONS, find_kdump, tree_options
@@ -99,23 +99,23 @@ def command(context: click.Context, /, *, drill: bool, strict: bool, as_json: bo
 def _case(context: click.Context, options: dict[str, Any]) -> Case:
     """What was armed, or what the distribution's kdump sends with, unless the user asks for something else."""
     if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options):
-        return Case(Wishes(**options))
+        return Case(ImageSpec(**options))
     armed = read_record() if is_loaded() else None
     if armed:
         return case_of(armed)
     machine = Machine()
     kdump = find_kdump(machine)
     if kdump is None:
-        return Case(Wishes(**options), machine=machine)
+        return Case(ImageSpec(**options), machine=machine)
     try:
-        wanted, append = tree_wishes(tree_options(machine))
+        wanted, append = tree_spec(tree_options(machine))
     except ConfigError as error:
         doubt = problem(TOPIC_OPTIONS, f"{TREE_OPTIONS}: {error}", f"correct it in /{SETTINGS}, then {REBUILD}")
     except DeniedError as denied:
         doubt = unknown(TOPIC_OPTIONS, f"{denied.path} is for root's eyes only", "run this as root")
     else:
         return Case(wanted, append, machine=machine, kdump=kdump)
-    return Case(Wishes(**options), machine=machine, kdump=kdump, doubts=(doubt,))
+    return Case(ImageSpec(**options), machine=machine, kdump=kdump, doubts=(doubt,))
 
 
 def _drill(case: Case, *, as_json: bool) -> None:
@@ -123,7 +123,7 @@ def _drill(case: Case, *, as_json: bool) -> None:
     for doubt in case.doubts:
         raise DrillError(f"{doubt.fact}: {doubt.remedy}")
     line = case.given if case.given is not None else command_line(running_command_line(), case.append)
-    done = exercise(case.wishes, case.machine.root, line)
+    done = exercise(case.spec, case.machine.root, line)
     if as_json:
         times = {"gather": done.gather_seconds, "start": done.start_seconds, "send": done.send_seconds}
         seconds = {name: round(value, 3) for name, value in times.items()}

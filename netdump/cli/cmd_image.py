@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netdump.cli.ending import orderly_end
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options
 from netdump.cli.output import print_json, size_text, warn
+from netdump.cli.signals import orderly_end
 from netdump.client.words import parse_words
 from netdump.errors import ConfigError
-from netdump.image.build import Wishes, build_image, gather, write_image
+from netdump.image.build import ImageSpec, build_image, gather, write_image
 from netdump.image.tree import DELIVER, write_tree
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build(out: Path, *, append: tuple[str, ...], as_json: bool, **options: Any) 
 
     See also: netdump arm, netdump enroll.
     """
-    image = build_image(_wishes(options, append))
+    image = build_image(_spec(options, append))
     with orderly_end():
         write_image(image, out)
     for warning in image.warnings:
@@ -83,7 +83,7 @@ def tree(folder: Path, *, append: tuple[str, ...], as_json: bool, **options: Any
 
     See also: netdump arm, docs/deploy.md.
     """
-    contents = gather(_wishes({**options, "watchdog": False}, append))
+    contents = gather(_spec({**options, "watchdog": False}, append))
     for warning in contents.warnings:
         warn(str(warning))
     written = write_tree(contents, folder)
@@ -95,7 +95,7 @@ def tree(folder: Path, *, append: tuple[str, ...], as_json: bool, **options: Any
     click.echo(f"{folder / DELIVER} sends from there.")
 
 
-def tree_wishes(words: Sequence[str]) -> tuple[Wishes, tuple[str, ...]]:
+def tree_spec(words: Sequence[str]) -> tuple[ImageSpec, tuple[str, ...]]:
     """What these options of `netdump image tree` ask for, and what they append. Raises ConfigError."""
     try:
         options = tree.make_context("netdump image tree", [*words, "FOLDER"]).params
@@ -103,8 +103,8 @@ def tree_wishes(words: Sequence[str]) -> tuple[Wishes, tuple[str, ...]]:
         raise ConfigError(error.format_message()) from error
     append = options.pop("append")
     del options["folder"], options["as_json"]
-    return _wishes({**options, "watchdog": False}, append), append
+    return _spec({**options, "watchdog": False}, append), append
 
 
-def _wishes(options: dict[str, Any], append: tuple[str, ...]) -> Wishes:
-    return Wishes(**options, words=parse_words(" ".join(append)))
+def _spec(options: dict[str, Any], append: tuple[str, ...]) -> ImageSpec:
+    return ImageSpec(**options, words=parse_words(" ".join(append)))

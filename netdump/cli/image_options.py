@@ -1,4 +1,4 @@
-"""The options that `netdump image`, `arm` and `doctor` share, called as the fields of Wishes; the report of sizes."""
+"""Options that `netdump image`, `arm` and `doctor` share, called as the fields of ImageSpec; the report of sizes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from netdump.client.words import parse_words
 from netdump.errors import ArmError
-from netdump.image.build import Wishes, sha256
+from netdump.image.build import ImageSpec, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ RECORD_BYTES_MAX = 1 << 20
 ROOT = Path("/")
 HARDWARE = "memory and processors"
 PLUGGED = ("sys/devices/system/cpu", "sys/devices/system/memory")
-_WISHES = frozenset(each.name for each in fields(Wishes)) - {"known", "words"}
+_SPEC_FIELDS = frozenset(each.name for each in fields(ImageSpec)) - {"known", "words"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class Armed:
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def wishes(self) -> Wishes:
+    def spec(self) -> ImageSpec:
         """What the image was to be like: the same again is the same image, if the machine is the same."""
-        texts = {name: value for name, value in self.options.items() if name in _WISHES}
+        texts = {name: value for name, value in self.options.items() if name in _SPEC_FIELDS}
         for name in ("drivers", "network"):
             texts[name] = tuple(texts[name])
         for name in ("bundle", "save"):
             texts[name] = Path(texts[name]) if texts[name] is not None else None
-        return Wishes(**texts, known=self.known, words=parse_words(self.command_line))
+        return ImageSpec(**texts, known=self.known, words=parse_words(self.command_line))
 
 
 def digests(image: CaptureImage, command_line: str, root: Path = ROOT) -> dict[str, str]:
@@ -115,7 +115,7 @@ def read_record(run: Path = RUN) -> Armed | None:
     """What was loaded last; None if nothing was since the boot, or nobody knows."""
     try:
         armed = Armed(**json.loads((run / RECORD).read_bytes()[:RECORD_BYTES_MAX]))
-        armed.wishes()
+        armed.spec()
     except (OSError, ValueError, TypeError, KeyError):
         return None  # then the machine is armed anew: nothing else depends on it
     tables = (armed.digests, armed.known, armed.options)

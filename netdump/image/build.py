@@ -66,7 +66,7 @@ DEVICES: Final = (("console", 5, 1), ("null", 1, 3), ("kmsg", 1, 11))
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ImageSpec:
     """What the administrator wants. None and empty mean: as is best.
 
     bundle: of this host. kernel: release. drivers: more kernel modules. network: as network.SYNTAX. save: a folder.
@@ -163,17 +163,17 @@ class Contents:
     warnings: tuple[Doubt, ...]
 
 
-def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
+def build_image(spec: ImageSpec, root: Path = Path("/")) -> CaptureImage:
     """Build. root: where kernels, /sys and firmware lie.
 
     Raises ImageError, DriverError, NetworkPlanError, ConfigError, BundleError.
     """
-    method = choose(find_kernel(wishes.kernel, root), wishes.compression)
-    contents = gather(wishes, root)
+    method = choose(find_kernel(spec.kernel, root), spec.compression)
+    contents = gather(spec, root)
     _add_init(contents.programs)
     raw_programs, raw_machine = contents.programs.pack(), contents.machine.pack()
-    packed_programs = _pack(raw_programs, method, wishes.level)
-    packed_machine = _pack(raw_machine, method, wishes.level)
+    packed_programs = _pack(raw_programs, method, spec.level)
+    packed_machine = _pack(raw_machine, method, spec.level)
     sizes = contents.sizes
     return CaptureImage(
         packed_programs + packed_machine,
@@ -189,28 +189,28 @@ def build_image(wishes: Wishes, root: Path = Path("/")) -> CaptureImage:
     )
 
 
-def gather(wishes: Wishes, root: Path = Path("/")) -> Contents:
+def gather(spec: ImageSpec, root: Path = Path("/")) -> Contents:
     """Find everything that client and init need on this machine. Arguments and errors as of build_image."""
-    kernel = find_kernel(wishes.kernel, root)
-    config = load_config(str(wishes.bundle), wishes.words, {})
-    known, doubts = _look_up(config, wishes.known)
-    doubts += _words_left_out(config, wishes.bundle) + _on_one_link(known)
+    kernel = find_kernel(spec.kernel, root)
+    config = load_config(str(spec.bundle), spec.words, {})
+    known, doubts = _look_up(config, spec.known)
+    doubts += _words_left_out(config, spec.bundle) + _on_one_link(known)
     snapshot = take_snapshot((address for addresses in known.values() for address in addresses), root / "sys")
-    network = plan_given(wishes.network, snapshot) if wishes.network else plan_from(snapshot)
-    if not wishes.network:
+    network = plan_given(spec.network, snapshot) if spec.network else plan_from(snapshot)
+    if not spec.network:
         doubts += _no_routes(known, snapshot) + _far_interfaces(network)
-    target = find_target(wishes.save) if wishes.save else None
+    target = find_target(spec.save) if spec.save else None
     sizes: dict[str, int] = {}
 
     machine = Archive()  # first, because what is wrong with it shows itself sooner
-    modules = _add_modules(machine, kernel, _drivers(wishes, kernel, network, target), sizes)
+    modules = _add_modules(machine, kernel, _drivers(spec, kernel, network, target), sizes)
     drivers = machine.pack()
-    plan = _plan(wishes, config, network, target, modules)
-    files = _settings(wishes.bundle, plan, known)
+    plan = _plan(spec, config, network, target, modules)
+    files = _settings(spec.bundle, plan, known)
     _add_settings(machine, files, sizes)
 
     programs = Archive()
-    sizes.update(add_closure(find_closure(wishes.bundle), programs, strip=wishes.strip))
+    sizes.update(add_closure(find_closure(spec.bundle), programs, strip=spec.strip))
     for folder in FOLDERS:
         programs.add_folder(folder)
     programs.add_file("etc/nsswitch.conf", NSSWITCH.encode())
@@ -252,11 +252,11 @@ def _add_init(archive: Archive) -> None:
         archive.add_device(f"dev/{name}", major, minor)
 
 
-def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveTarget | None) -> dict[str, bool]:
+def _drivers(spec: ImageSpec, kernel: Kernel, network: NetworkPlan, target: SaveTarget | None) -> dict[str, bool]:
     """The modules to have, in order, and whether they may be missing."""
     wanted: dict[str, bool] = {}
     sys = kernel.root / "sys"
-    if wishes.watchdog:  # first: one that runs already must not wait for a slow device
+    if spec.watchdog:  # first: one that runs already must not wait for a slow device
         wanted.update(dict.fromkeys(watchdog_modules(sys, kernel.modules / WATCHDOG_DRIVERS), True))
     for interface in network.devices:
         wanted.update(dict.fromkeys(phy_modules(interface, sys), True))
@@ -270,7 +270,7 @@ def _drivers(wishes: Wishes, kernel: Kernel, network: NetworkPlan, target: SaveT
         wanted["af_packet"] = True  # SUSE's have this as one
     if target:
         wanted.update(dict.fromkeys(target.modules, False))
-    wanted.update(dict.fromkeys(wishes.drivers, False))
+    wanted.update(dict.fromkeys(spec.drivers, False))
     return wanted
 
 
@@ -313,13 +313,13 @@ def _add_firmware(archive: Archive, kernel: Kernel, names: Iterable[str], sizes:
 
 
 def _plan(
-    wishes: Wishes, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[Module]
+    spec: ImageSpec, config: Config, network: NetworkPlan, target: SaveTarget | None, modules: list[Module]
 ) -> Plan:
     return Plan(
-        deadline=wishes.deadline or max(DEADLINE_MIN, config.settings.deadline or DEADLINE),
-        final=wishes.final,
-        failure=wishes.failure,
-        watchdog=WATCHDOG_SECONDS if wishes.watchdog else 0,
+        deadline=spec.deadline or max(DEADLINE_MIN, config.settings.deadline or DEADLINE),
+        final=spec.final,
+        failure=spec.failure,
+        watchdog=WATCHDOG_SECONDS if spec.watchdog else 0,
         modules=tuple(modules),
         links=network.links,
         ways=network.ways,

@@ -56,9 +56,9 @@ def collector_certificate(directory: Path) -> OwnCertificate:
 def reissue_collector(directory: Path, names: Sequence[str], now: float | None = None) -> None:
     """Give the collector a new certificate from the same authority, for these names.
 
-    A running collector shows it within a minute (netdump/server/passport.py). The older one may be lost, damaged, or of
-    another authority. The collector's key stays, so that certificate and key match at every instant. A stolen key needs
-    a new authority anyway, for clients ignore dates and do not know of revocations (protocol/wire.md section 10).
+    A running collector shows it within a minute (netdump/server/owncertificate.py). The older one may be lost, damaged,
+    or of another authority. The collector's key stays, so that certificate and key match at every instant. A stolen key
+    needs a new authority anyway, for clients ignore dates and do not know of revocations (protocol/wire.md section 10).
     Raises as init_authority does, and NotACollectorError.
     """
     folder = Folder(directory)

@@ -33,8 +33,8 @@ from netdump.errors import (
     StorageFaultError,
 )
 from netdump.namedtuple import NamedTuple
-from netdump.remote.coming import Coming, new_room
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
+from netdump.remote.incoming import Incoming, new_room
 from netdump.remote.patience import LONG, Patience
 from netdump.remote.staging import SKELETON_BYTES, Staging, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
@@ -309,14 +309,14 @@ class _Crew:
             return
         found: DamageFoundError | None = None
         for _ in range(SEGMENT_TRIES):
-            coming = self._download(segment, room)
+            incoming = self._download(segment, room)
             try:
-                self._restore(segment, coming)
+                self._restore(segment, incoming)
             except DamageFoundError as error:
                 found = error
-                self._forget(segment, coming.size())
+                self._forget(segment, incoming.size())
             except BaseException:
-                coming.spill()
+                incoming.spill()
                 raise
             else:
                 return
@@ -339,11 +339,11 @@ class _Crew:
             return False
         return True
 
-    def _restore(self, segment: PlannedSegment, coming: Coming) -> None:
+    def _restore(self, segment: PlannedSegment, incoming: Incoming) -> None:
         dump_id = bytes.fromhex(self._plan.id)
         with (
-            SegmentReader(coming, segment.name, dump_id)
-            if coming.is_held
+            SegmentReader(incoming, segment.name, dump_id)
+            if incoming.is_held
             else read_segment(self._staging.segment(segment.name), segment.name, dump_id)
         ) as reader:
             _check_planned(reader, segment)
@@ -355,32 +355,32 @@ class _Crew:
         self._progress.advance(-min(segment.bytes, have))
         self._staging.discard(segment.name)
 
-    def _download(self, segment: PlannedSegment, room: mmap) -> Coming:
+    def _download(self, segment: PlannedSegment, room: mmap) -> Incoming:
         """Get what is missing of a segment's bytes, going on after each cut."""
         if (have := self._staging.size(segment.name)) > segment.bytes:
             self._forget(segment, have)
-        coming = Coming(self._staging, segment.name, room)
+        incoming = Incoming(self._staging, segment.name, room)
         pauses = self._patience.pauses()
-        while (have := coming.size()) < segment.bytes:
+        while (have := incoming.size()) < segment.bytes:
             try:
-                coming.take(self._pieces(segment, have))
-                if coming.size() == have:
+                incoming.take(self._pieces(segment, have))
+                if incoming.size() == have:
                     raise self._short(segment, have)  # it was no cut: that would have raised
             except NetdumpError as error:
-                if coming.size() >= segment.bytes:
+                if incoming.size() >= segment.bytes:
                     break  # what went wrong behind the last byte
                 if isinstance(error, DumpNotFoundError):
                     raise self._missing(segment, error) from error
                 if not error.retryable or isinstance(error, StorageFaultError):
                     raise
-                if coming.size() > have:
+                if incoming.size() > have:
                     pauses = self._patience.pauses()
                 pause = next(pauses, None)
                 if pause is None:
                     raise
                 self._stopping.wait(pause)
                 self._check_stop()
-        return coming
+        return incoming
 
     def _missing(self, segment: PlannedSegment, error: DumpNotFoundError) -> NetdumpError:
         """What it means that the collector does not have a segment that it has named."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError, StoreError
 from netdump.namedtuple import NamedTuple
+from netdump.server.diskfailures import DiskFailures
 from netdump.server.seats import CREDIT_FIRST, VAST_BYTES
-from netdump.server.setbacks import Setbacks
 from netdump.server.space import Room, SpaceWatch
 from netdump.store.intake import verify_chunk, verify_headline
 
@@ -88,12 +88,12 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class ArrivalContext:
     """What all arrivals share. verifiers: as many threads as CPUs; disks: at least one thread for each seat; headlines:
     a few, each of which may hold one of the largest twice, unpacked.
 
     room: measures what space is left for dumps, after making some if it can; blocks, from any thread. stopping: set
-    once the collector stops, which does not wait for what takes long. setbacks: are told what the disk fails to do.
+    once the collector stops, which does not wait for what takes long. disk_failures: told what the disk fails to do.
     """
 
     verifiers: Executor
@@ -105,7 +105,7 @@ class Workshop:
     receipt: Callable[[DumpWriter], wire.Receipt]
     room: Callable[[], Room]
     stopping: threading.Event = field(default_factory=threading.Event)
-    setbacks: Setbacks = field(default_factory=Setbacks)
+    disk_failures: DiskFailures = field(default_factory=DiskFailures)
 
 
 class _Item(NamedTuple):
@@ -139,7 +139,7 @@ class Arrival:
         self,
         line: Line,
         writer: DumpWriter,
-        workshop: Workshop,
+        context: ArrivalContext,
         journal: Journal,
         *,
         admitted: bool,
@@ -148,7 +148,7 @@ class Arrival:
     ) -> None:
         self._line = line
         self._writer = writer
-        self._workshop = workshop
+        self._context = context
         self._journal = journal
         self._may_store = may_store
         self._loop = asyncio.get_running_loop()
@@ -162,9 +162,9 @@ class Arrival:
         self._stores = False
         self._waits = False
         self._holds = False
-        self._segment_bytes = workshop.storage.publish_bytes
+        self._segment_bytes = context.storage.publish_bytes
         if writer.origin.image_bytes >= VAST_BYTES:
-            self._segment_bytes = max(self._segment_bytes, workshop.ingest.credit_bytes // 2)
+            self._segment_bytes = max(self._segment_bytes, context.ingest.credit_bytes // 2)
         self._share = credit
         self.credit = min(credit(), CREDIT_FIRST) if admitted else 0
         self.introduced: Final = asyncio.Event()
@@ -184,7 +184,7 @@ class Arrival:
             return
         raw_bytes = None
         if isinstance(message, wire.Chunk):
-            raw_bytes = self._loop.run_in_executor(self._workshop.verifiers, _verify, message)
+            raw_bytes = self._loop.run_in_executor(self._context.verifiers, _verify, message)
             self._queued_bytes += len(message.frame)
             self.taken_bytes += len(message.frame)
             self._bound_memory()
@@ -202,7 +202,7 @@ class Arrival:
         return self._stores or bool(self._queue)
 
     def _bound_memory(self) -> None:
-        most = self.credit + self._workshop.storage.publish_bytes
+        most = self.credit + self._context.storage.publish_bytes
         if self._queued_bytes > most and not self._holds:
             if self._waits:
                 # Held for as long as there is no room, the host could not be heard, and would seem to be gone.
@@ -229,7 +229,7 @@ class Arrival:
         except StoreError as error:
             # What the writer holds cannot be counted any more [S-04]; the host will offer it again.
             reason = str(error)
-            self._workshop.setbacks.note(error)
+            self._context.disk_failures.note(error)
             self._line.fail(wire.ErrorCode.STORAGE, "the collector cannot store just now")
         except PkiError as error:
             # The dump is complete; the host gets its receipt when it comes back and the keys are in order.
@@ -288,7 +288,7 @@ class Arrival:
             self._queue.popleft()
             cost += verified.result() + wire.CHUNK_COST_FLOOR
             size += len(message.frame)
-            full = size >= self._segment_bytes or self._is_owed(cost, self._workshop.ingest.credit_bytes)
+            full = size >= self._segment_bytes or self._is_owed(cost, self._context.ingest.credit_bytes)
         # What its share of credit has made due can still grow by what is here already: larger segments, fewer syncs.
         full = full or (not self._queue and self._is_owed(cost, self.credit))
         await self._write(batch, publish=full or (self._due is not None and self._loop.time() >= self._due))
@@ -317,7 +317,7 @@ class Arrival:
 
         published = await self._in_room(work)
         if published is None:
-            self._due = self._due or self._loop.time() + self._workshop.storage.publish_s
+            self._due = self._due or self._loop.time() + self._context.storage.publish_s
             return
         durable, size = published
         self._due = None
@@ -331,11 +331,11 @@ class Arrival:
 
     async def _store_headline(self, message: wire.Headline) -> None:
         """Verify and store in one visit to a thread, so that no more headlines are unpacked than there are threads."""
-        workshop = self._workshop
+        context = self._context
         await self._in_room(
             lambda: self._writer.put_headline(verify_headline(message)),
             # One that unpacks to no more than a chunk does costs no more.
-            threads=workshop.headlines if message.raw_bytes > wire.CHUNK_DATA_MAX else workshop.disks,
+            threads=context.headlines if message.raw_bytes > wire.CHUNK_DATA_MAX else context.disks,
         )
         self._line.introduced()
         self._journal.headline_stored()
@@ -343,16 +343,16 @@ class Arrival:
 
     async def _complete(self, message: wire.Finish) -> None:
         await self._in_room(lambda: self._writer.finish(message.root, message.remark, on_read=self._got_on()))
-        self._line.conclude(await self._on_disk(self._workshop.receipt, self._writer))
+        self._line.conclude(await self._on_disk(self._context.receipt, self._writer))
 
     def _got_on(self) -> Callable[[], None]:
         """What a thread calls whenever it has read more for FINISH: of terabytes that takes an hour [W-69]."""
-        every, offset = self._workshop.ingest.keepalive_s, self._writer.origin.image_bytes
+        every, offset = self._context.ingest.keepalive_s, self._writer.origin.image_bytes
         due = self._loop.time() + every
 
         def got_on() -> None:
             nonlocal due
-            if self._workshop.stopping.is_set():
+            if self._context.stopping.is_set():
                 raise _GaveUpError("the collector stops")
             if self._loop.time() >= due:
                 due = self._loop.time() + every
@@ -364,16 +364,16 @@ class Arrival:
         """Run work in a thread, one of the disks' if not told otherwise, once there is room to write."""
 
         def attempt() -> Result:
-            if self._workshop.room() is Room.NONE:
+            if self._context.room() is Room.NONE:
                 raise _NoRoomError
             return work()
 
         self._stores = True
         try:
             while True:
-                changed = self._workshop.space.changed()
+                changed = self._context.space.changed()
                 try:
-                    return await self._loop.run_in_executor(threads or self._workshop.disks, attempt)
+                    return await self._loop.run_in_executor(threads or self._context.disks, attempt)
                 except _NoRoomError:
                     await self._wait_for_room(changed)
         finally:
@@ -388,7 +388,7 @@ class Arrival:
             if self._holds or not self.credit:  # who may not send yet has no reason to stay
                 self._line.fail(wire.ErrorCode.STORAGE, "the collector is short of space; come back")
             self._journal.waits()
-        pause = asyncio.create_task(self._workshop.space.pause(changed))
+        pause = asyncio.create_task(self._context.space.pause(changed))
         end = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait({pause, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -399,7 +399,7 @@ class Arrival:
             end.cancel()
 
     async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
-        return await self._loop.run_in_executor(self._workshop.disks, work, *arguments)
+        return await self._loop.run_in_executor(self._context.disks, work, *arguments)
 
     def _abandon(self) -> None:
         for item in self._queue:

@@ -24,28 +24,28 @@ from netdump.pki import Authority, sign_receipt
 from netdump.server import dumps, enrolment, packed, runs
 from netdump.server.admission import HostGate
 from netdump.server.api import RENEWALS_PER_DAY, Desk, build_app
-from netdump.server.arrival import Workshop
+from netdump.server.arrival import ArrivalContext
 from netdump.server.audit import Rationed
 from netdump.server.config import DAY_S
-from netdump.server.doorkeeper import Doorkeeper, last_written
+from netdump.server.diskfailures import DiskFailures
 from netdump.server.gate import Gate, GateLimits
+from netdump.server.health import Health, Parts
 from netdump.server.https import ApiService
 from netdump.server.ingest import IngestService
 from netdump.server.latecatalog import LateCatalog
 from netdump.server.listener import Listener, address_of, bind
-from netdump.server.passport import Passport
+from netdump.server.owncertificate import CertificateWatch
 from netdump.server.ratelimit import RateLimit
 from netdump.server.reception import Reception
 from netdump.server.recorder import Recorder
 from netdump.server.restorer import Restorer
 from netdump.server.scrub import Scrubber
-from netdump.server.setbacks import Setbacks
+from netdump.server.senders import Senders, last_written
 from netdump.server.space import Measure, SpaceWatch, measure_of
 from netdump.server.status import StatusFile
 from netdump.server.tally import Tally
 from netdump.server.upkeep import Upkeep
 from netdump.server.views import Views
-from netdump.server.vitals import Parts, Vitals
 from netdump.store.durable import storage_faults
 from netdump.store.files import LocalFiles
 from netdump.store.store import Store
@@ -96,9 +96,9 @@ class Collector:
         self.api_address = config.api.listen
         self._tally = Tally(around.audit)
         self._around = dataclasses.replace(around, audit=self._tally)
-        self._passport = Passport(directory, self._tally, clock=around.clock)
+        self._certificate = CertificateWatch(directory, self._tally, clock=around.clock)
         self._upkeep = Upkeep(self._tally)
-        self._vitals: Vitals | None = None
+        self._health: Health | None = None
 
     async def start(self) -> None:
         """Take the folder, bring the index up to date, listen.
@@ -120,7 +120,7 @@ class Collector:
     @property
     def status(self) -> str:
         """The same, and before it what is wrong, as of a minute ago at most."""
-        said = [] if self._vitals is None else self._vitals.headlines
+        said = [] if self._health is None else self._health.headlines
         return "; ".join([*said, self.ready])
 
     def keep_settings(self) -> None:
@@ -159,47 +159,55 @@ class Collector:
         self._closing.push_async_callback(restorer.close)
         scrubber = self._scrubber(recorder, restorer)
         self._closing.push_async_callback(scrubber.close)
-        workshop = self._workshop(space, views, receipt, Setbacks(store.try_out))
-        door = Doorkeeper(authority, audit, written=written, clock=self._around.clock)
-        ingest = self._ingest_service(door, store, workshop, recorder, restorer)
+        context = self._arrival_context(space, views, receipt, DiskFailures(store.try_out))
+        senders = Senders(authority, audit, written=written, clock=self._around.clock)
+        ingest = self._ingest_service(senders, store, context, recorder, restorer)
         desk = self._desk(authority, store, space, catalog.get)
         endpoints = enrolment.ENDPOINTS + dumps.ENDPOINTS + packed.ENDPOINTS + runs.ENDPOINTS
         api = ApiService(build_app(desk, endpoints), config.api)
         self._closing.push_async_callback(api.close)
         self._closing.callback(desk.stopping.set)
         self._closing.push_async_callback(ingest.close)
-        self._closing.callback(workshop.stopping.set)
+        self._closing.callback(context.stopping.set)
         show = await self._listen(ingest, api)
         await catalog.begin(functools.partial(self._begin, recorder, restorer, scrubber))
         self._closing.push_async_callback(catalog.stop_trying)
-        door.look()
+        senders.look()
         parts = Parts(
-            door, self._passport, self._upkeep, space, views, workshop.setbacks, recorder, scrubber, self._tally
+            senders,
+            self._certificate,
+            self._upkeep,
+            space,
+            views,
+            context.disk_failures,
+            recorder,
+            scrubber,
+            self._tally,
         )
-        vitals = Vitals(parts, str(self.ingest_address), str(self.api_address), self._around.clock)
-        self._look_after(authority, door, show, vitals)
+        health = Health(parts, str(self.ingest_address), str(self.api_address), self._around.clock)
+        self._look_after(authority, senders, show, health)
         # Not waited for: a file system that hangs is no reason to receive nothing.
         asyncio.get_running_loop().run_in_executor(None, self._empty_trash, store, desk.keep_on)
 
     def _look_after(
         self,
         authority: Authority,
-        door: Doorkeeper,
+        senders: Senders,
         show: Callable[[dict[str, ssl.SSLContext]], None],
-        vitals: Vitals,
+        health: Health,
     ) -> None:
         """Say where it listens, and look after what nobody else does for as long as it runs."""
         file = StatusFile(self._directory)
         self._closing.callback(file.close)
         with suppress(StorageFaultError):  # a full disk is no reason to receive nothing; the look that follows says it
-            file.write(vitals.first)
-        self._vitals = vitals
+            file.write(health.first)
+        self._health = health
         for what, look in (
-            ("the clock", functools.partial(asyncio.to_thread, door.look)),
-            ("the revocations", functools.partial(asyncio.to_thread, door.look_at_revocations)),
+            ("the clock", functools.partial(asyncio.to_thread, senders.look)),
+            ("the revocations", functools.partial(asyncio.to_thread, senders.look_at_revocations)),
             ("enrolment and renewal", functools.partial(asyncio.to_thread, authority.check_issuing)),
-            ("the collector's certificate", functools.partial(self._passport.renew, show)),
-            ("serve.json", functools.partial(asyncio.to_thread, lambda: file.write(vitals.look()))),
+            ("the collector's certificate", functools.partial(self._certificate.renew, show)),
+            ("serve.json", functools.partial(asyncio.to_thread, lambda: file.write(health.look()))),
         ):
             self._closing.push_async_callback(_cancelled, asyncio.create_task(self._upkeep.keep(what, look)))
 
@@ -257,9 +265,13 @@ class Collector:
             audit=self._around.audit,
         )
 
-    def _workshop(
-        self, space: SpaceWatch, views: Views, receipt: Callable[[DumpWriter], wire.Receipt], setbacks: Setbacks
-    ) -> Workshop:
+    def _arrival_context(
+        self,
+        space: SpaceWatch,
+        views: Views,
+        receipt: Callable[[DumpWriter], wire.Receipt],
+        disk_failures: DiskFailures,
+    ) -> ArrivalContext:
         config = self._config
         verifiers = Threads(len(os.sched_getaffinity(0)), "verify")
         seats = config.limits.active_dumps + config.limits.slow_dumps
@@ -267,7 +279,7 @@ class Collector:
         headlines = Threads(HEADLINE_THREADS, "headline")
         for pool in (verifiers, disks, headlines):
             self._closing.push_async_callback(asyncio.to_thread, pool.shutdown)
-        return Workshop(
+        return ArrivalContext(
             verifiers=verifiers,
             disks=disks,
             headlines=headlines,
@@ -276,28 +288,28 @@ class Collector:
             storage=config.store,
             receipt=receipt,
             room=views.room,
-            setbacks=setbacks,
+            disk_failures=disk_failures,
         )
 
     def _ingest_service(
-        self, door: Doorkeeper, store: Store, workshop: Workshop, recorder: Recorder, restorer: Restorer
+        self, senders: Senders, store: Store, context: ArrivalContext, recorder: Recorder, restorer: Restorer
     ) -> IngestService:
         config, audit = self._config, self._around.audit
         reception = Reception(
             store,
-            workshop,
+            context,
             config.limits,
             recorder=recorder,
             on_complete=restorer.add if config.store.keep_vmcore else lambda _: None,
             audit=audit,
         )
         hosts = HostGate(config.limits, asyncio.get_running_loop().time())
-        return IngestService(door, config.ingest, hosts, reception.attend, audit, stop=reception.stop)
+        return IngestService(senders, config.ingest, hosts, reception.attend, audit, stop=reception.stop)
 
     async def _listen(self, ingest: IngestService, api: ApiService) -> Callable[[dict[str, ssl.SSLContext]], None]:
         """Open both services. Returns what shows another certificate from then on."""
         config, audit = self._config, self._around.audit
-        limits, contexts = config.limits, self._passport.contexts()
+        limits, contexts = config.limits, self._certificate.contexts()
         hosts = Listener(
             "ingest",
             contexts["ingest"],

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from netdump.pki import Identity
+    from netdump.server.bufferpool import BufferPool
     from netdump.server.config import Ingest
     from netdump.server.listener import Visitor
-    from netdump.server.stock import Stock
 
 LINGER_S: Final = 2.0
 TABLE_FREE: Final = 4096  # bytes of a run table that are looked through in no time
@@ -52,7 +52,7 @@ class HostConnection(asyncio.BufferedProtocol):
         visitor: Visitor,
         identity: Identity,
         settings: Ingest,
-        stock: Stock,
+        buffers: BufferPool,
         headlines: Headlines,
         *,
         attend: Callable[[HostConnection, wire.Hello], asyncio.Task[None]],
@@ -69,7 +69,7 @@ class HostConnection(asyncio.BufferedProtocol):
         self._on_error = on_error
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._stock = stock
+        self._buffers = buffers
         self._headlines = headlines
         self._wire = wire.Connection(wire.Role.COLLECTOR, self._loop.time(), self._take_buffer)
         self._pace = Pace(settings.rate_bytes, settings.rate_window_s)
@@ -106,7 +106,7 @@ class HostConnection(asyncio.BufferedProtocol):
     def forget(self, frames: Iterable[wire.Buffer]) -> None:
         """These frames are stored, and nobody looks at them any more: others may be received in their place."""
         for frame in frames:
-            self._stock.give(frame)
+            self._buffers.give(frame)
 
     def introduced(self) -> None:
         """The headline is stored, or given up: nobody looks at it any more."""
@@ -211,7 +211,7 @@ class HostConnection(asyncio.BufferedProtocol):
     def _take_buffer(self, size: int) -> memoryview | None:
         """Memory for a frame; None: not now, and until then this connection is not read."""
         if size <= LONG_BYTES or self._is_granted:
-            return self._stock.take(size)
+            return self._buffers.take(size)
         if not self._headlines.take(self, size):
             self.hold()
             return None

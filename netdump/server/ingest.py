@@ -13,9 +13,9 @@ from netdump import wire
 from netdump.errors import CertificateError, NetdumpError, RemoteProtocolError, RevokedError
 from netdump.pki import Identity, Role
 from netdump.server.audit import Rationed
+from netdump.server.bufferpool import BufferPool
 from netdump.server.headlines import Headlines
 from netdump.server.hostconnection import LINGER_S, HostConnection
-from netdump.server.stock import Stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from netdump.server.admission import HostGate
     from netdump.server.audit import Audit
     from netdump.server.config import Ingest
-    from netdump.server.doorkeeper import Doorkeeper
     from netdump.server.headlines import Bearer
     from netdump.server.listener import Visitor
+    from netdump.server.senders import Senders
 
 NOBODY: Final = Identity(Role.HOST, name="", fingerprint="")  # of a connection that is failed before it says a word
 
@@ -35,7 +35,7 @@ class IngestService:
 
     def __init__(
         self,
-        door: Doorkeeper,
+        senders: Senders,
         settings: Ingest,
         hosts: HostGate,
         attend: Callable[[HostConnection, wire.Hello], Coroutine[None, None, None]],
@@ -44,14 +44,14 @@ class IngestService:
         stop: Callable[[], None] = lambda: None,
     ) -> None:
         """attend: sees a connection through from HELLO on. stop: called before the end of those is waited for."""
-        self._door = door
+        self._senders = senders
         self._settings = settings
         self._hosts = hosts
         self._attend = attend
         self._audit = audit
         self._stop = stop
         self._refused = Rationed(audit)
-        self._stock = Stock()
+        self._buffers = BufferPool()
         self._headlines = Headlines(self._gave_way)
         self._connections: set[HostConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +64,7 @@ class IngestService:
             self._cut(visitor, "no common ALPN protocol")
             return
         try:
-            identity = self._door.admit(visitor.tls.getpeercert(binary_form=True))
+            identity = self._senders.admit(visitor.tls.getpeercert(binary_form=True))
             if identity.role is not Role.HOST:
                 raise CertificateError(
                     f"a certificate of role {identity.role} cannot send dumps: enroll with a host's token"
@@ -90,7 +90,7 @@ class IngestService:
             visitor,
             identity,
             self._settings,
-            self._stock,
+            self._buffers,
             self._headlines,
             attend=self._begin,
             on_breach=self._broken,

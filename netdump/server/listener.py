@@ -1,9 +1,9 @@
 """Taking connections in: limits before TLS, TLS under a deadline, then over to whoever serves them.
 
 A connection that is one too many is reset before a byte of it is read; where only handshakes are too many for a moment
-it waits on the doorstep. The handshake's deadline runs from the connection's first moment. Where handshakes are too
-many in total, the oldest gives way, if it has had time enough: strangers who only hold places keep nobody out. What is
-spoken after the handshake is none of this module's business.
+it waits in a queue (acceptqueue.py). The handshake's deadline runs from the connection's first moment. Where
+handshakes are too many in total, the oldest gives way, if it has had time enough: strangers who only hold places keep
+nobody out. What is spoken after the handshake is none of this module's business.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, cast
 
 from netdump.errors import AddressError
 from netdump.namedtuple import NamedTuple
+from netdump.server.acceptqueue import AcceptQueue, Pending
 from netdump.server.audit import Rationed
 from netdump.server.config import Address
-from netdump.server.doorstep import Doorstep, Guest
 from netdump.server.ratelimit import source_of
 from netdump.server.tls import Gulp, TlsTransport
 
@@ -110,7 +110,7 @@ class Listener:
         self._strangers = Rationed(audit, clock=asyncio.get_running_loop().time)
         self._closed = False
         self._servers: list[asyncio.Server] = []
-        self._doorstep = Doorstep()
+        self._accepted = AcceptQueue()
         self._next_look: asyncio.TimerHandle | None = None
         # In the order of arrival. Who gives way is taken out before its task has ended.
         self._welcomes: dict[asyncio.Task[bool], _Arriving] = {}
@@ -135,9 +135,9 @@ class Listener:
         self._closed = True
         if self._next_look is not None:
             self._next_look.cancel()
-        while guests := self._doorstep.firsts():
-            for guest in guests:
-                self._dismiss(guest)
+        while firsts := self._accepted.firsts():
+            for pending in firsts:
+                self._dismiss(pending)
         for server in self._servers:
             server.close()
         for task in self._welcomes:
@@ -152,17 +152,17 @@ class Listener:
             transport.abort()
             return
         address, loop = _peer_address(transport), asyncio.get_running_loop()
-        guest = Guest(transport, address, source_of(address), loop.time())
-        if self._doorstep.add(guest):
-            guest.timer = loop.call_later(self._handshake_s, self._give_up, guest)
+        pending = Pending(transport, address, source_of(address), loop.time())
+        if self._accepted.add(pending):
+            pending.timer = loop.call_later(self._handshake_s, self._give_up, pending)
             self._look()
-        elif self._doorstep.has(guest.source):
-            self._refuse(guest, "waiting-connections")
-        # The doorstep is full of others, who keep nobody out that the limits let in.
-        elif reason := self._ask(guest.source):
-            self._refuse(guest, reason)
+        elif self._accepted.has(pending.source):
+            self._refuse(pending, "waiting-connections")
+        # The queue is full of others, who keep nobody out that the limits let in.
+        elif reason := self._ask(pending.source):
+            self._refuse(pending, reason)
         else:
-            self._welcome(guest)
+            self._welcome(pending)
 
     def _ask(self, source: str) -> str | None:
         """As Gate.enter. A handshake that has had its time gives way."""
@@ -175,7 +175,7 @@ class Listener:
         """Let in who waits, as far as the limits allow."""
         while self._let_in():
             pass
-        if self._doorstep and self._next_look is None:
+        if self._accepted and self._next_look is None:
             # For what no handshake's end tells of: one that has had its time, a stranger that has gone.
             self._next_look = asyncio.get_running_loop().call_later(HANDSHAKE_LEAST_S, self._look_again)
 
@@ -186,47 +186,47 @@ class Listener:
     def _let_in(self) -> bool:
         """Of each source who came first. Returns whether anybody waits no longer."""
         is_news = False
-        for guest in self._doorstep.firsts():
-            reason = self._ask(guest.source)
+        for pending in self._accepted.firsts():
+            reason = self._ask(pending.source)
             if reason == "handshakes":
                 return False
             if reason is None:
-                self._doorstep.serve(guest)
-                self._welcome(guest)
+                self._accepted.serve(pending)
+                self._welcome(pending)
                 is_news = True
             elif reason == "connections":  # which may last; another collector may have room
-                self._dismiss(guest)
-                self._complain("connection-refused", guest.address, reason)
+                self._dismiss(pending)
+                self._complain("connection-refused", pending.address, reason)
                 is_news = True
         return is_news
 
-    def _welcome(self, guest: Guest) -> None:
+    def _welcome(self, pending: Pending) -> None:
         """Begin the handshake of one that the gate has let in."""
-        guest.end_wait()
-        transport, loop = guest.transport, asyncio.get_running_loop()
+        pending.end_wait()
+        transport, loop = pending.transport, asyncio.get_running_loop()
         # asyncio does it only for sockets made with IPPROTO_TCP, which listening ones seldom are. Without it a write
         # behind another waits 40 ms for the peer's delayed acknowledgement: ACKs of chunks, bodies behind HTTP heads.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tls = TlsTransport(transport, self._context, self._gulp)
-        task = asyncio.create_task(self._shake_hands(tls, guest))
-        self._welcomes[task] = _Arriving(tls, guest.address, guest.source, loop.time())
+        task = asyncio.create_task(self._shake_hands(tls, pending))
+        self._welcomes[task] = _Arriving(tls, pending.address, pending.source, loop.time())
         # A callback, for a task that is cancelled before it began never runs a line of its own.
         task.add_done_callback(self._welcomed)
 
-    def _dismiss(self, guest: Guest) -> None:
-        """From the doorstep."""
-        self._doorstep.remove(guest)
-        guest.end_wait()
-        guest.transport.abort()
+    def _dismiss(self, pending: Pending) -> None:
+        """Out of the queue."""
+        self._accepted.remove(pending)
+        pending.end_wait()
+        pending.transport.abort()
 
-    def _give_up(self, guest: Guest) -> None:
+    def _give_up(self, pending: Pending) -> None:
         """One has waited for as long as a handshake may take."""
-        self._dismiss(guest)
-        self._complain("connection-refused", guest.address, "waiting-time")
+        self._dismiss(pending)
+        self._complain("connection-refused", pending.address, "waiting-time")
 
-    def _refuse(self, guest: Guest, reason: str) -> None:
-        self._complain("connection-refused", guest.address, reason)
-        guest.transport.abort()
+    def _refuse(self, pending: Pending, reason: str) -> None:
+        self._complain("connection-refused", pending.address, reason)
+        pending.transport.abort()
 
     def _make_way(self) -> bool:
         """Give up the oldest handshake, if it has had HANDSHAKE_LEAST_S."""
@@ -242,15 +242,15 @@ class Listener:
         self._gate.leave(arriving.source)
         return True
 
-    async def _shake_hands(self, transport: TlsTransport, guest: Guest) -> bool:
+    async def _shake_hands(self, transport: TlsTransport, pending: Pending) -> bool:
         """Returns whether it went well."""
         try:
-            async with asyncio.timeout_at(guest.since + self._handshake_s):
+            async with asyncio.timeout_at(pending.since + self._handshake_s):
                 await transport.handshake()
         except TimeoutError:
-            self._complain("handshake-failed", guest.address, f"no end of it within {self._handshake_s:g} s")
+            self._complain("handshake-failed", pending.address, f"no end of it within {self._handshake_s:g} s")
         except OSError as error:
-            self._complain("handshake-failed", guest.address, str(error) or type(error).__name__)
+            self._complain("handshake-failed", pending.address, str(error) or type(error).__name__)
         else:
             return True
         return False

@@ -17,7 +17,7 @@ from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.namedtuple import NamedTuple
 from netdump.server.admission import Account, Accounts, Admission, Beginnings, Usage
-from netdump.server.arrival import Arrival, Workshop
+from netdump.server.arrival import Arrival, ArrivalContext
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.server.space import Room
 from netdump.store.origin import Origin, check_offer
@@ -101,7 +101,7 @@ class _Place:
     later: wire.Defer | None
 
 
-class _Sitting:
+class _Metered:
     """A dump that arrives, and how much of it had come at the last look."""
 
     __slots__ = ("_before", "arrival", "seat")
@@ -130,7 +130,7 @@ class Reception:
     def __init__(
         self,
         store: Store,
-        workshop: Workshop,
+        context: ArrivalContext,
         limits: Limits,
         *,
         recorder: Recorder,
@@ -140,19 +140,19 @@ class Reception:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._workshop = workshop
+        self._context = context
         self._limits = limits
         self._admission = Admission(limits)
         self._accounts = Accounts()
         self._beginnings = Beginnings(limits)
-        self._seats = Seats(limits, workshop.ingest)
+        self._seats = Seats(limits, context.ingest)
         self._recorder = recorder
         self._on_complete = on_complete
         self._audit = audit
         # By dump and host: whether a host owns the dump that it claims is not known when the claim is made.
         self._claims: dict[tuple[bytes, str], _Claim] = {}
         self._stops = False
-        self._sittings: set[_Sitting] = set()
+        self._meters: set[_Metered] = set()
         self._looks = False
 
     async def attend(self, connection: HostConnection, hello: wire.Hello) -> None:
@@ -230,7 +230,7 @@ class Reception:
         except (StoreError, PkiError) as error:
             if isinstance(error, DamagedError):
                 self._recorder.damaged(origin.id, str(error))
-            self._workshop.setbacks.note(error)
+            self._context.disk_failures.note(error)
             self._note("dump-refused", connection, hello, reason=str(error))
             return self._refusal(error)
 
@@ -288,12 +288,12 @@ class Reception:
 
     def _keep_on(self) -> None:
         """In a thread that reads for long."""
-        if self._workshop.stopping.is_set():
+        if self._context.stopping.is_set():
             raise BusyError("the collector stops")
 
     def _look_up(self, origin: Origin) -> _Facts:
         """In a thread."""
-        dump, room = self._find(origin), self._workshop.room()
+        dump, room = self._find(origin), self._context.room()
         return _Facts(
             dump,
             damaged=dump is not None and self._recorder.is_damaged(origin.id),
@@ -304,7 +304,7 @@ class Reception:
             stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created, self._limits.stored_bytes_per_host),
             room=room,
-            scarce="inodes" if room is not Room.PLENTY and self._workshop.space.lacks_files() else "space",
+            scarce="inodes" if room is not Room.PLENTY and self._context.space.lacks_files() else "space",
         )
 
     def _find(self, offered: Origin) -> Dump | None:
@@ -338,7 +338,7 @@ class Reception:
         if manifest is not None and document:
             return wire.Receipt(manifest.root, document)
         with self._store.open_writer(origin) as writer:
-            return self._workshop.receipt(writer)
+            return self._context.receipt(writer)
 
     def _refusal(self, error: StoreError | PkiError) -> wire.Decline | wire.Defer:
         match error:
@@ -361,13 +361,13 @@ class Reception:
         journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
         whole = writer.durable.offset == hello.image_bytes  # nothing but FINISH is due, which needs no seat
         seat = Seat(self._seats, connection.host, hello.image_bytes)
-        usher: asyncio.Task[None] | None = None
+        seating: asyncio.Task[None] | None = None
         try:
             admitted = place.later is None and (whole or seat.take())
             arrival = Arrival(
                 connection,
                 writer,
-                self._workshop,
+                self._context,
                 journal,
                 admitted=admitted,
                 may_store=functools.partial(self._may_store, claim, place.usage),
@@ -376,18 +376,18 @@ class Reception:
             connection.begin(self._resume(writer, arrival.credit), arrival)
             self._note("dump-arrives", connection, hello, offset=writer.durable.offset, size=hello.image_bytes)
             if not admitted:
-                usher = asyncio.create_task(
-                    self._usher(connection, hello, arrival, seat, writer.origin.created)
+                seating = asyncio.create_task(
+                    self._seat_later(connection, hello, arrival, seat, writer.origin.created)
                     if place.later is None
                     else self._put_off(connection, hello, arrival, place.later)
                 )
-                usher.add_done_callback(functools.partial(_end_if_failed, arrival))
-            with self._watched(_Sitting(arrival, seat)):
+                seating.add_done_callback(functools.partial(_end_if_failed, arrival))
+            with self._metered(_Metered(arrival, seat)):
                 ending = await arrival.run()
         finally:
             seat.leave()
-            if usher is not None and not usher.cancel():
-                usher.result()
+            if seating is not None and not seating.cancel():
+                seating.result()
         journal.ended()
         if ending.complete:
             self._on_complete(writer.origin.id)
@@ -400,7 +400,7 @@ class Reception:
         since = claim.account.stored_bytes - claim.before_bytes
         return usage.stored_bytes + since <= self._limits.stored_bytes_per_host
 
-    async def _usher(
+    async def _seat_later(
         self, connection: HostConnection, hello: wire.Hello, arrival: Arrival, seat: Seat, since: int
     ) -> None:
         """Find a seat for a dump whose headline has become durable, or tell its host to come back."""
@@ -430,12 +430,12 @@ class Reception:
         self._conclude(connection, hello, later)
 
     @contextlib.contextmanager
-    def _watched(self, sitting: _Sitting) -> Iterator[None]:
-        self._sittings.add(sitting)
+    def _metered(self, metered: _Metered) -> Iterator[None]:
+        self._meters.add(metered)
         try:
             yield
         finally:
-            self._sittings.remove(sitting)
+            self._meters.remove(metered)
 
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -444,21 +444,21 @@ class Reception:
     def _look(self, before: float) -> None:
         """See how those who sit have been sending since then, for as long as that decides anything."""
         now = asyncio.get_running_loop().time()
-        paces = [sitting.pace(before, now) for sitting in self._sittings]
+        paces = [metered.pace(before, now) for metered in self._meters]
         self._seats.look(
             measured=sum(pace is not None for pace in paces),
             slow=sum(
-                pace is not None and pace < SLOW_BYTES and not sitting.arrival.is_behind
-                for pace, sitting in zip(paces, self._sittings, strict=True)
+                pace is not None and pace < SLOW_BYTES and not metered.arrival.is_behind
+                for pace, metered in zip(paces, self._meters, strict=True)
             ),
-            behind=sum(sitting.arrival.is_behind for sitting in self._sittings),
+            behind=sum(metered.arrival.is_behind for metered in self._meters),
         )
         self._looks = self._seats.is_watched
         if self._looks:
             self._look_later()
 
     def _resume(self, writer: DumpWriter, credit: int) -> wire.Resume:
-        settings, durable = self._workshop.ingest, writer.durable
+        settings, durable = self._context.ingest, writer.durable
         return wire.Resume(
             offset=durable.offset,
             chain=durable.chain,
@@ -480,7 +480,7 @@ class Reception:
         self._audit(event, dump=hello.dump_id.hex(), **who, drill=hello.drill, **fields)
 
     async def _on_disk(self, work: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._workshop.disks, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._context.disks, work, *arguments)
 
 
 def _shape(hello: wire.Hello) -> tuple[int, int, int]:
@@ -488,7 +488,7 @@ def _shape(hello: wire.Hello) -> tuple[int, int, int]:
     return hello.image_bytes, hello.page_bytes, hello.level
 
 
-def _end_if_failed(arrival: Arrival, usher: asyncio.Task[None]) -> None:
-    """Nobody else would ever call the dump of an usher that made a mistake: end its arrival; who awaits it says why."""
-    if not usher.cancelled() and usher.exception() is not None:
+def _end_if_failed(arrival: Arrival, seating: asyncio.Task[None]) -> None:
+    """Nobody else would ever call the dump of a task that made a mistake: end its arrival; who awaits it says why."""
+    if not seating.cancelled() and seating.exception() is not None:
         arrival.end()

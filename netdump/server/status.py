@@ -1,6 +1,6 @@
 """What a collector says of itself once a minute, in DIR/serve.json, for `netdump status` and for who asks its ports.
 
-Owns the file. What is wrong with a part is that part's to say (vitals.py). A collector that is killed leaves the file
+Owns the file. What is wrong with a part is that part's to say (health.py). A collector that is killed leaves the file
 behind, so whoever reads it looks whether anybody holds the folder's lock as well.
 """
 

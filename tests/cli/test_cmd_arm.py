@@ -16,7 +16,7 @@ from tests.cli.test_image_options import IMAGE
 
 if TYPE_CHECKING:
     from netdump.image.arming import Loading
-    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.build import CaptureImage, ImageSpec
     from tests.cli.commands import Shell
 
 
@@ -59,7 +59,7 @@ def test_arming(shell: Shell, loaded: list[Loading], tmp_path: Path) -> None:
     assert not loading.initrd.exists()  # the kernel has it; it holds a key
     record = armed.read_record(tmp_path / "run")
     assert record is not None
-    assert record.wishes().bundle == Path("client.toml").absolute()  # doctor may be run elsewhere
+    assert record.spec().bundle == Path("client.toml").absolute()  # doctor may be run elsewhere
     assert record.options["append"] == ["x=1"]
     assert "Armed: a panic starts Linux 6.1 with an image of 7.0 MiB" in done.out
 
@@ -76,11 +76,11 @@ def test_collectors_stand_there_as_people_write_them(shell: Shell, monkeypatch: 
 def test_the_image_is_made_for_the_command_line_that_it_gets(
     shell: Shell, loaded: list[Loading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Wishes] = []
+    asked: list[ImageSpec] = []
     image: CaptureImage = vars(cmd_arm)["build_image"](None)
 
-    def build(wishes: Wishes) -> CaptureImage:
-        asked.append(wishes)
+    def build(spec: ImageSpec) -> CaptureImage:
+        asked.append(spec)
         return image
 
     monkeypatch.setattr(cmd_arm, "build_image", build)
@@ -134,10 +134,10 @@ def test_only_if_something_has_changed(
     assert len(loaded) == 1
 
     (tmp_path / "boot/vmlinuz-6.1").write_bytes(b"another kernel")
-    asked: list[Wishes] = []
+    asked: list[ImageSpec] = []
 
-    def build(wishes: Wishes) -> CaptureImage:
-        asked.append(wishes)
+    def build(spec: ImageSpec) -> CaptureImage:
+        asked.append(spec)
         kernel = replace(IMAGE.kernel, root=tmp_path)
         return replace(IMAGE, kernel=kernel, digests={"network": "9", "bundle": "2"})
 

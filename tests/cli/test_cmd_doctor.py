@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from netdump.image.build import Wishes
+    from netdump.image.build import ImageSpec
     from netdump.image.checkup.examination import Case
     from netdump.image.checkup.machine import Machine
     from tests.cli.commands import Shell
@@ -87,9 +87,9 @@ def test_an_armed_machine_is_examined_as_it_was_armed(shell: Shell, monkeypatch:
     monkeypatch.setattr(cmd_doctor, "read_record", lambda: ARMED)
     assert shell.run("doctor").status == 0
     assert shell.run("doctor", "--final", "halt").status == 0
-    assert cases[0].wishes == ARMED.wishes()
-    assert cases[1].wishes.final == "halt"
-    assert cases[1].wishes.drivers == ()
+    assert cases[0].spec == ARMED.spec()
+    assert cases[1].spec.final == "halt"
+    assert cases[1].spec.drivers == ()
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_the_distributions_kdump_is_examined_with_its_options(
     (case,) = cases
     assert case.kdump is not None
     if doubt is None:
-        assert (case.wishes.final, case.wishes.watchdog, case.append) == (
+        assert (case.spec.final, case.spec.watchdog, case.append) == (
             "halt",
             False,
             ("netdump.collectors=192.0.2.77",),
         )
-        assert case.wishes.words == {"collectors": "192.0.2.77"}
+        assert case.spec.words == {"collectors": "192.0.2.77"}
     else:
         assert doubt in done.out
         assert done.status == NotReadyError.exit_status
@@ -150,8 +150,8 @@ def test_settings_that_only_root_may_read(shell: Shell, tmp_path: Path, monkeypa
 def test_a_drill(shell: Shell, found: list[Finding], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def exercise(wishes: Wishes, root: Path, line: str) -> Drill:
-        asked.append((wishes, line))
+    def exercise(spec: ImageSpec, root: Path, line: str) -> Drill:
+        asked.append((spec, line))
         return Drill({"id": "ab" * 16, "collector": "c:1", "seconds": 0.5}, 200_000, 2.0, 0.25, 0.5)
 
     monkeypatch.setattr(cmd_doctor, "exercise", exercise)

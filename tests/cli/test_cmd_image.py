@@ -14,43 +14,43 @@ from tests.cli.test_image_options import IMAGE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.build import CaptureImage, ImageSpec
     from tests.cli.commands import Shell
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Wishes]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[ImageSpec]:
     """Instead of building: what would be built."""
-    found: list[Wishes] = []
+    found: list[ImageSpec] = []
 
-    def build(wishes: Wishes) -> CaptureImage:
-        found.append(wishes)
+    def build(spec: ImageSpec) -> CaptureImage:
+        found.append(spec)
         return IMAGE
 
     monkeypatch.setattr(cmd_image, "build_image", build)
     return found
 
 
-def test_building(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
+def test_building(shell: Shell, asked: list[ImageSpec], tmp_path: Path) -> None:
     out = tmp_path / "capture.img"
     options = ("--add-driver", "a", "--add-driver", "b", "--network", "eth0 dhcp", "--final", "halt", "--level", "3")
     done = shell.run("image", "build", "--config", "x.toml", "--out", out, *options)
     assert done.status == 0
     assert out.read_bytes() == IMAGE.data
-    (wishes,) = asked
-    assert (wishes.drivers, wishes.network, wishes.final, wishes.level) == (("a", "b"), ("eth0 dhcp",), "halt", 3)
+    (spec,) = asked
+    assert (spec.drivers, spec.network, spec.final, spec.level) == (("a", "b"), ("eth0 dhcp",), "halt", 3)
     assert done.out.startswith(f"{out}: for Linux 6.1, over eth0\n")
     assert "names are old" not in done.err
 
 
 def test_words_that_the_kernel_will_be_given(
-    shell: Shell, asked: list[Wishes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shell: Shell, asked: list[ImageSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = ("--append", "netdump.collectors=192.0.2.77", "--append", 'netdump.remark="rack 7"')
     shell.run("image", "build", "--out", tmp_path / "x", *words)
 
-    def gather(wishes: Wishes) -> None:
-        asked.append(wishes)
+    def gather(spec: ImageSpec) -> None:
+        asked.append(spec)
         raise DriverError("enough")
 
     monkeypatch.setattr(cmd_image, "gather", gather)
@@ -64,7 +64,7 @@ def test_warnings(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "names are old; be patient" in shell.run("image", "build", "--out", tmp_path / "x").err
 
 
-def test_json(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
+def test_json(shell: Shell, asked: list[ImageSpec], tmp_path: Path) -> None:
     out = tmp_path / "capture.img"
     done = shell.run("image", "build", "--out", out, "--json")
     assert done.object["image"] == str(out)
@@ -72,7 +72,7 @@ def test_json(shell: Shell, asked: list[Wishes], tmp_path: Path) -> None:
 
 
 def test_errors(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(_: Wishes) -> None:
+    def refuse(_: ImageSpec) -> None:
         raise DriverError("kernel 6.1 has no module x")
 
     monkeypatch.setattr(cmd_image, "build_image", refuse)
@@ -86,10 +86,10 @@ def test_a_tree(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     programs, machine = Archive(), Archive()
     programs.add_file("usr/bin/python3", b"#!", 0o755)
     machine.add_file("etc/netdump/client.toml", b"secret", 0o600)
-    asked: list[Wishes] = []
+    asked: list[ImageSpec] = []
 
-    def gather(wishes: Wishes) -> Contents:
-        asked.append(wishes)
+    def gather(spec: ImageSpec) -> Contents:
+        asked.append(spec)
         return Contents(
             IMAGE.kernel, IMAGE.plan, programs, machine, {}, {}, {}, (Doubt("names are old", "be patient"),)
         )

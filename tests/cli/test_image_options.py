@@ -8,7 +8,7 @@ import click
 import pytest
 
 from netdump.cli.image_options import image_options, report_lines, report_object, tree_options
-from netdump.image.build import CaptureImage, Part, Wishes
+from netdump.image.build import CaptureImage, ImageSpec, Part
 from netdump.image.init.plan import Module, Plan, Way
 from netdump.image.kernel import Kernel
 
@@ -54,4 +54,4 @@ def test_options_are_called_as_the_wishes_they_become(options: Callable[..., Any
     command = click.command()(options(lambda **_: None))
     named = {parameter.name for parameter in command.params}
     assert len(named) > 4
-    assert named <= {field.name for field in fields(Wishes)}
+    assert named <= {field.name for field in fields(ImageSpec)}

@@ -23,7 +23,7 @@ from netdump.image.armed import (
     read_record,
     write_record,
 )
-from netdump.image.build import Wishes, build_image
+from netdump.image.build import ImageSpec, build_image
 from tests.image.conftest import RELEASE
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = read_record(tmp_path)
     assert read is not None
     assert (read.digests, read.known, read.at) == (ARMED.digests, ARMED.known, ARMED.at)
-    assert read.wishes() == Wishes(**OPTIONS, known=ARMED.known)
-    words = replace(read, command_line="x=1 netdump.level=0").wishes().words
+    assert read.spec() == ImageSpec(**OPTIONS, known=ARMED.known)
+    words = replace(read, command_line="x=1 netdump.level=0").spec().words
     assert words == {"level": "0"}  # what was armed counts, not what the bundle alone would do
     forget_record(tmp_path)
     forget_record(tmp_path)
@@ -97,33 +97,33 @@ def test_digests_tell_what_changed(bundle: Path, machine: Path, few_programs: Pa
     kernel = machine / "boot" / f"vmlinuz-{RELEASE}"
     kernel.parent.mkdir(exist_ok=True)
     kernel.write_bytes(b"kernel")
-    wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
-    before = digests(build_image(wishes, machine), "a", tmp_path)
-    assert changes(before, digests(build_image(wishes, machine), "a", tmp_path)) == []
+    spec = ImageSpec(bundle, kernel=RELEASE, level=1, strip=False)
+    before = digests(build_image(spec, machine), "a", tmp_path)
+    assert changes(before, digests(build_image(spec, machine), "a", tmp_path)) == []
 
     other = tmp_path / "client.toml"
     other.write_text(bundle.read_text() + "[send]\nlevel = 1\n")
     kernel.write_bytes(b"another kernel")
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/iomem").write_text("00001000-0009ffff : System RAM\n")
-    wishes = Wishes(other, kernel=RELEASE, level=1, strip=False, drivers=("bonding",), final="halt")
-    after = digests(build_image(wishes, machine), "b", tmp_path)
+    spec = ImageSpec(other, kernel=RELEASE, level=1, strip=False, drivers=("bonding",), final="halt")
+    after = digests(build_image(spec, machine), "b", tmp_path)
     assert changes(before, after) == [
         "bundle", "command line", "drivers", "kernel", "memory and processors", "options",
     ]  # fmt: skip
     kernel.unlink()
     with pytest.raises(ImageError, match=f"the kernel image of {RELEASE} is not in /boot"):
-        digests(build_image(wishes, machine), "b", tmp_path)
+        digests(build_image(spec, machine), "b", tmp_path)
 
 
 def test_digests_tell_of_another_program(bundle: Path, machine: Path, few_programs: Path, tmp_path: Path) -> None:
     kernel = machine / "boot" / f"vmlinuz-{RELEASE}"
     kernel.parent.mkdir(exist_ok=True)
     kernel.write_bytes(b"kernel")
-    wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
-    before = digests(build_image(wishes, machine), "a", tmp_path)
+    spec = ImageSpec(bundle, kernel=RELEASE, level=1, strip=False)
+    before = digests(build_image(spec, machine), "a", tmp_path)
     few_programs.write_bytes(b"another interpreter")
-    assert changes(before, digests(build_image(wishes, machine), "a", tmp_path)) == ["programs"]
+    assert changes(before, digests(build_image(spec, machine), "a", tmp_path)) == ["programs"]
 
 
 def test_hardware_that_can_be_plugged(tmp_path: Path) -> None:

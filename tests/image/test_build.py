@@ -12,7 +12,7 @@ import pytest
 
 from netdump.errors import ConfigMissingError, DriverError, ImageError
 from netdump.image import build
-from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, Wishes, build_image, write_image
+from netdump.image.build import PROGRAMS_BUDGET, CaptureImage, ImageSpec, build_image, write_image
 from netdump.image.init.plan import DEADLINE, DEADLINE_MIN, FIRST_LINE, Link, Module, Way, parse_plan
 from netdump.image.init.supervisor import CLIENT, STAGE
 from netdump.image.network import plan_from
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 RUN = 'root=$1; shift; mount -t proc proc $root/proc; exec chroot $root "$@"'
 
 
-def wishes(bundle: Path, **more: object) -> Wishes:
-    return Wishes(bundle, kernel=RELEASE, level=1, **more)  # type: ignore[arg-type]
+def spec(bundle: Path, **more: object) -> ImageSpec:
+    return ImageSpec(bundle, kernel=RELEASE, level=1, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def image(bundle: Path, machine: Path) -> CaptureImage:
-    return build_image(wishes(bundle), machine)
+    return build_image(spec(bundle), machine)
 
 
 def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
@@ -60,23 +60,23 @@ def test_what_is_in_it(image: CaptureImage, bundle: Path) -> None:
 
 @pytest.mark.e2e
 def test_byte_for_byte_the_same(image: CaptureImage, bundle: Path, machine: Path) -> None:
-    assert build_image(wishes(bundle), machine).data == image.data
+    assert build_image(spec(bundle), machine).data == image.data
 
 
 @pytest.mark.skipif(shutil.which("strip") is None, reason="binutils")
 def test_the_budget_holds(image: CaptureImage, bundle: Path, machine: Path) -> None:
     if image.programs_bytes > PROGRAMS_BUDGET:  # at level 1: Python 3.12 is the largest; people have a higher one
-        image = build_image(Wishes(bundle, kernel=RELEASE), machine)
+        image = build_image(ImageSpec(bundle, kernel=RELEASE), machine)
     # Of Python 3.14, itself larger and with OpenSSL 3.6, 9.0 MiB were measured in Debian (docs/capture.md).
     assert image.programs_bytes <= (PROGRAMS_BUDGET if sys.version_info < (3, 14) else 10 << 20)
     assert image.raw_bytes < (24 if sys.version_info < (3, 14) else 28) << 20
 
 
 def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
-    image = build_image(wishes(bundle, drivers=("bonding",)), machine)
+    image = build_image(spec(bundle, drivers=("bonding",)), machine)
     assert image.plan.modules[-1].path == "/lib/modules/bonding.ko"
     with pytest.raises(DriverError, match="no module mlx5_core"):
-        build_image(wishes(bundle, drivers=("mlx5_core",)), machine)
+        build_image(spec(bundle, drivers=("mlx5_core",)), machine)
 
 
 @pytest.mark.usefixtures("few_programs")
@@ -85,23 +85,23 @@ def test_more_drivers(bundle: Path, machine: Path, few_programs: Path) -> None:
 )
 def test_kinds_of_sockets_that_are_modules(bundle: Path, machine: Path, way: str, module: str) -> None:
     """In the healthy system the first program that wants one has it loaded."""
-    assert build_image(wishes(bundle, network=(way,)), machine).plan.modules[-1].path == f"/lib/modules/{module}.ko"
+    assert build_image(spec(bundle, network=(way,)), machine).plan.modules[-1].path == f"/lib/modules/{module}.ko"
 
 
 @pytest.mark.usefixtures("few_programs")
 def test_the_phy_comes_before_the_device(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that finds none is content with the kernel's generic driver. Another kernel may lack it."""
     monkeypatch.setattr("netdump.image.build.phy_modules", lambda *_: ["absent", "bonding"])
-    assert build_image(wishes(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
+    assert build_image(spec(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
 
 
 @pytest.mark.usefixtures("few_programs")
 def test_modules_get_their_options(bundle: Path, machine: Path) -> None:
     """And an armed image without them is out of date."""
-    before = build_image(wishes(bundle), machine)
+    before = build_image(spec(bundle), machine)
     (machine / "etc/modprobe.d").mkdir(parents=True)
     (machine / "etc/modprobe.d/net.conf").write_text("options virtio-net napi_weight=32 csum=0\n")
-    image = build_image(wishes(bundle), machine)
+    image = build_image(spec(bundle), machine)
     (machine / "etc/modprobe.d/net.conf").unlink()
     assert image.plan.modules[1] == Module("/lib/modules/virtio_net.ko", ("napi_weight=32", "csum=0"))
     changed = {name for name in image.digests if image.digests[name] != before.digests[name]}
@@ -113,7 +113,7 @@ def test_the_watchdog_comes_first(bundle: Path, machine: Path, monkeypatch: pyte
     """One that runs already must not wait for a slow device. Its drivers are those of the kernel to be booted."""
     there = machine / "sys", machine / "lib/modules" / RELEASE / "kernel/drivers/watchdog"
     monkeypatch.setattr("netdump.image.build.watchdog_modules", lambda *asked: ["bonding"] if asked == there else [])
-    assert build_image(wishes(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
+    assert build_image(spec(bundle), machine).plan.modules[0].path == "/lib/modules/bonding.ko"
 
 
 @pytest.mark.usefixtures("few_programs")
@@ -129,7 +129,7 @@ def test_firmware_is_found_where_the_kernel_finds_it(bundle: Path, machine: Path
         path = machine / "lib/firmware" / place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{place}: {name}")
-    entries = unpack(build_image(wishes(bundle, drivers=("bonding",)), machine).data)
+    entries = unpack(build_image(spec(bundle, drivers=("bonding",)), machine).data)
     assert {
         name: entry.content.decode() for name, entry in entries.items() if entry.content and "firmware" in name
     } == {
@@ -145,8 +145,8 @@ def test_the_deadline_of_the_bundle(bundle: Path, machine: Path, tmp_path: Path)
     for said, deadline in ((900, 900), (5, DEADLINE_MIN)):  # in less no capture kernel reaches anybody
         own.write_text(bundle.read_text() + f"[send]\ndeadline = {said}\n")
         own.chmod(0o600)
-        assert build_image(wishes(own), machine).plan.deadline == deadline
-    assert build_image(wishes(own, deadline=120.0), machine).plan.deadline == 120
+        assert build_image(spec(own), machine).plan.deadline == deadline
+    assert build_image(spec(own, deadline=120.0), machine).plan.deadline == 120
 
 
 @pytest.mark.usefixtures("few_programs")
@@ -160,7 +160,7 @@ def test_the_words_of_the_command_line(bundle: Path, machine: Path, monkeypatch:
 
     monkeypatch.setattr(build, "take_snapshot", take)
     words = {"collectors": "localhost:7,192.0.2.77", "deadline": "300", "levle": "3"}
-    image = build_image(wishes(bundle, words=words), machine)
+    image = build_image(spec(bundle, words=words), machine)
     assert image.plan.collectors == (("localhost", 7), ("192.0.2.77", 7461))
     assert image.plan.deadline == 300
     assert set(image.known) == {"localhost", "192.0.2.77"}
@@ -169,7 +169,7 @@ def test_the_words_of_the_command_line(bundle: Path, machine: Path, monkeypatch:
     assert (doubt.topic, doubt.fact.startswith("kernel command line: unknown setting netdump.levle; did you")) == (
         build.TOPIC_WORDS, True,
     )  # fmt: skip
-    assert image.digests["options"] != build_image(wishes(bundle), machine).digests["options"]
+    assert image.digests["options"] != build_image(spec(bundle), machine).digests["options"]
 
 
 @pytest.mark.usefixtures("few_programs")
@@ -180,7 +180,7 @@ def test_a_collector_of_one_link(bundle: Path, machine: Path, monkeypatch: pytes
         ("c.local:7461", ["fe80::1", "2001:db8::1"], False),
     ):
         monkeypatch.setattr(build, "resolve", lambda asked, found=found: {each.host: found for each in asked})
-        facts = [each.fact for each in build_image(wishes(bundle, words={"collectors": given}), machine).warnings]
+        facts = [each.fact for each in build_image(spec(bundle, words={"collectors": given}), machine).warnings]
         assert any(" is of one link only" in fact for fact in facts) == doubted, facts
 
 
@@ -191,7 +191,7 @@ def test_firmware_of_a_driver_that_is_built_in(bundle: Path, machine: Path) -> N
     path = machine / "lib/firmware/builtin.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"of the card")
-    assert unpack(build_image(wishes(bundle), machine).data)["lib/firmware/builtin.bin"].content == b"of the card"
+    assert unpack(build_image(spec(bundle), machine).data)["lib/firmware/builtin.bin"].content == b"of the card"
     told.unlink()
 
 
@@ -202,39 +202,39 @@ def test_a_kernel_that_has_no_modules(bundle: Path, machine: Path, monkeypatch: 
     told = machine / "lib/modules" / RELEASE / "modules.dep"
     aside = told.rename(told.with_name("aside"))
     try:
-        assert build_image(wishes(bundle, network=("eth0 dhcp",)), machine).plan.modules == ()
+        assert build_image(spec(bundle, network=("eth0 dhcp",)), machine).plan.modules == ()
         with pytest.raises(DriverError, match="depmod"):
-            build_image(wishes(bundle, network=("eth0 dhcp",), drivers=("bonding",)), machine)
+            build_image(spec(bundle, network=("eth0 dhcp",), drivers=("bonding",)), machine)
     finally:
         aside.rename(told)
 
 
 @pytest.mark.usefixtures("few_programs")
 def test_what_keeps_it_from_delivering(bundle: Path, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = build_image(wishes(bundle), machine)
+    image = build_image(spec(bundle), machine)
     assert [each.fact.partition(":")[0] for each in image.warnings] == [
         "the collector's name collector.invalid cannot be looked up now"
     ]
     monkeypatch.setattr(build, "plan_from", lambda snapshot: replace(plan_from(snapshot), beyond=("team0", "wg0")))
-    doubt = build_image(wishes(bundle), machine).warnings[-1]
+    doubt = build_image(spec(bundle), machine).warnings[-1]
     assert doubt.fact.startswith("the collectors are reached over team0, wg0, which the capture kernel cannot use; ")
     assert doubt.fact.endswith("over eth0")
     assert "--network" in str(doubt)
     monkeypatch.setattr(build, "plan_from", lambda snapshot: replace(plan_from(snapshot), beyond=("eth0",)))
-    assert build_image(wishes(bundle), machine).warnings[-1].fact.endswith("cannot use; it has no other")
+    assert build_image(spec(bundle), machine).warnings[-1].fact.endswith("cannot use; it has no other")
     monkeypatch.setattr(build, "plan_from", plan_from)
     snapshot = vars(build)["take_snapshot"]((), machine)
     monkeypatch.setattr(build, "take_snapshot", lambda *_: replace(snapshot, targets=()))
-    assert build_image(wishes(bundle), machine).warnings[-1].fact.startswith("this machine has no route to a collector")
-    given = build_image(wishes(bundle, network=("eth0 192.0.2.7/24 via 192.0.2.1",)), machine)
+    assert build_image(spec(bundle), machine).warnings[-1].fact.startswith("this machine has no route to a collector")
+    given = build_image(spec(bundle, network=("eth0 192.0.2.7/24 via 192.0.2.1",)), machine)
     assert len(given.warnings) == 1, "who says it himself is believed"
 
 
 def test_what_cannot_be_built(bundle: Path, machine: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigMissingError, match=r"absent\.toml does not exist"):
-        build_image(wishes(tmp_path / "absent.toml"), machine)
+        build_image(spec(tmp_path / "absent.toml"), machine)
     with pytest.raises(ImageError, match=r"no modules of kernel 9\.9"):
-        build_image(Wishes(bundle, kernel="9.9"), machine)
+        build_image(ImageSpec(bundle, kernel="9.9"), machine)
 
 
 def test_the_file_is_for_its_owner(image: CaptureImage, tmp_path: Path) -> None:

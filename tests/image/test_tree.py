@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.errors import AlreadyExistsError, ImageError
-from netdump.image.build import Contents, Wishes, gather
+from netdump.image.build import Contents, ImageSpec, gather
 from netdump.image.tree import DELIVER, write_tree
 from tests.image.conftest import RELEASE
 
@@ -19,7 +19,7 @@ ENTER = 'root=$1; shift; mount -t proc proc "$root/proc"; exec "$root/deliver" "
 
 @pytest.fixture(scope="module")
 def contents(bundle: Path, machine: Path) -> Contents:
-    return gather(Wishes(bundle, kernel=RELEASE, watchdog=False, deadline=60), machine)
+    return gather(ImageSpec(bundle, kernel=RELEASE, watchdog=False, deadline=60), machine)
 
 
 def test_what_is_in_it(contents: Contents, bundle: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_is_in_the_image_lies_nowhere_else(
     store: Store, catalog: LocalCatalog, target: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     """Whether it came at once or over a slow network, through a file."""
-    monkeypatch.setattr("netdump.remote.coming.HELD_SECONDS_MAX", seconds)
+    monkeypatch.setattr("netdump.remote.incoming.HELD_SECONDS_MAX", seconds)
     sample = Sample(pages=205)
     plan = cut_at_the_last(store, catalog, target, sample)
     folder = target.with_name(f"core{SUFFIX}")

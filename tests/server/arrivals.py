@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netdump import wire
 from netdump.errors import PkiError, RemoteProtocolError
-from netdump.server.arrival import Arrival, Workshop
+from netdump.server.arrival import Arrival, ArrivalContext
 from netdump.server.config import Ingest, Space, Storage
 from netdump.server.space import Measure, Room, SpaceWatch
 from netdump.store.files import LocalFiles
@@ -132,7 +132,7 @@ class Bench:
         self.writer = self.store.open_writer(dump.origin)
         self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(2, "disks"), ThreadPoolExecutor(1, "headlines")
         self.sign: Callable[[DumpWriter], wire.Receipt] = sign
-        self.workshop = Workshop(
+        self.context = ArrivalContext(
             *self.pools,
             self.space,
             ingest,
@@ -144,7 +144,7 @@ class Bench:
         self.arrival = self.line.arrival = Arrival(
             self.line,
             self.writer,
-            self.workshop,
+            self.context,
             self.journal,
             admitted=admitted,
             may_store=self.may_store,

@@ -230,7 +230,7 @@ async def test_a_collector_that_stops_does_not_look_through_terabytes_first(tmp_
     async with bench(tmp_path) as it:
         it.bring(DUMP.chunks[15:])
         it.finish()
-        it.workshop.stopping.set()
+        it.context.stopping.set()
         assert await it.arrival.run() == Ending(complete=False, reason="the collector stops")
         assert it.durable == len(DUMP.image)  # the host says FINISH again when it comes back
 
@@ -302,7 +302,7 @@ async def test_a_fault_of_the_disk_ends_it_wherever_it_strikes(tmp_path: Path) -
             struck = strike < len(it.files.operations) - before
             assert it.line.said[-1] is wire.ErrorCode.STORAGE or ending.complete
             assert all(offset <= it.durable for offset in it.acked)
-            told = it.workshop.setbacks.look()
+            told = it.context.disk_failures.look()
             assert (told is None) is (ending.reason is None)
         async with bench(folder, dump) as it:
             if it.writer.manifest is None:

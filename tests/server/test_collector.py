@@ -31,7 +31,7 @@ from netdump.index.index import Index
 from netdump.index.place import NAME
 from netdump.index.rebuild import SERVE_STATUS_NAME as STATUS
 from netdump.index.record import State
-from netdump.server import setbacks, upkeep
+from netdump.server import diskfailures, upkeep
 from netdump.server.collector import Collector, Surroundings
 from netdump.server.config import build
 from netdump.server.ingest import IngestService
@@ -120,20 +120,20 @@ def test_it_says_how_it_is_once_a_minute(folder: Path, web1: Papers, monkeypatch
 def test_it_says_that_the_disk_fails_until_it_works(folder: Path, web1: Papers) -> None:
     files = FaultyFiles(LocalFiles(folder / "dumps"))
     with Rig(folder, {"store": {"keep_vmcore": False}}, files=files) as rig, pytest.MonkeyPatch.context() as later:
-        vitals = rig.collector._vitals
-        assert vitals is not None
-        assert vitals.look().troubles == ()
+        health = rig.collector._health
+        assert health is not None
+        assert health.look().troubles == ()
         files.fill_up()
         with Host(rig, web1) as host:
             assert isinstance(host.hello(DUMP), wire.Defer)
-        (trouble,) = vitals.look().troubles
+        (trouble,) = health.look().troubles
         assert trouble.topic == "store"
         assert "trying to write" in trouble.fact
         files.make_room()
-        (trouble,) = vitals.look().troubles
+        (trouble,) = health.look().troubles
         assert f"opening dump {DUMP.origin.id}: No space left" in trouble.fact
-        later.setattr(setbacks, "RECENT_S", 0.0)
-        assert vitals.look().troubles == ()
+        later.setattr(diskfailures, "RECENT_S", 0.0)
+        assert health.look().troubles == ()
         assert ".trial" not in os.listdir(folder / "dumps")
 
 

@@ -15,11 +15,11 @@ from netdump.errors import RemoteProtocolError
 from netdump.pages import PageState, Run
 from netdump.pki import Identity, Role
 from netdump.server import hostconnection
+from netdump.server.bufferpool import BufferPool
 from netdump.server.config import Ingest
 from netdump.server.headlines import Headlines
 from netdump.server.hostconnection import HostConnection
 from netdump.server.space import Measure
-from netdump.server.stock import Stock
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import Host, Papers, Rig, headline_of
 
@@ -309,7 +309,7 @@ def connection(stub: Stub, headlines: Headlines | None = None, host: str = "web1
         cast("Visitor", stub),
         Identity(Role.HOST, host, ""),
         Ingest(),
-        Stock(),
+        BufferPool(),
         headlines or Headlines(),
         attend=attend,
         on_breach=lambda connection, error: None,

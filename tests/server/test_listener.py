@@ -15,7 +15,7 @@ import pytest
 from netdump import wire
 from netdump.errors import AddressError
 from netdump.pki import ingest_server_context
-from netdump.server import doorstep
+from netdump.server import acceptqueue
 from netdump.server.audit import STRANGERS_PER_MINUTE
 from netdump.server.config import Address
 from netdump.server.gate import Gate, GateLimits
@@ -204,9 +204,9 @@ def test_strangers_who_hold_places_give_way(folder: Path, web1: Papers) -> None:
             stuck = [door.connect() for _ in range(3)]
             await until(lambda: len(door.listener._welcomes) == 3)
             peer = Peer(door, client_context(folder, web1))
-            await until(lambda: door.listener._doorstep)
+            await until(lambda: door.listener._accepted)
             await turns(50)
-            assert door.listener._doorstep, "none of the others has had its second"
+            assert door.listener._accepted, "none of the others has had its second"
             loop.skipped += HANDSHAKE_LEAST_S
             await peer.shake()
             await loop.sock_sendall(peer.socket, peer.outgoing.read())
@@ -230,7 +230,7 @@ def test_a_herd_waits_for_its_turn(folder: Path, web1: Papers, limits: GateLimit
     async def body(loop: SkippingLoop) -> None:
         async with opened(folder, limits) as door:
             peers = [Peer(door, client_context(folder, web1)) for _ in range(12)]
-            await until(lambda: len(door.listener._doorstep) == 10)
+            await until(lambda: len(door.listener._accepted) == 10)
 
             async def come_in(peer: Peer) -> None:
                 await peer.shake()
@@ -245,7 +245,7 @@ def test_a_herd_waits_for_its_turn(folder: Path, web1: Papers, limits: GateLimit
                     loop.skipped += HANDSHAKE_LEAST_S / len(peers)  # what vouching has made room for is looked at then
 
             await asyncio.gather(serve(), *map(come_in, peers))
-            assert not door.listener._doorstep
+            assert not door.listener._accepted
             assert not door.events.all("connection-refused")
             for peer in peers:
                 peer.socket.close()
@@ -261,18 +261,18 @@ def test_who_waits_at_the_door_does_not_wait_for_ever(folder: Path, web1: Papers
             await loop.sock_sendall(first.socket, first.outgoing.read())
             visitor = await door.visitors.get()
             second = door.connect()
-            await until(lambda: door.listener._doorstep)
+            await until(lambda: door.listener._accepted)
             loop.skipped += 9.0
             await turns(50)
             third = door.connect()
-            await until(lambda: len(door.listener._doorstep) == 2)
+            await until(lambda: len(door.listener._accepted) == 2)
             loop.skipped += 1.1
             assert await is_dropped(second)
             assert [each["reason"] for each in door.events.all("connection-refused")] == ["waiting-time"]
             visitor.leave()
             loop.skipped += HANDSHAKE_LEAST_S
             await until(lambda: door.listener._welcomes)
-            assert not door.listener._doorstep
+            assert not door.listener._accepted
             loop.skipped += 10.0 - HANDSHAKE_LEAST_S - 1.1 + 0.1
             assert await is_dropped(third), "its time did not begin anew"
             visitor.transport.abort()
@@ -282,12 +282,12 @@ def test_who_waits_at_the_door_does_not_wait_for_ever(folder: Path, web1: Papers
 
 
 def test_too_many_do_not_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep, "WAITING_MOST", 2 * doorstep.SOURCE_PART)
+    monkeypatch.setattr(acceptqueue, "WAITING_MOST", 2 * acceptqueue.SOURCE_PART)
 
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder, GateLimits(9, 9, 9, 1)) as door:
             held = [door.connect() for _ in range(3)]
-            await until(lambda: len(door.listener._doorstep) == 2)
+            await until(lambda: len(door.listener._accepted) == 2)
             assert await is_dropped(door.connect())
             assert [each["reason"] for each in door.events.all("connection-refused")] == ["waiting-connections"]
             for sock in held:
@@ -298,12 +298,12 @@ def test_too_many_do_not_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_who_waits_keeps_out_nobody_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many of two sources do: the limits have room for a third."""
-    monkeypatch.setattr(doorstep, "WAITING_MOST", 2 * doorstep.SOURCE_PART)
+    monkeypatch.setattr(acceptqueue, "WAITING_MOST", 2 * acceptqueue.SOURCE_PART)
 
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder, GateLimits(9, 9, 3, 1)) as door:
             held = [door.connect(f"127.0.0.{number}") for number in (1, 2) for _ in range(3)]
-            await until(lambda: len(door.listener._doorstep) == 4)
+            await until(lambda: len(door.listener._accepted) == 4)
             held.append(door.connect("127.0.0.3"))
             await until(lambda: door.gate._handshakes["127.0.0.3"])
             assert not door.events.all("connection-refused")
@@ -323,15 +323,15 @@ def test_addresses_take_turns(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder, GateLimits(9, 9, 1, 9)) as door:
             many = [door.connect("127.0.0.1") for _ in range(3)]
-            await until(lambda: len(door.listener._doorstep) == 2)
+            await until(lambda: len(door.listener._accepted) == 2)
             one = door.connect("127.0.0.2")
-            await until(lambda: len(door.listener._doorstep) == 3)
+            await until(lambda: len(door.listener._accepted) == 3)
             many.append(door.connect("127.0.0.1"))
-            await until(lambda: len(door.listener._doorstep) == 4)
+            await until(lambda: len(door.listener._accepted) == 4)
             many.pop(0).close()
-            await until(lambda: len(door.listener._doorstep) == 3)
+            await until(lambda: len(door.listener._accepted) == 3)
             many.pop(0).close()
-            await until(lambda: len(door.listener._doorstep) == 2)
+            await until(lambda: len(door.listener._accepted) == 2)
             assert door.gate._handshakes == {"127.0.0.2": 1}
             for sock in (one, *many):
                 sock.close()
@@ -347,7 +347,7 @@ def test_nobody_gives_way_for_nothing(folder: Path) -> None:
             socks = [door.connect(source) for source in ("127.0.0.1", "127.0.0.2")]
             await until(lambda: door.gate._handshakes.total() == 2)
             socks.append(door.connect("127.0.0.2"))
-            await until(lambda: door.listener._doorstep)
+            await until(lambda: door.listener._accepted)
             loop.skipped += HANDSHAKE_LEAST_S
             await turns(50)
             assert door.gate._handshakes.total() == 2
@@ -365,7 +365,7 @@ def test_who_waits_is_told_when_all_connections_are_taken(folder: Path, web1: Pa
         async with opened(folder, GateLimits(2, 9, 9, 1)) as door:
             peers = [Peer(door, client_context(folder, web1)) for _ in range(2)]
             late = door.connect()
-            await until(lambda: len(door.listener._doorstep) == 2)
+            await until(lambda: len(door.listener._accepted) == 2)
             for peer in peers:
                 await peer.shake()
                 await loop.sock_sendall(peer.socket, peer.outgoing.read())
@@ -445,11 +445,11 @@ def test_closing_drops_who_is_at_the_door(folder: Path) -> None:
     async def body(_loop: SkippingLoop) -> None:
         async with opened(folder, GateLimits(9, 9, 9, 1)) as door:
             socks = [door.connect() for _ in range(3)]
-            await until(lambda: door.gate._strangers and len(door.listener._doorstep) == 2)
+            await until(lambda: door.gate._strangers and len(door.listener._accepted) == 2)
             await door.listener.close()
             for sock in socks:
                 assert await is_dropped(sock)
-            assert not door.listener._doorstep
+            assert not door.listener._accepted
             assert not door.gate._strangers
             with pytest.raises(ConnectionRefusedError):
                 door.connect()

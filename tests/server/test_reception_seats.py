@@ -11,7 +11,7 @@ import pytest
 from netdump import wire
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
-from netdump.server.reception import QUEUE_S, Reception, _Sitting
+from netdump.server.reception import QUEUE_S, Reception, _Metered
 from netdump.server.recorder import Recorder
 from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S, Seats
 from netdump.server.space import Measure
@@ -177,13 +177,13 @@ def test_one_look_at_those_who_sit_is_due_however_many_wait(
 def test_the_pace_of_a_dump_is_that_since_it_was_seated() -> None:
     """Who waits for a seat, or has only just sat down, has none."""
     arrival, seat = SimpleNamespace(taken_bytes=0), SimpleNamespace(taken=False, since=16.0)
-    sitting = _Sitting(arrival, seat)  # type: ignore[arg-type]
-    assert sitting.pace(10, 20) is None
+    metered = _Metered(arrival, seat)  # type: ignore[arg-type]
+    assert metered.pace(10, 20) is None
     seat.taken, arrival.taken_bytes = True, 8000
-    assert sitting.pace(10, 20) == 2000
+    assert metered.pace(10, 20) == 2000
     arrival.taken_bytes = 9000
-    assert sitting.pace(20, 22) == 500
-    assert sitting.pace(22, 22 + MEASURED_S / 2) is None
+    assert metered.pace(20, 22) == 500
+    assert metered.pace(22, 22 + MEASURED_S / 2) is None
 
 
 def test_a_dump_of_which_all_is_here_needs_no_seat(folder: Path, web1: Papers, web2: Papers) -> None:

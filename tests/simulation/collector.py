@@ -10,12 +10,12 @@ from netdump import wire
 from netdump.errors import StoreError
 from netdump.pki import Identity, Role
 from netdump.server.admission import HostGate, Usage
-from netdump.server.arrival import Workshop
+from netdump.server.arrival import ArrivalContext
+from netdump.server.bufferpool import BufferPool
 from netdump.server.config import Ingest, Limits, Space, Storage
 from netdump.server.ingest import IngestService
 from netdump.server.reception import Reception
 from netdump.server.space import Measure, SpaceWatch
-from netdump.server.stock import Stock
 from netdump.store.sealed import seal
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
@@ -60,10 +60,10 @@ class SimulatedCollector:
         storage = Storage(publish_bytes=publish)
         space = SpaceWatch(Space(), lambda: Measure(0 if self.no_room else FREE, FREE))
         nowhere = cast("Any", None)  # run_in_executor of the simulated loop asks for no pool
-        workshop = Workshop(nowhere, nowhere, nowhere, space, SETTINGS, storage, _receipt_of, space.look)
+        context = ArrivalContext(nowhere, nowhere, nowhere, space, SETTINGS, storage, _receipt_of, space.look)
         reception = Reception(
             self.store,
-            workshop,
+            context,
             LIMITS,
             recorder=cast("Any", _Recorder(self.damaged)),
             on_complete=lambda _: None,
@@ -73,7 +73,7 @@ class SimulatedCollector:
         self.service = IngestService(
             cast("Any", _Authority()), SETTINGS, HostGate(LIMITS, clock()), reception.attend, _nothing
         )
-        self.service._stock = _Shredder()
+        self.service._buffers = _Shredder()
 
     def accept(self, cable: Cable) -> None:
         """A connection has come in, its handshake is done."""
@@ -96,7 +96,7 @@ class SimulatedCollector:
         return [cast("Arrival", taker) for taker in takers if taker is not None]
 
 
-class _Shredder(Stock):
+class _Shredder(BufferPool):
     """Makes sure that a frame which was given back is of no use to anybody."""
 
     def take(self, size: int) -> memoryview:

@@ -19,7 +19,7 @@ from netdump.image.kmodules import ModuleTree, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netdump.image.build import CaptureImage, Contents, Wishes
+    from netdump.image.build import CaptureImage, Contents, ImageSpec
     from netdump.image.checkup.finding import Finding
     from netdump.image.checkup.machine import Machine
 
@@ -31,12 +31,12 @@ WATCHDOGS = "sys/class/watchdog"
 MIB = 1 << 20
 
 
-def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Finding]:
+def build(machine: Machine, spec: ImageSpec) -> tuple[CaptureImage | None, Finding]:
     """Build the image, and say how that went."""
-    if is_hidden(wishes.bundle):
-        return None, _hidden(wishes)
+    if is_hidden(spec.bundle):
+        return None, _hidden(spec)
     try:
-        image = build_image(wishes, machine.root)
+        image = build_image(spec, machine.root)
     except NetdumpError as error:
         return None, problem(TOPIC_IMAGE, str(error), "mend that, and try it with `netdump image build`")
     sizes = f"{_mib(len(image.data))} packed ({image.compression}), {_mib(image.raw_bytes)} in memory"
@@ -46,12 +46,12 @@ def build(machine: Machine, wishes: Wishes) -> tuple[CaptureImage | None, Findin
     return image, ok(TOPIC_IMAGE, f"can be built: {sizes}")
 
 
-def lay_out(machine: Machine, wishes: Wishes) -> tuple[Contents | None, Finding]:
+def lay_out(machine: Machine, spec: ImageSpec) -> tuple[Contents | None, Finding]:
     """Gather what goes into the image of a distribution's kdump, and say how that went."""
-    if is_hidden(wishes.bundle):
-        return None, _hidden(wishes)
+    if is_hidden(spec.bundle):
+        return None, _hidden(spec)
     try:
-        contents = gather(wishes, machine.root)
+        contents = gather(spec, machine.root)
     except NetdumpError as error:
         return None, problem(TOPIC_IMAGE, str(error), "mend that, and try it with `netdump image tree FOLDER`")
     return contents, ok(TOPIC_IMAGE, f"can be laid out: {_mib(sum(contents.sizes.values()))} in memory")
@@ -69,14 +69,14 @@ def check_contents(machine: Machine, image: CaptureImage | Contents) -> Iterator
             yield _drivers(machine, link.name, image)
 
 
-def check_surroundings(machine: Machine, wishes: Wishes) -> Iterator[Finding]:
+def check_surroundings(machine: Machine, spec: ImageSpec) -> Iterator[Finding]:
     """What an image of ours uses besides the network. Raises DeniedError."""
-    yield _place(machine, wishes)
-    yield _watchdog(machine, wishes)
+    yield _place(machine, spec)
+    yield _watchdog(machine, spec)
 
 
-def _hidden(wishes: Wishes) -> Finding:
-    return unknown(TOPIC_IMAGE, f"{wishes.bundle} is for root's eyes only", "run this as root")
+def _hidden(spec: ImageSpec) -> Finding:
+    return unknown(TOPIC_IMAGE, f"{spec.bundle} is for root's eyes only", "run this as root")
 
 
 def _drivers(machine: Machine, name: str, image: CaptureImage | Contents) -> Finding:
@@ -95,24 +95,24 @@ def _drivers(machine: Machine, name: str, image: CaptureImage | Contents) -> Fin
     return ok(TOPIC_DRIVERS, f"{name}: {', '.join(named) if named else 'built into the kernel'}")
 
 
-def _place(machine: Machine, wishes: Wishes) -> Finding:
+def _place(machine: Machine, spec: ImageSpec) -> Finding:
     """The disk for a dump that no collector takes. The image could be built, so the folder is one that can be used."""
-    if wishes.save is None:
+    if spec.save is None:
         return ok(TOPIC_SAVE, "not used: if no collector answers until the deadline, the dump is lost (--save FOLDER)")
-    status = os.statvfs(wishes.save)
+    status = os.statvfs(spec.save)
     free, memory = status.f_bavail * status.f_frsize, (memory_kib(machine) or 0) << 10
-    fact = f"{wishes.save}: {free // MIB:,} MiB free, {memory // MIB:,} MiB of memory"
+    fact = f"{spec.save}: {free // MIB:,} MiB free, {memory // MIB:,} MiB of memory"
     if free < memory:
         return warning(TOPIC_SAVE, fact, "make room: a dump may be as large as the memory")
     return ok(TOPIC_SAVE, fact)
 
 
-def _watchdog(machine: Machine, wishes: Wishes) -> Finding:
+def _watchdog(machine: Machine, spec: ImageSpec) -> Finding:
     devices = machine.folder(WATCHDOGS)
     names = [machine.text(f"{WATCHDOGS}/{device}/identity") or device for device in devices]
     if machine.exists(f"sys/module/{IPMI_WATCHDOG}"):
         names.append(IPMI_WATCHDOG)
-    if not wishes.watchdog:
+    if not spec.watchdog:
         return ok(TOPIC_WATCHDOG, "not used, as asked for")
     if not names:
         return warning(

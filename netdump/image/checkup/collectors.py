@@ -39,7 +39,7 @@ SKEW_SECONDS = 300.0  # beyond this, times of crashes mislead; certificates are 
 
 
 def check_collectors(config: Config, path: Path, again: str) -> Iterator[Finding]:
-    """Visit every collector, in their order. path: the bundle, for messages. again: as of papers.check_dates."""
+    """Visit every collector, in their order. path: the bundle, for messages. again: as of credentials.check_dates."""
     context = client_context(config.credentials, str(path))
     settings = config.settings
     answering = 0

@@ -14,7 +14,17 @@ from netdump.errors import NetdumpError
 from netdump.image.armed import RUN, digests, read_record
 from netdump.image.arming import needed_bytes
 from netdump.image.build import TOPIC_NETWORK
-from netdump.image.checkup import boot, capture, collectors, kdump, kernelconfig, loading, panics, papers, reservation
+from netdump.image.checkup import (
+    boot,
+    capture,
+    collectors,
+    credentials,
+    kdump,
+    kernelconfig,
+    loading,
+    panics,
+    reservation,
+)
 from netdump.image.checkup.finding import problem, unknown
 from netdump.image.checkup.machine import DeniedError, Machine
 from netdump.image.commandline import command_line
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 
     from netdump.client.config import Config
     from netdump.image.armed import Armed
-    from netdump.image.build import CaptureImage, Wishes
+    from netdump.image.build import CaptureImage, ImageSpec
     from netdump.image.checkup.finding import Finding
     from netdump.image.checkup.kdump import Kdump
     from netdump.image.kernel import Kernel
@@ -34,12 +44,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is examined. wishes: of the image. append, given: as `netdump arm` takes them. run: where records lie.
+    """What is examined. spec: of the image. append, given: as `netdump arm` takes them. run: where records lie.
 
     kdump: the distribution's, if it is to send with netdump; else netdump arms this machine. doubts: found before.
     """
 
-    wishes: Wishes
+    spec: ImageSpec
     append: tuple[str, ...] = ()
     given: str | None = None
     machine: Machine = field(default_factory=Machine)
@@ -55,7 +65,7 @@ class Case:
 
 def examine(case: Case) -> Iterator[Finding]:
     """Make every check; findings come as they are made. Raises nothing that a user may meet."""
-    machine, wishes = case.machine, case.wishes
+    machine, spec = case.machine, case.spec
     yield from case.doubts
     kernel, none = _kernel(case)
     if kernel is None:
@@ -65,10 +75,10 @@ def examine(case: Case) -> Iterator[Finding]:
             kernelconfig.TOPIC,
             lambda: kernelconfig.check_config(kernel, machine.architecture, capture.memory_kib(machine)),
         )
-    config, bundle = papers.read_bundle(wishes.bundle, wishes.words)
+    config, bundle = credentials.read_bundle(spec.bundle, spec.words)
     yield bundle
     if config is not None:
-        yield from papers.check_dates(config, time.time(), case.again)
+        yield from credentials.check_dates(config, time.time(), case.again)
     yield from _own(case, kernel) if case.kdump is None else _kept(case, case.kdump, kernel)
     yield from _shown(panics.TOPIC_TRIGGERS, lambda: panics.check_panics(machine))
     yield from _collectors(config, case)
@@ -76,13 +86,13 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def _own(case: Case, kernel: Kernel | None) -> Iterator[Finding]:
     """Of a machine that netdump arms: from the image to what loads it."""
-    machine, wishes = case.machine, case.wishes
+    machine, spec = case.machine, case.spec
     armed = read_record(case.run)
-    image, built = capture.build(machine, wishes)
+    image, built = capture.build(machine, spec)
     yield built
     if image is not None:
         yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, image))
-        yield from _shown(capture.TOPIC_SAVE, lambda: capture.check_surroundings(machine, wishes))
+        yield from _shown(capture.TOPIC_SAVE, lambda: capture.check_surroundings(machine, spec))
     yield from _shown(reservation.TOPIC, lambda: reservation.check_reservation(machine, _needed(image)))
     yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
     yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
@@ -94,8 +104,8 @@ def _own(case: Case, kernel: Kernel | None) -> Iterator[Finding]:
 
 def _kept(case: Case, kept: Kdump, kernel: Kernel | None) -> Iterator[Finding]:
     """The same of a machine that keeps its distribution's kdump, which has an image of its own."""
-    machine, wishes = case.machine, case.wishes
-    contents, laid_out = capture.lay_out(machine, wishes)
+    machine, spec = case.machine, case.spec
+    contents, laid_out = capture.lay_out(machine, spec)
     yield laid_out
     if contents is not None:
         yield from _shown(TOPIC_NETWORK, lambda: capture.check_contents(machine, contents))
@@ -103,7 +113,7 @@ def _kept(case: Case, kept: Kdump, kernel: Kernel | None) -> Iterator[Finding]:
     yield from _shown(loading.TOPIC_KEXEC, lambda: loading.check_kexec(machine))
     yield from _shown(loading.TOPIC_LOCKDOWN, lambda: loading.check_lockdown(machine, kernel))
     yield from _shown(kdump.TOPIC_TARGET, lambda: kdump.check_target(machine, kept))
-    yield from _shown(loading.TOPIC_LOADED, lambda: kdump.check_loaded(machine, kept, wishes.bundle))
+    yield from _shown(loading.TOPIC_LOADED, lambda: kdump.check_loaded(machine, kept, spec.bundle))
     yield from kdump.check_boot(machine, kept)
 
 
@@ -111,7 +121,7 @@ def case_of(armed: Armed) -> Case:
     """The case of a machine that is armed: what it was armed with."""
     given = armed.options.get("command_line")
     append = armed.options.get("append")
-    return Case(armed.wishes(), tuple(append or ()), given if isinstance(given, str) else None)
+    return Case(armed.spec(), tuple(append or ()), given if isinstance(given, str) else None)
 
 
 def _needed(image: CaptureImage | None) -> int | None:
@@ -129,7 +139,7 @@ def _needed(image: CaptureImage | None) -> int | None:
 
 def _kernel(case: Case) -> tuple[Kernel | None, list[Finding]]:
     try:
-        return find_kernel(case.wishes.kernel, case.machine.root, case.machine.release), []
+        return find_kernel(case.spec.kernel, case.machine.root, case.machine.release), []
     except NetdumpError as error:
         topic = kernelconfig.TOPIC
         return None, [problem(topic, str(error), "install the kernel's package with its modules")]
@@ -151,8 +161,8 @@ def _collectors(config: Config | None, case: Case) -> Iterator[Finding]:
     if config is None:
         yield unknown(collectors.TOPIC_COLLECTOR, "without a bundle nobody can be reached", "see to the bundle first")
         return
-    yield from collectors.check_collectors(config, case.wishes.bundle, case.again)
-    yield from collectors.check_clock(case.wishes.bundle, time.time())
+    yield from collectors.check_collectors(config, case.spec.bundle, case.again)
+    yield from collectors.check_clock(case.spec.bundle, time.time())
 
 
 def _shown(topic: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from netdump.errors import DrillError
 from netdump.image.build import gather
+from netdump.image.drill.chroot import CORE, DrillFiles, enter_or_end
 from netdump.image.drill.core import make_core
-from netdump.image.drill.room import CORE, Furniture, enter_or_end
 from netdump.image.init.plan import BUNDLE_PATH
 from netdump.image.init.supervisor import CLIENT, ENVIRONMENT
 
 if TYPE_CHECKING:
-    from netdump.image.build import Wishes
+    from netdump.image.build import ImageSpec
 
 DEADLINE = 120.0  # seconds, by default
 GRACE = 30.0  # seconds beyond it, after which the client is killed
@@ -40,7 +40,7 @@ class Drill:
     send_seconds: float
 
 
-def exercise(wishes: Wishes, root: Path, command_line: str, deadline: float = DEADLINE) -> Drill:
+def exercise(spec: ImageSpec, root: Path, command_line: str, deadline: float = DEADLINE) -> Drill:
     """Gather what the image would hold, make a dump, and send it with the image's client, which talks on stderr.
 
     root: where kernels and /proc lie. command_line: of the capture kernel, whose netdump.* words count. deadline:
@@ -49,16 +49,16 @@ def exercise(wishes: Wishes, root: Path, command_line: str, deadline: float = DE
     if os.geteuid():
         raise DrillError("only root can start the client among the files of its image: run it as root")
     started = time.monotonic()
-    contents = gather(wishes, root)
+    contents = gather(spec, root)
     remark = f"drill of {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC, by netdump doctor"
     core = make_core(root, remark)
     began = time.monotonic()
-    report = _send(Furniture(contents, core, command_line), remark, deadline)
+    report = _send(DrillFiles(contents, core, command_line), remark, deadline)
     sent = float(report["seconds"])
     return Drill(report, len(core), began - started, max(0.0, time.monotonic() - began - sent), sent)
 
 
-def _send(furniture: Furniture, remark: str, deadline: float) -> dict[str, Any]:
+def _send(files: DrillFiles, remark: str, deadline: float) -> dict[str, Any]:
     options = (
         "--config",
         BUNDLE_PATH,
@@ -75,7 +75,7 @@ def _send(furniture: Furniture, remark: str, deadline: float) -> dict[str, Any]:
         try:
             done = subprocess.run(
                 [*CLIENT, *options, CORE],
-                preexec_fn=partial(enter_or_end, Path(room), furniture),
+                preexec_fn=partial(enter_or_end, Path(room), files),
                 env=ENVIRONMENT,
                 stdout=subprocess.PIPE,
                 timeout=deadline + GRACE,

@@ -13,8 +13,8 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from netdump.image.init.ear import Ear
 from netdump.image.init.plan import Route
+from netdump.image.init.rawudp import RawUdp
 from netdump.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
@@ -76,18 +76,18 @@ def obtain_lease(interface: str, mac: str, deadline: float) -> Lease | None:
     """
     transaction, hardware = _transaction(), _hardware(mac)
     started = time.monotonic()
-    with _open_link(interface) as link, _open_ear(interface, link) as ear:
+    with _open_link(interface) as link, _open_receiver(interface, link) as receiver:
         wait = WAIT_MIN
         while (now := time.monotonic()) < deadline:
             until = min(deadline, now + wait)
             wait = min(WAIT_MAX, 2 * wait)
             asking = int(now - started)
             _send(link, pack_message(_DISCOVER, transaction, hardware, asking=asking))
-            offer = _receive(ear, transaction, hardware, (_OFFER,), until)
+            offer = _receive(receiver, transaction, hardware, (_OFFER,), until)
             if offer is None:
                 continue
             _send(link, pack_message(_REQUEST, transaction, hardware, offer.address, offer.server, asking=asking))
-            answer = _receive(ear, transaction, hardware, (_ACK, _NAK), min(deadline, time.monotonic() + wait))
+            answer = _receive(receiver, transaction, hardware, (_ACK, _NAK), min(deadline, time.monotonic() + wait))
             if answer is not None and answer.type == _ACK:
                 return answer.lease
             if answer is not None:  # refused, by who may refuse everything: not at once again, for all hear it
@@ -187,10 +187,10 @@ def _open_link(interface: str) -> socket.socket:
     return link
 
 
-def _open_ear(interface: str, link: socket.socket) -> AbstractContextManager[Ear | socket.socket]:
+def _open_receiver(interface: str, link: socket.socket) -> AbstractContextManager[RawUdp | socket.socket]:
     """What hears answers while there is no address: link itself, if this kernel has nothing better."""
     try:
-        return Ear(interface, CLIENT_PORT)
+        return RawUdp(interface, CLIENT_PORT)
     except OSError:
         return nullcontext(link)
 
@@ -200,7 +200,7 @@ def _send(link: socket.socket, message: bytes) -> None:
 
 
 def _receive(
-    link: Ear | socket.socket, transaction: int, hardware: bytes, kinds: tuple[int, ...], until: float
+    link: RawUdp | socket.socket, transaction: int, hardware: bytes, kinds: tuple[int, ...], until: float
 ) -> Reply | None:
     while (left := until - time.monotonic()) > 0:
         link.settimeout(left)

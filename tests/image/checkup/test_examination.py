@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.image.armed import digests, write_record
-from netdump.image.build import Wishes, build_image
-from netdump.image.checkup import boot, collectors, kernelconfig, loading, papers, reservation
+from netdump.image.build import ImageSpec, build_image
+from netdump.image.checkup import boot, collectors, credentials, kernelconfig, loading, reservation
 from netdump.image.checkup.examination import Case, case_of, examine
 from netdump.image.checkup.finding import State, ok, problem
 from netdump.image.checkup.kdump import find_kdump
@@ -35,9 +35,9 @@ def states(case: Case) -> dict[str, State]:
 
 
 def test_a_bare_machine(tmp_path: Path) -> None:
-    found = states(Case(Wishes(tmp_path / "absent.toml"), machine=make(tmp_path / "m"), run=tmp_path))
+    found = states(Case(ImageSpec(tmp_path / "absent.toml"), machine=make(tmp_path / "m"), run=tmp_path))
     assert found[kernelconfig.TOPIC] is State.PROBLEM
-    assert found[papers.TOPIC_BUNDLE] is State.PROBLEM
+    assert found[credentials.TOPIC_BUNDLE] is State.PROBLEM
     assert found["image"] is State.PROBLEM
     assert found[reservation.TOPIC] is State.UNKNOWN
     assert found[loading.TOPIC_LOADED] is State.WARNING  # loaded, but who knows what
@@ -53,10 +53,10 @@ def test_an_armed_machine_and_what_changes(
     (machine / f"boot/config-{RELEASE}").write_text(
         "".join(f"CONFIG_{option}=y\n" for need in kernelconfig.NEEDS for option in need.options)
     )
-    wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
-    case = Case(wishes, ("x=1",), machine=Machine(machine, RELEASE, "x86_64", is_root=True), run=tmp_path)
+    spec = ImageSpec(bundle, kernel=RELEASE, level=1, strip=False)
+    case = Case(spec, ("x=1",), machine=Machine(machine, RELEASE, "x86_64", is_root=True), run=tmp_path)
     line = command_line("root=/dev/vda1 crashkernel=128M", ("x=1",), "x86_64")
-    image = build_image(wishes, machine)
+    image = build_image(spec, machine)
     monkeypatch.setattr("netdump.image.checkup.capture.build_image", lambda *_: image)
     write_record(replace(ARMED, digests=digests(image, line, machine)), tmp_path)
     found = states(case)
@@ -69,7 +69,7 @@ def test_an_armed_machine_and_what_changes(
     (machine / f"boot/vmlinuz-{RELEASE}").write_bytes(b"another kernel")
     stale = next(each for each in examine(case) if each.topic == loading.TOPIC_LOADED)
     assert (stale.state, "out of date: kernel changed" in stale.fact) == (State.PROBLEM, True)
-    visitor = Case(wishes, machine=Machine(machine, RELEASE, "x86_64", is_root=False), run=tmp_path)
+    visitor = Case(spec, machine=Machine(machine, RELEASE, "x86_64", is_root=False), run=tmp_path)
     assert states(visitor)[loading.TOPIC_LOADED] is State.UNKNOWN
 
 
@@ -77,7 +77,7 @@ def test_a_host_that_keeps_its_distributions_kdump(
     bundle: Path, machine: Path, few_programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All is as docs/deploy.md has it, so nothing is left to mend: monitoring runs `netdump doctor --strict`."""
-    monkeypatch.setattr(papers, "WARN_DAYS", -1)  # certificates of tests live for a day
+    monkeypatch.setattr(credentials, "WARN_DAYS", -1)  # certificates of tests live for a day
     monkeypatch.setattr("netdump.image.build.resolve", lambda _: {"192.0.2.9": ("192.0.2.9",)})
     needs = (*kernelconfig.NEEDS, *kernelconfig.X86_NEEDS, *kernelconfig.WISHES)
     files = {
@@ -93,7 +93,7 @@ def test_a_host_that_keeps_its_distributions_kdump(
     for unit in ("kdump-tools.service", "netdump-kdump.path"):
         enable(machine, unit)
     here = Machine(machine, RELEASE, "x86_64", is_root=True)
-    case = Case(Wishes(bundle, kernel=RELEASE, watchdog=False), machine=here, kdump=find_kdump(here))
+    case = Case(ImageSpec(bundle, kernel=RELEASE, watchdog=False), machine=here, kdump=find_kdump(here))
     assert case.kdump is not None
     findings = list(examine(case))
     assert [each for each in findings if each.state is not State.OK] == []
@@ -111,7 +111,7 @@ def test_what_only_root_sees_keeps_nothing_else_from_being_checked(
 
     machine = make(tmp_path / "m")
     monkeypatch.setattr(Machine, "text", refuse)
-    found = list(examine(Case(Wishes(tmp_path / "absent.toml"), machine=machine, run=tmp_path)))
+    found = list(examine(Case(ImageSpec(tmp_path / "absent.toml"), machine=machine, run=tmp_path)))
     hidden = [each for each in found if "is for root's eyes only" in each.fact]
     assert {each.state for each in hidden} == {State.UNKNOWN}
     assert {reservation.TOPIC, "panic triggers"} <= {each.topic for each in hidden}
@@ -127,11 +127,11 @@ def test_the_collectors_of_the_command_line_are_visited(
         return []
 
     monkeypatch.setattr(collectors, "check_collectors", visit)
-    wishes = Wishes(bundle, kernel="absent", words={"collectors": "192.0.2.77,spare.example:99"})
-    states(Case(wishes, machine=make(tmp_path / "m"), run=tmp_path))
+    spec = ImageSpec(bundle, kernel="absent", words={"collectors": "192.0.2.77,spare.example:99"})
+    states(Case(spec, machine=make(tmp_path / "m"), run=tmp_path))
     assert visited == ["192.0.2.77:7461", "spare.example:99"]
 
 
 def test_the_case_of_an_armed_machine() -> None:
     case = case_of(ARMED)
-    assert (case.wishes, case.append, case.given) == (ARMED.wishes(), (), None)
+    assert (case.spec, case.append, case.given) == (ARMED.spec(), (), None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump.errors import DrillError
-from netdump.image.build import Wishes, gather
+from netdump.image.build import ImageSpec, gather
 from netdump.image.drill import exercise as module
 from netdump.image.drill.exercise import exercise
 from netdump.pki import Role
@@ -36,14 +36,14 @@ def test_a_drill(
     built: list[Contents] = []
     with Rig(tmp_path / "collector") as rig:
         bundle = write_bundle(tmp_path / "client.toml", rig, issue(rig.folder, Role.HOST, "web1"))
-        wishes = Wishes(bundle, kernel=RELEASE, level=1, strip=False)
+        spec = ImageSpec(bundle, kernel=RELEASE, level=1, strip=False)
 
         def gather_and_keep(*given: Any) -> Contents:
             built.append(gather(*given))
             return built[-1]
 
         monkeypatch.setattr(module, "gather", gather_and_keep)
-        drill = exercise(wishes, machine, "quiet netdump.remark=x")
+        drill = exercise(spec, machine, "quiet netdump.remark=x")
         (event,) = rig.events.all("dump-complete")
         assert (event["host"], event["drill"]) == ("web1", True)
         assert drill.report["id"] == event["dump"]
@@ -53,7 +53,7 @@ def test_a_drill(
 
     monkeypatch.setattr(module, "gather", lambda *_: built[0])
     with pytest.raises(DrillError, match=r"ended with status 31: .*Connection refused"):
-        exercise(wishes, machine, "netdump.patience=1")
+        exercise(spec, machine, "netdump.patience=1")
 
 
 def test_a_client_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,4 @@ def test_a_client_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_root_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(DrillError, match="run it as root"):
-        exercise(Wishes(tmp_path / "x"), tmp_path, "")
+        exercise(ImageSpec(tmp_path / "x"), tmp_path, "")

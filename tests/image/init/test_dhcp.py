@@ -97,7 +97,7 @@ def test_a_server_that_refuses_is_not_asked_without_pause(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(dhcp, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     monkeypatch.setattr(dhcp, "_open_link", lambda _: nullcontext())
-    monkeypatch.setattr(dhcp, "_open_ear", lambda *_: nullcontext())
+    monkeypatch.setattr(dhcp, "_open_receiver", lambda *_: nullcontext())
     monkeypatch.setattr(dhcp, "_send", send)
     monkeypatch.setattr(dhcp, "_receive", lambda *words: offer if 2 in words[3] else refusal)
     assert dhcp.obtain_lease("eth0", "52:54:00:12:34:56", 145.0) is None
@@ -118,7 +118,7 @@ def test_a_server_is_told_how_long_nobody_has_answered(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(dhcp, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(dhcp, "_open_link", lambda _: nullcontext())
-    monkeypatch.setattr(dhcp, "_open_ear", lambda *_: nullcontext())
+    monkeypatch.setattr(dhcp, "_open_receiver", lambda *_: nullcontext())
     monkeypatch.setattr(dhcp, "_send", lambda _, message: told.append(int.from_bytes(message[8:10], "big")))
     monkeypatch.setattr(dhcp, "_receive", receive)
     assert dhcp.obtain_lease("eth0", "52:54:00:12:34:56", 145.0) is not None

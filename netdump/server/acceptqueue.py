@@ -1,4 +1,4 @@
-"""Who waits at the door: TCP connections that were accepted, before the place for their handshake is free.
+"""TCP connections that were accepted and wait until a place for their handshake is free.
 
 When hundreds of hosts come in the same second (a power cut; a collector that comes back) most of them find all places
 for handshakes taken, for the milliseconds that one takes. Reset, they would come back seconds later, and later each
@@ -19,7 +19,7 @@ FILES_PART: Final = 16  # one in so many of the files that this process may have
 SOURCE_PART: Final = 2  # one in so many of those who wait may be of one source
 
 
-class Guest:
+class Pending:
     """A TCP connection that was accepted at a moment of the loop's clock. timer: what gives it up."""
 
     __slots__ = ("address", "since", "source", "timer", "transport")
@@ -37,26 +37,26 @@ class Guest:
             self.timer.cancel()
 
 
-class Doorstep:
-    """Guests by source, those of each in the order in which they came; sources in turn. most: how many there may be."""
+class AcceptQueue:
+    """Connections by source, those of each in the order of coming; sources in turn. most: how many there may be."""
 
     def __init__(self) -> None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most: Final = min(WAITING_MOST, files // FILES_PART)
-        self._lines: dict[str, deque[Guest]] = {}
+        self._lines: dict[str, deque[Pending]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, guest: Guest) -> bool:
+    def add(self, pending: Pending) -> bool:
         """Let one wait, unless too many do already. Returns whether it waits."""
-        line = self._lines.get(guest.source)
+        line = self._lines.get(pending.source)
         if self._count >= self.most or (line is not None and len(line) >= self.most // SOURCE_PART):
             return False
         if line is None:
-            line = self._lines[guest.source] = deque()
-        line.append(guest)
+            line = self._lines[pending.source] = deque()
+        line.append(pending)
         self._count += 1
         return True
 
@@ -64,20 +64,20 @@ class Doorstep:
         """Whether anybody of source waits."""
         return source in self._lines
 
-    def remove(self, guest: Guest) -> None:
+    def remove(self, pending: Pending) -> None:
         """It waits no longer."""
-        line = self._lines[guest.source]
-        line.remove(guest)
+        line = self._lines[pending.source]
+        line.remove(pending)
         self._count -= 1
         if not line:
-            del self._lines[guest.source]  # memory follows those who wait
+            del self._lines[pending.source]  # memory follows those who wait
 
-    def serve(self, guest: Guest) -> None:
+    def serve(self, pending: Pending) -> None:
         """It is let in: it waits no longer, and it is the turn of all other sources before its own."""
-        self.remove(guest)
-        if line := self._lines.pop(guest.source, None):
-            self._lines[guest.source] = line
+        self.remove(pending)
+        if line := self._lines.pop(pending.source, None):
+            self._lines[pending.source] = line
 
-    def firsts(self) -> list[Guest]:
+    def firsts(self) -> list[Pending]:
         """Of each source the one that came first; first the sources whose last turn, or coming, is longest ago."""
         return [line[0] for line in self._lines.values()]

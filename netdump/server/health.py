@@ -1,4 +1,4 @@
-"""What a collector can say of itself: its troubles and its numbers, asked of the parts that know.
+"""How a collector is: its troubles and its numbers, asked of the parts that know.
 
 Owns which parts are asked, and what is said where one has no sentence of its own.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from netdump.index.index import Share
-    from netdump.server.doorkeeper import Doorkeeper
-    from netdump.server.passport import Passport
+    from netdump.server.diskfailures import DiskFailures
+    from netdump.server.owncertificate import CertificateWatch
     from netdump.server.recorder import Recorder
     from netdump.server.scrub import Scrubber
-    from netdump.server.setbacks import Setbacks
+    from netdump.server.senders import Senders
     from netdump.server.space import Measure, SpaceWatch
     from netdump.server.tally import Tally
     from netdump.server.upkeep import Upkeep
@@ -46,18 +46,18 @@ HEADINGS: Final[Mapping[str, str]] = {
 class Parts:
     """Who is asked."""
 
-    door: Doorkeeper
-    passport: Passport
+    senders: Senders
+    certificate: CertificateWatch
     upkeep: Upkeep
     space: SpaceWatch
     views: Views
-    setbacks: Setbacks
+    disk_failures: DiskFailures
     recorder: Recorder
     scrubber: Scrubber
     tally: Tally
 
 
-class Vitals:
+class Health:
     """Of one collector. ingest, api: where it listens. clock: seconds since 1970."""
 
     def __init__(self, parts: Parts, ingest: str, api: str, clock: Callable[[], float] = time.time) -> None:
@@ -80,8 +80,8 @@ class Vitals:
         seen: list[Trouble] = []
         dumps = _census(parts.recorder, seen)
         room = _room(parts.space, parts.views, seen)
-        if (setback := parts.setbacks.look()) is not None:
-            seen.append(Trouble("store", f"hosts are told to come back with their dumps: {setback}"))
+        if (failure := parts.disk_failures.look()) is not None:
+            seen.append(Trouble("store", f"hosts are told to come back with their dumps: {failure}"))
         if parts.scrubber.late:
             seen.append(
                 Trouble("scrub", "more is stored than rate_bytes lets be read in pass_days: see [scrub] in config.toml")
@@ -119,7 +119,11 @@ class Vitals:
     def troubles(self) -> tuple[Trouble, ...]:
         """What is wrong now, and what was at the last look."""
         parts = self._parts
-        now = (("clock", parts.door.doubt), ("certificate", parts.passport.ending), ("upkeep", parts.upkeep.failing))
+        now = (
+            ("clock", parts.senders.doubt),
+            ("certificate", parts.certificate.ending),
+            ("upkeep", parts.upkeep.failing),
+        )
         return (*(Trouble(topic, fact) for topic, fact in now if fact is not None), *self._seen)
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECENT_S: Final = 600.0
 
 
-class Setbacks:
+class DiskFailures:
     """Of one collector. From any thread.
 
     try_out: writes to the store, as little as possible; raises StorageFaultError. clock: seconds, as time.monotonic.

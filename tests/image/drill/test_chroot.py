@@ -7,7 +7,7 @@ import pytest
 
 from netdump.image.build import Contents
 from netdump.image.cpio import Archive
-from netdump.image.drill.room import CORE, FAILED, WORDS, Furniture, enter_or_end, furnish
+from netdump.image.drill.chroot import CORE, FAILED, WORDS, DrillFiles, enter_or_end, populate
 from netdump.image.init.plan import Plan, Way
 from netdump.image.kernel import Kernel
 
@@ -24,7 +24,7 @@ def test_the_room_holds_what_the_image_holds(tmp_path: Path) -> None:
     second.add_file("etc/netdump/client.toml", b"secret", 0o600)
     plan = Plan(ways=(Way("eth0", "dhcp", servers=("192.0.2.1", "192.0.2.2")),))
     contents = Contents(Kernel("6.1", tmp_path, tmp_path, {}), plan, first, second, {}, {}, {}, ())
-    furnish(tmp_path, Furniture(contents, b"core", "quiet netdump.level=1"))
+    populate(tmp_path, DrillFiles(contents, b"core", "quiet netdump.level=1"))
     assert (tmp_path / "usr/bin/python3").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "etc/netdump").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "etc/netdump/client.toml").read_bytes() == b"secret"
@@ -37,9 +37,9 @@ def test_the_room_holds_what_the_image_holds(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # a runner's threads
 def test_a_room_that_cannot_be_made(tmp_path: Path) -> None:
     """In a child, for the process that tries it ends."""
-    furniture = Furniture(None, b"", "")  # type: ignore[arg-type]
+    files = DrillFiles(None, b"", "")  # type: ignore[arg-type]
     child = os.fork()
     if child == 0:
-        enter_or_end(tmp_path / "absent", furniture)
+        enter_or_end(tmp_path / "absent", files)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == FAILED

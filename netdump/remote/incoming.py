@@ -27,7 +27,7 @@ def new_room() -> mmap:
     return mmap(-1, HELD_BYTES_MAX)
 
 
-class Coming:
+class Incoming:
     """One segment under way; for one thread.
 
     Its methods raise StorageFaultError. It can be read as a file of the store while all of it is held.

@@ -21,7 +21,7 @@ _UDP = 17
 _PART = 0x3FFF  # more fragments follow, or others came before
 
 
-class Ear:
+class RawUdp:
     """Opened by the constructor, which raises OSError, as do the others. port: that others send to."""
 
     def __init__(self, interface: str, port: int) -> None:

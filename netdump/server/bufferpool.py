@@ -16,7 +16,7 @@ SHORT_BYTES: Final = 128 * 1024  # what is shorter is not worth the bookkeeping
 KEPT_BYTES: Final = 96 << 20  # at most, of buffers that wait for a frame
 
 
-class Stock:
+class BufferPool:
     """Belongs to the event loop. kept_bytes: of buffers that wait for a frame."""
 
     def __init__(self) -> None:

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from netdump.cli.ending import ENDS, orderly_end
+from netdump.cli.signals import ENDS, orderly_end
 
 SCRIPT = """
 import os
-from netdump.cli.ending import orderly_end
+from netdump.cli.signals import orderly_end
 with orderly_end():
     try:
         os.kill(os.getpid(), {number})

@@ -28,25 +28,25 @@ WORDS = "tmp/cmdline"
 FAILED = 1  # exit status, as of a client that could not be started
 
 
-class Furniture(NamedTuple):
-    """What the room holds. core: the dump. command_line: of the capture kernel."""
+class DrillFiles(NamedTuple):
+    """What goes into the room. core: the dump. command_line: of the capture kernel."""
 
     contents: Contents
     core: bytes
     command_line: str
 
 
-def furnish(room: Path, furniture: Furniture) -> None:
+def populate(room: Path, files: DrillFiles) -> None:
     """Put everything into the room. Raises OSError."""
-    lay_out(furniture.contents, room)
-    (room / CORE[1:]).write_bytes(furniture.core)
-    (room / WORDS).write_text(furniture.command_line + "\n")
-    servers = next((way.servers for way in furniture.contents.plan.ways), ())
+    lay_out(files.contents, room)
+    (room / CORE[1:]).write_bytes(files.core)
+    (room / WORDS).write_text(files.command_line + "\n")
+    servers = next((way.servers for way in files.contents.plan.ways), ())
     if servers:
         (room / "etc/resolv.conf").write_text("".join(f"nameserver {server}\n" for server in servers))
 
 
-def enter(room: Path, furniture: Furniture) -> None:
+def enter(room: Path, files: DrillFiles) -> None:
     """Go into a new room at a folder. There is no way back. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(ctypes.c_int(CLONE_NEWNS)):
@@ -54,7 +54,7 @@ def enter(room: Path, furniture: Furniture) -> None:
         raise OSError(number, os.strerror(number), "unshare")
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     mount("netdump", str(room), "tmpfs", MS_NOSUID, "mode=0700")
-    furnish(room, furniture)
+    populate(room, files)
     for name in ("dev", "proc"):
         mount(f"/{name}", str(room / name), "", MS_BIND | MS_REC)
     mount(str(room / WORDS), str(room / "proc/cmdline"), "", MS_BIND)
@@ -62,10 +62,10 @@ def enter(room: Path, furniture: Furniture) -> None:
     os.chdir("/")
 
 
-def enter_or_end(room: Path, furniture: Furniture) -> None:
+def enter_or_end(room: Path, files: DrillFiles) -> None:
     """As enter(), for a process that is good for nothing else: ends it if that is not possible."""
     try:
-        enter(room, furniture)
+        enter(room, files)
     except OSError as error:
         print(f"the room for the drill cannot be made: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
         os._exit(FAILED)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netdump.image.init.dhcp import Lease
-from netdump.image.init.ear import udp_content
 from netdump.image.init.plan import Route
+from netdump.image.init.rawudp import udp_content
 from tests.image.init.namespace import run_in_namespace
 
 
@@ -43,7 +43,7 @@ def test_no_packet_is_too_strange(packet: bytes) -> None:
 def test_a_server_that_answers_to_the_address_that_it_offers() -> None:
     """Whatever it is asked for; no UDP socket of ours hears that."""
     out = run_in_namespace("""
-from tests.image.init.test_ear import datagram
+from tests.image.init.test_rawudp import datagram
 v0, v1 = link("v0"), link("v1")
 netlink.set_up(v0.ifindex)
 netlink.set_up(v1.ifindex)
@@ -65,14 +65,14 @@ print(obtain_lease("v0", v0.mac, time.monotonic() + 5))
 
 def test_what_still_comes_for_the_dead_system_takes_no_room() -> None:
     out = run_in_namespace("""
-from netdump.image.init.ear import Ear
-from tests.image.init.test_ear import datagram
+from netdump.image.init.rawudp import RawUdp
+from tests.image.init.test_rawudp import datagram
 v0, v1 = link("v0"), link("v1")
 netlink.set_up(v0.ifindex)
 netlink.set_up(v1.ifindex)
 others = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
 packets = [datagram(b"x", **of) for of in ({"port": 53}, {"kind": 6}, {"part": 0x2000}, {"part": 1})]
-with Ear("v0", 68) as ear:
+with RawUdp("v0", 68) as ear:
     for packet in (*packets, b"", datagram(b"offer", options=bytes(8)), *packets, datagram(b"ack", part=0x4000)):
         others.sendto(packet, ("v1", 0x0800, 0, 0, bytes.fromhex(v0.mac.replace(":", ""))))
     ear.settimeout(5)

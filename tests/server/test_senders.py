@@ -12,7 +12,7 @@ from netdump import wire
 from netdump.errors import CertificateError, PkiError, RevokedError
 from netdump.pki import Authority, Role
 from netdump.server import upkeep
-from netdump.server.doorkeeper import LATEST, SAY_S, SLACK_S, Doorkeeper, last_written
+from netdump.server.senders import LATEST, SAY_S, SLACK_S, Senders, last_written
 from tests.pki import papers
 from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
 
@@ -30,8 +30,8 @@ class Hands(NamedTuple):
     wall: list[float]
     steady: list[float]
 
-    def doorkeeper(self, folder: Path, events: Events, written: float = 0) -> Doorkeeper:
-        return Doorkeeper(
+    def senders(self, folder: Path, events: Events, written: float = 0) -> Senders:
+        return Senders(
             Authority.load(folder),
             events,
             written=written,
@@ -51,9 +51,9 @@ def events() -> Events:
 
 
 def test_a_clock_that_is_right(folder: Path, hands: Hands, events: Events) -> None:
-    door = hands.doorkeeper(folder, events, written=time.time())
-    door.look()
-    assert door.doubt is None
+    senders = hands.senders(folder, events, written=time.time())
+    senders.look()
+    assert senders.doubt is None
     assert not events.all("clock-wrong")
 
 
@@ -62,18 +62,18 @@ def test_a_clock_that_cannot_be_right_keeps_no_host_out(folder: Path, hands: Han
     """At any time: who is enrolled comes in, who is revoked or a stranger does not."""
     authority, events = Authority.load(folder), Events()
     good, bad = papers.enrolled(authority, "good"), papers.enrolled(authority, "bad")
-    door = hands.doorkeeper(folder, events)
-    authority.revoke(door.admit(papers.der(bad.certificate)).fingerprint)
+    senders = hands.senders(folder, events)
+    authority.revoke(senders.admit(papers.der(bad.certificate)).fingerprint)
     hands.wall[0] = now
-    door.look()
-    identity = door.admit(papers.der(good.certificate))
+    senders.look()
+    identity = senders.admit(papers.der(good.certificate))
     assert (identity.role, identity.name) == (Role.HOST, "good")
     with pytest.raises(RevokedError):
-        door.admit(papers.der(bad.certificate))
+        senders.admit(papers.der(bad.certificate))
     with pytest.raises(CertificateError, match="needs a client certificate"):
-        door.admit(None)
+        senders.admit(None)
     reason = str(events.wait("clock-wrong")["reason"])
-    assert reason == door.doubt
+    assert reason == senders.doubt
     assert "the collector's authority" in reason
     assert "set it (chrony" in reason
     with pytest.raises(CertificateError):  # readers, operators, who renews: their dates are judged
@@ -82,65 +82,65 @@ def test_a_clock_that_cannot_be_right_keeps_no_host_out(folder: Path, hands: Han
 
 def test_a_clock_that_may_be_right_judges_the_end_of_a_certificate(folder: Path, hands: Hands, events: Events) -> None:
     bundle = papers.enrolled(Authority.load(folder), "old")
-    door = hands.doorkeeper(folder, events)
+    senders = hands.senders(folder, events)
     hands.wall[0] += 2 * YEAR + DAY
     with pytest.raises(CertificateError, match=r"old expired at .* enroll again"):
-        door.admit(papers.der(bundle.certificate))
+        senders.admit(papers.der(bundle.certificate))
     assert not events.all("clock-wrong")
 
 
 def test_a_certificate_made_later_than_now_shows_that_the_clock_is_behind(
     folder: Path, hands: Hands, events: Events
 ) -> None:
-    door = hands.doorkeeper(folder, events)
+    senders = hands.senders(folder, events)
     ahead = time.time() + 300 * DAY
     bundle = papers.enrolled(Authority.load(folder), "young", now=ahead)
-    door.look()
-    assert door.doubt is None
-    assert door.admit(papers.der(bundle.certificate)).name == "young"
+    senders.look()
+    assert senders.doubt is None
+    assert senders.admit(papers.der(bundle.certificate)).name == "young"
     assert "the certificate of young, made here, is good from" in str(events.wait("clock-wrong")["reason"])
-    door.admit(papers.der(bundle.certificate))  # and says so once
+    senders.admit(papers.der(bundle.certificate))  # and says so once
     assert len(events.all("clock-wrong")) == 1
     hands.wall[0] = ahead
-    door.look()
+    senders.look()
     assert len(events.all("clock-right")) == 1
-    assert door.doubt is None
+    assert senders.doubt is None
 
 
 def test_a_folder_written_to_later_than_now(folder: Path, hands: Hands, events: Events) -> None:
-    door = hands.doorkeeper(folder, events, written=hands.wall[0] + SLACK_S - 10)
-    door.look()
-    assert door.doubt is None  # put back a little, which clocks may be
+    senders = hands.senders(folder, events, written=hands.wall[0] + SLACK_S - 10)
+    senders.look()
+    assert senders.doubt is None  # put back a little, which clocks may be
     hands.wall[0] -= 20
-    door.look()
-    assert "folder was last written to at" in str(door.doubt)
+    senders.look()
+    assert "folder was last written to at" in str(senders.doubt)
 
 
 def test_it_is_said_for_as_long_as_it_lasts(folder: Path, hands: Hands, events: Events) -> None:
-    door = hands.doorkeeper(folder, events)
+    senders = hands.senders(folder, events)
     right, hands.wall[0] = hands.wall[0], 0
     for seconds, said in ((0, 1), (SAY_S - 1, 1), (1, 2), (SAY_S, 3)):
         hands.steady[0] += seconds
-        door.look()
+        senders.look()
         assert len(events.all("clock-wrong")) == said
     hands.wall[0] = right
     for _ in range(2):
-        door.look()
+        senders.look()
     assert len(events.all("clock-right")) == 1
 
 
 def test_where_the_certificate_cannot_be_read(folder: Path, hands: Hands, events: Events) -> None:
-    door = hands.doorkeeper(folder, events)
+    senders = hands.senders(folder, events)
     (folder / "pki" / "collector.crt").write_text("rubbish")
     for _ in range(2):
-        door.look()
-    assert door.doubt is None  # it is the file that is wrong
+        senders.look()
+    assert senders.doubt is None  # it is the file that is wrong
     assert len(events.all("clock-unchecked")) == 1
     assert "collector.crt" in str(events.all("clock-unchecked")[0]["reason"])
     bundle = papers.enrolled(Authority.load(folder), "old")
     hands.wall[0] += 3 * YEAR
     with pytest.raises(PkiError) as raised:  # not the host's fault: it may come back
-        door.admit(papers.der(bundle.certificate))
+        senders.admit(papers.der(bundle.certificate))
     assert not isinstance(raised.value, CertificateError)
 
 

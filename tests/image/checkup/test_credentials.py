@@ -6,9 +6,9 @@ import pytest
 
 from netdump.client.config import load_config
 from netdump.errors import DependencyError
-from netdump.image.checkup import papers
+from netdump.image.checkup import credentials
+from netdump.image.checkup.credentials import TOPIC_AUTHORITY, TOPIC_CERTIFICATE, check_dates, read_bundle
 from netdump.image.checkup.finding import State
-from netdump.image.checkup.papers import TOPIC_AUTHORITY, TOPIC_CERTIFICATE, check_dates, read_bundle
 from tests.client.certificates import DAY, NOW
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def test_bundles_that_are_not(bundle: Path, tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    monkeypatch.setattr("netdump.image.checkup.papers.is_hidden", lambda _: True)
+    monkeypatch.setattr("netdump.image.checkup.credentials.is_hidden", lambda _: True)
     config, finding = read_bundle(path, {})
     assert (config, finding.state, finding.remedy) == (None, State.UNKNOWN, "run this as root")
 
@@ -68,7 +68,7 @@ def test_dates(when: object, state: State, words: str, bundle: Path) -> None:
 
 
 def test_a_certificate_with_time_left(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netdump.image.checkup.papers.WARN_DAYS", -1)
+    monkeypatch.setattr("netdump.image.checkup.credentials.WARN_DAYS", -1)
     findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp(), AGAIN))
     assert {each.state for each in findings} == {State.OK}
     assert findings[0].fact.startswith("good until ")  # its age is not known: a collector dates it back
@@ -84,7 +84,7 @@ def test_dates_that_an_old_library_does_not_tell(bundle: Path, monkeypatch: pyte
     def refuse(*_: str) -> None:
         raise DependencyError("this needs a newer library")
 
-    monkeypatch.setattr(papers, "validity", refuse)
+    monkeypatch.setattr(credentials, "validity", refuse)
     findings = list(check_dates(load_config(str(bundle), {}, {}), NOW.timestamp(), AGAIN))
     assert [each.state for each in findings] == [State.UNKNOWN, State.UNKNOWN]
     assert findings[0].fact == "this needs a newer library"

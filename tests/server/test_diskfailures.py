@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netdump.errors import BusyError, StorageFaultError
-from netdump.server.setbacks import RECENT_S, Setbacks
+from netdump.server.diskfailures import RECENT_S, DiskFailures
 
 
 class Disk:
@@ -19,7 +19,7 @@ class Disk:
 
 def test_it_is_told_until_it_works_and_no_host_meets_it() -> None:
     disk, now = Disk(), [1000.0]
-    subject = Setbacks(disk.try_out, lambda: now[0])
+    subject = DiskFailures(disk.try_out, lambda: now[0])
     subject.note(BusyError("the dump is being restored"))
     assert subject.look() is None
     assert not disk.tries, "a disk that is well is left alone"
@@ -44,7 +44,7 @@ def test_what_a_host_meets_while_it_is_tried_is_not_forgotten() -> None:
         subject.note(StorageFaultError("another"))
 
     now = [1000.0]
-    subject = Setbacks(try_out, lambda: now[0])
+    subject = DiskFailures(try_out, lambda: now[0])
     subject.note(StorageFaultError("one"))
     now[0] += RECENT_S
     assert subject.look() is None

@@ -1,7 +1,8 @@
-"""Who may send, by which clock: a machine that has crashed must not lose its memory to a collector's empty battery.
+"""Which hosts may send, and by which clock that is judged.
 
-Owns what speaks against the clock of this machine, and saying so for as long as it lasts. Which dates are then left
-aside is decided in pki (Authority.admit_sender); docs/adr/0008-wrong-clock.md has the reasons.
+A machine that has crashed must not lose its memory to a collector's empty battery. Owns what speaks against the clock
+of this machine, and saying so for as long as it lasts. Which dates are then left aside is decided in pki
+(Authority.admit_sender); docs/adr/0008-wrong-clock.md has the reasons.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ REMEDY: Final = (
 )
 
 
-class Doorkeeper:
+class Senders:
     """Lets hosts in, and watches the clock by which their certificates are judged. Any thread may ask.
 
     written: when the folder was last written to, as far as it shows, seconds since 1970 (`last_written`). clock: the

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from netdump.server import stock
-from netdump.server.stock import SHORT_BYTES, STEP_BYTES, Stock
+from netdump.server import bufferpool
+from netdump.server.bufferpool import SHORT_BYTES, STEP_BYTES, BufferPool
 from netdump.wire import FRAME_MAX
 
 
 def test_what_is_given_back_is_used_again() -> None:
-    subject = Stock()
+    subject = BufferPool()
     first = subject.take(300_000)
     assert len(first) == 300_000
     subject.give(first.toreadonly())
@@ -21,7 +21,7 @@ def test_what_is_given_back_is_used_again() -> None:
 
 
 def test_a_buffer_is_hardly_longer_than_its_frame() -> None:
-    subject = Stock()
+    subject = BufferPool()
     for size in (SHORT_BYTES, SHORT_BYTES + 1, 1 << 20, FRAME_MAX):
         frame = subject.take(size)
         assert len(frame) == size
@@ -31,18 +31,18 @@ def test_a_buffer_is_hardly_longer_than_its_frame() -> None:
 
 
 def test_short_frames_and_those_of_others_are_let_go() -> None:
-    subject = Stock()
+    subject = BufferPool()
     for frame in (subject.take(100), b"x" * SHORT_BYTES, memoryview(b"x" * SHORT_BYTES)):
         subject.give(frame)
     assert subject.kept_bytes == 0
 
 
 def test_no_more_is_kept_than_is_allowed() -> None:
-    subject = Stock()
-    frames = [subject.take(FRAME_MAX) for _ in range(stock.KEPT_BYTES // FRAME_MAX + 5)]
+    subject = BufferPool()
+    frames = [subject.take(FRAME_MAX) for _ in range(bufferpool.KEPT_BYTES // FRAME_MAX + 5)]
     for frame in frames:
         subject.give(frame)
-    assert stock.KEPT_BYTES - 2 * FRAME_MAX < subject.kept_bytes <= stock.KEPT_BYTES
+    assert bufferpool.KEPT_BYTES - 2 * FRAME_MAX < subject.kept_bytes <= bufferpool.KEPT_BYTES
     for _ in frames:
         subject.take(FRAME_MAX)
     assert subject.kept_bytes == 0

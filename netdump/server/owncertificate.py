@@ -1,7 +1,7 @@
 """The collector's own certificate while it runs: taken as soon as there is another, and told of before it ends.
 
 Owns when it is looked at and what is said of it. What to do about a certificate that has ended is its operator's
-business; that hosts get in all the same is the doorkeeper's.
+business; that hosts get in all the same is for senders.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Path], ssl.SSLContext]]] = {
 }
 
 
-class Passport:
+class CertificateWatch:
     """Watches the certificates in a collector's folder. `contexts` may be called before `renew`, both on one loop.
 
     clock: seconds since 1970. steady: seconds of a clock that never goes back.

@@ -11,8 +11,8 @@ import pytest
 from netdump.errors import PkiError
 from netdump.pki import collector_certificate, init_authority, reissue_collector
 from netdump.pki.certificates import AUTHORITY_LIFE, COLLECTOR_LIFE
-from netdump.server import passport, upkeep
-from netdump.server.passport import AUTHORITY_NOTICE, NOTICE, SAY_S, Passport
+from netdump.server import owncertificate, upkeep
+from netdump.server.owncertificate import AUTHORITY_NOTICE, NOTICE, SAY_S, CertificateWatch
 from netdump.testing.sample_dump import SampleDump
 from tests.server.rig import HASTE_S, Events, Host, Papers, Rig
 
@@ -45,7 +45,7 @@ def events() -> Events:
 )
 def test_what_is_said_at_which_age(folder: Path, events: Events, age: float, said: str | None) -> None:
     made = time.time()
-    watched = Passport(folder, events, clock=lambda: made + age)
+    watched = CertificateWatch(folder, events, clock=lambda: made + age)
     watched.contexts()
     assert watched.look() is None
     if said is None:
@@ -60,7 +60,7 @@ def test_what_is_said_at_which_age(folder: Path, events: Events, age: float, sai
 
 def test_it_is_said_daily_until_there_is_another(folder: Path, events: Events) -> None:
     made, steady = time.time(), [1000.0]
-    watched = Passport(folder, events, clock=lambda: made + LIFE - DAY, steady=lambda: steady[0])
+    watched = CertificateWatch(folder, events, clock=lambda: made + LIFE - DAY, steady=lambda: steady[0])
     watched.contexts()
     for seconds, said in ((0, 1), (SAY_S - 1, 1), (1, 2), (SAY_S, 3)):
         steady[0] += seconds
@@ -79,7 +79,7 @@ def test_one_that_is_as_old_as_the_authority_is_not_to_be_renewed(tmp_path: Path
     then = time.time() - 15 * 365 * DAY
     init_authority(tmp_path, ["localhost"], now=then)
     reissue_collector(tmp_path, ["localhost"])
-    watched = Passport(tmp_path, events, clock=lambda: then + AUTHORITY - DAY)
+    watched = CertificateWatch(tmp_path, events, clock=lambda: then + AUTHORITY - DAY)
     watched.look()
     assert "authority ends" in str(watched.ending)
     assert "renew" not in str(watched.ending)
@@ -87,7 +87,7 @@ def test_one_that_is_as_old_as_the_authority_is_not_to_be_renewed(tmp_path: Path
 
 def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
     """A certificate of another key: the older one stays."""
-    watched = Passport(folder, events)
+    watched = CertificateWatch(folder, events)
     watched.contexts()
     other = folder.parent / "other"
     init_authority(other, ["other.example"])
@@ -109,7 +109,7 @@ def test_one_that_cannot_be_used(folder: Path, events: Events) -> None:
 
 def test_one_whose_key_comes_a_minute_later(folder: Path, events: Events) -> None:
     """Put back from a backup file by file, with a look in between."""
-    watched = Passport(folder, events)
+    watched = CertificateWatch(folder, events)
     watched.contexts()
     other = folder.parent / "other"
     init_authority(other, ["other.example"])
@@ -122,7 +122,7 @@ def test_one_whose_key_comes_a_minute_later(folder: Path, events: Events) -> Non
 
 
 def test_one_that_comes_while_it_looks(folder: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Passport(folder, events)
+    watched = CertificateWatch(folder, events)
     watched.contexts()
 
     def late(directory: Path) -> OwnCertificate:
@@ -131,7 +131,7 @@ def test_one_that_comes_while_it_looks(folder: Path, events: Events, monkeypatch
         monkeypatch.undo()
         return own
 
-    monkeypatch.setattr(passport, "collector_certificate", late)
+    monkeypatch.setattr(owncertificate, "collector_certificate", late)
     assert watched.look() is None
     assert watched.look() is not None
     assert events.wait("certificate-taken")["names"] == "new.example"
