@@ -14,7 +14,8 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, Self
 
 from netdump.store.durable import storage_faults
-from netdump.store.totals import Totals, iter_runs
+from netdump.store.totals import Totals
+from netdump.wire import iter_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -5,18 +5,13 @@ Owns the sums. Must not read files. The tables are taken as they stand: the wire
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from netdump.pages import ExcludeClass, PageState
+from netdump.wire import iter_runs
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_RUN: Final = struct.Struct(">BBHI")
 _DATA: Final = int(PageState.DATA)
-_ALIAS: Final = int(PageState.ALIAS)
 _EXCLUDED: Final = int(PageState.EXCLUDED)
 
 
@@ -38,7 +33,7 @@ class Totals:
     def add_chunk(self, table: bytes, frame_bytes: int) -> None:
         """Count a chunk with that run table.
 
-        Raises ValueError for a table that is cut or has an unknown state or class.
+        Raises RemoteProtocolError for a table that is cut, ValueError for an unknown state or class.
         """
         sums = [0] * len(PageState)
         by_class = [0] * 256
@@ -79,17 +74,3 @@ class Totals:
 def data_bytes(table: bytes) -> int:
     """Bytes of raw data that a run table calls for. The table was checked."""
     return sum(size for state, _, size in iter_runs(table) if state == _DATA)
-
-
-def iter_runs(table: bytes) -> Iterator[tuple[int, int, int]]:
-    """(state, class, bytes) of each run, as plain numbers: there may be millions.
-
-    Raises ValueError for a table that is cut.
-    """
-    if len(table) % _RUN.size:
-        raise ValueError("the run table ends inside a run")
-    words = _RUN.iter_unpack(table)
-    for state, reason, _, size in words:
-        if state == _ALIAS and next(words, None) is None:  # its source
-            raise ValueError("the run table ends inside a run")
-        yield state, reason, size

@@ -68,7 +68,7 @@ from netdump.wire._registry import (
     ErrorCode,
     MessageType,
 )
-from netdump.wire._runs import check_runs, pack_runs, raw_bytes, unpack_runs
+from netdump.wire._runs import check_runs, iter_runs, pack_runs, raw_bytes, unpack_runs
 from netdump.wire._states import TRANSITIONS, Role, State, Transition
 
 __all__ = [
@@ -137,6 +137,7 @@ __all__ = [
     "check_runs",
     "chunk_digest",
     "dump_identity",
+    "iter_runs",
     "pack",
     "pack_document",
     "pack_runs",

@@ -13,7 +13,7 @@ from netdump.pages import ExcludeClass, PageState, Run, make_run
 from netdump.wire._registry import CHUNK_DATA_MAX, CHUNK_LENGTH_MAX, CHUNK_RUNS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _RUN: Final = struct.Struct(">BBHI")
 _SOURCE: Final = struct.Struct(">Q")
@@ -100,6 +100,20 @@ def check_runs(table: bytes, offset: int, length: int) -> int:
     offset, length: of the chunk. Raises RemoteProtocolError (bad-field). Spec: [W-46] to [W-50].
     """
     return _data_bytes(_scan(table, offset, length))
+
+
+def iter_runs(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """(state, class, bytes) of each run of a table that was checked, as plain numbers: there may be millions.
+
+    Raises RemoteProtocolError (bad-field) for a table that is cut; nothing else is looked at.
+    """
+    if len(table) % _RUN.size:
+        raise _bad("it ends inside a run")
+    words = _RUN.iter_unpack(table)
+    for state, reason, _, size in words:
+        if state == _ALIAS and next(words, None) is None:  # its source
+            raise _bad("it ends inside a run")
+        yield state, reason, size
 
 
 def unpack_runs(table: bytes, offset: int, length: int) -> list[Run]:

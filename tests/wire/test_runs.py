@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from netdump.errors import LocalProtocolError, RemoteProtocolError
 from netdump.pages import ExcludeClass, PageState, Run
-from netdump.wire import pack_runs, raw_bytes, unpack_runs
+from netdump.wire import iter_runs, pack_runs, raw_bytes, unpack_runs
 from netdump.wire._runs import check_runs
 from tests.wire.examples import runs, sound_runs
 
@@ -21,6 +21,7 @@ def test_what_is_packed_is_unpacked(made: list[Run]) -> None:
     length = sum(run.length for run in made)
     assert unpack_runs(table, AT, length) == made
     assert check_runs(table, AT, length) == raw_bytes(made)
+    assert list(iter_runs(table)) == [(run.state, run.exclude, run.length) for run in made]
 
 
 @PROPERTY
