@@ -249,9 +249,9 @@ def _without_beyond(tally: Tally, exclude: ExcludeClass) -> Tally:
 def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:
     """Whether a struct page can be one of its group: free pages are not held, others are; pointers point."""
     rules = pages.rules
-    held = rules.refcount is None or rules.uint(data, at + rules.refcount, 4) != 0
+    users = rules.users(data, at)
     if group == "free":
-        return rules.refcount is None or not held
+        return not users
     if group == "offline" or rules.mapping is None:
         return True
     pointer = rules.uint(data, at + rules.mapping, rules.word)
@@ -260,4 +260,4 @@ def _plausible(group: str, pages: PageArray, data: bytearray, at: int) -> bool:
     if group == "user" and not pointer & 1:
         return True  # a hugetlb page; those of the pool are not held
     pointer &= ~3
-    return held and (pages.space.has(pointer) or (group == "cache" and pointer == 0))
+    return users != 0 and (pages.space.has(pointer) or (group == "cache" and pointer == 0))

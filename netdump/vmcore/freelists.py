@@ -126,8 +126,7 @@ def _is_other(pages: PageArray, block: FreeBlock) -> bool:
     rules, data = pages.rules, bytearray(pages.rules.size)
     if pages.space.fill(block.vaddr, memoryview(data)):
         return False
-    held = rules.refcount is not None and rules.uint(data, rules.refcount, 4) != 0
-    return held or rules.is_tail(data, 0) or rules.uint(data, rules.mapcount, 4) == _NO_TYPE
+    return bool(rules.users(data, 0)) or rules.is_tail(data, 0) or rules.uint(data, rules.mapcount, 4) == _NO_TYPE
 
 
 def _is_block(pages: PageArray, block: FreeBlock, wanted: Wanted) -> bool:

@@ -20,6 +20,12 @@ or 1 GiB); a claim beyond it is an accident."""
 
 
 _COUNT_MAX: Final = 1 << 24
+_FROZEN: Final = 1 << 31
+"""Of the count of users: nobody can take the page. Who tries counts on all the same, and nobody counts back.
+
+Source: PAGEREF_FROZEN_BIT in include/linux/page-flags.h of the linux-mm tree (2026). Kernels without it have 0 there.
+"""
+
 _NO_TYPE: Final = 0xFFFF_FFFF
 _TYPE_BITS: Final = 0xFF00_0000
 
@@ -129,6 +135,13 @@ class PageRules(NamedTuple):
             return True
         return bool(self.tail_mask and self.uint(data, at + self.flags, self.word) & self.tail_mask)
 
+    def users(self, data: bytes | bytearray, at: int) -> int | None:
+        """How many hold the page whose struct page is at a position of data; None: VMCOREINFO does not say."""
+        if self.refcount is None:
+            return None
+        count = self.uint(data, at + self.refcount, 4)
+        return 0 if count & _FROZEN else count
+
     def may_begin_block(self, data: bytes | bytearray, at: int) -> bool:
         """Whether more than one page may be what the struct page at a position of data is. Quick."""
         if self.uint(data, at + self.flags, self.word) & self.head_mask:
@@ -141,7 +154,7 @@ class PageRules(NamedTuple):
         Inside a free block no page is held; inside a compound page all are tails, but for hugetlb pages whose tables
         of struct pages are shared: there some look like the head.
         """
-        if self.refcount is None or self.uint(data, at + self.refcount, 4) == 0 or self.is_tail(data, at):
+        if not self.users(data, at) or self.is_tail(data, at):
             return True
         return bool(self.uint(data, at + self.flags, self.word) & self.head_mask)
 
@@ -169,7 +182,7 @@ class PageRules(NamedTuple):
 
     def _counts(self, data: bytes | bytearray, at: int) -> bool:
         """Whether the counts of a struct page can be some: of what was overwritten they seldom can."""
-        users = 0 if self.refcount is None else self.uint(data, at + self.refcount, 4)
+        users = 0 if self.refcount is None else self.uint(data, at + self.refcount, 4) & ~_FROZEN
         mapped = self.uint(data, at + self.mapcount, 4)
         lowest = min([kind for kind in self.types if kind is not None], default=_NO_TYPE) & _TYPE_BITS
         return users < _COUNT_MAX and (mapped < _COUNT_MAX or mapped >= lowest)

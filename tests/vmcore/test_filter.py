@@ -168,6 +168,22 @@ def test_tags_of_kasan_in_free_pages() -> None:
     assert page_filter.remark is None
 
 
+def test_counts_of_users_that_are_frozen() -> None:
+    """A page that nobody holds has the highest bit of the count, and what tried in vain to take it has counted on."""
+    machine = populate(x86_64(ERAS["7.1"]))
+    frames, first = machine.frames, ground(machine)
+    expected = frames.expected(31)
+    for pfn, kind in expected.items():
+        if kind in {"free", "hwpoison"}:
+            frames._put(pfn, frames.layout.refcount, (1 << 31) + pfn % 4, 4)
+    opened = Opened.of(machine)
+    for step in (4096, 1000):
+        page_filter = opened.filter(31)
+        assert opened.classify(page_filter, step) == expected
+        assert page_filter.remark is None
+    assert opened.filter(31).classify((first + 17) * 4096, 8) == [(ExcludeClass.FREE, 8)]
+
+
 def test_sections_with_a_number_in_their_struct_pages() -> None:
     """Kernels without vmemmap: free pages of one zone have flags of several sections."""
     machine = populate(x86_64(ERAS["6.1"], ram_bytes=64 << 20))
