@@ -26,6 +26,7 @@ _PAGE_SIZES: Final = frozenset({4096, 8192, 16384, 32768, 65536})
 
 _UTS_FIELD_BYTES: Final = 65  # __NEW_UTS_LEN + 1, include/uapi/linux/utsname.h
 _UTS_FIELDS: Final = 6  # sysname, nodename, release, version, machine, domainname
+_UTS_NAME: Final = 4  # offset of the names where VMCOREINFO has none: behind the reference count
 _TIME_MAX: Final = 1 << 40
 
 _MACHINES: Final = {  # e_machine -> uname -m
@@ -119,11 +120,22 @@ def _open_space(
         return None
 
 
+def uts_address(info: Vmcoreinfo) -> int:
+    """Virtual address of the names in init_uts_ns. Raises KernelDataError.
+
+    Before Linux commit ca4a9241cc5e ("kdump: append uts_namespace.name offset to VMCOREINFO") (in v5.11) no key says
+    where they stand; unless its members were shuffled (RANDSTRUCT) they stand behind the first one.
+    """
+    offset = info.offset("uts_namespace.name")
+    return info.need("SYMBOL", "init_uts_ns") + (_UTS_NAME if offset is None else offset)
+
+
 def _read_uts(memory: Memory, info: Vmcoreinfo, remarks: list[str]) -> _Uts:
     """init_uts_ns.name. Source: Linux include/linux/utsname.h, include/uapi/linux/utsname.h."""
     try:
-        address = info.need("SYMBOL", "init_uts_ns") + info.need("OFFSET", "uts_namespace.name")
-        data = memory.read_virtual(address, _UTS_FIELDS * _UTS_FIELD_BYTES)
+        data = memory.read_virtual(uts_address(info), _UTS_FIELDS * _UTS_FIELD_BYTES)
+        if not data.startswith(b"Linux\0"):
+            info.need("OFFSET", "uts_namespace.name")
     except KernelDataError as error:
         remarks.append(f"no host name: {error}")
         return _Uts(None, None, None, None)

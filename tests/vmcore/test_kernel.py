@@ -124,6 +124,18 @@ def test_foreign_strings_hold_no_control_characters() -> None:
     assert len(facts.release) <= 64
 
 
+def test_a_kernel_that_does_not_say_where_its_names_stand() -> None:
+    """Those before 5.11: behind the reference count, if something there is a name."""
+    kernel = dead_kernel()
+    del kernel.lines["OFFSET(uts_namespace.name)"]
+    facts = facts_of(core_of(kernel))
+    assert (facts.nodename, facts.remarks) == ("web1", ())
+    kernel.lines["SYMBOL(init_uts_ns)"] = f"{int(kernel.lines['SYMBOL(init_uts_ns)'], 16) + 8:x}"
+    facts = facts_of(core_of(kernel))
+    assert (facts.nodename, facts.machine) == (None, "x86_64")
+    assert facts.remarks == ("no host name: VMCOREINFO has no OFFSET(uts_namespace.name)",)
+
+
 def test_the_release_is_known_without_its_page() -> None:
     core = core_of(dead_kernel())
     facts = facts_of(core, [(core.segments()[1].offset, core.size)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from netdump.errors import KernelDataError
 from netdump.namedtuple import NamedTuple
+from netdump.vmcore.kernel import uts_address
 from netdump.vmcore.memory import Memory, Partial
 from netdump.vmcore.notes import NT_VMCOREINFO, vmcoreinfo_text
 from netdump.vmcore.printk import read_log
@@ -137,8 +138,7 @@ def _running_memory(root: Path, shape: Shape) -> RunningMemory | None:
         with open(root / "proc/kcore", "rb", buffering=0) as file:
             memory = RunningMemory(file, shape)
             info = Vmcoreinfo.parse(vmcoreinfo_text(memory.notes, memory.byteorder) or b"")
-            address = info.need("SYMBOL", "init_uts_ns") + info.need("OFFSET", "uts_namespace.name")
-            memory.read_virtual(address, UTS_BYTES)
+            memory.read_virtual(uts_address(info), UTS_BYTES)
             read_log(memory, info)
             return memory
     except (OSError, struct.error, KernelDataError):

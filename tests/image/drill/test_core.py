@@ -67,6 +67,14 @@ def test_pages_whose_place_is_not_told(tmp_path: Path) -> None:
     assert b"and another" in facts.log.text
 
 
+def test_a_kernel_that_does_not_say_where_its_names_stand(tmp_path: Path) -> None:
+    kernel = running(tmp_path)
+    del kernel.lines["OFFSET(uts_namespace.name)"]
+    Core([kernel.load()], notes=[NoteSegment(kernel.note())]).write(tmp_path / "proc/kcore")
+    facts = facts_of(make_core(tmp_path, "a remark", NOW))
+    assert (facts.nodename, facts.remarks) == ("web1", ())
+
+
 @pytest.mark.parametrize("content", [None, b"", b"MZ", b"\x7fELF\2\1\1" + bytes(20), b"\x7fELF" + b"\xff" * 4000])
 def test_without_the_running_kernel_there_is_a_page_of_text(content: bytes | None, tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
