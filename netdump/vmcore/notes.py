@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 NT_PRSTATUS: Final = 1
 NT_AUXV: Final = 6  # with the name CORE, as NT_FILE: what programs are started with, and what they have mapped
 NT_FILE: Final = 0x4649_4C45
-NT_VMCOREINFO: Final = 0  # with the name VMCOREINFO
+NT_VMCOREINFO: Final = 0  # with the name VMCOREINFO; QEMU has notes of the same type for each processor
+VMCOREINFO: Final = b"VMCOREINFO"
 NT_VMCOREDD: Final = 0x700
 NOTES_BYTES_MAX: Final = 0x30_0000
 """Most bytes of notes that are kept; 8,192 CPUs fill 2.9 MB."""
@@ -99,14 +100,16 @@ def read_notes(read: Read, headers: ElfHeaders) -> bytes:
             budget -= 1
             if budget < 0:
                 return bytes(kept)
-            room = NOTES_BYTES_MAX - len(kept) - (0 if kind == NT_VMCOREINFO else 2 * NOTE_DESC_MAX)
+            room = NOTES_BYTES_MAX - len(kept)
             if kind == NT_VMCOREDD or length > min(room, _HEADER_BYTES + 2 * NOTE_DESC_MAX):
                 continue
             try:
-                kept += read(offset, length)
+                data = read(offset, length)
             except SourceUnreadableError:
                 break
-            kept += bytes(-len(kept) % 4)
+            if length > room - 2 * NOTE_DESC_MAX and not data.startswith(VMCOREINFO, _HEADER_BYTES):
+                continue
+            kept += data + bytes(-length % 4)
     return bytes(kept)
 
 
@@ -142,7 +145,7 @@ def prstatus(note: Note, headers: ElfHeaders) -> Prstatus | None:
 def vmcoreinfo_text(notes: bytes, byteorder: ByteOrder) -> bytes | None:
     """The text of the VMCOREINFO note among notes, None if there is none. Source: Linux kernel/vmcore_info.c."""
     for note in iter_notes(notes, byteorder):
-        if note.name == b"VMCOREINFO":
+        if note.name == VMCOREINFO:
             return bytes(note.desc).rstrip(b"\0")
     return None
 

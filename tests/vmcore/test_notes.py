@@ -122,6 +122,15 @@ def test_notes_are_bounded_and_vmcoreinfo_has_its_place() -> None:
     assert notes == one * ((len(notes) - len(info)) // len(one)) + info
 
 
+def test_what_qemu_notes_of_processors_leaves_vmcoreinfo_its_place() -> None:
+    """Its own notes have the type of VMCOREINFO, one for each processor, and stand before it."""
+    qemu = note(b"QEMU", 0, bytes(440))
+    info = note(b"VMCOREINFO", 0, b"CRASHTIME=1\n")
+    notes = read_all(Core([Load(0, 4096)], notes=[NoteSegment(qemu * 8192 + info)]))
+    assert len(notes) <= NOTES_BYTES_MAX
+    assert notes == qemu * ((len(notes) - len(info)) // len(qemu)) + info
+
+
 def test_padding_that_a_segment_lacks_is_added() -> None:
     one, two = note(b"CORE", 1, b"abc"), note(b"CORE", 2, b"defg")
     for alignment in (1, 4096):
