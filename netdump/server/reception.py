@@ -269,6 +269,7 @@ class Reception:
         writer = await self._open_writer(origin, distrust=facts.damaged)
         if facts.dump is None:
             self._beginnings.note(origin.host, now)
+            self._recorder.refresh(origin.id)  # it counts, also if its host has gone by now
         if facts.damaged:
             # What is left of it is sound; the host still has the rest.
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from netdump import wire
+from netdump.index.gather import is_held
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
 from netdump.server.reception import QUEUE_S, Reception, _Metered
@@ -16,11 +20,13 @@ from netdump.server.recorder import Recorder
 from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S, Seats
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
+from netdump.store.layout import ORIGIN
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from netdump.testing.sample_dump import SampleDump
 from tests.server.offers import DUMP, ENDS, OTHER, code_of, vmcore
 from tests.server.rig import MIB, Host, Papers, Rig
+from tests.server.test_reception import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,6 +245,28 @@ def test_dumps_a_day(
             assert isinstance(host.hello(SampleDump(seed=50, image_bytes=5_000)), wire.Resume), "known already"
         with Host(rig, web2) as host:
             assert isinstance(host.hello(OTHER), wire.Resume), "another host"
+
+
+def was_opened(place: Path) -> bool:
+    """Whether a dump was made there, and is not held any more."""
+    return (place / ORIGIN).exists() and not is_held(place)
+
+
+def test_dumps_a_day_of_a_host_that_does_not_wait_for_its_answer(folder: Path, web1: Papers) -> None:
+    """What it has offered is there, and is in the index, so it counts."""
+    dumps = [SampleDump(seed=50 + number, image_bytes=5_000) for number in range(3)]
+    with Rig(folder, {"limits": {"dumps_per_host_per_day": 2}}) as rig:
+        for dump in dumps[:2]:
+            with Host(rig, web1) as host:
+                # In one piece, so that the end is seen with HELLO: then nothing is read before the answer.
+                host.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                host.say(wire.Hello(dump.dump_id, 5_000, 4096, 0))
+                with suppress(OSError):
+                    host.socket.unwrap()
+            wait_until(partial(was_opened, folder / "dumps" / dump.origin.id))
+        assert not rig.events.all("dump-arrives")
+        with Host(rig, web1) as host:
+            assert code_of(host.hello(dumps[2])) is wire.DeclineCode.QUOTA
 
 
 def test_dumps_at_the_same_time_share_what_their_host_may_store(
