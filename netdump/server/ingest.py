@@ -54,7 +54,7 @@ class IngestService:
         self._buffers = BufferPool()
         self._headlines = Headlines(self._gave_way)
         self._connections: set[HostConnection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[HostConnection, asyncio.Task[None]] = {}
         self._all_lost = asyncio.Event()
         self._all_lost.set()
 
@@ -118,7 +118,7 @@ class IngestService:
         self._stop()
         # Also of connections that are gone already: what they brought may still be on its way to the disk.
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
                 await self._all_lost.wait()
@@ -127,8 +127,8 @@ class IngestService:
 
     def _begin(self, connection: HostConnection, hello: wire.Hello) -> asyncio.Task[None]:
         task = asyncio.create_task(self._attend(connection, hello))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[connection] = task
+        task.add_done_callback(lambda _: self._tasks.pop(connection))
         return task
 
     def _gave_way(self, bearer: Bearer, reason: str) -> None:
@@ -144,7 +144,10 @@ class IngestService:
 
     def _lost(self, connection: HostConnection) -> None:
         self._connections.discard(connection)
-        if connection.identity is not NOBODY:
-            self._hosts.leave(connection.identity.name)
+        if connection in self._tasks:
+            # It counts until then: else a host that does not wait for answers would have any number of threads at work.
+            self._tasks[connection].add_done_callback(lambda _: self._hosts.leave(connection.host))
+        elif connection.identity is not NOBODY:
+            self._hosts.leave(connection.host)
         if not self._connections:
             self._all_lost.set()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -17,15 +20,20 @@ from netdump.pki.identity import fingerprint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server.audit import STRANGERS_PER_MINUTE
+from netdump.server.collector import SPARE_DISK_THREADS
 from netdump.server.config import DAY_S, Ingest
 from netdump.server.ingest import IngestService
+from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
-from tests.server.rig import Events, Host, Papers, Rig
+from tests.server.rig import PATIENCE_S, Events, Host, Papers, Rig
+from tests.server.test_reception import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.server.listener import Visitor
+    from netdump.store.origin import Origin
+    from netdump.store.writer import DumpWriter
     from tests.server.conftest import Template
 
 DUMP = SampleDump(seed=11, image_bytes=60_000, chunk_bytes=8_192)
@@ -100,6 +108,43 @@ def test_a_host_has_so_many_connections_and_no_more(folder: Path, web1: Papers, 
             assert isinstance(other.hello(DUMP, dump_id=bytes(15) + b"\1"), wire.Resume)
         two.socket.close()
         assert one.wire.state is wire.State.HEADLINE
+
+
+def test_a_host_that_does_not_wait_for_answers_leaves_threads_to_others(
+    folder: Path, web1: Papers, web2: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it asks for counts as its connection until it is done, though that one is gone."""
+    gate, begun, open_writer = threading.Event(), threading.Semaphore(0), Store.open_writer
+
+    def slow(store: Store, origin: Origin, **options: Any) -> DumpWriter:
+        if origin.host == "web1":
+            begun.release()
+            assert gate.wait(PATIENCE_S)
+        return open_writer(store, origin, **options)
+
+    monkeypatch.setattr(Store, "open_writer", slow)
+    limits = {"limits": {"active_dumps": 1, "slow_dumps": 1, "connections_per_host": 4}}
+    with Rig(folder, limits) as rig:
+        try:
+            for number in range(1 + 1 + SPARE_DISK_THREADS):
+                with Host(rig, web1) as host:
+                    # In one piece, so that the end is seen with HELLO: then nothing is read before the answer.
+                    host.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                    with suppress(OSError):
+                        host.say(wire.Hello(number.to_bytes(16, "big"), 60_000, 4096, 0))
+                        host.socket.unwrap()
+                assert begun.acquire(timeout=PATIENCE_S) if number < 4 else not begun.acquire(blocking=False)
+            with Host(rig, web2) as other:
+                assert isinstance(other.hello(DUMP), wire.Resume)
+        finally:
+            gate.set()
+
+        def has_place() -> bool:
+            with suppress(OSError), Host(rig, web1) as host:
+                return isinstance(host.hello(DUMP, dump_id=bytes(16)), wire.Resume)
+            return False
+
+        wait_until(has_place)
 
 
 def test_many_hosts_may_be_behind_one_address(folder: Path, web1: Papers, web2: Papers, template: Template) -> None:
