@@ -6,6 +6,7 @@ A dump that is complete already is answered with its receipt and never comes her
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
@@ -81,13 +82,18 @@ class Beginnings:
 
 
 class Account:
-    """Bytes that the dumps of one host have stored since the first of those that are here now was offered."""
+    """Bytes that the dumps of one host have stored since the first of those that are here now was offered.
 
-    __slots__ = ("claims", "stored_bytes")
+    openings: to be held while one of them is looked up and opened. That may take long, and much of the CPU, where one
+    has many segments: a host has no more threads at that than dumps that arrive.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("claims", "openings", "stored_bytes")
+
+    def __init__(self, limits: Limits) -> None:
         self.claims = 0
         self.stored_bytes = 0
+        self.openings: Final = asyncio.Semaphore(limits.active_dumps_per_host)
 
 
 class Accounts:
@@ -97,12 +103,15 @@ class Accounts:
     that arrive at the same time add to it together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._open: dict[str, Account] = {}
 
     def open(self, host: str) -> Account:
         """The account of a host. Each call is followed by one of `close`."""
-        account = self._open.setdefault(host, Account())
+        account = self._open.get(host)
+        if account is None:
+            account = self._open[host] = Account(self._limits)
         account.claims += 1
         return account
 

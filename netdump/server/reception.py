@@ -143,7 +143,7 @@ class Reception:
         self._context = context
         self._limits = limits
         self._admission = Admission(limits)
-        self._accounts = Accounts()
+        self._accounts = Accounts(limits)
         self._beginnings = Beginnings(limits)
         self._seats = Seats(limits, context.ingest)
         self._recorder = recorder
@@ -226,7 +226,8 @@ class Reception:
             if last is None or not connection.is_open:
                 return _BUSY  # as it was told; the next one is behind it
         try:
-            return self._admission.image(hello.image_bytes) or await self._admit(origin)
+            async with claim.account.openings:
+                return self._admission.image(hello.image_bytes) or await self._admit(origin)
         except (StoreError, PkiError) as error:
             if isinstance(error, DamagedError):
                 self._recorder.damaged(origin.id, str(error))

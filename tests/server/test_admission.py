@@ -77,7 +77,7 @@ def test_bytes_bind_all_dumps() -> None:
 
 
 def test_an_account_is_for_all_dumps_of_a_host_that_are_here() -> None:
-    accounts = Accounts()
+    accounts = Accounts(Limits())
     first, second = accounts.open("a"), accounts.open("a")
     assert first is second
     assert accounts.open("b") is not first

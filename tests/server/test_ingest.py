@@ -123,7 +123,7 @@ def test_a_host_that_does_not_wait_for_answers_leaves_threads_to_others(
         return open_writer(store, origin, **options)
 
     monkeypatch.setattr(Store, "open_writer", slow)
-    limits = {"limits": {"active_dumps": 1, "slow_dumps": 1, "connections_per_host": 4}}
+    limits = {"limits": {"active_dumps": 1, "slow_dumps": 1, "connections_per_host": 4, "active_dumps_per_host": 4}}
     with Rig(folder, limits) as rig:
         try:
             for number in range(1 + 1 + SPARE_DISK_THREADS):

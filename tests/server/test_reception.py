@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -20,7 +21,7 @@ from netdump.store.files import LocalFiles
 from netdump.store.store import Store
 from netdump.testing.faulty_files import FaultyFiles
 from tests.server.offers import DUMP, OTHER, code_of, vmcore
-from tests.server.rig import MIB, PATIENCE_S, Desk, Host, Papers, Rig
+from tests.server.rig import HASTE_S, MIB, PATIENCE_S, Desk, Host, Papers, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,6 +285,23 @@ def test_a_host_that_comes_back_again_and_again_leaves_nothing_behind(folder: Pa
             assert isinstance(host.send_all(DUMP), wire.Receipt)
         assert opening.times == 1
         rig.events.wait("dump-restored")
+
+
+def test_a_host_has_as_many_dumps_opened_at_a_time_as_may_arrive(folder: Path, web1: Papers, web2: Papers) -> None:
+    """It takes CPU from all others, and long, where a host has seen to it that there is much to look at."""
+    with SlowOpening() as opening, Rig(folder) as rig, ExitStack() as stack:
+        hosts = [stack.enter_context(Host(rig, web1)) for _ in range(4)]
+        for number, host in enumerate(hosts):
+            host.say(wire.Hello(number.to_bytes(16, "big"), 400_000, 4096, 0))
+        wait_until(lambda: opening.times >= 2)
+        other = stack.enter_context(Host(rig, web2))
+        other.say(wire.Hello(DUMP.dump_id, 400_000, 4096, 0))
+        wait_until(lambda: opening.times >= 3)
+        time.sleep(10 * HASTE_S)
+        times = opening.times
+        opening.gate.set()
+        assert times == 3
+        assert all(isinstance(host.hear(), wire.Resume) for host in (*hosts, other))
 
 
 def test_a_dump_that_was_opened_too_late_is_let_go(folder: Path, web1: Papers) -> None:
