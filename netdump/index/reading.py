@@ -6,6 +6,7 @@ asks a collector over HTTPS. The reading commands and `netdump.remote.fetch` kno
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LIST_LIMIT_MAX: Final = 1000
 """The most dumps that one answer lists."""
+
+_PACKED_AT_ONCE: Final = 1000  # segments: a millisecond or two
 
 
 class Query(NamedTuple):
@@ -148,6 +151,21 @@ def _next_page(
 def plan_json(plan: FetchPlan) -> JsonObject:
     """The public object of a plan."""
     return {**plan._asdict(), "segments": [segment._asdict() for segment in plan.segments]}
+
+
+def pack_plan(plan: FetchPlan) -> bytes:
+    """The same as JSON. For a thread, beside others that go on: a plan may have a million segments, of which json gives
+    nobody a turn before it is through with what it was given.
+    """
+    shown = json.dumps(plan_json(plan._replace(segments=())), separators=(",", ":"))
+    head, _, tail = shown.partition('"segments":[')
+    text = bytearray(f'{head}"segments":['.encode())
+    for start in range(0, len(plan.segments), _PACKED_AT_ONCE):
+        part = [segment._asdict() for segment in plan.segments[start : start + _PACKED_AT_ONCE]]
+        text += b"," if start else b""
+        text += json.dumps(part, separators=(",", ":"))[1:-1].encode()
+    text += tail.encode()
+    return bytes(text)
 
 
 def list_json(records: Sequence[DumpRecord]) -> JsonObject:

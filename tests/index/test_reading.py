@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from netdump.errors import DumpNotFoundError
-from netdump.index.reading import FetchPlan, PlannedSegment, Query, every, list_json, plan_json
+from netdump.index.reading import FetchPlan, PlannedSegment, Query, every, list_json, pack_plan, plan_json
 from netdump.index.record import DumpRecord, State
 
 
@@ -23,6 +26,24 @@ def test_a_plan_has_the_agreed_members() -> None:
     assert shown["segments"] == [
         {"name": "x.seg", "start": 0, "end": 4096, "chunks": 1, "bytes": 300, "sha256": "ab" * 32}
     ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2001])
+def test_a_plan_is_packed_a_part_at_a_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = tuple(
+        PlannedSegment(f"{n:016x}-{n + 1:016x}.seg", n, n + 1, 1, 300 + n, "ab" * 32) for n in range(count)
+    )
+    plan = FetchPlan("a" * 32, bool(count), count or 1, count, count, "cd" * 32 if count else None, segments)
+    packed, dumps = list[object](), json.dumps
+
+    def spy(value: object, **options: Any) -> str:
+        packed.append(value)
+        return dumps(value, **options)
+
+    monkeypatch.setattr(json, "dumps", spy)
+    assert json.loads(pack_plan(plan)) == plan_json(plan)
+    assert all(len(value) <= 1000 for value in packed if isinstance(value, list))
+    assert all(not value["segments"] for value in packed if isinstance(value, dict))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from netdump.errors import BusyError
 from netdump.index.catalog import LocalCatalog
+from netdump.index.reading import pack_plan
 from netdump.pki import check_receipt
 from netdump.server.https import ApiService
 from netdump.store.intake import verify_chunk
@@ -25,6 +26,8 @@ from tests.server.rig import PATIENCE_S, Desk, Host, Papers, Rig
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from netdump.index.reading import FetchPlan
 
 DUMP = SampleDump(seed=91, image_bytes=900_000)
 ID = DUMP.origin.id
@@ -117,6 +120,22 @@ def test_facts_of_a_dump(stored: Path, ann: Papers) -> None:
         assert check_receipt(receipt, desk.ask("GET", "/v1/ca").data)["id"] == ID
         for event in ("log-read", "headline-read", "fetch-planned"):
             assert rig.events.wait(event)["name"] == "ann"
+
+
+def test_a_plan_is_packed_beside_the_loop(stored: Path, ann: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a vast dump that takes seconds, in which no host would be heard."""
+    threads = list[threading.Thread]()
+
+    def spy(plan: FetchPlan) -> bytes:
+        threads.append(threading.current_thread())
+        return pack_plan(plan)
+
+    monkeypatch.setattr("netdump.server.dumps.pack_plan", spy)
+    with Rig(stored) as rig, Desk(rig, ann) as desk:
+        assert desk.ask("GET", path("/plan")).headers["content-type"] == "application/json"
+        loop_thread = rig.call(threading.current_thread)
+    assert threads
+    assert loop_thread not in threads
 
 
 def test_a_receipt(folder: Path, web1: Papers, ann: Papers) -> None:
