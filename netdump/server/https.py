@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import h11
 from uvicorn.config import Config as UvicornConfig
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -81,14 +82,17 @@ class _ApiProtocol(H11Protocol):
             self._request_alarm.arm()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP. A request that is under way has its answer by that, or a part of one already."""
+        """What came is no HTTP. A request that is under way has its answer by that, or a part of one already.
+
+        So may one have whose answer did not wait for its end, which now makes no sense.
+        """
         if self._is_under_way:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self._is_under_way and self.cycle.response_started:
-            self.transport.close()
-        else:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""

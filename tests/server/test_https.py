@@ -135,6 +135,18 @@ def test_what_is_not_http(folder: Path, garbage: bytes) -> None:
     assert not rig.mistakes
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status"), [(b"POST /v1/renew", 403), (b"GET /v1/ca", 200), (b"GET /none", 404)]
+)
+def test_the_rest_of_a_request_that_has_its_answer_is_not_http(folder: Path, request_line: bytes, status: int) -> None:
+    """Nothing more can be said then, and that is no mistake of ours."""
+    with Rig(folder) as rig, connected(rig) as sock:
+        sock.sendall(request_line + b" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+        sock.sendall(b"no length\r\n")
+        assert b"HTTP/" not in rest(sock)
+
+
 def test_an_upgrade_is_not_taken(folder: Path) -> None:
     with Rig(folder) as rig, connected(rig) as sock:
         sock.sendall(b"GET /v1/ca HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n")
