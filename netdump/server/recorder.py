@@ -189,12 +189,19 @@ class Recorder:
             self._submit(lambda: None)
 
     def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> None:
-        """More of a dump is durable. stored_bytes: of all its segments. Only the latest is written."""
+        """More of a dump is durable. stored_bytes: of all its segments. Only the latest is written.
 
-        def work() -> None:
+        While the index cannot be written it is forgotten: there is more to tell soon, or the row is written anew.
+        """
+        latest: _Progress | None = None
+
+        def begin() -> None:
+            nonlocal latest
             with self._guard:
                 latest = self._progress.pop(dump_id, None)
-            if latest is not None:  # not so when it was done, and is done again because the index was mended
+
+        def work() -> None:
+            if latest is not None:
                 self._index.advance(
                     dump_id,
                     durable_bytes=latest.durable.offset,
@@ -207,7 +214,7 @@ class Recorder:
             waits = dump_id in self._progress
             self._progress[dump_id] = _Progress(durable, stored_bytes, int(time.time()))
             if not waits:
-                self._submit(work, settled_later=True)
+                self._submit(work, begin, settled_later=True)
 
     def stored_bytes(self, dump_id: str) -> int:
         """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""

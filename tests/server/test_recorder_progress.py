@@ -1,0 +1,44 @@
+"""What the index says of how far dumps have come, whatever kept it from being told in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netdump.errors import BusyError
+from netdump.index.index import Index
+from netdump.index.place import NAME
+from netdump.index.record import State
+from netdump.server.recorder import Recorder
+from netdump.store.recovery import Durable
+from netdump.store.store import Store
+from netdump.testing.sample_dump import SampleDump
+from tests.server.rig import Events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DUMP = SampleDump(seed=62, image_bytes=300_000)
+
+
+def test_progress_is_noted_once_the_index_can_be_told_again(folder: Path) -> None:
+    """A dump may arrive for hours, and have begun while the index was brought up to date, or locked for a moment."""
+    index: Index | None = None
+    store, dump_id = Store(folder / "dumps"), DUMP.origin.id
+
+    def opened() -> Index:
+        if index is None:
+            raise BusyError("the index is not open yet")
+        return index
+
+    recorder = Recorder(opened, store, Events())
+    with store.open_writer(DUMP.origin):
+        recorder.refresh(dump_id)
+        recorder.advance(dump_id, Durable(4096, bytes(32), 1), 100)
+        recorder._pool.submit(lambda: None).result()
+        with Index.open(folder / NAME) as index:
+            recorder.advance(dump_id, Durable(8192, bytes(32), 2), 200)
+            assert recorder.stored_bytes(dump_id) == 200
+            record = index.get(dump_id)
+            assert record is not None
+            assert (record.state, record.durable_bytes) == (State.ARRIVING, 8192)
+            recorder.close()
