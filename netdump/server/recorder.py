@@ -140,6 +140,7 @@ class Recorder:
         def begin() -> None:
             with self._guard:
                 self._refreshes.pop(dump_id, None)
+                self._progress.pop(dump_id, None)  # the store says that, or what is newer
             self._keep(self._rows, dump_id, None)
 
         with self._guard:

@@ -277,12 +277,12 @@ def test_the_queue_of_an_index_that_hangs_does_not_grow(recorder: Recorder, monk
     for chunks in range(5):
         assert recorder.usage("a", 1000, QUOTA) == UNKNOWN
         assert not recorder.is_damaged("0" * 32)
-        for dump_id in ("0" * 32, "1" * 32):
-            recorder.refresh(dump_id)
-            recorder.advance(dump_id, Durable(chunks, bytes(32), chunks), 1)
+        for number in range(2):
+            recorder.refresh(f"{number:032x}")
+            recorder.advance(f"{number + 2:032x}", Durable(chunks, bytes(32), chunks), 1)
     hangs.set()
     recorder.close()
-    assert done == ["row", ("0" * 32, 4), "row", ("1" * 32, 4)]
+    assert done == ["row", (f"{2:032x}", 4), "row", (f"{3:032x}", 4)]
 
 
 def test_a_collector_that_stops_waits_for_verdicts_only(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from netdump.errors import BusyError
@@ -12,6 +13,7 @@ from netdump.server.recorder import Recorder
 from netdump.store.recovery import Durable
 from netdump.store.store import Store
 from netdump.testing.sample_dump import SampleDump
+from netdump.testing.store_contract import append_all
 from tests.server.rig import Events
 
 if TYPE_CHECKING:
@@ -42,3 +44,23 @@ def test_progress_is_noted_once_the_index_can_be_told_again(folder: Path) -> Non
             assert record is not None
             assert (record.state, record.durable_bytes) == (State.ARRIVING, 8192)
             recorder.close()
+
+
+def test_a_dump_that_has_ended_does_not_arrive_any_more(folder: Path) -> None:
+    """Its row may be written but once for its beginning and its end: before an older word of how far it had come."""
+    store, dump_id, locked = Store(folder / "dumps"), DUMP.origin.id, threading.Event()
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, Events())
+        recorder._pool.submit(locked.wait, 20)
+        with store.open_writer(DUMP.origin) as writer:
+            recorder.refresh(dump_id)
+            append_all(writer, DUMP.chunks[:3])
+            recorder.advance(dump_id, writer.publish(), 1)
+            append_all(writer, DUMP.chunks[3:])
+            writer.finish(DUMP.root)
+        recorder.refresh(dump_id)
+        locked.set()
+        recorder.close()
+        record = index.get(dump_id)
+    assert record is not None
+    assert (record.state, record.durable_bytes) == (State.COMPLETE, 300_000)
