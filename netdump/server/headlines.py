@@ -43,11 +43,10 @@ class Bearer(Protocol):
 
 @dataclass(slots=True)
 class _Stay:
-    """size: of the frame, bytes. since: of the loop's clock. whole: it is here, and only has to be stored."""
+    """size: of the frame, bytes. since: of the loop's clock."""
 
     size: int
     since: float
-    whole: bool = False
 
 
 class Headlines:
@@ -58,21 +57,23 @@ class Headlines:
     ) -> None:
         self._on_loss = on_loss
         self._budget_bytes = budget_bytes
-        # Both in the order of coming; whose turn it is to be held, `_turns` says.
+        # Of frames under way, both in the order of coming; whose turn it is to be held, `_turns` says.
         self._held: dict[Bearer, _Stay] = {}
         self._waiting: dict[Bearer, _Stay] = {}
+        self._whole: dict[Bearer, int] = {}  # bytes of headlines that are here, and only have to be stored
         self._slow: dict[str, None] = {}  # hosts that have had their time, in that order
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def held_bytes(self) -> int:
         """Of all that have memory."""
-        return sum(stay.size for stay in self._held.values())
+        return sum(stay.size for stay in self._held.values()) + sum(self._whole.values())
 
     def take(self, bearer: Bearer, size: int) -> bool:
         """Memory for a frame of size bytes (up to the budget). False: not now; `go_on` is called when there is.
 
-        To be asked again then. Whoever has taken it or waits for it says `leave` or `stored` in the end.
+        To be asked again then. Whoever has taken it or waits for it says `leave`, or `whole` and `stored`, in the end.
+        What comes behind a headline that is not stored yet is a frame of its own.
         """
         assert size <= self._budget_bytes
         if bearer in self._held or bearer in self._waiting:
@@ -88,21 +89,19 @@ class Headlines:
 
     def whole(self, bearer: Bearer) -> None:
         """All of a headline is here: it need not give way any more, and keeps its memory until it is stored."""
-        if bearer in self._held:
-            self._held[bearer].whole = True
+        stay = self._held.pop(bearer, None)
+        if stay is not None:
+            self._whole[bearer] = stay.size
 
     def leave(self, bearer: Bearer) -> None:
         """Of a frame that is not whole nothing is kept, or waited for, any more. Else this does nothing."""
-        stay = self._held.get(bearer)
-        if stay is None or not stay.whole:
-            self.stored(bearer)
+        if (self._held.pop(bearer, None) or self._waiting.pop(bearer, None)) is not None:
+            self._admit()
 
     def stored(self, bearer: Bearer) -> None:
-        """The memory is free again, or not waited for any longer. Further calls do nothing."""
-        stay = self._held.pop(bearer, None) or self._waiting.pop(bearer, None)
-        if stay is not None:
-            if stay.whole:
-                self._slow.pop(bearer.host, None)
+        """The memory of a headline that was whole is free again. Further calls do nothing."""
+        if self._whole.pop(bearer, None) is not None:
+            self._slow.pop(bearer.host, None)
             self._admit()
 
     def _fits(self, size: int) -> bool:
@@ -110,8 +109,7 @@ class Headlines:
 
     def _unfinished(self, host: str) -> list[Bearer]:
         """The connections of a host that are not through with their headlines."""
-        held = [bearer for bearer, stay in self._held.items() if bearer.host == host and not stay.whole]
-        return held + [bearer for bearer in self._waiting if bearer.host == host]
+        return [bearer for bearer in (*self._held, *self._waiting) if bearer.host == host]
 
     def _admit(self) -> None:
         """Let those who wait have what is free, in their order: none is passed over for a shorter one."""
@@ -137,7 +135,7 @@ class Headlines:
             self._timer = None
         if self._waiting:
             dues = [next(iter(self._waiting.values())).since + WAIT_S]
-            dues += [stay.since + LEAST_S for stay in self._held.values() if not stay.whole][:1]
+            dues += [stay.since + LEAST_S for stay in self._held.values()][:1]
             self._timer = asyncio.get_running_loop().call_at(min(dues), self._on_time)
 
     def _on_time(self) -> None:
@@ -148,7 +146,7 @@ class Headlines:
             # Who goes may let the next one in, which waits no longer then.
             if bearer in self._waiting and now >= stay.since + WAIT_S:
                 self._dismiss(bearer, f"no memory for a headline within {WAIT_S:g} s: too many come at a time")
-        slow = next((bearer for bearer, stay in self._held.items() if not stay.whole), None)
+        slow = next(iter(self._held), None)
         if self._waiting and slow is not None and now >= self._held[slow].since + LEAST_S:
             self._slow.pop(slow.host, None)
             self._slow[slow.host] = None

@@ -138,6 +138,26 @@ def test_what_is_here_need_not_give_way_and_counts_until_it_is_stored() -> None:
     run(test())
 
 
+def test_what_comes_behind_a_headline_that_is_not_stored_counts_by_itself() -> None:
+    async def test() -> None:
+        subject = Headlines(budget_bytes=25)
+        one, two = Connection(subject, "1"), Connection(subject, "2")
+        assert one.take()
+        subject.whole(one)
+        assert one.take(15)
+        assert subject.held_bytes == 25
+        subject.stored(one)
+        assert (subject.held_bytes, two.take()) == (15, True)
+        subject.leave(one)
+        assert subject.held_bytes == 10
+        subject.whole(two)
+        assert not two.take(20)
+        subject.stored(two)
+        assert (two.goes_on, subject.held_bytes) == (1, 20)
+
+    run(test())
+
+
 def test_who_waits_for_long_may_try_another_collector() -> None:
     async def test() -> None:
         subject = Headlines(budget_bytes=10)
@@ -256,7 +276,7 @@ def test_a_host_whose_headline_is_stored_has_its_place_again() -> None:
         assert [late.take(), early.take()] == [False, False]
         subject.stored(busy)
         assert [late.goes_on, early.goes_on] == [0, 1]
-        subject.stored(early)
+        subject.leave(early)
         subject.whole(late)
         again, other = Connection(subject, "slow"), Connection(subject, "other")
         assert [again.take(), other.take()] == [False, False]
@@ -272,23 +292,37 @@ def test_whatever_happens_the_budget_holds_and_nobody_waits_for_free_memory(seed
         random = Random(seed)
         subject = Headlines(budget_bytes=100)
         present: list[Connection] = []
+
+        def end(connection: Connection) -> None:
+            subject.leave(connection)
+            subject.stored(connection)
+
         for _ in range(200):
-            match random.randrange(5):
+            match random.randrange(6):
                 case 0 | 1:
                     present.append(Connection(subject, str(random.randrange(12))))
                     present[-1].take(random.randint(1, 100))
                 case 2 if present:
-                    subject.whole(random.choice(present))
+                    chosen = random.choice(present)
+                    if chosen not in subject._whole:  # it has one headline
+                        subject.whole(chosen)
                 case 3 if present:
-                    subject.stored(present.pop(random.randrange(len(present))))
+                    end(present.pop(random.randrange(len(present))))
+                case 4 if subject._whole:
+                    chosen = random.choice([each for each in present if each in subject._whole])
+                    chosen.take(random.randint(1, 100))
+                    if chosen in subject._held:
+                        subject.stored(chosen)
                 case _:
                     await skip(random.uniform(0, LEAST_S))
-            present = [each for each in present if not each.reasons]
+            for each in [each for each in present if each.reasons]:
+                present.remove(each)
+                end(each)
             assert subject.held_bytes <= 100
             turns = subject._turns()
             assert not turns or subject.held_bytes + subject._waiting[turns[0]].size > 100
         for each in present:
-            subject.stored(each)
+            end(each)
         assert not subject.held_bytes
 
     run(test())

@@ -376,6 +376,8 @@ async def test_who_gives_much_to_look_through_is_not_read_for_a_moment(count: in
 
 
 LONG = wire.pack(wire.Headline(wire.CodecId.STORED, 1 << 20, bytes(32), bytes(1 << 20)))
+SHORT = wire.pack(wire.Headline(wire.CodecId.STORED, 10, bytes(32), bytes(10)))
+CHUNK_HEADER = b"\x80\x06\0\0" + (1 << 20).to_bytes(4, "big")
 
 
 @pytest.mark.asyncio
@@ -418,13 +420,26 @@ async def test_memory_for_a_headline_is_free_when_its_connection_ends() -> None:
 async def test_a_chunk_that_is_not_due_is_no_way_around_the_limit(changes: dict[str, int]) -> None:
     headlines = Headlines()
     seated, standing = connection(Stub(), headlines, "seated"), connection(Stub(), headlines, "standing")
-    header = b"\x80\x06\0\0" + (1 << 20).to_bytes(4, "big")
     resumed(seated)
-    bring(seated, header)
+    bring(seated, CHUNK_HEADER)
     assert not headlines.held_bytes
     resumed(standing, **changes)
-    bring(standing, header)
+    bring(standing, CHUNK_HEADER)
     assert headlines.held_bytes > 1 << 20
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("headline", [SHORT, LONG])
+async def test_nor_is_one_behind_a_headline_that_is_not_stored_yet(headline: bytes) -> None:
+    headlines = Headlines()
+    subject = connection(Stub(), headlines)
+    resumed(subject, headline=False, credit=0)
+    bring(subject, headline + CHUNK_HEADER)
+    assert headlines.held_bytes == (len(LONG) if headline is LONG else 0) + len(CHUNK_HEADER) + (1 << 20)
+    subject.introduced()
+    assert headlines.held_bytes == len(CHUNK_HEADER) + (1 << 20)
+    subject.connection_lost(None)
+    assert not headlines.held_bytes
 
 
 @pytest.mark.asyncio
