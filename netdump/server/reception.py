@@ -186,6 +186,8 @@ class Reception:
         """Have what was found ready for the next connection, which would find it as slowly: a dump of many segments,
         of which all are looked at, would never go on.
         """
+        if found is _BUSY:
+            return  # which it need not be any more by then
         claim.late = found
         if not (self._stops or claim.has_heir):
             await asyncio.wait({claim.released}, timeout=KEPT_S)

@@ -9,6 +9,7 @@ import pytest
 
 from netdump import wire
 from netdump.pki import check_receipt
+from netdump.server.reception import ANSWER_S
 from netdump.server.seats import CREDIT_FIRST
 from netdump.server.space import Measure
 from tests.server.offers import DUMP, ENDS, OTHER, code_of, vmcore
@@ -159,6 +160,32 @@ def test_what_the_older_brought_counts(folder: Path, web1: Papers) -> None:
             answer = newer.hello(DUMP)
             # Whatever of it had arrived when the newer connection came: it is a prefix, or all of it.
             assert isinstance(answer, wire.Receipt) or (isinstance(answer, wire.Resume) and answer.offset in ENDS)
+
+
+def test_a_dump_is_not_busy_any_more_when_what_the_older_brought_is_stored(folder: Path, web1: Papers) -> None:
+    """Who came meanwhile was told that it is."""
+    disk = threading.Event()
+
+    def measure() -> Measure:
+        assert disk.wait(PATIENCE_S)
+        return Measure(1 << 40, 1 << 41)
+
+    with Rig(folder, measure=measure) as rig, Host(rig, web1) as older:
+        disk.set()
+        older.resume(DUMP)
+        disk.clear()
+        try:
+            older.headline(DUMP)
+            with Host(rig, web1) as newer:
+                newer.say(wire.Hello(DUMP.dump_id, 400_000, 4096, 0))
+                rig.events.wait("dump-fenced")
+                rig.skip(ANSWER_S + 0.1)
+                assert isinstance(newer.hear(), wire.Defer)
+        finally:
+            disk.set()
+        rig.events.wait("dump-interrupted")
+        with Host(rig, web1) as last:
+            assert isinstance(last.hello(DUMP), wire.Resume)
 
 
 def test_a_crowd_of_connections_of_one_dump(folder: Path, web1: Papers) -> None:
