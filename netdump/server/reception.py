@@ -341,7 +341,7 @@ class Reception:
         manifest, document = dump.manifest, dump.receipt
         if manifest is not None and document:
             return wire.Receipt(manifest.root, document)
-        with self._store.open_writer(origin) as writer:
+        with self._store.open_writer(origin, is_known=True) as writer:
             return self._context.receipt(writer)
 
     def _refusal(self, error: StoreError | PkiError) -> wire.Decline | wire.Defer:

@@ -191,8 +191,8 @@ class Restorer:
 
     def _sign_for(self, dump: Dump) -> None:
         """Its host may come for the receipt, which would find the dump busy until the vmcore is made."""
-        with suppress(PkiError), self._store.open_writer(dump.origin) as writer:  # it hears the same when it comes
-            self._receipt(writer)
+        with suppress(PkiError), self._store.open_writer(dump.origin, is_known=True) as writer:
+            self._receipt(writer)  # if that fails, it hears the same when it comes
 
     def _defer(self, dump_id: str, needed: int, reason: str) -> bool:
         """Have it said, once, why a dump waits; False: it is to be tried again."""

@@ -106,13 +106,19 @@ class Store:
         return Dump(self._files, self.root, dump_id)
 
     def open_writer(
-        self, origin: Origin, *, distrust: bool = False, keep_on: Callable[[], None] = lambda: None
+        self,
+        origin: Origin,
+        *,
+        is_known: bool = False,
+        distrust: bool = False,
+        keep_on: Callable[[], None] = lambda: None,
     ) -> DumpWriter:
         """Create a dump or go on with it, as its only writer. The origin is durable when this returns ([S-15]).
 
-        What an earlier writer left unfinished is removed. distrust: what is stored of it was found damaged; if it is
-        not complete every chunk is read, and it goes on from the first segment that is not sound, which takes as long
-        as reading all of it does. keep_on: called before each segment that is read so, may raise to stop.
+        What an earlier writer left unfinished is removed. is_known: the dump was there; if it was deleted since, none
+        is created. distrust: what is stored of it was found damaged; if it is not complete every chunk is read, and it
+        goes on from the first segment that is not sound, which takes as long as reading all of it does. keep_on: called
+        before each segment that is read so, may raise to stop.
 
         Raises OwnerError (another host's; before anything else is looked at, [W-32]), MismatchError ([W-31]), BusyError
         (another writer, or the dump is being restored or deleted), DamagedError (its documents, or the segments of its
@@ -121,7 +127,9 @@ class Store:
         with dump_faults("opening", origin.id):
             if (known := find_origin(self._files, origin.id)) is not None:
                 check_offer(known, origin)
-            lock = self._lock_for_writing(origin.id)
+            elif is_known:
+                raise _deleted(origin.id)
+            lock = self._take_lock(origin.id) if is_known else self._lock_for_writing(origin.id)
             try:
                 return self._open_locked(origin, lock, keep_on if distrust else None)
             except BaseException:
@@ -319,4 +327,8 @@ def _deleted_is_busy(dump_id: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BusyError(f"dump {dump_id} is being deleted; try again later") from None
+        raise _deleted(dump_id) from None
+
+
+def _deleted(dump_id: str) -> BusyError:
+    return BusyError(f"dump {dump_id} is being deleted; try again later")

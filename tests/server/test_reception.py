@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netdump.store.origin import Origin
-    from netdump.store.recovery import Recovery
     from netdump.store.writer import DumpWriter
 
 
@@ -141,24 +140,26 @@ def test_an_incomplete_dump_found_damaged_goes_on_before_the_damage(folder: Path
         assert desk.get(f"/v1/dumps/{DUMP.origin.id}")["state"] == "complete"
 
 
+@pytest.mark.parametrize("name", ["durable", "receipt"])
 def test_a_dump_that_is_deleted_while_it_is_looked_at_is_not_damaged(
-    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Of terabytes there are so many segments that looking at them takes minutes."""
-    look = Dump._recovery
+    look = getattr(Dump, name)
     with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
         with Host(rig, web1) as host:
             host.send_all(DUMP)
         rig.events.wait("dump-complete")
 
-        def delete_and_look(dump: Dump) -> Recovery:
+        def delete_and_look(dump: Dump) -> object:
             Store(folder / "dumps").delete(dump.id)
-            return look(dump)
+            return look.fget(dump)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Dump, "_recovery", delete_and_look)
+            patch.setattr(Dump, name, property(delete_and_look))
             with Host(rig, web1) as host:
                 assert isinstance(host.hello(DUMP), wire.Defer)
+        assert not Store(folder / "dumps").candidates()
         with Host(rig, web1) as host:
             host.send_all(DUMP)
 

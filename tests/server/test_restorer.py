@@ -392,6 +392,28 @@ async def test_a_dump_that_was_deleted_meanwhile_is_no_trouble(folder: Path) -> 
 
 
 @pytest.mark.asyncio
+async def test_a_dump_that_is_deleted_while_it_is_looked_at_does_not_come_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, store = Events(), Store(folder / "dumps")
+    deliver(store)
+
+    def delete(dump: Dump) -> None:
+        store.delete(dump.id)
+
+    monkeypatch.setattr(Dump, "receipt", property(delete))
+    with Index.open(folder / NAME) as index:
+        recorder = Recorder(lambda: index, store, events)
+        restorer = restorer_of(store, recorder, events)
+        assert not restorer._restore(DUMP.origin.id), "somebody is at it"
+        assert restorer._restore(DUMP.origin.id)
+        await restorer.close()
+        recorder.close()
+    assert not events.all("restore-failed")
+    assert not store.candidates()
+
+
+@pytest.mark.asyncio
 async def test_a_fault_of_the_disk_is_told_and_not_repeated(folder: Path) -> None:
     events = Events()
     files = FaultyFiles(LocalFiles(folder / "dumps"))
