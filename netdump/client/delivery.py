@@ -1,14 +1,15 @@
 """Which collector is tried when, until the dump is delivered or it is certain that it cannot be.
 
 Owns the round of collectors, their back-off, and the judgement of how a connection ended. The order is the
-administrator's; a collector that has part of the dump is kept through a few failures in a row, because another one
-may have to begin at the start. Who declines, refuses or is not who he should be is dropped for this run ([W-39],
-[W-88]); who is away or busy is tried again until patience or the deadline ends. Reads no settings file and prints
-only through the console.
+administrator's, and among those that were tried already the order of their turns; a collector that has part of the dump
+is kept through a few failures in a row, because another one may have to begin at the start. Who declines, refuses or is
+not who he should be is dropped for this run ([W-39], [W-88]); who is away or busy is tried again until patience or the
+deadline ends. Reads no settings file and prints only through the console.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -81,9 +82,9 @@ class Outcome(NamedTuple):
 class Site:
     """One collector in this run.
 
-    dropped: why it is not tried any more. not_before: of the clock. deferred: it has asked for that time. durable: the
-    image offset up to which it has the dump, as far as known. strikes: breaches of the protocol since it made progress.
-    fenced: how often another sender took the dump over.
+    dropped: why it is not tried any more. tried: of the clock, when it was last. not_before: likewise. deferred: it has
+    asked for that time. durable: the image offset up to which it has the dump, as far as known. strikes: breaches of
+    the protocol since it made progress. fenced: how often another sender took the dump over.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Site:
         "ledger",
         "not_before",
         "strikes",
+        "tried",
     )
 
     def __init__(self, address: Address, backoff: Backoff, ledger: Ledger) -> None:
@@ -106,6 +108,7 @@ class Site:
         self.ledger = ledger
         self.dropped: NetdumpError | None = None
         self.last_error: NetdumpError | None = None
+        self.tried = -math.inf
         self.not_before = 0.0
         self.deferred = False
         self.durable = 0
@@ -190,7 +193,7 @@ class Delivery:
                 open_sites = [loyal]
             ready = [site for site in open_sites if site.not_before <= now]
             if ready:
-                return ready[0]
+                return min(ready, key=lambda site: site.tried)  # else two that are slow to fail would keep out a third
             self._wait(min(site.not_before for site in open_sites), now)
 
     def _wait(self, until: float, now: float) -> None:
@@ -209,7 +212,7 @@ class Delivery:
 
     def _attempt(self, site: Site) -> Receipt | None:
         """Try one collector once. Returns the receipt, or None: choose again."""
-        site.deferred = False
+        site.tried, site.deferred = self._clock(), False
         self._console.detail(f"trying {site.address}")
         try:
             link = self._dial(site.address)

@@ -248,6 +248,12 @@ def test_the_next_is_tried_at_once(play: Play) -> None:
     assert play.tried == [("a", 0), ("b", 0)]
 
 
+def test_who_takes_long_to_fail_keeps_nobody_from_being_tried(play: Play) -> None:
+    """By the time that one has failed, the other has waited long enough: two of three would be all that are tried."""
+    play.run(a=[away(40)], b=[away(40)], c=[away(1), Step(DONE)])
+    assert play.order == "abcabc"
+
+
 def test_back_off_of_a_single_collector(play: Play) -> None:
     play.run(a=[away()] * 8 + [Step(DONE)])
     assert [time for _, time in play.tried] == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
