@@ -443,7 +443,7 @@ class Delivery:
     def _verdict(self) -> NetdumpError:
         """The error that says best why nothing more is tried: what still had a chance counts before what had none."""
         waiting = [site.last_error for site in self._sites if not site.dropped and site.last_error]
-        dropped = [site.dropped for site in self._sites if site.dropped]
+        dropped = sorted((site.dropped for site in self._sites if site.dropped), key=_certainty)
         errors = waiting + dropped
         if not errors:
             return UnreachableError(
@@ -461,6 +461,13 @@ class Delivery:
             kept = f"{best.address} keeps {mebibytes(best.durable)} of {mebibytes(self._image.size)}"
             return f"{kept}: run the same command again to go on there"
         return "Nothing is lost: the same command can be run again"
+
+
+def _certainty(error: NetdumpError) -> int:
+    """How sure it is that a collector will not take the dump in a later run either, for the order among such."""
+    if isinstance(error, DeclinedError):
+        return 2
+    return int(isinstance(error, ImpostorError | RefusedError))
 
 
 def _without_frames(error: NetdumpError) -> NetdumpError:

@@ -468,3 +468,27 @@ def test_all_dropped_ends_before_patience(play: Play) -> None:
     with pytest.raises(ImpostorError, match=re.compile("who.*b:2 declines", re.DOTALL)):
         play.run(a=[Step(ImpostorError("who"), dialled=False)], b=[Step(Decline(DeclineCode.QUOTA))])
     assert play.now == 1000
+
+
+DECLINES = Step(Decline(DeclineCode.QUOTA))
+REFUSES = Step(RefusedError("not in"), dialled=False)
+FAILS = Step(Error(ErrorCode.INTERNAL))
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        ((DECLINES, FAILS), SendError.exit_status),
+        ((DECLINES, REFUSES), RefusedError.exit_status),
+        ((REFUSES, FAILS), SendError.exit_status),
+        ((DECLINES, REFUSES, FAILS), SendError.exit_status),
+    ],
+)
+def test_of_several_that_are_dropped_the_one_that_may_recover_counts(
+    play: Play, steps: tuple[Step, ...], status: int
+) -> None:
+    """The init of a capture kernel goes by the status: after declining it gives up, after a failure it does not."""
+    for order in (steps, steps[::-1]):
+        with pytest.raises(SendError) as caught:
+            play.run(**{name: [step] for name, step in zip("abc", order, strict=False)})  # type: ignore[arg-type]
+        assert caught.value.exit_status == status
