@@ -341,7 +341,8 @@ class Delivery:
     def _note_progress(self, site: Site, session: Session) -> None:
         if session.resume:
             site.durable = session.acked_offset
-            self._loyal = site
+            if site.durable:
+                self._loyal = site
         if session.advanced:
             self._renew(site)
 

@@ -141,7 +141,9 @@ class PlayedSession:
         on_turn: Callable[[int], None],
     ) -> None:
         self._open_stream, self._on_queue, self._on_turn = open_stream, on_queue, on_turn
-        self.resume = SimpleNamespace(offset=step.durable) if step.advanced or step.durable else None
+        self.resume = None
+        if step.advanced or step.durable or step.resumes is not None:
+            self.resume = SimpleNamespace(offset=step.durable)
         self.advanced = step.advanced
         self.behind = step.behind
         self.acked_offset = step.durable
@@ -292,6 +294,18 @@ def test_attempts_are_counted(play: Play) -> None:
 def test_who_has_part_of_the_dump_is_kept_for_a_while(play: Play) -> None:
     play.run(a=[CUT, away()], b=[Step(DONE)])
     assert play.order == "a" * LOYALTY + "b"
+
+
+def test_who_has_nothing_of_the_dump_is_not(play: Play) -> None:
+    play.run(a=[Step(UnreachableError("it took no pages"), resumes=0, seconds=600)], b=[Step(DONE)])
+    assert play.order == "ab"
+    assert play.now == 1600
+
+
+def test_nor_does_it_replace_who_has_part_of_it(play: Play) -> None:
+    nothing = Step(UnreachableError("it took no pages"), resumes=0)
+    play.run(a=[CUT, Step(Defer(100)), Step(DONE)], b=[nothing, Step(Defer(100))])
+    assert play.tried[-1] == ("a", 100.5)
 
 
 def test_the_second_keeps_it_once_it_has_taken_over(play: Play) -> None:
