@@ -2,9 +2,9 @@
 
 Owns the round of collectors, their back-off, and the judgement of how a connection ended. The order is the
 administrator's, and among those that were tried already the order of their turns; a collector that has part of the dump
-is kept through a few failures in a row, because another one may have to begin at the start. Who declines, refuses or is
-not who he should be is dropped for this run ([W-39], [W-88]); who is away or busy is tried again until patience or the
-deadline ends. Reads no settings file and prints only through the console.
+is kept through a few failures in a row, and for a while, because another one may have to begin at the start. Who
+declines, refuses or is not who he should be is dropped for this run ([W-39], [W-88]); who is away or busy is tried
+again until patience or the deadline ends. Reads no settings file and prints only through the console.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 AGENT = f"netdump/{__version__}"
 LOYALTY = 5  # failures in a row without progress before a collector that has part of the dump gives way to others
+LOYAL_SECONDS = 60.0  # and that long: a collector that is started again is away, or busy with what it has of a dump
+LOYAL_SHARE = 0.1  # of the time that is left, if that is less
 LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if the back-off would pass the deadline
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
 RECEIPT_DUE = "all of it is there, waiting for the receipt"
@@ -83,8 +85,9 @@ class Site:
     """One collector in this run.
 
     dropped: why it is not tried any more. tried: of the clock, when it was last. not_before: likewise. deferred: it has
-    asked for that time. durable: the image offset up to which it has the dump, as far as known. strikes: breaches of
-    the protocol since it made progress. fenced: how often another sender took the dump over.
+    asked for that time. durable: the image offset up to which it has the dump, as far as known. kept_until: of the
+    clock, if it has part of the dump and fails. strikes: breaches of the protocol since it made progress. fenced: how
+    often another sender took the dump over.
     """
 
     __slots__ = (
@@ -95,6 +98,7 @@ class Site:
         "durable",
         "failures",
         "fenced",
+        "kept_until",
         "last_error",
         "ledger",
         "not_before",
@@ -113,6 +117,7 @@ class Site:
         self.deferred = False
         self.durable = 0
         self.failures = 0  # in a row, without progress
+        self.kept_until = 0.0
         self.strikes = 0
         self.fenced = 0
 
@@ -188,9 +193,8 @@ class Delivery:
             open_sites = [site for site in self._sites if not site.dropped]
             if not open_sites:
                 raise self._verdict()
-            loyal = self._loyal
-            if loyal in open_sites and loyal.failures < LOYALTY and not loyal.deferred:
-                open_sites = [loyal]
+            if self._loyal in open_sites and _is_kept(self._loyal, now):
+                open_sites = [self._loyal]
             ready = [site for site in open_sites if site.not_before <= now]
             if ready:
                 return min(ready, key=lambda site: site.tried)  # else two that are slow to fail would keep out a third
@@ -404,7 +408,7 @@ class Delivery:
         self._drop(site, RemoteProtocolError("bad-root", text))
 
     def _defer(self, site: Site, word: Defer) -> None:
-        now = self._clock()
+        now = self._count_failure(site)
         text = f": {word.text}" if word.text else ""
         site.last_error = SendError(f"{site.address} asks to come back in {duration(word.seconds)}{text}")
         site.not_before = now + word.seconds
@@ -421,15 +425,22 @@ class Delivery:
             self._fail(site, error)
 
     def _fail(self, site: Site, error: NetdumpError) -> None:
-        site.failures += 1
+        now = self._count_failure(site)
         site.last_error = _without_frames(error)
-        now = self._clock()
         delay = site.backoff.next_delay()
         remaining = self._timing.deadline - LAST_ATTEMPT - now
         if remaining > 0:
             delay = min(delay, remaining)  # the time that is left is used, not given up
         site.not_before = now + delay
         self._console.say(f"{error}; trying again in {delay:.1f} s")
+
+    def _count_failure(self, site: Site) -> float:
+        """Count an attempt without progress. Returns the time."""
+        now = self._clock()
+        if not site.failures:
+            site.kept_until = now + min(LOYAL_SECONDS, LOYAL_SHARE * (self._timing.deadline - now))
+        site.failures += 1
+        return now
 
     def _drop(self, site: Site, error: NetdumpError) -> None:
         site.dropped = _without_frames(error)
@@ -462,6 +473,13 @@ class Delivery:
             kept = f"{best.address} keeps {mebibytes(best.durable)} of {mebibytes(self._image.size)}"
             return f"{kept}: run the same command again to go on there"
         return "Nothing is lost: the same command can be run again"
+
+
+def _is_kept(site: Site, now: float) -> bool:
+    """Whether no other collector is tried instead of this one, which has part of the dump."""
+    if site.deferred:
+        return site.not_before <= site.kept_until
+    return site.failures < LOYALTY or now < site.kept_until
 
 
 def _certainty(error: NetdumpError) -> int:

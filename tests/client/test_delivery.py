@@ -293,7 +293,17 @@ def test_attempts_are_counted(play: Play) -> None:
 
 def test_who_has_part_of_the_dump_is_kept_for_a_while(play: Play) -> None:
     play.run(a=[CUT, away()], b=[Step(DONE)])
+    assert play.tried[-2:] == [("a", 31.5), ("b", 61.5)]
+
+
+def test_nor_for_fewer_attempts_than_a_few(play: Play) -> None:
+    play.run(a=[CUT, away(20)], b=[Step(DONE)])
     assert play.order == "a" * LOYALTY + "b"
+
+
+def test_nor_for_most_of_the_time_that_is_left(play: Play) -> None:
+    play.run(deadline=100, a=[CUT, away()], b=[Step(DONE)])
+    assert play.tried[-2:] == [("a", 7.5), ("b", 15.5)]
 
 
 def test_who_has_nothing_of_the_dump_is_not(play: Play) -> None:
@@ -306,6 +316,18 @@ def test_nor_does_it_replace_who_has_part_of_it(play: Play) -> None:
     nothing = Step(UnreachableError("it took no pages"), resumes=0)
     play.run(a=[CUT, Step(Defer(100)), Step(DONE)], b=[nothing, Step(Defer(100))])
     assert play.tried[-1] == ("a", 100.5)
+
+
+@pytest.mark.parametrize("busy", [[3], [3, 3], [15] * 3, [50]])
+def test_a_short_wait_is_no_reason_to_begin_elsewhere(play: Play, busy: list[int]) -> None:
+    """A collector that was started again asks for some seconds until it has looked at the segments of the dump."""
+    play.run(a=[CUT, *(Step(Defer(seconds)) for seconds in busy), Step(DONE)], b=[Step(DONE)])
+    assert set(play.order) == {"a"}
+
+
+def test_but_many_of_them_are(play: Play) -> None:
+    play.run(a=[CUT, Step(Defer(15))], b=[Step(DONE)])
+    assert play.tried[-2:] == [("a", 45.5), ("b", 45.5)]
 
 
 def test_the_second_keeps_it_once_it_has_taken_over(play: Play) -> None:

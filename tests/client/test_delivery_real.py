@@ -151,7 +151,7 @@ def test_a_second_collector_takes_over(start_collector: StartCollector, real: Re
 def test_a_dump_moves_between_collectors_that_each_have_a_part(start_collector: StartCollector, real: Real) -> None:
     """Resumes at another offset elsewhere, and at the first again: each keeps its own chain."""
     image = PretendImage(content(200))
-    defer = Manners(answer=Defer(1))
+    defer = Manners(answer=Defer(3))  # a tenth of the time that is left, for which the first one is waited for
     first = start_collector([Manners(retort=(7, Error(ErrorCode.SHUTTING_DOWN))), defer])
     second = start_collector(
         [Manners(retort=(3, Error(ErrorCode.SHUTTING_DOWN))), Manners(answer=Decline(DeclineCode.QUOTA))]
