@@ -3,8 +3,9 @@
 Owns the round of collectors, their back-off, and the judgement of how a connection ended. The order is the
 administrator's, and among those that were tried already the order of their turns; a collector that has part of the dump
 is kept through a few failures in a row, and for a while, because another one may have to begin at the start. Who
-declines, refuses or is not who he should be is dropped for this run ([W-39], [W-88]); who is away or busy is tried
-again until patience or the deadline ends. Reads no settings file and prints only through the console.
+declines is dropped for this run ([W-39], [W-88]), who refuses, or is not who he should be, for a while; who is away or
+busy is tried again until patience or the deadline ends. The run ends when all are dropped. Reads no settings file and
+prints only through the console.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ LOYAL_SECONDS = 60.0  # and that long: a collector that is started again is away
 LOYAL_SHARE = 0.1  # of the time that is left, if that is less
 LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if the back-off would pass the deadline
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
+PARDON_SECONDS = 60.0  # until one is tried again that was dropped for what may pass, if there are others until then
 RECEIPT_DUE = "all of it is there, waiting for the receipt"
 
 DECLINE_TEXTS: Mapping[int, str] = {
@@ -84,10 +86,10 @@ class Outcome(NamedTuple):
 class Site:
     """One collector in this run.
 
-    dropped: why it is not tried any more. tried: of the clock, when it was last. not_before: likewise. deferred: it has
-    asked for that time. durable: the image offset up to which it has the dump, as far as known. kept_until: of the
-    clock, if it has part of the dump and fails. strikes: breaches of the protocol since it made progress. fenced: how
-    often another sender took the dump over.
+    dropped: why it is not tried any more. is_final: nor later. tried: of the clock, when it was last. not_before:
+    likewise. deferred: it has asked for that time. durable: the image offset up to which it has the dump, as far as
+    known. kept_until: of the clock, if it has part of the dump and fails. strikes: breaches of the protocol since it
+    made progress. fenced: how often another sender took the dump over.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Site:
         "durable",
         "failures",
         "fenced",
+        "is_final",
         "kept_until",
         "last_error",
         "ledger",
@@ -111,6 +114,7 @@ class Site:
         self.backoff = backoff
         self.ledger = ledger
         self.dropped: NetdumpError | None = None
+        self.is_final = False
         self.last_error: NetdumpError | None = None
         self.tried = -math.inf
         self.not_before = 0.0
@@ -195,10 +199,22 @@ class Delivery:
                 raise self._verdict()
             if self._loyal in open_sites and _is_kept(self._loyal, now):
                 open_sites = [self._loyal]
+            else:
+                open_sites += self._pardoned(open_sites)
             ready = [site for site in open_sites if site.not_before <= now]
             if ready:
                 return min(ready, key=lambda site: site.tried)  # else two that are slow to fail would keep out a third
             self._wait(min(site.not_before for site in open_sites), now)
+
+    def _pardoned(self, open_sites: Sequence[Site]) -> list[Site]:
+        """Those that were dropped for what may pass: an address that two machines claim, a fault of the collector's.
+
+        Where no other can be tried before the deadline only those with a fault: who refuses seldom ceases to.
+        """
+        pardoned = [site for site in self._sites if site.dropped and not site.is_final]
+        if all(site.not_before >= self._timing.deadline for site in open_sites):
+            pardoned = [site for site in pardoned if not _certainty(site.dropped)]
+        return pardoned
 
     def _wait(self, until: float, now: float) -> None:
         limit = min(self._timing.deadline, self._patient_until)
@@ -217,6 +233,8 @@ class Delivery:
     def _attempt(self, site: Site) -> Receipt | None:
         """Try one collector once. Returns the receipt, or None: choose again."""
         site.tried, site.deferred = self._clock(), False
+        if site.dropped:
+            site.last_error, site.dropped = site.dropped, None
         self._console.detail(f"trying {site.address}")
         try:
             link = self._dial(site.address)
@@ -368,7 +386,8 @@ class Delivery:
             case Decline():
                 reason = DECLINE_TEXTS.get(word.code, f"code {word.code}")
                 text = f" ({word.text})" if word.text else ""
-                self._drop(site, DeclinedError(f"{site.address} declines dump {self._image.name}: {reason}{text}"))
+                error = DeclinedError(f"{site.address} declines dump {self._image.name}: {reason}{text}")
+                self._drop(site, error, is_final=True)
             case Error():
                 self._judge_error(site, word)
         return None
@@ -378,9 +397,9 @@ class Delivery:
         what = f"{site.address} failed the connection with {word.code.slug}{text}"
         if word.code is ErrorCode.NOT_ALLOWED:
             reason = word.text or "its certificate is not accepted: enroll it again"
-            self._drop(site, RefusedError(f"{site.address} does not let this host in: {reason}"))
+            self._drop(site, RefusedError(f"{site.address} does not let this host in: {reason}"), is_final=True)
         elif not ERROR_RETRYABLE[word.code]:
-            self._drop(site, SendError(what))
+            self._drop(site, SendError(what), is_final=True)
         elif word.code is ErrorCode.FENCED:
             site.fenced += 1
             site.ledger.fenced()
@@ -405,7 +424,7 @@ class Delivery:
             f"{site.address} says that it has all of dump {self._image.name}, but of another root than that of what "
             "was sent to it: have its operator look at it (`netdump verify`), or send to another collector"
         )
-        self._drop(site, RemoteProtocolError("bad-root", text))
+        self._drop(site, RemoteProtocolError("bad-root", text), is_final=True)
 
     def _defer(self, site: Site, word: Defer) -> None:
         now = self._count_failure(site)
@@ -427,12 +446,8 @@ class Delivery:
     def _fail(self, site: Site, error: NetdumpError) -> None:
         now = self._count_failure(site)
         site.last_error = _without_frames(error)
-        delay = site.backoff.next_delay()
-        remaining = self._timing.deadline - LAST_ATTEMPT - now
-        if remaining > 0:
-            delay = min(delay, remaining)  # the time that is left is used, not given up
-        site.not_before = now + delay
-        self._console.say(f"{error}; trying again in {delay:.1f} s")
+        site.not_before = self._at(site.backoff.next_delay())
+        self._console.say(f"{error}; trying again in {site.not_before - now:.1f} s")
 
     def _count_failure(self, site: Site) -> float:
         """Count an attempt without progress. Returns the time."""
@@ -442,9 +457,17 @@ class Delivery:
         site.failures += 1
         return now
 
-    def _drop(self, site: Site, error: NetdumpError) -> None:
-        site.dropped = _without_frames(error)
-        self._console.say(f"{error}; {site.address} is not tried again in this run")
+    def _drop(self, site: Site, error: NetdumpError, *, is_final: bool = False) -> None:
+        site.dropped, site.is_final = _without_frames(error), is_final
+        site.not_before = self._at(PARDON_SECONDS)
+        how_long = "in this run" if is_final else f"for {PARDON_SECONDS:.0f} s"
+        self._console.say(f"{error}; {site.address} is not tried again {how_long}")
+
+    def _at(self, delay: float) -> float:
+        """When another attempt is due; the time that is left before the deadline is used, not given up."""
+        now = self._clock()
+        remaining = self._timing.deadline - LAST_ATTEMPT - now
+        return now + (min(delay, remaining) if remaining > 0 else delay)
 
     # The end without delivery
 
@@ -482,7 +505,7 @@ def _is_kept(site: Site, now: float) -> bool:
     return site.failures < LOYALTY or now < site.kept_until
 
 
-def _certainty(error: NetdumpError) -> int:
+def _certainty(error: NetdumpError | None) -> int:
     """How sure it is that a collector will not take the dump in a later run either, for the order among such."""
     if isinstance(error, DeclinedError):
         return 2

@@ -528,3 +528,48 @@ def test_of_several_that_are_dropped_the_one_that_may_recover_counts(
         with pytest.raises(SendError) as caught:
             play.run(**{name: [step] for name, step in zip("abc", order, strict=False)})  # type: ignore[arg-type]
         assert caught.value.exit_status == status
+
+
+IMPOSTOR = Step(ImpostorError("who?"), dialled=False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "times"),
+    [
+        ([IMPOSTOR], [0, 60]),
+        ([REFUSES] * 2, [0, 60, 120]),
+        ([FAILS] * (STRIKES_MAX + 1), [0, 0.5, 1.5, 3.5, 7.5, 67.5, 127.5]),
+        ([Step(Error(ErrorCode.FENCED))] * STRIKES_MAX, [0, 0.5, 1.5, 3.5, 7.5, 67.5]),
+    ],
+)
+def test_who_was_dropped_for_what_may_pass_is_tried_again(play: Play, steps: list[Step], times: list[float]) -> None:
+    """The other one is away for good; alone it would have been tried by the next client of the init."""
+    assert play.run(a=[away()], b=[*steps, Step(DONE)]).address == B
+    assert [time for name, time in play.tried if name == "b"] == pytest.approx(times)
+
+
+FINAL = [DECLINES, Step(Error(ErrorCode.NOT_ALLOWED)), Step(Error(ErrorCode.BAD_FIELD))]
+OTHER_ROOT = Step(RemoteProtocolError("bad-root", "x"), finished=True)
+
+
+@pytest.mark.parametrize("step", [*FINAL, OTHER_ROOT])
+def test_who_was_dropped_for_good_is_not(play: Play, step: Step) -> None:
+    # [W-39], [W-88]
+    with pytest.raises(DeadlineError):
+        play.run(deadline=600, a=[away()], b=[step, Step(DONE)])
+    assert play.order.count("b") == 1
+
+
+def test_a_fault_may_pass_while_the_other_one_is_not_to_be_asked(play: Play) -> None:
+    assert play.run(a=[Step(Defer(4000))], b=[*[FAILS] * 9, Step(DONE)]).address == B
+
+
+def test_but_who_refuses_is_not_waited_for_then(play: Play) -> None:
+    with pytest.raises(DeadlineError, match="no collector can be tried again before the deadline"):
+        play.run(a=[Step(Defer(4000))], b=[REFUSES])
+    assert play.now == 1000
+
+
+def test_who_was_dropped_has_a_last_attempt_too(play: Play) -> None:
+    assert play.run(deadline=50, a=[away()], b=[IMPOSTOR, Step(DONE)]).address == B
+    assert play.tried[-1] == ("b", 49)
