@@ -132,11 +132,11 @@ class Supervisor:
 
     def _prepare(self) -> None:
         for _ in range(PREPARATIONS_MAX):
-            status = self._stage("prepare", PREPARE_SECONDS).status
-            if status is not None and status >= 0:
+            status = self._stage("prepare", min(PREPARE_SECONDS, self._left())).status
+            self._plan = self._system.heed(self._plan)  # there is a command line from here on
+            self._deadline = self._started + self._plan.deadline
+            if self._left() <= 0 or (status is not None and status >= 0):
                 break
-        self._plan = self._system.heed(self._plan)  # there is a command line from here on
-        self._deadline = self._started + self._plan.deadline
 
     def _save(self) -> bool:
         if not self._plan.save:

@@ -297,6 +297,15 @@ def test_a_driver_that_hangs_keeps_no_other_from_being_loaded(said: list[str]) -
     assert endless.started[-1] == "finish reboot"
 
 
+@pytest.mark.parametrize("seconds", [60.0, 200.0, 300.0])
+def test_drivers_that_hang_do_not_outlast_the_deadline(said: list[str], seconds: float) -> None:
+    hung = [Child(None, stubborn=True) for _ in range(9)]
+    machine = run(Machine(prepare=hung), deadline=seconds, failure="poweroff")
+    assert "client" not in machine.started
+    assert machine.started[-1] == "finish poweroff"
+    assert machine.now < seconds + 3 * TERM_SECONDS + 2  # for SIGTERM, SIGKILL and, at the end, sysrq
+
+
 def test_a_network_that_hangs_begins_with_the_next_way(said: list[str]) -> None:
     ways = (Way("eth0", "dhcp"), Way("eth1", "dhcp"))
     machine = run(Machine(network=[Child(None), Child(1, 1), Child(None), Child(0)], client=[Child(0, 1)]), ways=ways)
