@@ -169,6 +169,9 @@ class _Recorder:
     def is_damaged(self, dump_id: str) -> bool:
         return dump_id in self._damaged
 
+    def refresh(self, dump_id: str) -> None:
+        pass
+
     def stored_bytes(self, dump_id: str) -> int:
         return 0
 
