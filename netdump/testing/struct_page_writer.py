@@ -266,11 +266,16 @@ class Frames:
         self._put(pfn, self.layout.mapping, self._pointer(4, 1))
         self._compound(pfn, order)
 
-    def hugetlb(self, pfn: int, order: int, *, shared_tables: bool = False) -> None:
-        """A page of hugetlbfs. shared_tables: pages of struct pages behind the first are the first once more."""
+    def hugetlb(self, pfn: int, order: int, *, shared_tables: bool = False, anon: bool = False) -> None:
+        """A page of hugetlbfs. shared_tables: pages of struct pages behind the first are the first once more.
+
+        anon: mapped MAP_PRIVATE and written to.
+        """
         self._plain(pfn, 1 << order, "user")
         if self.era.huge == "type":
             self._put(pfn, self.layout.mapcount, self.era.types["HUGETLB"], 4)
+        if anon:
+            self._put(pfn, self.layout.mapping, self._pointer(3, 1))
         self._compound(pfn, order, hugetlb=True)
         per_page = self.page_bytes // self.layout.size
         if shared_tables:

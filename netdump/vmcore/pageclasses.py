@@ -190,8 +190,8 @@ class Classifier:
                     slab.classes[page:end] = _FILLS[action & 0xF][order]  # nearly always, so it is quick
                     cursor = end
                     continue
-                exclude = ExcludeClass(action & 0xF)
-                cursor = self._place(slab, page, Verdict(exclude, order) if order else KEEP, exclude)
+                verdict = self._judge(slab, page) if order else KEEP  # a process's own huge page of hugetlbfs, maybe
+                cursor = self._place(slab, page, verdict, ExcludeClass(action & 0xF))
             else:
                 cursor = self._place(slab, page, self._judge(slab, page), None)
 

@@ -104,16 +104,16 @@ def test_blocks_that_span_slabs_and_sections() -> None:
     assert core.filter(16).classify(((1 << 16) + 64) * 4096, 1) == [(ExcludeClass.NONE, 1)]
 
 
-def shared_machine(era: str) -> Machine:
+def shared_machine(era: str, *, anon: bool = False) -> Machine:
     """Three huge pages and one of two slabs, all that is behind their first 4 KiB of struct pages being shared.
 
-    Since v7.1 by all of one size; before, each with its own first page.
+    Since v7.1 by all of one size; before, each with its own first page. anon: they are mapped MAP_PRIVATE.
     """
     machine = x86_64(ERAS[era], ram_bytes=256 << 20)
     machine.map_shift = 12
     frames = machine.frames
     for head, order in ((PLAYGROUND, 9), (PLAYGROUND + 512, 9), (PLAYGROUND + 1536, 9), (1 << 14, 14)):
-        frames.hugetlb(head, order, shared_tables=era != "7.1")
+        frames.hugetlb(head, order, shared_tables=era != "7.1", anon=anon)
         common = PLAYGROUND + 64 if order == 9 else head + 64
         for pfn in range(head + 64, head + (1 << order), 64):
             machine.shared_maps[pfn] = common if era == "7.1" else head
@@ -125,9 +125,10 @@ def shared_machine(era: str) -> Machine:
     return machine
 
 
-@pytest.mark.parametrize("era", ["6.1", "6.12", "7.1"])
-def test_huge_pages_that_share_struct_pages(era: str) -> None:
-    machine = shared_machine(era)
+@pytest.mark.parametrize("anon", [False, True])
+@pytest.mark.parametrize("era", ["6.1", "6.3", "6.6", "6.12", "7.1"])
+def test_huge_pages_that_share_struct_pages(era: str, anon: bool) -> None:
+    machine = shared_machine(era, anon=anon)
     core = Opened.of(machine)
     for step in (8192, 4096, 1000):
         page_filter = core.filter(31)
