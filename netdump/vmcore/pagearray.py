@@ -100,8 +100,8 @@ class PageArray:
     def confirm(self, pfn: int, verdict: Verdict, wanted: Wanted) -> bool:
         """Whether a block is what its first page says, by the pages at powers of 2 in it and its last one.
 
-        Free blocks: nothing inside has a say. Compound pages: all inside know that they belong to one; of hugetlb
-        pages the tables of struct pages may be shared, so that some look like the first.
+        Free blocks: nothing inside has a say, but that it is poisoned. Compound pages: all inside know that they belong
+        to one; of hugetlb pages the tables of struct pages may be shared, so that some look like the first.
         """
         length = 1 << verdict.order
         if pfn & length - 1:
@@ -115,5 +115,6 @@ class PageArray:
             return False
         tail = self.rules.is_tail(data, 0)
         if verdict.is_free:
-            return not tail and self.rules.judge(data, 0, pfn, wanted) == KEEP
+            alone = self.rules.judge(data, 0, pfn, wanted) == KEEP or self.rules.is_poison_only(data, 0)
+            return not tail and alone
         return tail or (verdict.hugetlb and place * self.rules.size % self.page_bytes == 0)

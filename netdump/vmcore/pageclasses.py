@@ -49,6 +49,7 @@ _HEADS_EVERY: Final = 4
 _IS_TAIL: Final = table(lambda code: 1 if code & TAIL else 0)
 _IS_SOMETHING: Final = table(lambda code: 0xFF if code else 0)
 _IS_IN_USE: Final = table(lambda code: 0xFF if code & (LRU | ANON | HEAD) and not code & (SLAB | TAIL | ODD) else 0)
+_POISON_ONLY: Final = bytes((0, ODD))
 _OFFLINE_ALL: Final = repeat(ExcludeClass.OFFLINE, SLAB_PAGES)
 
 
@@ -90,10 +91,24 @@ class _Slab:
 
     def nothing_inside(self, start: int, end: int) -> bool:
         """Whether all pages of a range have neither flags nor a type."""
+        return self.codes.are_zero(start, end) and self._no_type_inside(start, end)
+
+    def only_poison_inside(self, start: int, end: int, rules: PageRules) -> bool:
+        """The same but for pages that are broken: a free page that breaks may stay on its list, up to v5.9."""
+        codes = self.codes.codes
+        if codes is None or codes[start:end].translate(None, _POISON_ONLY) or not self._no_type_inside(start, end):
+            return False
+        page = codes.find(ODD, start, end)
+        while page >= 0:
+            if not rules.is_poison_only(self.data, page * rules.size):
+                return False
+            page = codes.find(ODD, page + 1, end)
+        return True
+
+    def _no_type_inside(self, start: int, end: int) -> bool:
+        """Whether no page of a range is of a type that its code byte does not tell: free, or offline."""
         kinds = self.codes.kinds
         if kinds is not None and kinds.find(self.free_byte, start, end) >= 0:
-            return False
-        if not self.codes.are_zero(start, end):
             return False
         return not self.codes.offline >> 8 * start & (1 << 8 * (end - start)) - 1
 
@@ -178,7 +193,7 @@ class Classifier:
         """Decide on the pages that need it, given with what their code bytes became."""
         cursor = 0
         for page, action in closer:
-            if page < cursor:
+            if page < cursor or slab.classes[page] != action:  # of a block that is known already
                 continue
             if action == _DOUBT:
                 slab.classes[page] = ExcludeClass.NONE
@@ -211,7 +226,8 @@ class Classifier:
                 slab.doubts.append(claimed)
             return page + 1
         if verdict.is_free:
-            whole = slab.nothing_inside(page + 1, inside)
+            start = page + 1
+            whole = slab.nothing_inside(start, inside) or slab.only_poison_inside(start, inside, self._rules)
         else:
             others = inside - page - 1 - slab.tails_inside(page + 1, inside)
             if others and hugetlb:

@@ -180,6 +180,11 @@ class PageRules(NamedTuple):
             exclude = ExcludeClass.OFFLINE
         return KEEP if exclude == ExcludeClass.NONE else Verdict(exclude, order, huge)
 
+    def is_poison_only(self, data: bytes | bytearray, at: int) -> bool:
+        """Whether the page whose struct page is at a position of data is poisoned, of no type, and nobody's."""
+        flags, kind = self.uint(data, at + self.flags, self.word), self.uint(data, at + self.mapcount, 4)
+        return bool(flags & self.poison_mask) and kind == _NO_TYPE and not self.users(data, at)
+
     def _counts(self, data: bytes | bytearray, at: int) -> bool:
         """Whether the counts of a struct page can be some: of what was overwritten they seldom can."""
         users = 0 if self.refcount is None else self.uint(data, at + self.refcount, 4) & ~_FROZEN

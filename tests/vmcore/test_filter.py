@@ -169,6 +169,23 @@ def test_tags_of_kasan_in_free_pages() -> None:
     assert page_filter.remark is None
 
 
+@pytest.mark.parametrize("era", ["4.1", "4.19", "5.4", "6.12"])
+def test_poisoned_pages_in_free_blocks(era: str) -> None:
+    """Up to v5.9 a free page that breaks stays on its list; a block goes as a whole then, its first page included."""
+    machine = x86_64(ERAS[era])
+    frames, first = machine.frames, ground(machine)
+    for block, poisoned in enumerate([(0,), (512,), (0, 1, 3), (1022, 1023)]):
+        frames.free(first + 1024 * block, 10)
+        for place in poisoned:
+            frames.poison(first + 1024 * block + place)
+    opened = Opened.of(machine)
+    for level in LEVELS:
+        for step in (4096, 1000):
+            page_filter = opened.filter(level)
+            assert opened.classify(page_filter, step) == frames.expected(level)
+            assert page_filter.remark is None
+
+
 def test_counts_of_users_that_are_frozen() -> None:
     """A page that nobody holds has the highest bit of the count, and what tried in vain to take it has counted on."""
     machine = populate(x86_64(ERAS["7.1"]))
