@@ -6,6 +6,8 @@ struct pages, so they speak for the memory map and for page types, whether free 
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import KernelDataError
@@ -16,7 +18,7 @@ from netdump.vmcore.structpage import Verdict
 from netdump.vmcore.zones import read_layout, read_zones
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from netdump.vmcore.distrust import Distrust
     from netdump.vmcore.pagearray import PageArray
@@ -30,6 +32,7 @@ _SLACK_PART: Final = 16  # a sixteenth
 _SLACK_PAGES: Final = 4096
 _SLACK_CPU: Final = 125
 
+_PROCESS_BITS: Final = 8  # LAST__PID_SHIFT
 _UPPER: Final = 0xFFFF_FFFF  # all bits of the upper half of the flags
 _NO_TYPE: Final = (1 << 32) - 1  # _mapcount of a page that is neither mapped nor of any type
 
@@ -60,6 +63,7 @@ def check_free_lists(
         distrust.stop_all("free pages of one zone have flags of several")
         return
     distrust.zones = frozenset(agreed)
+    distrust.zone_mask &= ~_last_user(agreed)
     others = sum(_is_other(pages, block) for block in zones.blocks)
     if _too_few(blocks - others, blocks):
         distrust.stop_all(f"of {blocks} free blocks {others} are not free by the memory map")
@@ -116,6 +120,18 @@ def _agreed_flags(pages: PageArray, zones: Zones, mask: int) -> set[int] | None:
     if _too_few(agreeing, sum(map(len, compared))):
         return None
     return {max(flags, key=flags.count) for flags in seen.values()}
+
+
+def _last_user(zones: Iterable[int]) -> int:
+    """The bits of the upper half of the flags that tell, below node and zone, who used a page last (LAST_CPUPID).
+
+    Free pages have ones there: eight for the process and some for the processor, of which some may stand in the lower
+    half. Source: page_cpupid_reset_last in Linux include/linux/mm.h.
+    """
+    common = reduce(and_, zones, _UPPER)
+    lowest = common & -common
+    run = common & ~(common + lowest)
+    return run if run & 1 or run.bit_count() >= _PROCESS_BITS else 0
 
 
 def _is_other(pages: PageArray, block: FreeBlock) -> bool:

@@ -169,6 +169,20 @@ def test_tags_of_kasan_in_free_pages() -> None:
     assert page_filter.remark is None
 
 
+def test_a_poisoned_page_that_a_processor_used() -> None:
+    """NUMA balancing notes in the flags who used a page last; free pages and most others have ones there."""
+    machine = populate(x86_64(ERAS["6.12"]))
+    frames, first = machine.frames, ground(machine)
+    for pfn in range(first, first + 4096):
+        if pfn not in frames.pages:
+            frames.kernel(pfn)
+        frames._or_flags(frames.pages[pfn], (0x12 if pfn == first + 1070 else 0xFFFF) << 32)
+    opened = Opened.of(machine)
+    page_filter = opened.filter(1)
+    assert opened.classify(page_filter) == frames.expected(1)
+    assert page_filter.remark is None
+
+
 @pytest.mark.parametrize("era", ["4.1", "4.19", "5.4", "6.12"])
 def test_poisoned_pages_in_free_blocks(era: str) -> None:
     """Up to v5.9 a free page that breaks stays on its list; a block goes as a whole then, its first page included."""
