@@ -81,6 +81,31 @@ class Beginnings:
         return sum(now - then < DAY_S for then in self._of_host.get(host, ()))
 
 
+class Holdings:
+    """Bytes of each host in the store, by the last answer of the index and what came since: for when it does not say.
+
+    A host can see to that, and would have another quota each time.
+    """
+
+    def __init__(self) -> None:
+        self._of_host: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, host: str, stored_bytes: int) -> None:
+        """The index says so."""
+        self._of_host[host] = stored_bytes
+        self._of_host.move_to_end(host)
+        if len(self._of_host) > SOURCES_MAX:
+            self._of_host.popitem(last=False)
+
+    def add(self, host: str, more_bytes: int) -> None:
+        """More was stored."""
+        self.note(host, self.of(host) + more_bytes)
+
+    def of(self, host: str) -> int:
+        """What it has, as far as is known."""
+        return self._of_host.get(host, 0)
+
+
 class Account:
     """Bytes that the dumps of one host have stored since the first of those that are here now was offered.
 
@@ -138,14 +163,16 @@ class Admission:
             )
         return None
 
-    def quota(self, *, new: bool, usage: Usage) -> wire.Decline | None:
+    def quota(self, *, new: bool, usage: Usage) -> wire.Decline | wire.Defer | None:
         """May a dump of a host with this usage begin (new) or go on? None: yes.
 
-        Declined and not deferred: a host that waits for tomorrow does not reboot.
+        Declined and not deferred: a host that waits for tomorrow does not reboot. But what it has may be less by now
+        than is known while the index does not answer.
         """
         limits = self._limits
         if usage.stored_bytes >= limits.stored_bytes_per_host:
-            return wire.Decline(wire.DeclineCode.QUOTA, "the dumps of this host take up all the space it is allowed")
+            text = "the dumps of this host take up all the space it is allowed"
+            return wire.Decline(wire.DeclineCode.QUOTA, text) if usage.known else wire.Defer(limits.defer_s, text)
         if new and usage.dumps_today >= limits.dumps_per_host_per_day:
             return wire.Decline(wire.DeclineCode.QUOTA, f"this host has sent {usage.dumps_today} dumps within a day")
         return None

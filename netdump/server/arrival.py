@@ -158,6 +158,7 @@ class Arrival:
         self._due: float | None = None  # when what was appended must be published
         self._queued_bytes = 0
         self.taken_bytes = 0
+        self._before_bytes = writer.stored_bytes
         self._stored_bytes = 0
         self._stores = False
         self._waits = False
@@ -309,25 +310,28 @@ class Arrival:
         """Store chunks in one visit to a thread. ACK goes out only after publish() has returned [W-55]."""
         writer = self._writer
 
-        def work() -> tuple[Durable, int] | None:
+        def work() -> Durable | None:
             for chunk, raw_bytes in batch:
                 writer.append(chunk, raw_bytes)
-            size = writer.pending_bytes
-            return (writer.publish(), size) if publish else None
+            return writer.publish() if publish else None
 
-        published = await self._in_room(work)
-        if published is None:
+        durable = await self._in_room(work)
+        if durable is None:
             self._due = self._due or self._loop.time() + self._context.storage.publish_s
             return
-        durable, size = published
         self._due = None
-        self._stored_bytes += size
+        may_go_on = self._count_stored()
         credit, self.credit = self.credit, self._share()
         self._line.acknowledge(durable.offset, self.credit if self.credit != credit else None)
         self._journal.progressed(durable, self._stored_bytes)
-        if not self._may_store(size):
+        if not may_go_on:
             # No word of the protocol declines a dump under way; the host will be told when it comes back.
             self._line.fail(wire.ErrorCode.STORAGE, "the dumps of this host take up all the space it is allowed")
+
+    def _count_stored(self) -> bool:
+        """Tell of what is stored by now. Returns whether the host may store more."""
+        before, self._stored_bytes = self._stored_bytes, self._writer.stored_bytes - self._before_bytes
+        return self._may_store(self._stored_bytes - before)
 
     async def _store_headline(self, message: wire.Headline) -> None:
         """Verify and store in one visit to a thread, so that no more headlines are unpacked than there are threads."""
@@ -343,6 +347,7 @@ class Arrival:
 
     async def _complete(self, message: wire.Finish) -> None:
         await self._in_room(lambda: self._writer.finish(message.root, message.remark, on_read=self._got_on()))
+        self._count_stored()  # the rest became durable with that
         self._line.conclude(await self._on_disk(self._context.receipt, self._writer))
 
     def _got_on(self) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from netdump import wire
 from netdump.errors import BusyError, DamagedError, DumpNotFoundError, MismatchError, OwnerError, PkiError, StoreError
 from netdump.namedtuple import NamedTuple
-from netdump.server.admission import Account, Accounts, Admission, Beginnings, Usage
+from netdump.server.admission import Account, Accounts, Admission, Beginnings, Holdings, Usage
 from netdump.server.arrival import Arrival, ArrivalContext
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.server.space import Room
@@ -77,7 +77,7 @@ class _Facts(NamedTuple):
     """What store and index know before a dump is opened.
 
     dump: None if it is new. damaged: what is stored of it was found bad. introduced: its headline is here. begun: some
-    of its pages are. stored_bytes: in its segments, as far as the index knows. scarce: what room is short of.
+    of its pages are. scarce: what room is short of.
     """
 
     dump: Dump | None
@@ -85,7 +85,6 @@ class _Facts(NamedTuple):
     complete: bool
     introduced: bool
     begun: bool
-    stored_bytes: int
     usage: Usage
     room: Room
     scarce: str
@@ -96,7 +95,6 @@ class _Place:
     """A dump opened for a connection. later: what its host is told once its headline is here; None: it may send."""
 
     writer: DumpWriter
-    stored_bytes: int
     usage: Usage
     later: wire.Defer | None
 
@@ -145,6 +143,7 @@ class Reception:
         self._admission = Admission(limits)
         self._accounts = Accounts(limits)
         self._beginnings = Beginnings(limits)
+        self._holdings = Holdings()
         self._seats = Seats(limits, context.ingest)
         self._recorder = recorder
         self._on_complete = on_complete
@@ -259,8 +258,11 @@ class Reception:
         if facts.dump is not None and facts.complete:
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         now, usage = asyncio.get_running_loop().time(), facts.usage
-        if not usage.known:
-            usage = usage._replace(dumps_today=self._beginnings.today(origin.host, now))
+        if usage.known:
+            self._holdings.note(origin.host, usage.stored_bytes)
+        else:
+            dumps_today, stored_bytes = self._beginnings.today(origin.host, now), self._holdings.of(origin.host)
+            usage = usage._replace(dumps_today=dumps_today, stored_bytes=stored_bytes)
         refusal = self._admission.quota(new=facts.dump is None, usage=usage)
         if refusal is not None:
             return refusal
@@ -278,7 +280,7 @@ class Reception:
             self._audit("dump-mended", dump=origin.id, host=origin.host, offset=writer.durable.offset)
             self._recorder.mended(origin.id)
         assert writer.manifest is None, "nobody else completes a dump that this host claims here"
-        return _Place(writer, facts.stored_bytes, facts.usage, later)
+        return _Place(writer, usage, later)
 
     async def _open_writer(self, origin: Origin, *, distrust: bool) -> DumpWriter:
         """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
@@ -304,8 +306,6 @@ class Reception:
             complete=dump is not None and dump.complete,
             introduced=dump is not None and dump.has_headline,
             begun=dump is not None and dump.has_segments,
-            # Of a new dump nobody need ask, and so wait for all that the index has still to be told.
-            stored_bytes=0 if dump is None else self._recorder.stored_bytes(origin.id),
             usage=self._recorder.usage(origin.host, origin.created, self._limits.stored_bytes_per_host),
             room=room,
             scarce="inodes" if room is not Room.PLENTY and self._context.space.lacks_files() else "space",
@@ -362,7 +362,7 @@ class Reception:
         if not connection.is_open:
             await self._on_disk(writer.close)
             return
-        journal = self._recorder.journal(writer.origin.id, place.stored_bytes)
+        journal = self._recorder.journal(writer.origin.id, writer.stored_bytes)
         whole = writer.durable.offset == hello.image_bytes  # nothing but FINISH is due, which needs no seat
         seat = Seat(self._seats, connection.host, hello.image_bytes)
         seating: asyncio.Task[None] | None = None
@@ -401,6 +401,7 @@ class Reception:
     def _may_store(self, claim: _Claim, usage: Usage, more_bytes: int) -> bool:
         """Count what a dump has stored, and say whether it may go on, as one of those of its host that arrive."""
         claim.account.stored_bytes += more_bytes
+        self._holdings.add(claim.connection.host, more_bytes)
         since = claim.account.stored_bytes - claim.before_bytes
         return usage.stored_bytes + since <= self._limits.stored_bytes_per_host
 

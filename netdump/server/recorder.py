@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Waiting = TypeVar("Waiting")
 
-ANSWER_S: Final = 2.0  # three questions are asked before a host has its answer, for which there are 8 seconds
+ANSWER_S: Final = 2.0  # two questions are asked before a host has its answer, for which there are 8 seconds
 PROGRESS_S: Final = 2.0  # between two updates of a dump that arrives
 CLOSING_S: Final = 2.0  # for what the index has still to be told when the collector stops
 CHECKS_AT_ONCE: Final = 100  # that the index is told of in one step: others wait for some milliseconds
@@ -216,11 +216,6 @@ class Recorder:
             self._progress[dump_id] = _Progress(durable, stored_bytes, int(time.time()))
             if not waits:
                 self._submit(work, begin, settled_later=True)
-
-    def stored_bytes(self, dump_id: str) -> int:
-        """What the segments of a dump take up once everything noted before is in its row; 0 without one. Blocks."""
-        record = self._ask(lambda: self._index.get(dump_id), None)
-        return 0 if record is None else record.stored_bytes
 
     def is_damaged(self, dump_id: str) -> bool:
         """Whether what is stored of a dump was found bad, as far as the index knows. Blocks.

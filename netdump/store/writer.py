@@ -93,6 +93,8 @@ class DumpWriter:
         self.durable = recovery.durable
         self.has_headline = has_headline
         self.manifest = manifest
+        self.stored_bytes = sum(info.file_bytes for info in self._segments)
+        """Of the segments that are durable."""
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +161,7 @@ class DumpWriter:
                 publish(self._files, segment.file, segment.partial, f"{self.origin.id}/{SEGMENTS}/{link.info.name}")
                 self._open = None
                 self._segments.append(link.info)
+                self.stored_bytes += link.info.file_bytes
                 self._totals.add(segment.totals)
                 self.durable = Durable(link.info.end, link.chain_after, link.first + link.info.chunks)
         return self.durable

@@ -6,7 +6,7 @@ import pytest
 
 from netdump import wire
 from netdump.server import admission
-from netdump.server.admission import Accounts, Admission, Beginnings, HostGate, Usage
+from netdump.server.admission import Accounts, Admission, Beginnings, Holdings, HostGate, Usage
 from netdump.server.config import Limits
 from netdump.server.space import Room
 
@@ -74,6 +74,22 @@ def test_bytes_bind_all_dumps() -> None:
         verdict = admission.quota(new=new, usage=Usage(0, 64 << 20))
         assert isinstance(verdict, wire.Decline)
         assert verdict.code is wire.DeclineCode.QUOTA
+    verdict = admission.quota(new=True, usage=Usage(0, 64 << 20, known=False))
+    assert isinstance(verdict, wire.Defer), "it may be less by now"
+
+
+def test_holdings(monkeypatch: pytest.MonkeyPatch) -> None:
+    holdings = Holdings()
+    holdings.add("a", 5)
+    holdings.note("b", 7)
+    holdings.add("b", 1)
+    assert [holdings.of(host) for host in "abc"] == [5, 8, 0]
+    holdings.note("b", 2)
+    assert holdings.of("b") == 2
+    monkeypatch.setattr(admission, "SOURCES_MAX", 2)
+    holdings.add("a", 1)
+    holdings.note("c", 3)
+    assert [holdings.of(host) for host in "abc"] == [6, 0, 3]
 
 
 def test_an_account_is_for_all_dumps_of_a_host_that_are_here() -> None:

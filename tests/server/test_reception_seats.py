@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ import pytest
 
 from netdump import wire
 from netdump.index.gather import is_held
+from netdump.index.place import NAME
 from netdump.server.admission import Usage
 from netdump.server.config import DAY_S, Limits
 from netdump.server.reception import QUEUE_S, Reception, _Metered
-from netdump.server.recorder import Recorder
+from netdump.server.recorder import PROGRESS_S, Recorder
 from netdump.server.seats import CREDIT_FIRST, CREDIT_LEAST, LOOK_S, MEASURED_S, Seats
 from netdump.server.space import Measure
 from netdump.store.files import LocalFiles
@@ -267,6 +269,56 @@ def test_dumps_a_day_of_a_host_that_does_not_wait_for_its_answer(folder: Path, w
         assert not rig.events.all("dump-arrives")
         with Host(rig, web1) as host:
             assert code_of(host.hello(dumps[2])) is wire.DeclineCode.QUOTA
+
+
+def test_what_a_host_may_store_while_the_index_does_not_answer(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts what it knew last, and what came since: a host can keep it from answering."""
+    usages = [Usage(0, Limits().stored_bytes_per_host - 160_000)]
+    monkeypatch.setattr(Recorder, "usage", lambda *_: usages.pop() if usages else Usage(0, 0, known=False))
+    with Rig(folder, {"store": {"publish_s": 1}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)  # 150,000 bytes
+        with Host(rig, web1) as host:
+            host.resume(OTHER)
+            host.headline(OTHER)
+            host.chunks(OTHER.chunks)  # 39,000 bytes
+            host.await_ack(OTHER.origin.image_bytes)
+            assert code_of(host.hear()) is wire.ErrorCode.STORAGE
+        rig.events.wait("dump-interrupted")
+        with Host(rig, web1) as host:
+            answer = host.hello(OTHER)
+            assert isinstance(answer, wire.Defer), "not for good: it may have been given room meanwhile"
+            assert "all the space" in answer.text
+
+
+def test_an_index_that_did_not_answer_knows_what_is_stored(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a dump that goes on also what was there before, for as long as it arrives."""
+    with Rig(folder, {"store": {"publish_s": 1}}) as rig:
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.headline(DUMP)
+            host.chunks(DUMP.chunks[:10])
+            host.await_ack(ENDS[10])
+        rig.events.wait("dump-interrupted")
+        monkeypatch.setattr(Recorder, "_ask", lambda _self, _work, otherwise: otherwise)
+        with Host(rig, web1) as host:
+            host.resume(DUMP)
+            host.chunks(DUMP.chunks[10:12])
+            host.await_ack(ENDS[12])
+            rig.skip(PROGRESS_S + 0.1)
+            stored = sum(path.stat().st_size for path in (folder / "dumps").rglob("*.seg"))
+            wait_until(lambda: sqlite_stored(folder) == stored)
+
+
+def sqlite_stored(folder: Path) -> int:
+    """What the index says that all dumps take up."""
+    with closing(sqlite3.connect(folder / NAME)) as database:
+        (stored,) = database.execute("SELECT sum(stored_bytes) FROM dumps").fetchone()
+    return int(stored)
 
 
 def test_dumps_at_the_same_time_share_what_their_host_may_store(

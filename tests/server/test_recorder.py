@@ -243,7 +243,6 @@ def test_a_dump_that_is_gone_leaves_the_index(recorder: Recorder) -> None:
     recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000))
     recorder.refresh("0" * 32).result()
     assert recorder._index.get("0" * 32) is None
-    assert recorder.stored_bytes("0" * 32) == 0
 
 
 def test_a_row_that_waits_to_be_written_is_written_once(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,7 +466,7 @@ def test_rows_wait_for_an_index_that_cannot_be_written(
     assert len(states(recorder)) == 3
     reader.execute("ROLLBACK")
     recorder.settle()
-    recorder.stored_bytes("")
+    recorder.is_damaged("")
     assert row(folder).state is State.COMPLETE
     assert recorder._index.get("0" * 32) is None
     assert not recorder._rows
@@ -492,7 +491,7 @@ def test_a_dump_that_cannot_be_read_keeps_no_other_from_the_index(
 
 
 def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever did would hold a thread that dumps are written with: three questions a host, and hosts come in crowds."""
+    """Whoever did would hold a thread that dumps are written with: two questions a host, and hosts come in crowds."""
     hangs = threading.Event()
     recorder._index.put(DumpRecord("0" * 32, "a", State.COMPLETE, 1, 4096, 0, 1000, 1000, stored_bytes=5))
     recorder._pool.submit(hangs.wait, 20)
@@ -501,7 +500,7 @@ def test_nobody_waits_for_an_index_that_has_not_answered(recorder: Recorder, mon
     monkeypatch.setattr(module, "ANSWER_S", 20.0)
     begun = time.monotonic()
     assert recorder.usage("a", 1000, QUOTA) == UNKNOWN
-    assert recorder.stored_bytes("0" * 32) == 0
+    assert not recorder.is_damaged("0" * 32)
     assert time.monotonic() < begun + 10
     hangs.set()
     recorder._pool.submit(lambda: None).result()

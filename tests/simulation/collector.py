@@ -172,9 +172,6 @@ class _Recorder:
     def refresh(self, dump_id: str) -> None:
         pass
 
-    def stored_bytes(self, dump_id: str) -> int:
-        return 0
-
     def usage(self, host: str, now: int, quota_bytes: int) -> Usage:
         return Usage(0, 0)
 
