@@ -6,16 +6,19 @@ Owns the document and what its members must be to each other. Must not read or w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from netdump.errors import StoreError
 from netdump.pages import ExcludeClass
 from netdump.store.layout import MANIFEST
 from netdump.store.origin import HOST_MAX
-from netdump.store.sealed import FORMAT, Members, seal, unseal
+from netdump.store.sealed import FORMAT, Members, seal_long, unseal_long
 from netdump.store.segment import SegmentInfo
 from netdump.store.totals import Totals
 from netdump.wire import IMAGE_BYTES_MAX, SEGMENT_CHUNKS_MAX, TEXT_MAX, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MANIFEST_FORMAT: Final = "netdump-manifest/1"
 MANIFEST_BYTES_MAX: Final = 256 << 20
@@ -23,6 +26,7 @@ MANIFEST_BYTES_MAX: Final = 256 << 20
 
 _DIGEST_BYTES: Final = 32
 REMARK: Final = "remark"
+_SEGMENTS: Final = "segments"
 _TOTALS: Final = ("data", "zero", "alias", "excluded", "lost", "stored")
 _CLASSES: Final = {member.name.lower(): member for member in ExcludeClass if member is not ExcludeClass.NONE}
 
@@ -50,7 +54,7 @@ class Manifest:
         """The sealed file. Raises StoreError for one that no reader would take."""
         totals: dict[str, object] = {name: getattr(self.totals, name) for name in _TOTALS}
         excluded: dict[str, object] = {reason.name.lower(): size for reason, size in self.totals.excluded_by.items()}
-        sealed = seal(
+        sealed = seal_long(
             {
                 FORMAT: MANIFEST_FORMAT,
                 "id": self.id,
@@ -62,19 +66,20 @@ class Manifest:
                 "completed": self.completed,
                 "totals": totals,
                 "excluded": excluded,
-                "segments": [
-                    {
-                        "name": segment.name,
-                        "start": segment.start,
-                        "end": segment.end,
-                        "chunks": segment.chunks,
-                        "bytes": segment.file_bytes,
-                        "sha256": segment.sha256.hex(),
-                    }
-                    for segment in self.segments
-                ],
                 **({REMARK: self.remark} if self.remark else {}),
-            }
+            },
+            _SEGMENTS,
+            (
+                {
+                    "name": segment.name,
+                    "start": segment.start,
+                    "end": segment.end,
+                    "chunks": segment.chunks,
+                    "bytes": segment.file_bytes,
+                    "sha256": segment.sha256.hex(),
+                }
+                for segment in self.segments
+            ),
         )
         if len(sealed) > MANIFEST_BYTES_MAX:
             raise StoreError(
@@ -90,7 +95,7 @@ class Manifest:
 
         Raises DamageFoundError, also when segments, chunks or totals do not add up to the image. Spec: [S-30].
         """
-        members = unseal(data, MANIFEST_FORMAT, MANIFEST)
+        members, items = unseal_long(data, MANIFEST_FORMAT, MANIFEST, _SEGMENTS)
         if members.text("id") != dump_id:
             raise members.wrong("it is of another dump")
         manifest = cls(
@@ -102,7 +107,7 @@ class Manifest:
             headline=members.optional_octets("headline", _DIGEST_BYTES),
             completed=members.number("completed"),
             totals=_parse_totals(members),
-            segments=_parse_segments(members),
+            segments=_parse_segments(members, items),
             remark=members.text(REMARK, TEXT_MAX) if REMARK in members.names() else "",
         )
         if manifest.totals.image_bytes != manifest.image_bytes:
@@ -134,10 +139,10 @@ def _parse_totals(members: Members) -> Totals:
     )
 
 
-def _parse_segments(members: Members) -> tuple[SegmentInfo, ...]:
+def _parse_segments(members: Members, items: Iterable[Members]) -> tuple[SegmentInfo, ...]:
     segments: list[SegmentInfo] = []
     end = 0
-    for item in members.children("segments"):
+    for item in items:
         segment = SegmentInfo(
             start=item.number("start"),
             end=item.number("end", 1, IMAGE_BYTES_MAX),

@@ -1,6 +1,9 @@
 """Sealed JSON: small files that prove by themselves that they are whole (store.md section 2).
 
 Owns canonical text and the seal. Must not know what the members mean.
+
+An object with a long array is made and read an item at a time: json lets no other thread have its turn before it is
+through with what it was given, which would be seconds for 256 MiB, and takes eight times as much memory.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from netdump.store.findings import Damage, DamageFoundError, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SEAL: Final = "sha256"
 FORMAT: Final = "format"
@@ -24,12 +27,15 @@ _NUMBER_MAX: Final = 1 << 64
 _DELETE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u007f")
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(members: Mapping[str, object]) -> bytes:
     """The canonical text of an object: one line of ASCII.
 
     Members may be str, int, bool, None, lists and dicts. Spec: [S-10].
     """
-    text = json.dumps(members, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _ENCODER.encode(members)
     if "\\u007f" in text:
         text = _DELETE.sub("\\1\x7f", text)
     return text.encode() + b"\n"
@@ -52,6 +58,38 @@ def seal(members: Mapping[str, object]) -> bytes:
     return canonical({**members, SEAL: hashlib.sha256(canonical(members)).hexdigest()})
 
 
+def seal_long(members: Mapping[str, object], name: str, items: Iterable[Mapping[str, object]]) -> bytes:
+    """The sealed file of an object that has the items, objects, in an array as its member of that name.
+
+    No name of a member may have a quotation mark.
+    """
+    assert SEAL not in members
+    body = bytearray()
+    for item in items:
+        body += b"," if body else b""
+        body += canonical(item)[:-1]
+    digest = hashlib.sha256()
+    for part in _around({**members, name: []}, name, body):
+        digest.update(part)
+    return b"".join(_around({**members, name: [], SEAL: digest.hexdigest()}, name, body))
+
+
+_Part = bytes | bytearray | memoryview
+
+
+def _around(members: Mapping[str, object], name: str, body: _Part) -> tuple[bytes, _Part, bytes]:
+    """The canonical text of an object with body in its array of that name, which is empty, in parts."""
+    head, mark, tail = canonical(members).partition(_mark(name).encode())
+    return head + mark, body, tail
+
+
+def _mark(name: str) -> str:
+    """Where the array begins. No text that is a value can look like it: a quotation mark in one has a backslash before
+    it, and none behind one has a colon.
+    """
+    return f'"{name}":['
+
+
 def unseal(data: bytes, expected_format: str, file: str) -> Members:
     """The members of a sealed file, the seal checked and taken off. file: its name, for the error.
 
@@ -65,11 +103,71 @@ def unseal(data: bytes, expected_format: str, file: str) -> Members:
         raise _not_sealed(file, "it is not JSON of the allowed kinds") from None
     if not isinstance(members, dict):
         raise _not_sealed(file, "it is not a JSON object")
-    if canonical(members) != data or _holds_lone_surrogate(members, data):
-        raise _not_sealed(file, "it is not canonical text")
+    _check_canonical(members, data, file)
     digest = members.pop(SEAL, None)
     if digest != hashlib.sha256(canonical(members)).hexdigest():
         raise _not_sealed(file, "its sha256 is not that of its content")
+    return _of_format(members, expected_format, file)
+
+
+def unseal_long(data: bytes, expected_format: str, file: str, name: str) -> tuple[Members, Iterator[Members]]:
+    """As unseal(); of the array of that name, whose items are objects, one after the other and nothing in the members.
+
+    The iterator raises as unseal() does, for what was sealed by somebody else.
+    """
+    text = data.decode("latin-1")  # what is not ASCII will not be canonical
+    start = text.find(_mark(name)) + len(_mark(name))
+    if start < len(_mark(name)):  # there is none
+        members = unseal(data, expected_format, file)
+        return members, iter(members.children(name))
+    try:
+        end = _end_of_items(text, start)
+        rest = text[:start] + text[end:]
+        members = json.loads(rest, parse_float=_refuse, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise _not_sealed(file, "it is not JSON of the allowed kinds") from None
+    if not isinstance(members, dict) or members.get(name) != []:
+        raise _not_sealed(file, f"it is not a JSON object with an array {name}")
+    _check_canonical(members, rest.encode("latin-1"), file)
+    seal_found, digest = members.pop(SEAL, None), hashlib.sha256()
+    for part in _around(members, name, memoryview(data)[start:end]):
+        digest.update(part)
+    if seal_found != digest.hexdigest():
+        raise _not_sealed(file, "its sha256 is not that of its content")
+    found = _of_format(members, expected_format, file)
+    return found, _items(text, start, end, found, name)
+
+
+def _end_of_items(text: str, at: int) -> int:
+    """Where the items of an array end whose first one begins at a position. Raises ValueError, RecursionError."""
+    if text[at : at + 1] == "]":
+        return at
+    while True:
+        _, at = _DECODER.raw_decode(text, at)
+        if text[at : at + 1] != ",":
+            return at
+        at += 1
+
+
+def _items(text: str, at: int, end: int, members: Members, name: str) -> Iterator[Members]:
+    """The items of the array of that name, which _end_of_items has gone through."""
+    while at < end:
+        value, after = _DECODER.raw_decode(text, at)
+        if not isinstance(value, dict):
+            raise members.wrong(f"{name} is not an array of objects")
+        _check_canonical(value, text[at:after].encode("latin-1") + b"\n", members.file)
+        yield Members(value, members.file)
+        at = after + 1
+
+
+def _check_canonical(members: Mapping[str, object], data: bytes, file: str) -> None:
+    """data: what members were read from. Raises DamageFoundError. Spec: [S-12]."""
+    if canonical(members) != data or _holds_lone_surrogate(members, data):
+        raise _not_sealed(file, "it is not canonical text")
+
+
+def _of_format(members: dict[str, object], expected_format: str, file: str) -> Members:
+    """The members, if they are of that format."""
     if members.get(FORMAT) != expected_format:
         text = f"its format is {members.get(FORMAT)!r} instead of {expected_format!r}"
         raise DamageFoundError(Finding(Damage.FORMAT, file, None, text))
@@ -150,6 +248,9 @@ class Members:
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
 
 
 def _not_sealed(file: str, text: str) -> DamageFoundError:

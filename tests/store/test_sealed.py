@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdump.store import sealed as module
 from netdump.store.findings import Damage, DamageFoundError
-from netdump.store.sealed import Members, canonical, seal, unseal
+from netdump.store.sealed import Members, canonical, seal, seal_long, unseal, unseal_long
 
 FORMAT = "netdump-test/1"
 VALUES = st.recursive(
@@ -186,3 +188,102 @@ def test_a_large_file_costs_no_more_than_its_size() -> None:
     sealed = seal({"format": FORMAT, "list": [{"n": number} for number in range(20_000)]})
     assert len(unseal(sealed, FORMAT, "file.json").children("list")) == 20_000
     assert json.loads(sealed)["format"] == FORMAT
+
+
+ITEMS = [{"n": number, "t": "é\x7f\U0001f600"[: number % 4]} for number in range(5)]
+LONG = {"format": FORMAT, "a": 1, "z": {"list": None}, "t": 'x"list":[\u20ac'}
+
+
+def read_long(data: bytes) -> dict[str, object]:
+    """All of a sealed object with a long array."""
+    members, items = unseal_long(data, FORMAT, "file.json", "list")
+    assert members.names() == sorted([*members._values])
+    return {**members._values, "list": [dict(item._values) for item in items]}
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(st.text(st.characters(exclude_characters='"')), VALUES, max_size=4), st.lists(VALUES, max_size=4)
+)
+def test_a_long_array_makes_no_difference(members: dict[str, object], values: list[object]) -> None:
+    members = {name: value for name, value in members.items() if name not in {"list", "sha256"}} | {"format": FORMAT}
+    items = [{"v": value} for value in values]
+    sealed = seal_long(members, "list", iter(items))
+    assert sealed == seal({**members, "list": items})
+    try:
+        expected: object = {**unseal(sealed, FORMAT, "file.json")._values}
+    except DamageFoundError as error:  # half of a pair of surrogates
+        expected = error.finding
+    try:
+        found: object = read_long(sealed)
+    except DamageFoundError as error:
+        found = error.finding
+    assert found == expected
+
+
+@pytest.mark.parametrize("items", [[], ITEMS[:1], ITEMS])
+def test_every_byte_of_one_with_a_long_array_counts(items: list[dict[str, object]]) -> None:
+    sealed = seal_long(LONG, "list", items)
+    assert read_long(sealed) == {**LONG, "list": items}
+    for at in range(len(sealed)):
+        for wrong in (
+            sealed[:at],
+            sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :],
+            sealed[:at] + sealed[at + 1 :],
+        ):
+            with pytest.raises(DamageFoundError) as error:
+                read_long(wrong)
+            assert error.value.finding.damage is Damage.NOT_SEALED
+
+
+@pytest.mark.parametrize(
+    ("body", "damage"),
+    [
+        (b'{"a":1},2', Damage.CONTENT),
+        (b'{"b":1,"a":1}', Damage.NOT_SEALED),
+        (b'{"a": 1}', Damage.NOT_SEALED),
+        (b'{"a":"\\ud800"}', Damage.NOT_SEALED),
+        (b'{"a":"\xc3\xa9"}', Damage.NOT_SEALED),
+        (b'{"a":1.5}', Damage.NOT_SEALED),
+        (b'{"a":1},', Damage.NOT_SEALED),
+        (b'{"a":' + b"[" * 100_000, Damage.NOT_SEALED),
+    ],
+)
+def test_a_long_array_that_others_have_sealed(body: bytes, damage: Damage) -> None:
+    head, tail = b'{"format":"netdump-test/1","list":[' + body + b"]", b"}\n"
+    digest = hashlib.sha256(head + tail).hexdigest().encode()
+    with pytest.raises(DamageFoundError) as error:
+        read_long(head + b',"sha256":"' + digest + b'"' + tail)
+    assert error.value.finding.damage is damage
+
+
+@pytest.mark.parametrize("value", [None, {}, "x"])
+def test_what_should_be_a_long_array_and_is_none(value: object) -> None:
+    with pytest.raises(DamageFoundError) as error:
+        unseal_long(seal({"format": FORMAT, "list": value}), FORMAT, "file.json", "list")
+    assert error.value.finding.damage is Damage.CONTENT
+    with pytest.raises(DamageFoundError):
+        unseal_long(seal({"format": FORMAT, "a": {"list": []}}), FORMAT, "file.json", "list")
+    with pytest.raises(DamageFoundError):
+        unseal_long(seal_long({"format": "other"}, "list", []), FORMAT, "file.json", "list")
+
+
+def test_a_long_array_is_made_and_read_an_item_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """json holds all other threads until it is through with what it was given."""
+    sizes, loads, make = list[int](), json.loads, canonical
+
+    def reading(text: str, **options: Any) -> object:
+        sizes.append(len(text))
+        return loads(text, **options)
+
+    def making(members: dict[str, object]) -> bytes:
+        made = make(members)
+        sizes.append(len(made))
+        return made
+
+    monkeypatch.setattr(json, "loads", reading)
+    monkeypatch.setattr(module, "canonical", making)
+    items = [{"n": number} for number in range(5000)]
+    sealed = seal_long(LONG, "list", items)
+    assert read_long(sealed)["list"] == items
+    assert max(sizes) < 1000 < len(sealed)
