@@ -262,6 +262,8 @@ class LocalCatalog:
         whole = self._resolve(dump_id)
         dump = self._store.dump(whole)
         report = dump.verify(progress, threads=os.cpu_count() or 1)
+        if not report.ok and dump.has_replaced(report):
+            raise BusyError(f"dump {whole} was deleted and sent again while it was read: verify it once more")
         if not report.ok and not report.complete:
             # What was found bad may be gone by now: its host has come back, and sends that again.
             if is_held(self._store.root / whole):

@@ -320,10 +320,12 @@ class Scrubber:
         """Whether what could not be read may be gone for a reason: it was deleted, or its host has come back."""
         try:
             dump = self._plain.dump(report.id)
+            if dump.has_replaced(report):
+                return True
             return not report.complete and (self._is_busy(report.id) or dump.believed_manifest() is not None)
         except DumpNotFoundError:
             return True
-        except StorageFaultError:
+        except (DamagedError, StorageFaultError):
             return False  # what the disk does not give back is what was found
 
     def _tell_sound(self) -> None:

@@ -212,6 +212,13 @@ class Dump:
         """
         return verify_dump(self._files, self.id, progress, since, threads)
 
+    def has_replaced(self, report: Report) -> bool:
+        """Whether this is another dump than the one that was checked: that was deleted, and sent again.
+
+        Raises DumpNotFoundError if there is none.
+        """
+        return report.origin is not None and report.origin != self.origin
+
     def _recovery(self) -> Recovery:
         manifest = self.manifest
         with self._reading():

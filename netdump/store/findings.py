@@ -6,9 +6,13 @@ Owns the words for damage. Must not read files.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from netdump.errors import DamagedError
 from netdump.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from netdump.store.origin import Origin
 
 
 class Damage(StrEnum):
@@ -53,7 +57,8 @@ class Report(NamedTuple):
     """What a check found.
 
     segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX. view: what is
-    wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was.
+    wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was. origin:
+    whose dump was checked; None where that could not be read.
     """
 
     id: str
@@ -65,6 +70,7 @@ class Report(NamedTuple):
     more: int = 0
     view: Finding | None = None
     remade: bool = False
+    origin: Origin | None = None
 
     @property
     def ok(self) -> bool:

@@ -159,6 +159,7 @@ class _Check:
             tuple(notes.findings),
             notes.more,
             notes.view,
+            origin=origin,
         )
 
     def _check_headline(self, manifest: Manifest | None) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -362,6 +363,24 @@ def test_a_dump_that_arrives_again_is_not_called_damaged(tmp_path: Path, store: 
     with writers[0] as writer:
         sample.write(writer)
     assert catalog.show(sample.id).state is State.COMPLETE
+
+
+def test_a_dump_that_was_deleted_and_sent_again_while_it_was_read_is_not_damaged(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one segment after the other
+    sample = Sample()
+    sample.store(store)
+
+    def send_again(_offset: int) -> None:
+        if store.dump(sample.id).complete:
+            store.delete(sample.id)
+            with store.open_writer(replace(sample.origin(), created=sample.origin().created + 1)) as writer:
+                sample.write(writer, 1)
+
+    with pytest.raises(BusyError, match="sent again"):
+        catalog.verify(sample.id, send_again)
+    assert catalog.show(sample.id).state is State.INTERRUPTED
 
 
 def test_a_damaged_vmcore_is_made_again(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -266,6 +267,19 @@ def test_a_dump_that_is_deleted_while_it_is_read_is_not_damaged(directory: Path)
     assert not desk.events.all("dump-damaged")
     assert not desk.told.bad
     assert desk.scrubber.next_due() == NEW.origin.id
+
+
+def test_a_dump_that_is_deleted_and_sent_again_while_it_is_read_is_not_damaged(directory: Path) -> None:
+    def send_again() -> None:
+        desk.store.delete(OLD.origin.id)
+        with desk.store.open_writer(replace(OLD.origin, created=CREATED + 1)) as writer:
+            append_all(writer, OLD.chunks[:4])
+            writer.publish()
+
+    desk = Desktop(directory, CREATED + 40 * DAY_S)
+    while_it_is_read(desk, OLD.origin.id, send_again)
+    assert not desk.events.all("dump-damaged")
+    assert not desk.told.bad
 
 
 def test_a_dump_that_is_mended_and_completed_while_it_is_read_is_not_damaged(directory: Path) -> None:

@@ -71,7 +71,8 @@ def frames_end(content: bytearray) -> int:
 
 def test_a_sound_dump_has_no_findings() -> None:
     report = check(stored())
-    assert report == Report(ID, True, report.segments, len(SAMPLE.chunks), len(SAMPLE.image), ())
+    whole = Report(ID, True, report.segments, len(SAMPLE.chunks), len(SAMPLE.image), (), origin=SAMPLE.origin)
+    assert report == whole
     assert report.ok
     assert report.as_json()["ok"] is True
 
@@ -183,7 +184,7 @@ def test_a_manifest_of_another_cut_is_found() -> None:
 
 def test_the_report_of_a_dump_that_is_not_complete() -> None:
     memory = stored(5)
-    assert check(memory) == Report(ID, False, 2, 5, SAMPLE.chunks[5].offset, ())
+    assert check(memory) == Report(ID, False, 2, 5, SAMPLE.chunks[5].offset, (), origin=SAMPLE.origin)
     segments = [name for name in names(memory) if name.endswith(".seg")]
     memory.content(f"{ID}/{segments[1]}")[-1] ^= 1
     report = check(memory)
