@@ -338,7 +338,7 @@ class LocalCatalog:
             return None
         if record.state is State.DAMAGED and was_unreadable(record.remark):
             return replace(row, state=State.DAMAGED, remark=record.remark)
-        self._index.put(record)
+        self._index.renew(record)
         return replace(record, checked=row.checked)
 
 

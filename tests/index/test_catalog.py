@@ -131,6 +131,24 @@ def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catal
     assert catalog.index.get(half.id) == by_id[half.id]
 
 
+def test_damage_found_while_a_row_is_settled_stays(
+    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample()
+    with sample.open(store) as writer:
+        catalog.list(Query())
+        sample.write(writer)
+
+    def gathered(store: Store, dump_id: str) -> DumpRecord:
+        record = gather(store, dump_id)
+        catalog.index.set_state(dump_id, State.DAMAGED, "bad digest")  # a verification ends at this moment
+        return record
+
+    monkeypatch.setattr("netdump.index.catalog.gather_anyway", gathered)
+    catalog.list(Query())
+    assert [(each.state, each.remark) for each in catalog.list(Query())] == [(State.DAMAGED, "bad digest")]
+
+
 def test_an_interrupted_dump_that_goes_on_is_arriving_whatever_the_index_says(
     store: Store, catalog: LocalCatalog
 ) -> None:
