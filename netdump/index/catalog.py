@@ -142,7 +142,7 @@ class LocalCatalog:
             for row in page:
                 if not self._store.holds(row.id):
                     # Whoever deleted it was killed before it said so here, and it counts against its host's quota.
-                    self._index.remove(row.id)
+                    self._forget(row.id)
                     continue
                 record = self._reconciled(row)
                 if record is not None and order(record) != order(row):
@@ -292,7 +292,14 @@ class LocalCatalog:
         finally:  # it is gone also if something of it could not be removed
             if not self._store.holds(whole):
                 with suppress(BusyError, StorageFaultError):  # the next list forgets it
-                    self._mended(lambda: self._index.remove(whole))
+                    self._mended(lambda: self._forget(whole))
+
+    def _forget(self, dump_id: str) -> None:
+        """Of a dump that was deleted; should it have come again by now its row may have gone, too."""
+        self._index.remove(dump_id)
+        if self._store.holds(dump_id):
+            with suppress(DumpNotFoundError):
+                self._index.add([gather_anyway(self._store, dump_id)])
 
     def _resolve(self, dump_id: str) -> str:
         if len(dump_id) < PREFIX_DIGITS_MIN:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,24 +128,6 @@ def test_what_a_killed_collector_left_as_arriving_is_settled(store: Store, catal
     assert by_id[complete.id].state is State.COMPLETE
     assert (by_id[half.id].state, by_id[half.id].durable_bytes) == (State.INTERRUPTED, 4 * 8 * 4096)
     assert catalog.index.get(half.id) == by_id[half.id]
-
-
-def test_damage_found_while_a_row_is_settled_stays(
-    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample = Sample()
-    with sample.open(store) as writer:
-        catalog.list(Query())
-        sample.write(writer)
-
-    def gathered(store: Store, dump_id: str) -> DumpRecord:
-        record = gather(store, dump_id)
-        catalog.index.set_state(dump_id, State.DAMAGED, "bad digest")  # a verification ends at this moment
-        return record
-
-    monkeypatch.setattr("netdump.index.catalog.gather_anyway", gathered)
-    catalog.list(Query())
-    assert [(each.state, each.remark) for each in catalog.list(Query())] == [(State.DAMAGED, "bad digest")]
 
 
 def test_an_interrupted_dump_that_goes_on_is_arriving_whatever_the_index_says(
@@ -381,24 +362,6 @@ def test_a_dump_that_arrives_again_is_not_called_damaged(tmp_path: Path, store: 
     with writers[0] as writer:
         sample.write(writer)
     assert catalog.show(sample.id).state is State.COMPLETE
-
-
-def test_a_dump_that_was_deleted_and_sent_again_while_it_was_read_is_not_damaged(
-    store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one segment after the other
-    sample = Sample()
-    sample.store(store)
-
-    def send_again(_offset: int) -> None:
-        if store.dump(sample.id).complete:
-            store.delete(sample.id)
-            with store.open_writer(replace(sample.origin(), created=sample.origin().created + 1)) as writer:
-                sample.write(writer, 1)
-
-    with pytest.raises(BusyError, match="sent again"):
-        catalog.verify(sample.id, send_again)
-    assert catalog.show(sample.id).state is State.INTERRUPTED
 
 
 def test_a_damaged_vmcore_is_made_again(tmp_path: Path, store: Store, catalog: LocalCatalog) -> None:
