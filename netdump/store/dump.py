@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from netdump.errors import BusyError, DamagedError, IncompleteDumpError, StoreError
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, IncompleteDumpError, StoreError
 from netdump.store.documents import parse_headline, read_headline, read_manifest, read_origin, read_receipt
 from netdump.store.durable import discard, dump_faults
 from netdump.store.findings import Damage, DamageFoundError, Finding
@@ -192,6 +192,8 @@ class Dump:
                 lock = self._files.lock(f"{self.id}/{LOCK}")
             except BlockingIOError:
                 raise BusyError(f"dump {self.id} is being written, restored or deleted; try again later") from None
+            except FileNotFoundError:
+                raise DumpNotFoundError(f"there is no dump {self.id} any more") from None
             with (
                 Restoration(self._files, self._root, f"{self.id}/{VMCORE}", wanted, lock) as restoration,
                 closing(self._open_all(segments)) as opened,

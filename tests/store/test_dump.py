@@ -83,6 +83,14 @@ def test_restoring_is_stopped_by_the_lock_and_gives_it_back() -> None:
     lock.release()
 
 
+def test_a_dump_that_is_deleted_before_it_is_restored_is_no_fault_of_the_disk() -> None:
+    memory, dump = stored()
+    assert dump.complete
+    Store(ROOT, memory).delete(ID)
+    with pytest.raises(DumpNotFoundError):
+        dump.reassemble()
+
+
 def test_damage_is_said() -> None:
     memory, dump = stored()
     name = dump.segments()[0].name
