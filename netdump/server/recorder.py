@@ -192,7 +192,8 @@ class Recorder:
     def advance(self, dump_id: str, durable: Durable, stored_bytes: int) -> None:
         """More of a dump is durable. stored_bytes: of all its segments. Only the latest is written.
 
-        While the index cannot be written it is forgotten: there is more to tell soon, or the row is written anew.
+        While the index cannot be written it is forgotten, without a line in the log: there is more to tell every few
+        seconds, of each dump, until the row is written anew.
         """
         latest: _Progress | None = None
 
@@ -215,7 +216,7 @@ class Recorder:
             waits = dump_id in self._progress
             self._progress[dump_id] = _Progress(durable, stored_bytes, int(time.time()))
             if not waits:
-                self._submit(work, begin, settled_later=True)
+                self._submit(work, begin, settled_later=True, is_told=False)
 
     def is_damaged(self, dump_id: str) -> bool:
         """Whether what is stored of a dump was found bad, as far as the index knows. Blocks.
@@ -277,12 +278,17 @@ class Recorder:
         return work()
 
     def _submit(
-        self, work: Callable[[], None], first: Callable[[], None] = lambda: None, *, settled_later: bool = False
+        self,
+        work: Callable[[], None],
+        first: Callable[[], None] = lambda: None,
+        *,
+        settled_later: bool = False,
+        is_told: bool = True,
     ) -> Future[None]:
         """Write something, behind what waits: in the order in which things were found.
 
         first: is done in the thread, whatever the index is like. settled_later: the store says the same at the next
-        start, so a collector that stops need not wait for it.
+        start, so a collector that stops need not wait for it. is_told: the log has a line if the index fails.
         """
 
         def guarded() -> None:
@@ -293,7 +299,8 @@ class Recorder:
                 self._on_index(self._write_waiting)
                 self._on_index(work)
             except StoreError as error:
-                self._audit("index-failed", reason=str(error))
+                if is_told:
+                    self._audit("index-failed", reason=str(error))
 
         return self._pool.submit(guarded)
 

@@ -32,11 +32,14 @@ def test_progress_is_noted_once_the_index_can_be_told_again(folder: Path) -> Non
             raise BusyError("the index is not open yet")
         return index
 
-    recorder = Recorder(opened, store, Events())
+    events = Events()
+    recorder = Recorder(opened, store, events)
     with store.open_writer(DUMP.origin):
         recorder.refresh(dump_id)
-        recorder.advance(dump_id, Durable(4096, bytes(32), 1), 100)
-        recorder._pool.submit(lambda: None).result()
+        for chunks in range(1, 4):
+            recorder.advance(dump_id, Durable(chunks, bytes(32), chunks), 100)
+            recorder._pool.submit(lambda: None).result()
+        assert len(events.all("index-failed")) == 1, "not with each step of each dump"
         with Index.open(folder / NAME) as index:
             recorder.advance(dump_id, Durable(8192, bytes(32), 2), 200)
             assert recorder.stored_bytes(dump_id) == 200
