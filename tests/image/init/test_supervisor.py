@@ -30,6 +30,7 @@ from netdump.image.init.restarts import CLIENT_GRACE, DEATHS_MAX, DOUBT_SECONDS,
 from netdump.image.init.supervisor import (
     CLIENT,
     FAULTS_MAX,
+    LEFT_BEHIND_MAX,
     NETWORK_SECONDS,
     PREPARATIONS_MAX,
     RENEWAL_PAUSE,
@@ -318,6 +319,40 @@ def test_nor_does_one_that_cannot_be_killed_keep_the_next_way_waiting(said: list
     machine = run(Machine(network=[Child(None, stubborn=True), Child(0)], client=[Child(0, 1)]), ways=ways)
     assert machine.started == ["prepare", "network", "network 1", "client", "finish reboot"]
     assert not any("the init itself failed" in line for line in said)
+
+
+def count(machine: Machine, stage: str) -> int:
+    return sum(words.split()[0] == stage for words in machine.started)
+
+
+def stuck(seconds: float) -> list[Child]:
+    """No signal ends them: they wait in the kernel, for a lock that a driver holds."""
+    return [Child(1, seconds, stubborn=True) for _ in range(99)]
+
+
+def test_those_that_hang_in_the_kernel_do_not_take_all_memory(said: list[str]) -> None:
+    """Each holds some mebibytes, and what would have saved the dump is killed for want of them."""
+    away = Child(UnreachableError.exit_status, 9999)
+    machine = run(
+        Machine(network=stuck(1e9), client=[away], save=[Child(0, 20)]), save=Save("ext4", "0" * 32, "/crash")
+    )
+    assert count(machine, "network") == LEFT_BEHIND_MAX
+    assert machine.started[-3:] == ["client", "save", "finish reboot"]
+    assert 3600 <= machine.now < 3700
+
+
+def test_when_they_end_others_are_started(said: list[str]) -> None:
+    network = [*stuck(2000)[:LEFT_BEHIND_MAX], Child(0, 1)]
+    machine = run(Machine(network=network, client=[Child(0, 2500)]))
+    assert machine.started[-2:] == ["network", "finish reboot"]
+    beside = machine.children[1 + LEFT_BEHIND_MAX + 1]
+    assert beside.ends_at > 2000
+
+
+def test_nor_do_those_beside_the_client(said: list[str]) -> None:
+    machine = run(Machine(network=[Child(0), *stuck(1e9)], client=[Child(0, 3000)]))
+    assert count(machine, "network") == 1 + LEFT_BEHIND_MAX
+    assert machine.started[-1] == "finish reboot"
 
 
 def test_the_client_ends_by_itself_before_it_must(said: list[str]) -> None:
