@@ -18,7 +18,7 @@ from netdump.errors import DeadlineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GRACE = 5.0  # seconds after the deadline
+GRACE = 3.0  # seconds after the deadline; with the last word, and what its end takes, there are less than five
 LAST_WORD_PATIENCE = 1.0  # seconds that stderr gets to take the last word
 TIMER_LEAST = 1e-3  # seconds; 0 would be no timer
 

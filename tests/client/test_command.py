@@ -531,6 +531,33 @@ def test_a_stdout_that_takes_nothing_is_left_at_the_deadline(host: Host, enrolle
     assert done.returncode == DeadlineError.exit_status
 
 
+def test_five_seconds_after_the_deadline_it_has_ended_whatever_hangs(host: Host) -> None:
+    """The source, and the console that would be told."""
+    address: Any = "127.0.0.1:1"
+    host.enroll(address)
+    program = (
+        "import os, sys, time, netdump.client.command as command\n"
+        "command.open_image = lambda *_, **__: time.sleep(60)\n"
+        "os.set_blocking(2, False)\n"
+        "try:\n    while True: os.write(2, bytes(4096))\n"
+        "except BlockingIOError: os.set_blocking(2, True)\n"
+        "print(time.monotonic(), flush=True)\n"
+        "command.main(sys.argv[1:])"
+    )
+    arguments = [str(host.core), "--config", str(host.bundle), "--deadline", "1"]
+    read_end, write_end = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=write_end, cwd=os.getcwd()
+        )
+        ended = time.monotonic()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert done.returncode == DeadlineError.exit_status
+    assert ended - float(done.stdout) < 1 + 5
+
+
 def test_the_default_deadline_is_known_before_the_core_is_opened(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     delays: list[float] = []
     monkeypatch.setattr(Watchdog, "arm", lambda _, delay: delays.append(delay))
