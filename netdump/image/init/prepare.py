@@ -28,13 +28,17 @@ MOUNTS = (
     ("devtmpfs", "/dev", "devtmpfs", MS_NOSUID),
 )
 # A kernel that crashes again, or whose only CPU never comes back from a driver, reboots (Linux
-# Documentation/admin-guide/sysctl/kernel.rst). The lock-up detector waits for twice its threshold. Whoever gives the
-# capture kernel another command line may have forgotten panic=. tcp_mtu_probing: where full packets vanish on the way
-# (RFC 4821), smaller ones are tried after some seconds.
+# Documentation/admin-guide/sysctl/kernel.rst). The lock-up detector waits for twice its threshold; the one for a CPU
+# that takes no interrupts either, where the kernel has it, for once. The machine's command line may have said
+# nowatchdog or nosoftlockup. Whoever gives the capture kernel another one may have forgotten panic=. tcp_mtu_probing:
+# where full packets vanish on the way (RFC 4821), smaller ones are tried after some seconds.
 SYSCTLS = (
     ("/proc/sys/kernel/panic", "10"),
     ("/proc/sys/kernel/watchdog_thresh", "60"),
     ("/proc/sys/kernel/softlockup_panic", "1"),
+    ("/proc/sys/kernel/hardlockup_panic", "1"),
+    ("/proc/sys/kernel/soft_watchdog", "1"),
+    ("/proc/sys/kernel/watchdog", "1"),
     ("/proc/sys/net/ipv4/tcp_mtu_probing", "1"),
 )
 # Virtual functions are for guests, and cost memory. A watchdog that starts by itself (ipmi_watchdog) would run out

@@ -102,3 +102,9 @@ def test_a_module_that_does_not_load_with_its_options_is_loaded_without(
 
 def test_packets_that_vanish_for_their_size_are_sent_smaller() -> None:
     assert ("/proc/sys/net/ipv4/tcp_mtu_probing", "1") in prepare.SYSCTLS
+
+
+def test_a_kernel_that_hangs_reboots() -> None:
+    """Also where no interrupts are taken, and where the command line says nowatchdog or nosoftlockup."""
+    names = ("softlockup_panic", "hardlockup_panic", "soft_watchdog", "watchdog")
+    assert all((f"/proc/sys/kernel/{name}", "1") in prepare.SYSCTLS for name in names)
