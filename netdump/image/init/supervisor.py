@@ -95,7 +95,7 @@ class Supervisor:
         self._least_free = 1 << 62
         self._hung_networks = 0
         self._left_behind: list[int] = []  # stages that were killed, and may not have ended
-        self._beside: tuple[int, float] | None = None  # a stage while the client runs, and its time limit
+        self._beside: tuple[int, float, str] | None = None  # a stage while the client runs, its time limit and name
         self._renew_at = NEVER  # of time.monotonic
         self._moved_bytes = 0
         self._moved_at = self._tell_at = clock()
@@ -219,22 +219,23 @@ class Supervisor:
             self._start_beside("renew")
         elif now - self._moved_at >= STILL_SECONDS:
             say(f"nothing was sent for {STILL_SECONDS:g} s: looking at the network")
-            self._start_beside("network", "0")
+            self._start_beside("network", str(self._hung_networks))
 
     def _start_beside(self, *stage: str) -> None:
         now = self._clock()
         try:
-            self._beside = self._system.spawn([*STAGE, *stage]), now + self._network_seconds()
+            self._beside = self._system.spawn([*STAGE, *stage]), now + self._network_seconds(), stage[0]
         except OSError as error:
             say(f"cannot start {stage[0]}: {error.strerror}")
             self._moved_at, self._renew_at = now, now + STILL_SECONDS
 
-    def _look_beside(self, child: int, until: float, now: float) -> None:
+    def _look_beside(self, child: int, until: float, name: str, now: float) -> None:
         """Whether the stage beside the client has ended, or must."""
         if self._system.reap(child) is None:
             if now < until:
                 return
             warn("looking at the network takes too long: signal 9")
+            self._hung_networks += name == "network"
             self._kill_beside()
         self._beside, self._moved_at = None, now
         self._renew_at = max(self._system.renewal_time(), now + RENEWAL_PAUSE)

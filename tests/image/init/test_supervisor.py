@@ -344,7 +344,7 @@ def test_those_that_hang_in_the_kernel_do_not_take_all_memory(said: list[str]) -
 def test_when_they_end_others_are_started(said: list[str]) -> None:
     network = [*stuck(2000)[:LEFT_BEHIND_MAX], Child(0, 1)]
     machine = run(Machine(network=network, client=[Child(0, 2500)]))
-    assert machine.started[-2:] == ["network", "finish reboot"]
+    assert machine.started[-2:] == [f"network {LEFT_BEHIND_MAX}", "finish reboot"]
     beside = machine.children[1 + LEFT_BEHIND_MAX + 1]
     assert beside.ends_at > 2000
 
@@ -403,7 +403,20 @@ def test_a_client_that_ends_while_the_network_is_looked_at(said: list[str]) -> N
 def test_a_look_at_the_network_that_hangs(said: list[str]) -> None:
     machine = run(Machine(network=[Child(0), Child(None)], client=[Child(0, 400)]))
     assert machine.children[3].signals == [9]
-    assert machine.started.count("network") == 5  # before, at 60 s until 180, and after 60 s more each time
+    assert count(machine, "network") == 5  # before, at 60 s until 180, and after 60 s more each time
+
+
+def test_a_look_at_the_network_begins_with_the_way_that_works(said: list[str]) -> None:
+    """It would hang like the one before the client, and mend nothing."""
+    ways = (Way("eth0", "dhcp"), Way("eth1", "dhcp"))
+    machine = run(Machine(network=[Child(None), Child(0), Child(0)], client=[Child(0, 80)]), ways=ways)
+    assert machine.started[1:] == ["network", "network 1", "client", "network 1", "finish reboot"]
+
+
+def test_after_one_that_hung_with_the_next(said: list[str]) -> None:
+    ways = (Way("eth0", "dhcp"), Way("eth1", "dhcp"))
+    machine = run(Machine(network=[Child(0), Child(None), Child(0)], client=[Child(0, 600)]), ways=ways)
+    assert machine.started[1:5] == ["network", "client", "network", "network 1"]
 
 
 def test_a_lease_is_renewed_beside_the_client(said: list[str]) -> None:
