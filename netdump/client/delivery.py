@@ -52,6 +52,7 @@ AGENT = f"netdump/{__version__}"
 LOYALTY = 5  # failures in a row without progress before a collector that has part of the dump gives way to others
 LOYAL_SECONDS = 60.0  # and that long: a collector that is started again is away, or busy with what it has of a dump
 LOYAL_SHARE = 0.1  # of the time that is left, if that is less
+LOYAL_SECONDS_MORE = 240.0  # for those few failures, if each takes long
 LAST_ATTEMPT = 1.0  # seconds before the deadline that a last attempt gets, if the back-off would pass the deadline
 STRIKES_MAX = 5  # breaches of the protocol in a row without progress, or fencings in all, before a collector is dropped
 PARDON_SECONDS = 60.0  # until one is tried again that was dropped for what may pass, if there are others until then
@@ -502,7 +503,8 @@ def _is_kept(site: Site, now: float) -> bool:
     """Whether no other collector is tried instead of this one, which has part of the dump."""
     if site.deferred:
         return site.not_before <= site.kept_until
-    return site.failures < LOYALTY or now < site.kept_until
+    more = LOYAL_SECONDS_MORE if site.failures < LOYALTY else 0.0
+    return not site.failures or now < site.kept_until + more
 
 
 def _certainty(error: NetdumpError | None) -> int:

@@ -301,6 +301,13 @@ def test_nor_for_fewer_attempts_than_a_few(play: Play) -> None:
     assert play.order == "a" * LOYALTY + "b"
 
 
+def test_attempts_that_take_long_are_no_few(play: Play) -> None:
+    """It answers, and says that it lives, but makes nothing durable any more."""
+    stuck = Step(UnreachableError("nothing was acknowledged"), resumes=5000, durable=5000, seconds=600)
+    play.run(a=[CUT, stuck], b=[Step(DONE)])
+    assert play.tried == [("a", 0), ("a", 0.5), ("b", 600.5)]
+
+
 def test_nor_for_most_of_the_time_that_is_left(play: Play) -> None:
     play.run(deadline=100, a=[CUT, away()], b=[Step(DONE)])
     assert play.tried[-2:] == [("a", 7.5), ("b", 15.5)]
