@@ -106,6 +106,7 @@ class Session:
         self._core = Connection(Role.CLIENT, now)
         self._heard = now
         self._moved = now  # last acknowledgement of something new, or nothing was waiting for one
+        self._taken = 0  # bytes that had left when it was last looked
         self._queues = False  # for chunks to be taken, which is all that is left to say
         self._end: LastWord | None = None
 
@@ -285,8 +286,16 @@ class Session:
         return self._heard + max(self._limits.stall, 2 * keepalive)
 
     def _owed(self) -> bool:
-        """Whether the collector owes an acknowledgement, a receipt, or the word that it takes chunks now."""
+        """Whether the collector owes an acknowledgement, a receipt, the word that it takes chunks now, or to read."""
+        return self._awaited() or self._link.pending > 0
+
+    def _awaited(self) -> bool:
         return self._core.unacked_cost > 0 or self._core.state is State.FINISHING or self._queues
+
+    def _takes_headline(self) -> bool:
+        """Whether something of what is not acknowledged has left since this was last asked: of a headline, that is."""
+        before, self._taken = self._taken, self._link.sent_bytes
+        return before < self._taken and not self._awaited()
 
     @property
     def _progress_timeout(self) -> float:
@@ -298,7 +307,7 @@ class Session:
             raise DeadlineError(f"{self._link.address}: the deadline passed while sending")
         if now >= self._stall_time():
             raise UnreachableError(f"{self._link.address}: nothing heard for {now - self._heard:.0f} s")
-        if not self._owed():
+        if not self._owed() or self._takes_headline():
             self._moved = now
         elif now >= self._moved + self._progress_timeout:
             what = "it took no pages" if self._queues else "nothing was acknowledged"

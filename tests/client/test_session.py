@@ -449,7 +449,7 @@ class PlayedLink:
     """Says what it is told to at its times, and takes all at once. answers: (time, frame)."""
 
     address = Address("played", 1)
-    sent_records = pending = 0
+    sent_records = sent_bytes = pending = 0
     eof = False
 
     def __init__(self, *answers: tuple[float, bytes]) -> None:
@@ -530,6 +530,42 @@ def test_silence_is_a_stall() -> None:
     with pytest.raises(UnreachableError, match="nothing heard for 10 s"):
         played(link, Limits(10, 1000, 2000))
     assert link.now == 90
+
+
+class DeafLink(PlayedLink):
+    """Takes what is sent at these times, a part each time, and all of it at the last."""
+
+    def __init__(self, takes: list[float], *answers: tuple[float, bytes]) -> None:
+        super().__init__(*answers)
+        self._takes = deque(takes)
+
+    def send(self, *parts: Buffer) -> None:
+        if self.now > 0:
+            self.pending += sum(map(len, parts))
+
+    def exchange(self, timeout: float) -> bytes:
+        received = super().exchange(timeout)
+        while self._takes and self._takes[0] <= self.now:
+            self._takes.popleft()
+            self.sent_bytes += 1
+            self.pending = self.pending if self._takes else 0
+        return received
+
+
+WITHOUT_HEADLINE = (1.0, pack(Resume(0, chain_start(IMAGE.dump_id, IMAGE.size), 0, False, 2 << 20, 5, 600)))
+
+
+def test_a_headline_that_is_not_taken_is_not_held_out_for_ever() -> None:
+    """Who lives, but does not read. There is no acknowledgement of a headline."""
+    link = DeafLink([], WITHOUT_HEADLINE, *ALIVE)
+    with pytest.raises(UnreachableError, match="alive, but nothing was acknowledged for 60 s"):
+        played(link, Limits(60, 60, 2000))
+    assert link.now == pytest.approx(61, abs=5)
+
+
+def test_one_that_is_taken_slowly_is() -> None:
+    link = DeafLink([50.0, 100.0, 150.0, 200.0], WITHOUT_HEADLINE, *ALIVE[:26], (210, pack(Defer(7, "later"))))
+    assert played(link, Limits(60, 60, 2000)) == Defer(7, "later")
 
 
 @pytest.mark.parametrize(("progress", "patient"), [(60, 120), (600, 600)])
