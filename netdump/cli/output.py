@@ -207,5 +207,18 @@ def fetch_progress() -> Iterator[FetchProgress]:
         RateColumn(table_column=figure),
         TimeRemainingColumn(table_column=figure),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield FetchProgress(bar)
+    bar = Progress(*columns, console=console, transient=True)
+    try:
+        yield FetchProgress(bar if _begun(bar) else None)
+    finally:
+        bar.stop()
+
+
+def _begun(bar: Bar) -> bool:
+    """Show a bar. Returns whether there is one: it takes a thread, and the system may let none be started."""
+    try:
+        bar.start()
+    except RuntimeError:
+        bar.stop()
+        return False
+    return True

@@ -190,7 +190,10 @@ class Answer:
         if self._connection is None or self._connection.sock is None or self._response.isclosed():
             return
         watch = threading.Timer(END_SECONDS, _cut, [self._connection.sock])
-        watch.start()
+        try:
+            watch.start()
+        except RuntimeError:  # the limit of threads: a new connection needs none
+            return
         with suppress(*FAULTS, ValueError):  # the connection is of no use then
             self._read(1)
         watch.cancel()

@@ -26,6 +26,7 @@ from netdump.cli.output import (
     size_text,
     warn,
 )
+from tests.threadlimit import limit_threads
 
 HOSTILE = "a\x1b[31m[bold red]\x9b2J\u202eb\r\n\x00\x7f\u2028"
 
@@ -136,6 +137,9 @@ def test_going_on_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "49.0 MiB of 100.0 MiB (49%), 0 bytes/s" in err
 
 
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -199,6 +203,17 @@ def test_on_a_narrow_terminal_the_figures_stay(
 def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with fetch_progress() as progress:
         assert progress._bar is None
+
+
+def test_where_no_thread_can_be_started_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    limit_threads(monkeypatch, 0)
+    with fetch_progress() as progress:
+        progress.begin(1 << 20, 0)
+    assert "fetching 1.0 MiB" in terminal.getvalue()
+    assert terminal.getvalue().rfind(SHOW_CURSOR) > terminal.getvalue().rfind(HIDE_CURSOR)
 
 
 def test_a_narrow_terminal_wraps_the_last_column_only(monkeypatch: pytest.MonkeyPatch) -> None:

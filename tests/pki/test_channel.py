@@ -187,6 +187,18 @@ def test_who_does_not_end_an_answer_is_not_asked_again(
     assert far.connections == 2
 
 
+def test_the_end_of_an_answer_is_not_waited_for_without_a_watch(
+    far: Far, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_watch: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    far.answers.extend([CHUNKED, OK])
+    assert [first_five(channel), first_five(channel)] == [b"hello"] * 2
+    assert far.connections == 2
+
+
 def test_no_connection_is_used_after_an_answer_that_makes_no_sense(far: Far, channel: Channel) -> None:
     far.answers.extend([CHUNKED + b"nonsense\r\n", OK])
     with pytest.raises(FAULTS):
