@@ -11,10 +11,12 @@ import shutil
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from netdump.cli.signals import orderly_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -208,10 +210,12 @@ def fetch_progress() -> Iterator[FetchProgress]:
         TimeRemainingColumn(table_column=figure),
     )
     bar = Progress(*columns, console=console, transient=True)
-    try:
-        yield FetchProgress(bar if _begun(bar) else None)
-    finally:
-        bar.stop()
+    with orderly_end():  # or the terminal is left without its cursor
+        try:
+            yield FetchProgress(bar if _begun(bar) else None)
+        finally:
+            with suppress(OSError):  # the terminal may be gone
+                bar.stop()
 
 
 def _begun(bar: Bar) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +29,11 @@ from netdump.cli.output import (
     size_text,
     warn,
 )
+from netdump.cli.signals import ENDS
 from tests.threadlimit import limit_threads
+
+if TYPE_CHECKING:
+    import signal
 
 HOSTILE = "a\x1b[31m[bold red]\x9b2J\u202eb\r\n\x00\x7f\u2028"
 
@@ -214,6 +221,27 @@ def test_where_no_thread_can_be_started_there_is_no_bar(monkeypatch: pytest.Monk
         progress.begin(1 << 20, 0)
     assert "fetching 1.0 MiB" in terminal.getvalue()
     assert terminal.getvalue().rfind(SHOW_CURSOR) > terminal.getvalue().rfind(HIDE_CURSOR)
+
+
+ENDED_BESIDE_A_BAR = """
+import os
+from netdump.cli.output import fetch_progress
+with fetch_progress() as progress:
+    progress.begin(1000, 100)
+    os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_signal_leaves_the_terminal_its_cursor(number: signal.Signals) -> None:
+    ours, its = os.openpty()
+    with closing(open(ours, "rb", buffering=0)) as terminal:
+        script = [sys.executable, "-c", ENDED_BESIDE_A_BAR.format(number=int(number))]
+        done = subprocess.run(script, stderr=its, env={**os.environ, "TERM": "xterm"}, timeout=60)
+        os.close(its)
+        shown = terminal.read(65536).decode()
+    assert done.returncode == -number
+    assert shown.rfind(SHOW_CURSOR) > shown.rfind(HIDE_CURSOR) >= 0
 
 
 def test_a_narrow_terminal_wraps_the_last_column_only(monkeypatch: pytest.MonkeyPatch) -> None:
