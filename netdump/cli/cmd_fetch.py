@@ -96,7 +96,7 @@ LOST_LOOKS = {
     show_default=True,
     help="plain, packed (compressed on the way), or auto: by the speed of the network.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE, or a longer FILE.incomplete, if it is there.")
 @reading_options
 def command(
     *,
@@ -126,8 +126,8 @@ def command(
     power cut) the same command goes on with what is there, all but the last second's (at most 16 MiB of each segment
     under way), and believes nothing of it: what is not sound is fetched again. To give up, remove the folder.
 
-    Of a dump that is not complete, what has arrived is written to FILE.incomplete, which ends where the dump does; the
-    exit status is then 44, or 41 where it is damaged at the collector. Files hold secrets: their mode is 0600.
+    Of a dump that is not complete, what has arrived goes to FILE.incomplete, but not in place of a longer one; the exit
+    status is then 44, or 41 where it is damaged at the collector. Files hold secrets: their mode is 0600.
 
     With `-o -` it goes to standard output, all else to standard error, once it is whole and verified; until then it
     lies here as without -o. crash and makedumpfile read no kdump from a pipe.

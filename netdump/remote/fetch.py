@@ -17,13 +17,13 @@ import os
 import re
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import StrEnum
-from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import (
+    AlreadyExistsError,
     BusyError,
     DamagedError,
     DumpNotFoundError,
@@ -36,7 +36,7 @@ from netdump.namedtuple import NamedTuple
 from netdump.remote.formats import ELF, SUFFIXES, Format, Output
 from netdump.remote.incoming import Incoming, new_room
 from netdump.remote.patience import LONG, Patience
-from netdump.remote.staging import SKELETON_BYTES, Staging, refuse_existing
+from netdump.remote.staging import SKELETON_BYTES, Staging, disk_faults, refuse_existing
 from netdump.store.findings import Damage, DamageFoundError, Finding
 from netdump.store.restore import INCOMPLETE, Restoration, Wanted, read_segment
 from netdump.store.segment import SegmentReader
@@ -106,8 +106,8 @@ def fetch(
     """Fetch a dump into a sparse ELF file or another format, all of it verified.
 
     record: as the catalog shows it. target: in a folder that is there. An incomplete dump goes to target's name with
-    `.incomplete`, replacing an older one. jobs: 1 .. JOBS_MAX segments at a time. force: replace target, if it is a
-    file. transfer: whether they are compressed on the way. deliver: gets the finished file, which then has no name.
+    `.incomplete`, replacing one that is not longer. jobs: 1 .. JOBS_MAX segments at a time. force: replace any that is
+    a file. transfer: whether they are compressed on the way. deliver: gets the finished file, which then has no name.
 
     Raises AlreadyExistsError, IncompleteDumpError (nothing of it has arrived), BusyError (another fetch to the same
     target), DamagedError, StorageFaultError (space is checked before), UnreachableError and RemoteError after a while
@@ -119,8 +119,7 @@ def fetch(
     final = target if plan.complete else target.with_name(target.name + INCOMPLETE)
     staging = Staging(target)
     if deliver is None:
-        refuse_existing(final, replace=force or not plan.complete)
-        deliver = partial(staging.place, final=final, replace=force or not plan.complete)
+        deliver = _placing(staging, final, plan, output, force=force)
     staging.make(plan.image_bytes)
     restoration = _begin(staging, plan)
     jobs = min(jobs, len(plan.segments))
@@ -156,6 +155,34 @@ def _plan(catalog: Catalog, record: DumpRecord) -> FetchPlan:
     if not plan.segments:
         raise IncompleteDumpError(f"nothing of dump {plan.id} has arrived yet: there is nothing to fetch")
     return plan
+
+
+def _placing(staging: Staging, final: Path, plan: FetchPlan, output: Output, *, force: bool) -> Callable[[Path], None]:
+    """What gives a finished file its name. Raises AlreadyExistsError now, where it is known already that it would."""
+    replace, spare = force or not plan.complete, not force and not plan.complete
+
+    def place(path: Path) -> None:
+        if spare:
+            with disk_faults(path):
+                size = path.stat().st_size
+            _refuse_longer(final, plan, size)
+        staging.place(path, final, replace=replace)
+
+    refuse_existing(final, replace=replace)
+    if spare and output.format is Format.ELF:
+        _refuse_longer(final, plan, plan.offset)
+    return place
+
+
+def _refuse_longer(final: Path, plan: FetchPlan, size: int) -> None:
+    """Raises AlreadyExistsError if more than size bytes are there: the collector may have lost some of that since."""
+    with disk_faults(final), suppress(FileNotFoundError):
+        there = final.lstat().st_size
+        if there > size:
+            raise AlreadyExistsError(
+                f"{final} has {there:,} bytes, more than the {size:,} that come of dump {plan.id[:12]} now: choose "
+                "another name with -o, or replace it with --force"
+            )
 
 
 def _begin(staging: Staging, plan: FetchPlan) -> Restoration:

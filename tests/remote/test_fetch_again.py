@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netdump.errors import (
+    AlreadyExistsError,
     BusyError,
     DamagedError,
     UnreachableError,
 )
+from netdump.remote.formats import ELF, Format, Output
 from netdump.remote.staging import SUFFIX, Staging
 from netdump.store.files import LocalFile
 from tests.index.stored import Sample
@@ -284,3 +286,20 @@ def test_nothing_comes_again_of_a_dump_that_is_complete_now(store: Store, catalo
     assert target.read_bytes() == sample.image
     assert not {*again.read} & {segment.name for segment in plan.segments[:-1]}
     assert left(target) == ["core"]
+
+
+@pytest.mark.parametrize("output", [ELF, Output(Format.ZST)])
+def test_what_the_collector_has_lost_since_is_not_given_up(
+    store: Store, catalog: LocalCatalog, target: Path, output: Output
+) -> None:
+    sample = Sample()
+    longer = get(catalog, sample.store(store, chunks=7), target, output=output).path
+    held = longer.read_bytes()
+    store.delete(sample.id)
+    sample.store(store, chunks=3)
+    with pytest.raises(AlreadyExistsError, match=f"{longer.name} has {len(held):,} bytes, more than the "):
+        get(catalog, sample.id, target, output=output)
+    assert longer.read_bytes() == held
+    assert get(catalog, sample.id, target, output=output, deliver=lambda _: None).bytes < len(held)
+    assert get(catalog, sample.id, target, output=output, force=True).bytes == longer.stat().st_size < len(held)
+    assert left(target) == [longer.name]
