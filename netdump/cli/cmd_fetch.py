@@ -203,7 +203,9 @@ def report(fetched: Fetched, record: DumpRecord, wanted: Format, *, as_json: boo
             f"but not that this is all; see `netdump verify {plan.id[:12]}`"
         )
         return DamagedError.exit_status
-    missing = "what follows was never received" if plan.offset < plan.image_bytes else "its host has not confirmed it"
+    missing = "its host has not confirmed it"
+    if plan.offset < plan.image_bytes:
+        missing = "what follows " + ("is to come" if record.state is State.ARRIVING else "was never received")
     warn(
         f"THE DUMP IS NOT COMPLETE (it is {record.state.value}): {part}; {missing}. "
         f"Pages that its host could not read {LOST_LOOKS[wanted]}: `netdump pages {plan.id[:12]} --list lost`"

@@ -397,7 +397,7 @@ class _Crew:
                 if incoming.size() >= segment.bytes:
                     break  # what went wrong behind the last byte
                 if isinstance(error, DumpNotFoundError):
-                    raise self._missing(segment, error) from error
+                    raise self._missing(segment) from error
                 if not error.retryable or isinstance(error, StorageFaultError):
                     raise
                 if incoming.size() > have:
@@ -409,12 +409,15 @@ class _Crew:
                 self._check_stop()
         return incoming
 
-    def _missing(self, segment: PlannedSegment, error: DumpNotFoundError) -> NetdumpError:
+    def _missing(self, segment: PlannedSegment) -> NetdumpError:
         """What it means that the collector does not have a segment that it has named."""
         try:
             self._catalog.show(self._plan.id)
         except DumpNotFoundError:
-            return error  # deleted meanwhile
+            return DumpNotFoundError(
+                f"dump {self._plan.id} was deleted while it was fetched; what has come of it, if anything, is in "
+                f"{self._staging.image.parent}, and stays there until you remove it"
+            )
         return DamagedError(
             f"the collector has lost segment {segment.name} of dump {self._plan.id}: it is damaged; "
             f"see `netdump verify {self._plan.id[:12]}`"

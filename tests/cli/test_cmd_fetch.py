@@ -123,6 +123,16 @@ def test_an_interrupted_dump_is_told_of_loudly(shell: Shell, folder: Path, here:
     assert "not complete" in shell.run("fetch", HALF.id, "--root", folder, "-o", "core").out
 
 
+def test_the_rest_of_a_dump_that_arrives_is_to_come(shell: Shell, folder: Path, here: Path) -> None:
+    fill(folder)
+    with HALF.open(Store(folder / "dumps")):
+        done = shell.run("fetch", HALF.id, "--root", folder, "-o", "core")
+    assert done.status == IncompleteDumpError.exit_status
+    assert "(it is arriving): " in done.err
+    assert "163,840 of 262,144; what follows is to come." in done.err
+    assert os.listdir(here) == ["core.incomplete"]
+
+
 def test_of_a_damaged_manifest_all_that_is_sound_is_fetched(shell: Shell, folder: Path, here: Path) -> None:
     fill(folder)
     manifest = folder / "dumps" / WHOLE.id / "manifest.json"

@@ -338,9 +338,12 @@ def test_a_disk_that_fills_up_ends_it_and_room_lets_it_go_on(
     assert target.read_bytes() == sample.image
 
 
-@pytest.mark.parametrize(("deleted", "expected"), [(True, DumpNotFoundError), (False, DamagedError)])
+@pytest.mark.parametrize(
+    ("deleted", "expected", "told"),
+    [(True, DumpNotFoundError, "was deleted while it was fetched"), (False, DamagedError, "has lost segment")],
+)
 def test_a_segment_that_the_collector_no_longer_has(
-    store: Store, catalog: LocalCatalog, target: Path, expected: type[NetdumpError], *, deleted: bool
+    store: Store, catalog: LocalCatalog, target: Path, expected: type[NetdumpError], told: str, *, deleted: bool
 ) -> None:
     dump_id = Sample().store(store)
 
@@ -351,7 +354,7 @@ def test_a_segment_that_the_collector_no_longer_has(
             (store.root / dump_id / "segments" / name).unlink()
         return pieces
 
-    with pytest.raises(expected):
+    with pytest.raises(expected, match=told):
         get(Flaky(catalog, read), dump_id, target, jobs=1)
     assert left(target) in ([], [f"core{SUFFIX}"])
 
