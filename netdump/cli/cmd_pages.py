@@ -110,7 +110,7 @@ def read_headers(catalog: Catalog, record: DumpRecord) -> ElfHeaders:
 def read_tables(record: DumpRecord, tables: Iterable[RunTable]) -> RunSpool:
     """Keep the run tables for going through them. Of a terabyte this takes a minute or two."""
     with fetch_progress() as progress:
-        progress.begin(record.image_bytes, 0, "reading", announce=False)
+        progress.begin(record.durable_bytes, 0, "reading", announce=False)
         return RunSpool(tables, progress=progress.advance)
 
 

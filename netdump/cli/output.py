@@ -170,7 +170,7 @@ class FetchProgress:
     def _tell(self) -> None:
         seconds = self._told - self._started
         rate = max(0.0, (self._done - self._at_start) / seconds) if seconds > 0 else 0.0
-        left = f", {duration_text((self._total - self._done) / rate)} left" if rate else ""
+        left = f", {duration_text(max(0, self._total - self._done) / rate)} left" if rate else ""
         share = share_text(self._done, self._total)
         warn(f"{size_text(self._done)} of {size_text(self._total)} ({share}), {size_text(int(rate))}/s{left}")
 

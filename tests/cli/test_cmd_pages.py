@@ -10,6 +10,7 @@ import click
 import pytest
 
 from netdump.analyze.frames import FrameMap
+from netdump.cli.output import FetchProgress
 from netdump.errors import BadHeadersError, DamagedError, DumpNotFoundError
 from netdump.index.catalog import LocalCatalog
 from netdump.store.store import Store
@@ -147,3 +148,13 @@ def test_tables_that_are_not_the_manifests(
     monkeypatch.setattr(Totals, "add_chunk", add_wrongly)
     done = shell.run("pages", ID, "--root", folder, "--json")
     assert (done.status, json.loads(done.out)["error"]["code"]) == (DamagedError.exit_status, "damaged")
+
+
+def test_what_is_to_be_read_is_what_has_arrived(
+    shell: Shell, folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DUMP.store(store, chunks=2)
+    asked: list[int] = []
+    monkeypatch.setattr(FetchProgress, "begin", lambda _self, total, *_rest, **_options: asked.append(total))
+    arrived = shell.run("pages", ID, "--root", folder, "--json").object["arrived_bytes"]
+    assert asked == [arrived, arrived] != [len(DUMP.image)] * 2

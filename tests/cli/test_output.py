@@ -133,6 +133,15 @@ def test_plain_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_more_than_was_to_come_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = FetchProgress(None, clock)
+    progress.begin(1 << 20, 0)
+    clock.now += 5
+    progress.advance(10 << 20)
+    assert capsys.readouterr().err.endswith("10.0 MiB of 1.0 MiB (100%), 2.0 MiB/s, 0.0 s left\n")
+
+
 def test_going_on_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     progress = FetchProgress(None, clock)
