@@ -107,6 +107,19 @@ def remove_abandoned(path: Path) -> None:
                     each.unlink()
 
 
+def names(folder: Path) -> list[str]:
+    """The names of what lies in a folder, in their order. Raises StorageFaultError, PkiError.
+
+    Path.glob would say of a folder that is missing, or may not be read, that there is nothing in it.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError as error:
+        raise PkiError(f"{folder} is missing: restore it from a backup") from error
+    except OSError as error:
+        raise fault(error, "read", folder) from error
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

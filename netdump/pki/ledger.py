@@ -9,7 +9,7 @@ peer is in them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from netdump.errors import DamagedError, PkiError
@@ -30,6 +30,7 @@ REVOKED_FORMAT = "netdump-revoked/1"
 ISSUED_SUFFIX = ".json"
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_RECORD = re.compile(r"[0-9a-f].*" + re.escape(ISSUED_SUFFIX))  # drafts begin with a dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,23 @@ class Ledger:
             raise durable.fault(error, "remove", path) from error
 
     def survey(self) -> Survey:
-        """Read all records: some milliseconds per hundred. Raises StorageFaultError, PkiError."""
+        """Read all records: some milliseconds per hundred.
+
+        Raises StorageFaultError, PkiError where it cannot be told which there are, or who is revoked.
+        """
         certificates = []
         damaged = []
-        for path in self._issued.glob("[0-9a-f]*" + ISSUED_SUFFIX):
+        for name in durable.names(self._issued):
+            if not _RECORD.fullmatch(name):
+                continue
             try:
-                certificates.append(self._read(path))
+                each = self._read(self._issued / name)
             except FileNotFoundError:
                 continue  # removed by the operator meanwhile
-            except DamagedError as error:
+            except record.UNREADABLE as error:
                 damaged.append(str(error))
+                continue
+            certificates.append(replace(each, revoked=self._when_revoked(each.fingerprint)))
         certificates.sort(key=lambda each: (-each.issued, each.role, each.name, each.serial))
         return Survey(tuple(certificates), tuple(sorted(damaged)))
 
@@ -154,6 +162,7 @@ class Ledger:
         return self._issued / f"{fingerprint(certificate.public_key())}.{serial}{ISSUED_SUFFIX}"
 
     def _read(self, path: Path) -> IssuedCertificate:
+        """A record, without a word on whether its key is revoked."""
         fields = record.read(path, ISSUED_FORMAT)
         key, _, serial = path.name.removesuffix(ISSUED_SUFFIX).partition(".")
         if not _FINGERPRINT.fullmatch(key):
@@ -166,7 +175,7 @@ class Ledger:
             issued=record.number(fields, "issued", path),
             not_before=record.number(fields, "not_before", path),
             not_after=record.number(fields, "not_after", path),
-            revoked=self._when_revoked(key),
+            revoked=None,
             pem=record.text(fields, "certificate", path),
         )
 
@@ -176,7 +185,7 @@ class Ledger:
         path = self._revoked / key
         try:
             return record.number(record.read(path, REVOKED_FORMAT), "revoked", path)
-        except (FileNotFoundError, DamagedError):
+        except (FileNotFoundError, *record.UNREADABLE):
             return 0  # revoked all the same; an operator may have made the file with touch(1)
 
 

@@ -9,7 +9,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from netdump.errors import BadNameError, DamagedError
+from netdump.errors import BadNameError, DamagedError, PkiError, StorageFaultError
 from netdump.pki import durable
 from netdump.pki.names import check_name
 from netdump.pki.role import Role
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECORD_MAX = 65536  # bytes
 TIME_MAX = 253402300799  # the last second of the year 9999
+UNREADABLE = (DamagedError, StorageFaultError, PkiError)  # what `read` raises for a file that is there
 
 
 def timestamp(seconds: int) -> str:

@@ -19,7 +19,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from netdump.errors import DamagedError, PkiError, TokenError
+from netdump.errors import DamagedError, NetdumpError, PkiError, TokenError
 from netdump.pki import durable, record
 
 if TYPE_CHECKING:
@@ -153,22 +153,22 @@ class TokenBook:
     def withdraw(self, role: Role, name: str) -> int:
         """Use up all fresh tokens of one name.
 
-        Returns how many; raises DamagedError, after the others, if one cannot be read.
+        Returns how many; raises DamagedError, StorageFaultError or PkiError, after the others, if one cannot be read.
         """
         count = 0
-        damaged: DamagedError | None = None
+        unreadable: NetdumpError | None = None
         for path in self._paths(FRESH):
             try:
                 grant = self._read(path)
             except FileNotFoundError:
                 continue
-            except DamagedError as error:
-                damaged = error
+            except record.UNREADABLE as error:
+                unreadable = error
                 continue
             if (grant.role, grant.name) == (role, name):
                 count += durable.rename(path, path.with_suffix(USED))
-        if damaged is not None:
-            raise damaged
+        if unreadable is not None:
+            raise unreadable
         return count
 
     def _read(self, path: Path) -> Grant:
@@ -191,7 +191,7 @@ class TokenBook:
         for path in [*self._paths(FRESH), *self._paths(USED)]:
             try:
                 old = self._read(path).expires + KEPT < now
-            except (FileNotFoundError, DamagedError):
+            except (FileNotFoundError, *record.UNREADABLE):
                 continue  # pruned by another process meanwhile; or left for the operator to look at
             if not old:
                 continue
@@ -201,7 +201,8 @@ class TokenBook:
                 raise durable.fault(error, "remove", path) from error
 
     def _paths(self, suffix: str) -> Iterator[Path]:
-        return iter(sorted(self._folder.glob("[0-9a-f]*" + suffix)))
+        names = [name for name in durable.names(self._folder) if name.endswith(suffix) and not name.startswith(".")]
+        return (self._folder / name for name in names)
 
 
 def _digest(secret: bytes) -> str:

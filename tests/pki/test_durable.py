@@ -193,6 +193,21 @@ def test_what_is_durable_is_written_whatever_closing_says(tmp_path: Path, monkey
     assert names(tmp_path) == ["fact"]
 
 
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    durable.write(tmp_path / "b", b"")
+    durable.write(tmp_path / "a", b"")
+    assert durable.names(tmp_path) == ["a", "b"]
+    with pytest.raises(PkiError, match=r"nothing is missing: restore it from a backup"):
+        durable.names(tmp_path / "nothing")
+
+    def refuse(_: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PkiError, match="run this as the user who owns the folder"):
+        durable.names(tmp_path)
+
+
 def test_read_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "fact"
     path.write_bytes(b"x" * 10)

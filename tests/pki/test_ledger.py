@@ -120,3 +120,23 @@ def test_damage_hides_nothing_else(ledger: Ledger, issuer: Issuer, tmp_path: Pat
     assert len(survey.damaged) == 2
     assert f"{KEY}.1.json is damaged" in survey.damaged[0]
     assert "abc.1.json: the file's name" in survey.damaged[1]
+
+
+def test_a_record_that_cannot_be_read_hides_nothing_else(ledger: Ledger, issuer: Issuer, tmp_path: Path) -> None:
+    key = new_key().public_key()
+    ledger.record(Role.HOST, "web1", build_client(Role.HOST, "web1", key, issuer, NOW), SECONDS)
+    (tmp_path / "issued" / f"{KEY}.1.json").mkdir()  # as a disk that fails, or a file of root's
+    (tmp_path / "revoked" / fingerprint(key)).mkdir()
+    survey = ledger.survey()
+    assert [(each.name, each.revoked) for each in survey.certificates] == [("web1", 0)]
+    assert [f"cannot read {tmp_path}/issued/{KEY}.1.json" in text for text in survey.damaged] == [True]
+
+
+def test_a_folder_that_is_missing_is_not_an_empty_one(ledger: Ledger, issuer: Issuer, tmp_path: Path) -> None:
+    ledger.record(Role.HOST, "web1", build_client(Role.HOST, "web1", new_key().public_key(), issuer, NOW), SECONDS)
+    shutil.rmtree(tmp_path / "revoked")
+    with pytest.raises(PkiError, match="revoked is missing"):
+        ledger.survey()
+    shutil.rmtree(tmp_path / "issued")
+    with pytest.raises(PkiError, match="issued is missing"):
+        ledger.survey()

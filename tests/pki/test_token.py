@@ -178,6 +178,14 @@ def test_an_old_file_that_cannot_be_removed(book: TokenBook, monkeypatch: pytest
         book.make(Role.HOST, "web1", 60, NOW + 61 + KEPT)
 
 
+def test_a_file_that_cannot_be_read_keeps_no_token_good(book: TokenBook, tmp_path: Path) -> None:
+    (tmp_path / f"{'0' * 64}.json").mkdir()  # as a disk that fails, or a file of root's
+    mine = shown(book.make(Role.HOST, "web1", 60, NOW))
+    with pytest.raises(StorageFaultError, match="cannot read"):
+        book.withdraw(Role.HOST, "web1")
+    assert "used before" in detail_of(book, mine)
+
+
 def test_withdraw(book: TokenBook, tmp_path: Path) -> None:
     mine = [shown(book.make(Role.HOST, "web1", 60, NOW)) for _ in range(3)]
     others = [shown(book.make(Role.HOST, "web2", 60, NOW)), shown(book.make(Role.ANALYST, "web1", 60, NOW))]
