@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from netdump.cli.holder import chosen_holder, holder_options
-from netdump.cli.output import print_json
+from netdump.cli.output import print_json, warn
 from netdump.errors import NetdumpError, PkiError
 from netdump.pki import Authority, Role
 from netdump.pki.ledger import check_fingerprint
@@ -22,8 +22,9 @@ from netdump.pki.ledger import check_fingerprint
 def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: bool, **names: str | None) -> None:
     """Revoke keys at the collector whose folder is DIR: whoever shows one is not let in any more.
 
-    With a name, the keys of all certificates issued to it so far are revoked; the name may enroll again later, with a
-    new token. With --fingerprint, that one key is. It holds from the next connection on, without a restart; a
+    With a name, the keys of all certificates issued to it here so far are revoked; the name may enroll again later,
+    with a new token. With --fingerprint, that one key is, whoever issued its certificate: another collector of this
+    authority, or this one before its folder was lost. It holds from the next connection on, without a restart; a
     connection that is open goes on to its end. Dumps that were received stay.
 
     There is no way back: enroll again instead. Unused tokens of the name stay good unless --tokens is given.
@@ -48,6 +49,11 @@ def command(directory: Path, fingerprint: str | None, tokens: bool, as_json: boo
         assert fingerprint is not None, "checked above"
         key = check_fingerprint(fingerprint)
         revoked = [key] if authority.revoke(key) else []
+        if not authority.has_issued(key):
+            warn(
+                f"nobody was given a certificate of the key {key} here: it is revoked all the same; `netdump "
+                "certificates` shows fingerprints of keys, which those of certificates (openssl x509) are not"
+            )
     else:
         role, name = holder
         withdrawn = _withdraw_tokens(authority, role, name) if tokens else 0
@@ -80,6 +86,7 @@ def _revoke_name(authority: Authority, role: Role, name: str, *, tokens_withdraw
         known = any((each.role, each.name) == (role, name) for each in authority.issued().certificates)
         if not known:
             raise PkiError(
-                f"no certificate was ever issued to {role} {name}: `netdump certificates` lists those that were"
+                f"no certificate of {role} {name} is on record here: `netdump certificates` lists those that are; one "
+                "of another collector, or from before a loss of this folder, is revoked by its --fingerprint"
             )
     return revoked

@@ -275,6 +275,10 @@ class Authority:
         """See Ledger.is_revoked. key: fingerprint."""
         return self._ledger.is_revoked(key)
 
+    def has_issued(self, key: str) -> bool:
+        """Whether a certificate of that key was issued here. key: fingerprint. Raises StorageFaultError, PkiError."""
+        return self._ledger.has_issued(key)
+
     def issued(self) -> Survey:
         """Return all certificates issued so far, newest first. Raises StorageFaultError, PkiError."""
         return self._ledger.survey()

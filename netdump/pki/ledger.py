@@ -126,6 +126,11 @@ class Ledger:
         certificates.sort(key=lambda each: (-each.issued, each.role, each.name, each.serial))
         return Survey(tuple(certificates), tuple(sorted(damaged)))
 
+    def has_issued(self, key: str) -> bool:
+        """Whether a certificate of that key is on record, readable or not. key: fingerprint. Raises as survey does."""
+        start = check_fingerprint(key) + "."
+        return any(name.startswith(start) for name in durable.names(self._issued))
+
     def revoke(self, key: str, now: int) -> bool:
         """Revoke a key, known or not, durably.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from netdump.errors import DamagedError, NotACollectorError, PkiError
@@ -41,6 +42,18 @@ def test_a_fingerprint(shell: Shell, folder: Path) -> None:
     assert shell.run("revoke", folder, "--fingerprint", "abc").status == PkiError.exit_status
 
 
+def test_a_fingerprint_of_another_collector_or_of_a_certificate(shell: Shell, folder: Path) -> None:
+    authority = Authority.load(folder)
+    bundle = papers.enrolled(authority, "web1")
+    key = peer_identity(papers.der(bundle.certificate)).fingerprint
+    assert not shell.run("revoke", folder, "--fingerprint", key).err
+    other = hashlib.sha256(papers.der(bundle.certificate)).hexdigest()
+    done = shell.run("revoke", folder, "--fingerprint", other)
+    assert (done.status, done.out) == (0, f"Revoked {other}.\n")
+    assert "nobody was given a certificate of the key" in done.err
+    assert authority.is_revoked(other)
+
+
 def test_tokens_stay_good_unless_told(shell: Shell, folder: Path) -> None:
     authority = Authority.load(folder)
     key_of(authority, "web1")
@@ -68,7 +81,8 @@ def test_a_damaged_token_keeps_no_key_good(shell: Shell, folder: Path) -> None:
 def test_a_name_that_never_was(shell: Shell, folder: Path) -> None:
     done = shell.run("revoke", folder, "--host", "web1")
     assert done.status == PkiError.exit_status
-    assert "netdump certificates" in done.err
+    assert "no certificate of host web1 is on record here" in done.err
+    assert "--fingerprint" in done.err
     Authority.load(folder).make_token("web1", Role.HOST)
     done = shell.run("revoke", folder, "--host", "web1", "--tokens")
     assert (done.status, done.out) == (0, "No key to revoke.\nUnused tokens withdrawn: 1.\n")
