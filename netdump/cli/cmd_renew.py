@@ -129,7 +129,7 @@ def _renew_collector(directory: Path, names: str | None, if_older_than: float, *
     authority = authority_certificate(directory)  # for the clear error of a folder that is not a collector's
     before = _collector_before(directory, needed=names is None)
     wanted = before.names if before is not None and names is None else _split(names or "")
-    is_due = before is None or wanted != before.names or age(before.validity, datetime.now(UTC)) >= if_older_than
+    is_due = before is None or wanted != before.names or _is_due(before, if_older_than)
     if is_due:
         reissue_collector(directory, wanted)
     after = collector_certificate(directory)
@@ -149,6 +149,13 @@ def _renew_collector(directory: Path, names: str | None, if_older_than: float, *
     gone = [name for name in before.names if name not in after.names] if before is not None else []
     if gone:
         click.echo(f"No longer in it: {', '.join(gone)}. Who still dials that refuses the collector.", err=True)
+
+
+def _is_due(before: OwnCertificate, share: float) -> bool:
+    """Whether that share of its life is over, or none of it has begun: it was made while the clock was ahead, and
+    whoever looks at dates refuses it until then."""
+    over = age(before.validity, datetime.now(UTC))
+    return over < 0 or over >= share
 
 
 def _collector_before(directory: Path, *, needed: bool) -> OwnCertificate | None:

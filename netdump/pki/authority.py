@@ -250,13 +250,14 @@ class Authority:
             own = self._folder.read_collector()
         except CertificateError as error:  # the collector's, and no word on any host's
             raise PkiError(str(error)) from error
-        for whose, certificate in (
-            ("authority", self._certificate),
-            ("certificate", own),
+        again = ", unless the clock was ahead then (if so, run `netdump renew --collector`)"
+        for whose, certificate, remedy in (
+            ("authority", self._certificate, ""),
+            ("certificate", own, again),
         ):
             first, last = validity_of(certificate)
             if moment < first:
-                return f"the collector's {whose} was made later, on {first:%Y-%m-%d}"
+                return f"the collector's {whose} was made later, on {first:%Y-%m-%d}{remedy}"
             if moment > last:
                 return f"the collector's {whose} ended on {last:%Y-%m-%d}"
         return None

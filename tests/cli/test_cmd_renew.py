@@ -11,7 +11,7 @@ import pytest
 from netdump.cli import reading
 from netdump.cli.cmd_renew import command, parse_share, usual_bundle
 from netdump.errors import BadNameError, ConfigMissingError, NotACollectorError, PkiError, RevokedError
-from netdump.pki import Bundle, Role, collector_certificate, init_authority
+from netdump.pki import Authority, Bundle, Role, collector_certificate, init_authority, reissue_collector
 from netdump.pki.enroll import enroll
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ def test_a_collectors_own(shell: Shell, folder: Path) -> None:
     assert (done.status, done.err, after.names) == (0, "", before.names)
     assert f"Renewed the certificate of collector {', '.join(after.names)} until" in done.out
     assert after.pem != before.pem
+
+
+def test_a_collectors_own_from_days_to_come(shell: Shell, folder: Path) -> None:
+    names = collector_certificate(folder).names
+    reissue_collector(folder, names, now=time.time() + 14 * 365 * 86400)  # as by the timer, with the clock ahead
+    fault = Authority.load(folder).clock_fault()
+    assert fault is not None
+    assert "unless the clock was ahead then (if so, run `netdump renew --collector`)" in fault
+    done = shell.run("renew", "--collector", folder, "--if-older-than", "50%", "--json")
+    assert (done.status, done.object["renewed"]) == (0, True)
+    assert collector_certificate(folder).names == names
+    assert Authority.load(folder).clock_fault() is None
 
 
 def test_other_names_for_a_collector(shell: Shell, folder: Path) -> None:
