@@ -38,6 +38,9 @@ TTL_DEFAULT = 86400
 KEPT = 30 * 86400
 """Seconds after its expiry for which a token's file is kept, so that the log can say what became of it."""
 
+SLACK = 3600
+"""Seconds for which the clock may be put back behind a token, by NTP or by hand, without a word."""
+
 FORMAT = "netdump-token/1"
 FRESH = ".json"
 USED = ".used"
@@ -142,6 +145,13 @@ class TokenBook:
         if now >= grant.expires:
             raise TokenError(
                 REFUSAL, f"token for {grant.role} {grant.name} expired at {record.timestamp(grant.expires)}"
+            )
+        if now < grant.created - SLACK:
+            # Or it would be good not for 30 days at most, but until the clock is there once more, years from now.
+            raise TokenError(
+                REFUSAL,
+                f"token for {grant.role} {grant.name} was made later than now, at {record.timestamp(grant.created)}: "
+                "the clock was ahead then, or is behind now",
             )
         return grant
 

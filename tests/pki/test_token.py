@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from netdump.errors import DamagedError, PkiError, StorageFaultError, TokenError
 from netdump.pki import Role
-from netdump.pki.token import KEPT, REFUSAL, SECRET_BYTES, TTL_MAX, TTL_MIN, Token, TokenBook, parse_token
+from netdump.pki.token import KEPT, REFUSAL, SECRET_BYTES, SLACK, TTL_MAX, TTL_MIN, Token, TokenBook, parse_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +125,13 @@ def test_expiry(book: TokenBook) -> None:
     secret = shown(book.make(Role.HOST, "web1", 60, NOW))
     assert book.find(secret, NOW + 59)
     assert "expired at 2027-01-15T08:01:00Z" in detail_of(book, secret, NOW + 60)
+
+
+def test_a_token_that_was_made_while_the_clock_was_ahead(book: TokenBook) -> None:
+    secret = shown(book.make(Role.HOST, "web1", 60, NOW))
+    assert "made later than now" in detail_of(book, secret, NOW - SLACK - 1)
+    book.find(secret, NOW - SLACK)
+    book.find(secret, NOW)
 
 
 def test_strangers_learn_nothing_and_the_log_everything(book: TokenBook, tmp_path: Path) -> None:
