@@ -53,11 +53,14 @@ class Draft:
         except OSError as error:
             raise fault(error, "write", path) from error
 
-    def give_to_owner(self) -> None:
-        """Let the file belong to user and group of its folder. For root. Raises StorageFaultError or PkiError."""
+    def give_to_owner(self, of: Path) -> None:
+        """Let the file belong to the user and group of another, or of a folder. For root.
+
+        Raises StorageFaultError or PkiError.
+        """
         try:
-            folder = self.path.parent.stat()
-            os.fchown(self._fd, folder.st_uid, folder.st_gid)
+            status = of.stat()
+            os.fchown(self._fd, status.st_uid, status.st_gid)
         except OSError as error:
             raise fault(error, "write", self.path) from error
 
@@ -93,7 +96,7 @@ def write(path: Path, data: bytes) -> None:
     """
     with Draft(path) as draft:
         if os.geteuid() == 0:
-            draft.give_to_owner()
+            draft.give_to_owner(path.parent)
         draft.publish(data)
 
 

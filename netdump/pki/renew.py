@@ -25,7 +25,8 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     """Renew the certificate in the bundle at path; return the new bundle, or None if the certificate is young enough.
 
     if_older_than: the share of its life, 0 to 1, that must be over. now: seconds since 1970, None for the clock's.
-    Everything else in the file stays as it is; it is replaced at once or not at all; a link to it stays one. Raises
+    Everything else in the file stays as it is; it is replaced at once or not at all; a link to it stays one, and whose
+    it is is kept by root. Raises
     CertificateError for a certificate that has ended already, ConfigMissingError, ConfigError, BundleError,
     UnreachableError, ImpostorError, StorageFaultError and what else the collector answers.
     """
@@ -46,6 +47,8 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     context = client_context(bundle)
     durable.remove_abandoned(path)
     with durable.Draft(path) as draft:
+        if os.geteuid() == 0:  # for a person, say, who could not read it any more
+            draft.give_to_owner(path)
         # Tried with stand-ins first: a file that cannot be changed in place must not cost a certificate.
         exchange(text, bundle, bundle.renewed("-----BEGIN NEW-----", "-----BEGIN NEW KEY-----"))
         reply = https.call(bundle.api, context, "POST", RENEW_PATH, {"csr": make_request(key)})

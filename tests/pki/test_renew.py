@@ -102,6 +102,14 @@ def test_a_link_stays_one(api: Api, path: Path, tmp_path: Path) -> None:
     assert link.is_symlink()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_bundle_that_root_renews_stays_its_owners(api: Api, path: Path) -> None:
+    os.chown(path, 12345, 54321)
+    assert renew(path) is not None
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 54321, 0o600)
+
+
 def test_links_that_lead_in_a_circle(tmp_path: Path) -> None:
     link = tmp_path / "client.toml"
     link.symlink_to(link)
