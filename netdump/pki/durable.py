@@ -9,6 +9,7 @@ mean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -41,10 +42,11 @@ class Draft:
     disturb each other. Raises StorageFaultError or PkiError.
     """
 
-    __slots__ = ("_fd", "_partial", "path")
+    __slots__ = ("_fd", "_partial", "_reserved", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._reserved = False
         self._partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
         try:
             self._fd = os.open(
@@ -64,12 +66,26 @@ class Draft:
         except OSError as error:
             raise fault(error, "write", self.path) from error
 
+    def reserve(self, count: int) -> None:
+        """Have room for so many bytes, so that a full disk shows, too, before anything irrevocable is done.
+
+        Raises StorageFaultError. Where the file system cannot do it, publish finds out.
+        """
+        self._reserved = True
+        try:
+            os.posix_fallocate(self._fd, 0, count)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise fault(error, "write", self.path) from error
+
     def publish(self, data: bytes) -> None:
         """Give the file its content and its name, replacing what had it. When this returns, both are durable."""
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
+            if self._reserved:
+                os.ftruncate(self._fd, len(data))
             os.fsync(self._fd)
             self._partial.replace(self.path)
             sync_folder(self.path.parent)

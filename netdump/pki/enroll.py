@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from netdump.errors import NetdumpError
 
 ENROLL_PATH = "/v1/enroll"
+BUNDLE_BYTES = 8192  # that a new one may have: some 2,000, and 16 addresses
 
 
 def enroll(
@@ -137,7 +138,9 @@ def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> di
         try:
             make_folder(path.parent)
             durable.remove_abandoned(path)
-            drafts[path] = stack.enter_context(durable.Draft(path))
+            draft = stack.enter_context(durable.Draft(path))
+            draft.reserve(BUNDLE_BYTES)
+            drafts[path] = draft
         except (PkiError, StorageFaultError) as error:
             fault = fault or error
     if not drafts:

@@ -19,6 +19,7 @@ from netdump.pki.request import make_request
 from netdump.pki.tls import client_context
 
 RENEW_PATH = "/v1/renew"
+GROWTH_BYTES = 4096  # by which a bundle may become longer
 
 
 def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -> Bundle | None:
@@ -49,6 +50,7 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     with durable.Draft(path) as draft:
         if os.geteuid() == 0:  # for a person, say, who could not read it any more
             draft.give_to_owner(path)
+        draft.reserve(len(text.encode()) + GROWTH_BYTES)
         # Tried with stand-ins first: a file that cannot be changed in place must not cost a certificate.
         exchange(text, bundle, bundle.renewed("-----BEGIN NEW-----", "-----BEGIN NEW KEY-----"))
         reply = https.call(bundle.api, context, "POST", RENEW_PATH, {"csr": make_request(key)})

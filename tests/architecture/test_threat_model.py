@@ -32,6 +32,8 @@ NO_PEERS = {
         "server.senders.SLACK_S",
         "server.status.SILENT_S",
         "server.upkeep.LOOK_S",
+        "pki.enroll.BUNDLE_BYTES",
+        "pki.renew.GROWTH_BYTES",
         "server.owncertificate.SAY_S",
         "server.latecatalog.PATIENCE_S",
         "server.latecatalog.RETRY_S",

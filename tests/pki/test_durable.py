@@ -121,6 +121,33 @@ def test_short_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "fact").read_bytes() == b"0123456789"
 
 
+@pytest.mark.parametrize("size", [3, 9000])
+def test_room_is_reserved_and_given_back(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "fact"
+    with durable.Draft(path) as draft:
+        draft.reserve(5000)
+        (partial,) = tmp_path.iterdir()
+        assert partial.stat().st_blocks * 512 >= 5000
+        draft.publish(b"x" * size)
+    assert path.read_bytes() == b"x" * size
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP])
+def test_room_that_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with durable.Draft(tmp_path / "fact") as draft:
+        if number == errno.EOPNOTSUPP:
+            draft.reserve(5000)
+            draft.publish(b"x")
+        else:
+            with pytest.raises(StorageFaultError, match=r"cannot write .*fact"):
+                draft.reserve(5000)
+    assert names(tmp_path) == ["fact"] * (number == errno.EOPNOTSUPP)
+
+
 def test_a_draft_that_is_not_published_vanishes(tmp_path: Path) -> None:
     def interrupted() -> None:
         with durable.Draft(tmp_path / "fact"):

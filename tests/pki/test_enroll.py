@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -142,6 +143,17 @@ def test_a_place_that_cannot_be_written_costs_no_token(api: Api, tmp_path: Path)
         with pytest.raises(StorageFaultError):
             enroll(api.url, token, out)
     assert api.requests == []
+
+
+def test_a_full_disk_costs_no_token(api: Api, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(StorageFaultError, match=r"cannot write .*client\.toml: No space left"):
+        enroll(api.url, api.authority.make_token("web1", Role.HOST), out)
+    assert not spent(api)
+    assert leftovers(out) == []
 
 
 def test_a_library_that_is_too_old_costs_no_token(api: Api, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -16,6 +17,7 @@ from netdump.errors import (
     ConfigMissingError,
     ImpostorError,
     RevokedError,
+    StorageFaultError,
     UnreachableError,
 )
 from netdump.pki import Authority, Bundle, Role, init_authority
@@ -108,6 +110,17 @@ def test_a_bundle_that_root_renews_stays_its_owners(api: Api, path: Path) -> Non
     assert renew(path) is not None
     status = path.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 54321, 0o600)
+
+
+def test_a_full_disk_costs_no_certificate(api: Api, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    api.requests.clear()
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(StorageFaultError, match=r"cannot write .*client\.toml: No space left"):
+        renew(path)
+    assert api.requests == []
 
 
 def test_links_that_lead_in_a_circle(tmp_path: Path) -> None:
