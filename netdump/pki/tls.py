@@ -49,9 +49,10 @@ def client_context(bundle: Bundle) -> ssl.SSLContext:
     Dates, authority and name of the collector are checked. Raises BundleError.
     """
     context = verifying_context(bundle.ca)
-    fd = os.memfd_create("netdump-key", os.MFD_CLOEXEC)
+    fd = -1
     try:
         # OpenSSL reads keys from files only; this one never touches a disk.
+        fd = os.memfd_create("netdump-key", os.MFD_CLOEXEC)
         with open(fd, "w", encoding="ascii", closefd=False) as file:
             file.write(f"{bundle.certificate}\n{bundle.key}\n")
         context.load_cert_chain(f"/proc/self/fd/{fd}", password=_no_password)
@@ -59,8 +60,13 @@ def client_context(bundle: Bundle) -> ssl.SSLContext:
         raise BundleError(
             f"{bundle.origin}: certificate and key cannot be used together ({_reason(error)}): enroll again"
         ) from error
+    except OSError as error:
+        raise BundleError(
+            f"{bundle.origin}: the key cannot be handed to OpenSSL ({error.strerror}): /proc must be mounted"
+        ) from error
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
     return context
 
 

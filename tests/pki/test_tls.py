@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import time
@@ -284,6 +285,19 @@ def test_an_encrypted_key_does_not_ask_on_the_terminal(authority: Authority) -> 
     key = new_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     with pytest.raises(BundleError):
         client_context(replace(good, key=key.decode()))
+
+
+def test_a_system_without_proc_is_told(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    bundle = papers.enrolled(authority, "ann", Role.ANALYST)
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", lose)
+    with pytest.raises(BundleError, match="/proc must be mounted"):
+        client_context(bundle)
+    monkeypatch.setattr(os, "memfd_create", lose)
+    with pytest.raises(BundleError, match="/proc must be mounted"):
+        client_context(bundle)
 
 
 def test_no_key_is_left_open(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
