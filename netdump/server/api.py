@@ -153,10 +153,12 @@ class Visit:
     def count_against_limit(self) -> None:
         """Count a request for a certificate: strangers by address, others by name. Raises TooManyRequestsError."""
         now = asyncio.get_running_loop().time()
+        # A person and a host may have one name: neither is to use up what the other has.
+        holder = "" if self.identity is None else f"{self.identity.role} {self.identity.name}"
         if self.identity is None:
             allowed, what = self.desk.enrolments.allow(self.peer, now), "enrolment"
-        elif self.desk.renewals_by_day.allow(self.identity.name, now):
-            allowed, what = self.desk.renewals.allow(self.identity.name, now), "renewal"
+        elif self.desk.renewals_by_day.allow(holder, now):
+            allowed, what = self.desk.renewals.allow(holder, now), "renewal"
         else:
             raise TooManyRequestsError(
                 f"{self.identity.name} has asked for renewal {RENEWALS_PER_DAY} times in a day; try again in an hour"

@@ -16,7 +16,7 @@ from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server.api import BODY_MAX, RENEWALS_PER_DAY
 from netdump.server.config import DAY_S
-from tests.server.rig import Desk, Papers, Rig
+from tests.server.rig import Desk, Papers, Rig, issue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +115,16 @@ def test_renewals_are_counted_by_name(folder: Path, web1: Papers, web2: Papers) 
         assert codes == [(400, "signing-request")] * 2 + [(429, "rate-limited")]
         assert two.error("POST", "/v1/renew", **body(csr="x")) == (400, "signing-request")
         assert two.error("POST", "/v1/renew", **body(csr="x")) == (429, "rate-limited"), "three in all"
+
+
+def test_a_host_uses_up_no_renewals_of_a_person_of_its_name(folder: Path) -> None:
+    settings = {"api": {"listen": "127.0.0.1:0", "enrolments_per_minute_per_source": 100}}
+    host, person = (issue(folder, role, "ann7") for role in (Role.HOST, Role.ANALYST))
+    with Rig(folder, settings) as rig, Desk(rig, host) as one, Desk(rig, person) as other:
+        for _ in range(RENEWALS_PER_DAY + 1):
+            refused = one.error("POST", "/v1/renew", **body(csr="x"))
+        assert refused == (429, "rate-limited")
+        assert other.error("POST", "/v1/renew", **body(csr="x")) == (400, "signing-request")
 
 
 def test_renewals_of_a_day(folder: Path, web1: Papers) -> None:
