@@ -209,6 +209,11 @@ class Authority:
         if fingerprint(key) == holder.fingerprint:
             raise SigningRequestError(f"{holder.name} must renew with a new key, not the one it has")
         self._refuse_revoked(fingerprint(key))
+        # From before a loss of the record, or of another collector of this authority: else `revoke --host` would end
+        # the new key and leave the old one, which stays as it is.
+        if not self._ledger.has(presented):
+            issued = validity_of(presented).first.timestamp()
+            self._ledger.record(holder.role, holder.name, presented, int(issued))
         renewed = build_client(holder.role, holder.name, key, self._issuer(), moment)
         issue = self._issue(holder.role, holder.name, renewed, moment)
         if self._ledger.is_revoked(holder.fingerprint):

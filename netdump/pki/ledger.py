@@ -8,6 +8,7 @@ peer is in them.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -93,6 +94,10 @@ class Ledger:
             "certificate": certificate_pem(certificate),
         }
         durable.write(self._path(certificate), record.pack(ISSUED_FORMAT, fields))
+
+    def has(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate is on record, readable or not."""
+        return os.path.exists(self._path(certificate))  # which raises nothing: who records will
 
     def forget(self, certificate: x509.Certificate) -> None:
         """Take a certificate off the record: nobody was given it. Not made durable. Raises StorageFaultError, PkiError.

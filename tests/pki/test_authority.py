@@ -390,6 +390,23 @@ def test_renewal(authority: Authority) -> None:
     assert len(authority.issued().certificates) == 2
 
 
+def test_renewal_puts_a_certificate_on_record_that_is_not(folder: Path, authority: Authority) -> None:
+    """As after a loss of the folder of which the authority was left, and at a second collector."""
+    old = papers.enrolled(authority, "web1")
+    (record,) = (folder / "pki" / "issued").iterdir()
+    before = record.read_bytes()
+    record.unlink()
+    new = authority.renew(papers.der(old.certificate), make_request(new_key()))
+    assert len(authority.issued().certificates) == 2
+    authority.renew(papers.der(new.certificate), make_request(new_key()))
+    assert len(authority.issued().certificates) == 3
+    assert len(authority.revoke_name("web1", Role.HOST)) == 3
+    for certificate in (old.certificate, new.certificate):
+        with pytest.raises(RevokedError):
+            authority.admit(papers.der(certificate))
+    assert len(record.read_bytes()) == len(before)
+
+
 def test_no_renewal_gets_past_a_revocation(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is revoked at each step of a renewal: no key of it is welcome afterwards."""
     steps = [(Ledger, "is_revoked"), (Ledger, "record")]
