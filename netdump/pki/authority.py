@@ -213,7 +213,7 @@ class Authority:
         # the new key and leave the old one, which stays as it is.
         if not self._ledger.has(presented):
             issued = validity_of(presented).first.timestamp()
-            self._ledger.record(holder.role, holder.name, presented, int(issued))
+            self._ledger.record(holder.role, holder.name, presented, max(0, int(issued)))
         renewed = build_client(holder.role, holder.name, key, self._issuer(), moment)
         issue = self._issue(holder.role, holder.name, renewed, moment)
         if self._ledger.is_revoked(holder.fingerprint):

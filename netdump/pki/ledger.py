@@ -200,4 +200,5 @@ class Ledger:
 
 
 def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
+    # A certificate of the first day of 1970, where a clock without a battery begins, is dated back to before it.
+    return max(0, int(moment.timestamp()))

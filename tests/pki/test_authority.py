@@ -379,6 +379,14 @@ def test_a_revoked_key_does_not_come_back(authority: Authority) -> None:
         authority.renew(papers.der(papers.enrolled(authority, "web1").certificate), make_request(key))
 
 
+def test_a_clock_that_begins_in_1970(tmp_path: Path) -> None:
+    init_authority(tmp_path, NAMES, now=60)
+    authority = Authority.load(tmp_path)
+    papers.enrolled(authority, "web1", now=120)
+    assert authority.issued().damaged == ()
+    assert [each.name for each in authority.revoke_name("web1", Role.HOST, now=180)] == ["web1"]
+
+
 def test_renewal(authority: Authority) -> None:
     old = papers.enrolled(authority, "web1", Role.ANALYST)
     key = new_key()
