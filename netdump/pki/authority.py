@@ -268,7 +268,12 @@ class Authority:
         return None
 
     def check_issuing(self) -> None:
-        """Find out whether anybody can enroll or renew now. Raises PkiError, StorageFaultError."""
+        """Find out whether anybody can enroll or renew now. Raises PkiError, NotACollectorError, StorageFaultError."""
+        if self._folder.read_authority() != self._certificate:
+            raise PkiError(
+                f"{self._folder.ca_certificate} is another authority's than at the start of this collector, which "
+                "still issues by that one: restart it"
+            )
         self._issuer()
         for folder in (self._folder.issued, self._folder.tokens):
             if not os.access(folder, os.W_OK | os.X_OK):

@@ -379,6 +379,17 @@ def test_a_revoked_key_does_not_come_back(authority: Authority) -> None:
         authority.renew(papers.der(papers.enrolled(authority, "web1").certificate), make_request(key))
 
 
+def test_another_authority_takes_a_restart(folder: Path, authority: Authority, tmp_path: Path) -> None:
+    authority.check_issuing()
+    init_authority(tmp_path / "first", NAMES)  # and this is to be a second collector of that authority
+    for name in ("ca.key", "ca.crt"):
+        (folder / "pki" / name).write_bytes((tmp_path / "first" / "pki" / name).read_bytes())
+    reissue_collector(folder, NAMES)
+    with pytest.raises(PkiError, match=r"ca\.crt is another authority's .*: restart it"):
+        authority.check_issuing()
+    Authority.load(folder).check_issuing()
+
+
 def test_a_clock_that_begins_in_1970(tmp_path: Path) -> None:
     init_authority(tmp_path, NAMES, now=60)
     authority = Authority.load(tmp_path)
