@@ -58,7 +58,7 @@ class Report(NamedTuple):
 
     segments, chunks: verified ones. image_bytes: covered by them. more: findings beyond FINDINGS_MAX. view: what is
     wrong with ``vmcore``, which is no damage of the dump: it can be made again, and remade says that it was. origin:
-    whose dump was checked; None where that could not be read.
+    whose dump was checked; None where that could not be read, or another machine has checked it.
     """
 
     id: str

@@ -42,10 +42,10 @@ def test_progress_is_noted_once_the_index_can_be_told_again(folder: Path) -> Non
         assert len(events.all("index-failed")) == 1, "not with each step of each dump"
         with Index.open(folder / NAME) as index:
             recorder.advance(dump_id, Durable(8192, bytes(32), 2), 200)
-            assert recorder.stored_bytes(dump_id) == 200
+            recorder._pool.submit(lambda: None).result()
             record = index.get(dump_id)
             assert record is not None
-            assert (record.state, record.durable_bytes) == (State.ARRIVING, 8192)
+            assert (record.state, record.durable_bytes, record.stored_bytes) == (State.ARRIVING, 8192, 200)
             recorder.close()
 
 
