@@ -132,7 +132,7 @@ class Workers:
     """Daemon threads that prepare chunks, each with a compressor of its own. They live as long as the process.
 
     count: threads, 1 or more; what the system lets be started is what there is then, which may be none.
-    make_compressor: called in each of them; returns None for no compression.
+    make_compressor: called in each of them, for its first chunk; returns None for no compression.
     """
 
     __slots__ = ("_queue", "count")
@@ -153,10 +153,13 @@ class Workers:
         return job
 
     def _work(self, make_compressor: Callable[[], Packer | None]) -> None:
-        compressor = make_compressor()
+        compressor: Packer | None = None
+        is_made = False
         while True:
             job = self._queue.get()
             try:
+                if not is_made:
+                    compressor, is_made = make_compressor(), True
                 job.result = prepare(job.planned, compressor)
             except BaseException as error:  # whatever it is, take() raises it in the thread that waits
                 job.error = error

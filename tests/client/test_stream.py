@@ -265,3 +265,17 @@ def test_what_preparing_raises_comes_out_and_the_worker_lives_on() -> None:
     with pytest.raises(LocalProtocolError):
         ThreadedStream((chunk for chunk in [bad]), one, lambda _: None).take()
     assert ThreadedStream((chunk for chunk in [planned(b"x")]), one, lambda _: None).take() is not None
+
+
+def test_a_compressor_that_cannot_be_made_is_no_reason_to_wait_for_ever() -> None:
+    """There was no memory for it; there may be later."""
+    answers = iter([MemoryError(), None])
+
+    def make_compressor() -> None:
+        if error := next(answers):
+            raise error
+
+    one = Workers(1, make_compressor)
+    with pytest.raises(MemoryError):
+        ThreadedStream((chunk for chunk in [planned(b"x")]), one, lambda _: None).take()
+    assert ThreadedStream((chunk for chunk in [planned(b"x")]), one, lambda _: None).take() is not None
