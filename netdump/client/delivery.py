@@ -240,7 +240,7 @@ class Delivery:
         try:
             link = self._dial(site.address)
         except (ImpostorError, RefusedError) as error:
-            self._drop(site, error)
+            self._suspend(site, error)
             return None
         except UnreachableError as error:
             self._fail(site, error)
@@ -253,7 +253,7 @@ class Delivery:
         try:
             word = session.run(hello)
         except RefusedError as error:
-            self._drop(site, error)
+            self._suspend(site, error)
         except UnreachableError as error:
             self._note_progress(site, session)
             if not session.advanced:
@@ -440,9 +440,17 @@ class Delivery:
         """A breach of the protocol: once may be chance, several in a row are not."""
         site.strikes += 1
         if site.strikes >= STRIKES_MAX:
-            self._drop(site, error)
+            self._suspend(site, error)
         else:
             self._fail(site, error)
+
+    def _suspend(self, site: Site, error: NetdumpError) -> None:
+        """Drop for what may pass; but who has part of the dump is kept for a while, if another one is to begin then."""
+        is_young = not site.failures or self._clock() < site.kept_until
+        if is_young and site is self._loyal and any(not other.dropped for other in self._sites if other is not site):
+            self._fail(site, error)
+        else:
+            self._drop(site, error)
 
     def _fail(self, site: Site, error: NetdumpError) -> None:
         now = self._count_failure(site)

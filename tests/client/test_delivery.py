@@ -580,3 +580,26 @@ def test_but_who_refuses_is_not_waited_for_then(play: Play) -> None:
 def test_who_was_dropped_has_a_last_attempt_too(play: Play) -> None:
     assert play.run(deadline=50, a=[away()], b=[IMPOSTOR, Step(DONE)]).address == B
     assert play.tried[-1] == ("b", 49)
+
+
+PASSING = [[IMPOSTOR] * 3, [REFUSES] * 3, [FAILS] * STRIKES_MAX, [Step(RefusedError("go"))]]
+
+
+@pytest.mark.parametrize("steps", PASSING)
+def test_what_may_pass_is_no_reason_to_begin_elsewhere(play: Play, steps: list[Step]) -> None:
+    """For a moment another machine answers at the address of who has most of the dump."""
+    play.run(a=[CUT, *steps, Step(DONE)], b=[Step(DONE)])
+    assert set(play.order) == {"a"}
+
+
+@pytest.mark.parametrize("step", [IMPOSTOR, REFUSES, FAILS])
+def test_it_is_if_it_does_not(play: Play, step: Step) -> None:
+    play.run(a=[CUT, step], b=[Step(DONE)])
+    assert play.tried[-2:] == [("a", 31.5), ("b", 61.5)]
+
+
+@pytest.mark.parametrize("others", [{}, {"b": [DECLINES]}])
+def test_nor_is_it_waited_for_where_there_is_nobody_else(play: Play, others: dict[str, list[Step]]) -> None:
+    with pytest.raises(ImpostorError):
+        play.run(**others, c=[CUT, IMPOSTOR])  # type: ignore[arg-type]
+    assert play.now == pytest.approx(1000.5)
