@@ -62,7 +62,8 @@ def _claim(directory: Path) -> None:
         raise ServeError(f"{directory} cannot be made: {error.strerror}; name a folder that can") from error
     try:
         if next(directory.iterdir(), None) is not None:
-            raise AlreadyExistsError(f"{directory} is not empty: a collector needs a folder of its own")
+            what = "a collector already" if os.path.isdir(directory / STORE_NAME) else "not empty"
+            raise AlreadyExistsError(f"{directory} is {what}: a collector needs a folder of its own; name another one")
         if (owner := directory.stat().st_uid) != os.geteuid():
             raise ServeError(f"{directory} belongs to another user (id {owner}), who must be the one to run this")
         directory.chmod(0o700)

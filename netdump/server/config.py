@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import ipaddress
 import json
+import os
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from netdump import wire
 from netdump.errors import AddressError, ConfigError, ConfigMissingError
 from netdump.namedtuple import NamedTuple
+from netdump.pki.folder import NAME as PKI_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -319,7 +321,11 @@ def load(path: Path) -> Config:
         with path.open("rb") as file:
             raw = file.read(CONFIG_BYTES_MAX + 1)
     except FileNotFoundError:
-        raise ConfigMissingError(f"{path} is missing: make a collector with `netdump init`") from None
+        if os.path.isdir(path.parent / PKI_NAME):
+            advice = "put it back, or make an empty one, with which all settings have their defaults"
+        else:
+            advice = "make a collector with `netdump init`"
+        raise ConfigMissingError(f"{path} is missing: {advice}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if len(raw) > CONFIG_BYTES_MAX:

@@ -64,7 +64,7 @@ def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path, content: str
 def test_twice(tmp_path: Path) -> None:
     init(str(tmp_path / "c"), "--name", "localhost")
     before = (tmp_path / "c" / "pki" / "ca.key").read_bytes()
-    with pytest.raises(AlreadyExistsError):
+    with pytest.raises(AlreadyExistsError, match=r"is a collector already: .* name another one"):
         init(str(tmp_path / "c"), "--name", "localhost")
     assert (tmp_path / "c" / "pki" / "ca.key").read_bytes() == before
 

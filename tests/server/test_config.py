@@ -120,6 +120,11 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     with pytest.raises(ConfigMissingError, match="netdump init"):
         load(path)
+    (tmp_path / "pki").mkdir()
+    with pytest.raises(ConfigMissingError, match="is missing: put it back, or make an empty one"):
+        load(path)
+    path.touch()
+    assert load(path) == Config()
     path.write_bytes(b"[limits\n")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         load(path)
