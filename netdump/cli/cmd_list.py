@@ -8,7 +8,7 @@ import click
 
 from netdump.cli.output import ID_DIGITS, print_json, print_table, share_text, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
-from netdump.cli.selection import Selection, selection_options
+from netdump.cli.selection import LISTED_MAX, Selection, selection_options
 from netdump.index.reading import list_json
 from netdump.index.record import State, time_text
 
@@ -25,7 +25,7 @@ COLUMNS: Final = ("ID", "HOST", "STATE", "SIZE", "FIRST SEEN (UTC)", "PANIC")
     epilog=exit_statuses(),
 )
 @selection_options
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.  [default: all]")
+@click.option("--limit", metavar="N", type=click.IntRange(1, LISTED_MAX), help="At most so many.  [default: all]")
 @reading_options
 def command(
     *,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from netdump.cli.selection import LISTED_MAX
 from netdump.errors import ConfigMissingError, IndexFaultError, NotACollectorError
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC
@@ -35,6 +36,12 @@ def test_json(shell: Shell, folder: Path) -> None:
     assert [(dump["id"], dump["state"]) for dump in dumps] == [(HALF.id, "interrupted"), (WHOLE.id, "complete")]
     assert dumps[1]["panic"] == PANIC
     assert dumps[1]["first_seen"] == "2026-11-22T20:03:59Z"
+
+
+@pytest.mark.parametrize("limit", ["0", str(LISTED_MAX + 1), "99999999999999999999"])
+def test_a_limit_that_is_none(shell: Shell, folder: Path, limit: str) -> None:
+    done = shell.run("list", "--root", folder, "--limit", limit)
+    assert (done.status, "is not in the range" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(
