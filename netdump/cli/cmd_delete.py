@@ -12,8 +12,8 @@ import click
 from netdump.cli.output import print_json, printable, size_text, warn
 from netdump.cli.reading import exit_statuses, reading_options
 from netdump.cli.selection import Selection, selection_options
-from netdump.errors import BusyError, DumpNotFoundError, StorageFaultError
-from netdump.index.record import parse_time, time_text
+from netdump.errors import BusyError, DamagedError, DumpNotFoundError, StorageFaultError
+from netdump.index.record import State, parse_time, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,9 +40,10 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
     deleted.
 
     Asks first, on a terminal; elsewhere --yes is needed. From afar it takes a certificate of the role operator. A dump
-    that is arriving is not deleted, nor one whose files cannot be removed; the others are. Each is gone when the
-    command says so, and after a crash in between either all of it is there or nothing. What came while the collector's
-    clock was wrong, and so seems older than netdump is, --until leaves there.
+    that is arriving is not deleted, nor one whose files cannot be removed, nor one that `--state interrupted` found and
+    its host has completed since; the others are. Each is gone when the command says so, and after a crash in between
+    either all of it is there or nothing. What came while the collector's clock was wrong, and so seems older than
+    netdump is, --until leaves there.
 
     With --json an object is printed whose member `dumps` lists the `id` of each dump that was meant, and whether it was
     `deleted`.
@@ -59,7 +60,7 @@ def command(*, source: Source, dump_ids: tuple[str, ...], selection: Selection, 
         meant = [*_named(catalog, dump_ids)] if dump_ids else _old_enough(selection, selection.list(catalog))
         if meant and not yes:
             _ask(meant)
-        left = _delete(catalog, meant, tell=not as_json)
+        left = _delete(catalog, meant, selection.query.state, tell=not as_json)
     if as_json:
         print_json({"dumps": [{"id": record.id, "deleted": record.id not in left} for record in meant]})
     elif not meant:
@@ -86,14 +87,20 @@ def _old_enough(selection: Selection, listed: Sequence[DumpRecord]) -> list[Dump
     return meant
 
 
-def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dict[str, NetdumpError]:
+def _delete(
+    catalog: Catalog, meant: Sequence[DumpRecord], state: State | None, *, tell: bool
+) -> dict[str, NetdumpError]:
     """Delete them, but for those that are arriving or in use, or that cannot be removed, which are returned by id, with
     what was said of them: one of which a file belongs to somebody else must not keep all that are older.
+
+    state: that they are meant for. One that is complete by now is not meant, if it was not: its host came back.
     """
     left: dict[str, NetdumpError] = {}
     for record in meant:
         try:
             with suppress(DumpNotFoundError):  # somebody else was faster
+                if state in {State.ARRIVING, State.INTERRUPTED}:
+                    _refuse_completed(catalog, record)
                 catalog.delete(record.id)
         except (BusyError, StorageFaultError) as error:
             left[record.id] = error
@@ -101,6 +108,13 @@ def _delete(catalog: Catalog, meant: Sequence[DumpRecord], *, tell: bool) -> dic
         if tell:
             click.echo(f"deleted dump {record.id}")
     return left
+
+
+def _refuse_completed(catalog: Catalog, record: DumpRecord) -> None:
+    """Raises BusyError if a dump has become complete since it was listed."""
+    with suppress(DamagedError):  # of what nobody can make sense it is not
+        if catalog.show(record.id).state is State.COMPLETE:
+            raise BusyError(f"dump {record.id} was {record.state.value} when it was listed, is complete now, and stays")
 
 
 def _ask(meant: Sequence[DumpRecord]) -> None:

@@ -13,12 +13,15 @@ from netdump.errors import BusyError, DumpNotFoundError, StorageFaultError
 from netdump.index.catalog import LocalCatalog
 from netdump.index.index import Index
 from netdump.store.files import LocalFiles
+from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
 from tests.index.stored import PANIC, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from netdump.index.reading import Query
+    from netdump.index.record import DumpRecord
     from tests.cli.commands import Shell
 
 
@@ -190,3 +193,21 @@ def test_what_others_have_deleted_is_gone(shell: Shell, folder: Path, monkeypatc
     monkeypatch.setattr(LocalCatalog, "delete", late)
     done = shell.run("delete", HALF.id, WHOLE.id, "--root", folder, "--yes")
     assert (done.status, done.out.count("deleted dump")) == (0, 2)
+
+
+def test_what_was_completed_meanwhile_stays(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is asked may think for an hour, and of thousands the last ones wait for minutes."""
+    fill(folder)
+    plain = LocalCatalog.list
+
+    def late(catalog: LocalCatalog, query: Query) -> list[DumpRecord]:
+        listed = plain(catalog, query)
+        HALF.store(Store(folder / "dumps"))
+        return listed
+
+    monkeypatch.setattr(LocalCatalog, "list", late)
+    done = shell.run("delete", "--state", "interrupted", "--yes", "--root", folder, "--json")
+    assert done.status == BusyError.exit_status
+    assert done.object == {"dumps": [{"id": HALF.id, "deleted": False}]}
+    assert f"dump {HALF.id} was interrupted when it was listed, is complete now, and stays" in done.err
+    assert (folder / "dumps" / HALF.id).exists()
