@@ -12,6 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from netdump.errors import NetdumpError
+from netdump.index.catalog import STORE_NAME
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.pki.record import timestamp
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class Senders:
         self._steady = steady
         self._known = written - SLACK_S  # it cannot be earlier
         self._evidence = (
-            f"the collector's folder was last written to at {timestamp(int(written))}, unless the clock was ahead then"
+            f"the collector's folder was last written to at {timestamp(int(written))}, unless the clock was ahead then "
+            f"(if so, `touch` it, `{STORE_NAME}` and `{INDEX_NAME}` in it, and restart the collector)"
         )
         self._doubt: str | None = None
         self._said_at = 0.0
@@ -70,7 +73,7 @@ class Senders:
             self._known = sender.since
             self._evidence = (
                 f"the certificate of {sender.identity.name}, made here, is good from {timestamp(int(sender.since))}, "
-                "unless the clock was ahead then (if so, enroll that host again)"
+                "unless the clock was ahead then (if so, enroll that host again, and restart the collector)"
             )
             self.look()
         return sender.identity

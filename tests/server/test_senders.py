@@ -101,6 +101,12 @@ def test_a_certificate_made_later_than_now_shows_that_the_clock_is_behind(
     assert "the certificate of young, made here, is good from" in str(events.wait("clock-wrong")["reason"])
     senders.admit(papers.der(bundle.certificate))  # and says so once
     assert len(events.all("clock-wrong")) == 1
+    # Until it is so late, or a restart: what else has been seen since is no evidence that the clock is right.
+    again = papers.enrolled(Authority.load(folder), "young")
+    senders.admit(papers.der(again.certificate))
+    senders.look()
+    assert "(if so, enroll that host again, and restart the collector)" in str(senders.doubt)
+    assert hands.senders(folder, events).doubt is None
     hands.wall[0] = ahead
     senders.look()
     assert len(events.all("clock-right")) == 1
@@ -114,6 +120,7 @@ def test_a_folder_written_to_later_than_now(folder: Path, hands: Hands, events: 
     hands.wall[0] -= 20
     senders.look()
     assert "folder was last written to at" in str(senders.doubt)
+    assert "(if so, `touch` it, `dumps` and `index.sqlite` in it, and restart the collector)" in str(senders.doubt)
 
 
 def test_it_is_said_for_as_long_as_it_lasts(folder: Path, hands: Hands, events: Events) -> None:
