@@ -62,12 +62,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """What a newcomer gets: its name and role, its certificate, and the authority's, both PEM."""
+    """What a newcomer gets: its name and role, its certificate, and the authority's, both PEM.
+
+    fingerprint: of its key, for the log.
+    """
 
     name: str
     role: Role
     certificate: str
     ca: str
+    fingerprint: str
 
 
 def init_authority(directory: Path, names: Sequence[str], now: float | None = None) -> None:
@@ -344,7 +348,7 @@ class Authority:
     def _issue(self, role: Role, name: str, certificate: x509.Certificate, moment: datetime) -> Issue:
         # On record before it leaves, so that `revoke --host` finds every certificate that anybody may hold.
         self._ledger.record(role, name, certificate, int(moment.timestamp()))
-        return Issue(name, role, certificate_pem(certificate), self.ca_pem)
+        return Issue(name, role, certificate_pem(certificate), self.ca_pem, fingerprint(certificate.public_key()))
 
 
 def _check_dates(certificate: x509.Certificate, name: str, moment: datetime) -> None:

@@ -27,7 +27,7 @@ async def enroll(visit: Visit) -> Response:
     visit.count_against_limit()
     token, request = await _members(visit, "token", "csr")
     issue = await asyncio.to_thread(visit.desk.authority.redeem, token, request)
-    visit.note("enrolled", enrolled=issue.name, as_role=str(issue.role))
+    visit.note("enrolled", enrolled=issue.name, as_role=str(issue.role), fingerprint=issue.fingerprint)
     return _issued(visit, issue)
 
 
@@ -36,7 +36,7 @@ async def renew(visit: Visit) -> Response:
     visit.count_against_limit()
     (request,) = await _members(visit, "csr")
     issue = await asyncio.to_thread(visit.desk.authority.renew, visit.certificate(), request)
-    visit.note("renewed")
+    visit.note("renewed", fingerprint=issue.fingerprint)
     return _issued(visit, issue)
 
 

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from netdump.pki import Role, make_token
 from netdump.pki.certificates import new_key
+from netdump.pki.identity import fingerprint
 from netdump.pki.request import make_request
 from netdump.pki.token import parse_token
 from netdump.server.api import BODY_MAX, RENEWALS_PER_DAY
@@ -50,6 +51,7 @@ def test_a_token_buys_one_certificate(folder: Path, role: Role) -> None:
         assert desk.error("POST", "/v1/enroll", **body(token=token, csr=make_request(new_key()))) == (403, "token")
         event = rig.events.wait("enrolled")
         assert (event["enrolled"], event["as_role"]) == ("new1", str(role))
+        assert event["fingerprint"] == fingerprint(key.public_key())
         assert token not in str(rig.events._events)
         # The log knows why, the stranger does not.
         assert "used before" in str(rig.events.wait("request-failed")["reason"])
@@ -153,4 +155,5 @@ def test_renewal(folder: Path, who: str, request: pytest.FixtureRequest) -> None
         other = make_request(new_key(), "somebody-else")
         assert desk.error("POST", "/v1/renew", **body(csr=other)) == (403, "name-mismatch")
         assert desk.error("POST", "/v1/renew", **body()) == (400, "bad-request")
-        assert rig.events.wait("renewed")["name"] == papers.name
+        event = rig.events.wait("renewed")
+        assert (event["name"], event["fingerprint"]) == (papers.name, fingerprint(key.public_key()))
