@@ -58,7 +58,7 @@ def command(
 
     Dumps go to the addresses that the collector advertises, by default its ingest port at the host of URL; --collector
     says otherwise. A host whose bundle is lost enrolls again with a new token; its older key stays good until `netdump
-    revoke` ends it.
+    revoke` ends it: of a name, which ends all of its keys, before it enrolls again, or else by --fingerprint.
 
     \b
     Example:

@@ -70,7 +70,7 @@ def command(directory: Path, hosts_file: TextIO | None, ttl: int, as_json: bool,
     FILE that are empty or begin with # are passed over.
 
     A name may enroll again, with a new token, at any time. That does not revoke the key it had before; `netdump revoke`
-    does.
+    does, of the name before that, for it ends all of its keys, or else by --fingerprint.
 
     \b
     Examples:
