@@ -134,7 +134,7 @@ def names(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except FileNotFoundError as error:
-        raise PkiError(f"{folder} is missing: restore it from a backup") from error
+        raise PkiError(f"{folder} is missing: restore it from a backup, or make it if it was empty there") from error
     except OSError as error:
         raise fault(error, "read", folder) from error
 
