@@ -180,8 +180,9 @@ class LocalCatalog:
         """What was gathered of a dump, with what only the index knows; the index learns of the rest."""
         row = self._index.get(record.id)
         record = replace(record, checked=None if row is None else row.checked)
-        if _is_verdict(row) and record.state in {State.COMPLETE, State.INTERRUPTED}:
-            # Verification has found what a look at the documents does not show.
+        settled = record.state in {State.COMPLETE, State.INTERRUPTED}
+        if _is_verdict(row) and settled and row.first_seen == record.first_seen:
+            # Verification has found what a look at the documents does not show. See Index.renew.
             record = replace(record, state=State.DAMAGED, remark=row.remark)
         if record.state not in _UNSETTLED and record != row:
             self._index.renew(record)

@@ -133,13 +133,14 @@ class Index:
     def renew(self, record: DumpRecord) -> None:
         """As put; but a dump that was found damaged does not become sound by a look at its documents.
 
-        Whoever found the damage may have done so while the record was gathered.
+        Whoever found the damage may have done so while the record was gathered. One of that id which was first seen at
+        another time is another dump: that was deleted, and sent again.
         """
         with self._write() as connection:
             before = find(connection, record.id)
             settled = record.state in {State.COMPLETE, State.INTERRUPTED}
             damaged = before is not None and before.state is State.DAMAGED and not was_unreadable(before.remark)
-            if before is not None and damaged and settled:
+            if before is not None and damaged and settled and before.first_seen == record.first_seen:
                 record = replace(record, state=State.DAMAGED, remark=before.remark)
             put_row(connection, record)
 

@@ -56,6 +56,21 @@ def test_a_dump_that_was_deleted_and_sent_again_while_it_was_read_is_not_damaged
     assert catalog.show(sample.id).state is State.INTERRUPTED
 
 
+def test_who_is_shown_a_dump_that_was_sent_again_hears_nothing_of_the_damaged_one(
+    store: Store, catalog: LocalCatalog
+) -> None:
+    """Whoever deleted that found the index locked, or was killed."""
+    sample = Sample()
+    sample.store(store)
+    catalog.list(Query())
+    catalog.index.set_state(sample.id, State.DAMAGED, "bad digest")
+    assert catalog.show(sample.id).state is State.DAMAGED
+    store.delete(sample.id)
+    replace(sample, created=sample.created + 1).store(store)
+    assert catalog.show(sample.id).state is State.COMPLETE
+    assert [record.state for record in catalog.list(Query())] == [State.COMPLETE]
+
+
 @pytest.mark.parametrize("forget", ["delete", "list"])
 def test_a_dump_that_comes_again_while_it_is_forgotten_keeps_its_row(
     store: Store, catalog: LocalCatalog, monkeypatch: pytest.MonkeyPatch, forget: str

@@ -80,6 +80,12 @@ def test_damage_that_was_found_meanwhile_stays(
     assert len(index.ids()) == 2
 
 
+def test_a_dump_that_was_sent_again_is_not_the_one_that_was_found_damaged(index: Index) -> None:
+    index.put(record(1, state=State.DAMAGED, remark="segment 3: bad digest"))
+    index.renew(record(1, state=State.COMPLETE, first_seen=2000))
+    assert [(row.state, row.remark) for row in index.list()] == [(State.COMPLETE, None)]
+
+
 def test_add_leaves_known_dumps_alone(index: Index) -> None:
     index.put(record(1, chunks=5))
     index.add([record(1), record(2)])
