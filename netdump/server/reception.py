@@ -21,6 +21,7 @@ from netdump.server.arrival import Arrival, ArrivalContext
 from netdump.server.seats import LOOK_S, MEASURED_S, SLOW_BYTES, Seat, Seats
 from netdump.server.space import Room
 from netdump.store.origin import Origin, check_offer
+from netdump.store.writer import RESTED_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ BUSY_TRIES: Final = 5
 BUSY_PAUSE_S: Final = 0.1
 
 _BUSY: Final = wire.Defer(SOON_S, "the collector is busy with this dump")
+_UNTOLD: Final = wire.Defer(SOON_S, "whether what is stored of this dump is sound cannot be told just now")
 _DAMAGED: Final = wire.Decline(wire.DeclineCode.DAMAGED, "what is stored of this dump is damaged")
 
 Result = TypeVar("Result")
@@ -76,12 +78,12 @@ class _Claim:
 class _Facts(NamedTuple):
     """What store and index know before a dump is opened.
 
-    dump: None if it is new. damaged: what is stored of it was found bad. introduced: its headline is here. begun: some
-    of its pages are. scarce: what room is short of.
+    dump: None if it is new. damaged: what is stored of it was found bad; None: the index does not say. introduced: its
+    headline is here. begun: some of its pages are. scarce: what room is short of.
     """
 
     dump: Dump | None
-    damaged: bool
+    damaged: bool | None
     complete: bool
     introduced: bool
     begun: bool
@@ -185,8 +187,8 @@ class Reception:
         """Have what was found ready for the next connection, which would find it as slowly: a dump of many segments,
         of which all are looked at, would never go on.
         """
-        if found is _BUSY:
-            return  # which it need not be any more by then
+        if found is _BUSY or found is _UNTOLD:
+            return  # which need not be so any more by then
         claim.late = found
         if not (self._stops or claim.has_heir):
             await asyncio.wait({claim.released}, timeout=KEPT_S)
@@ -256,6 +258,8 @@ class Reception:
         if facts.damaged and facts.complete:
             return _DAMAGED  # a receipt would let the host forget what is not here any more
         if facts.dump is not None and facts.complete:
+            if facts.damaged is None and not self._is_fresh(facts.dump):
+                return _UNTOLD
             return await self._on_disk(self._receipt_of, facts.dump, origin)
         now, usage = asyncio.get_running_loop().time(), facts.usage
         if usage.known:
@@ -271,7 +275,7 @@ class Reception:
             later = later._replace(seconds=max(later.seconds, self._seats.pause_s(has_waited=False)))
         if later is not None and (facts.room is Room.NONE or (facts.introduced and not facts.damaged)):
             return later  # the dump is not opened
-        writer = await self._open_writer(origin, distrust=facts.damaged)
+        writer = await self._open_writer(origin, distrust=bool(facts.damaged))
         if facts.dump is None:
             self._beginnings.note(origin.host, now)
             self._recorder.refresh(origin.id)  # it counts, also if its host has gone by now
@@ -281,6 +285,11 @@ class Reception:
             self._recorder.mended(origin.id)
         assert writer.manifest is None, "nobody else completes a dump that this host claims here"
         return _Place(writer, usage, later)
+
+    def _is_fresh(self, dump: Dump) -> bool:
+        """Whether a complete dump whose manifest was read became so just now: all of it was verified then."""
+        manifest = dump.manifest
+        return manifest is not None and 0 <= self._clock() - manifest.completed <= RESTED_S
 
     async def _open_writer(self, origin: Origin, *, distrust: bool) -> DumpWriter:
         """Raises StoreError. A reader that asks whether the dump is locked holds the lock for a moment: try again."""
@@ -302,7 +311,7 @@ class Reception:
         dump, room = self._find(origin), self._context.room()
         return _Facts(
             dump,
-            damaged=dump is not None and self._recorder.is_damaged(origin.id),
+            damaged=False if dump is None else self._recorder.is_damaged(origin.id),
             complete=dump is not None and dump.complete,
             introduced=dump is not None and dump.has_headline,
             begun=dump is not None and dump.has_segments,

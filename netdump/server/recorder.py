@@ -218,20 +218,26 @@ class Recorder:
             if not waits:
                 self._submit(work, begin, settled_later=True, is_told=False)
 
-    def is_damaged(self, dump_id: str) -> bool:
-        """Whether what is stored of a dump was found bad, as far as the index knows. Blocks.
+    def is_damaged(self, dump_id: str) -> bool | None:
+        """Whether what is stored of a dump was found bad, as far as the index knows; None: it does not say. Blocks.
 
         Who reads all of it takes that back. A dump that merely could not be read is not bad: who reads it will see.
         """
 
-        def found() -> str | None:
-            """In the thread in which verdicts are written. What is bad; None: nothing."""
-            if dump_id in self._damage:
-                return self._damage[dump_id]
-            record = self._index.get(dump_id)
-            return record.remark if record is not None and record.state is State.DAMAGED else None
+        def waiting() -> tuple[str | None] | None:
+            """What is bad (None: nothing), if the index has still to be told."""
+            with self._guard:
+                return (self._damage[dump_id],) if dump_id in self._damage else None
 
-        remark = self._ask(found, self._damage.get(dump_id))
+        def found() -> tuple[str | None]:
+            """In the thread in which verdicts are written."""
+            record = None if (verdict := waiting()) is not None else self._index.get(dump_id)
+            return verdict or (record.remark if record is not None and record.state is State.DAMAGED else None,)
+
+        verdict = self._ask(found, waiting())
+        if verdict is None:
+            return None
+        (remark,) = verdict
         return remark is not None and not was_unreadable(remark)
 
     def journal(self, dump_id: str, stored_bytes: int) -> DumpJournal:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from netdump import wire
 from netdump.errors import DumpNotFoundError
 from netdump.index.gather import is_held
+from netdump.index.place import NAME as INDEX_NAME
 from netdump.server.reception import ANSWER_S, KEPT_S
 from netdump.server.recorder import Recorder
 from netdump.store.dump import Dump
@@ -111,6 +113,30 @@ def test_a_dump_that_verification_found_damaged(folder: Path, web1: Papers, web2
             assert json.loads(desk.ask("POST", verify).data)["ok"]
         with Host(rig, web1) as host:
             assert isinstance(host.hello(DUMP), wire.Receipt)
+
+
+def test_no_receipt_for_an_old_dump_of_which_nobody_can_tell_whether_it_is_damaged(
+    folder: Path, web1: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has the index locked; of what came just now all was verified."""
+    monkeypatch.setattr("netdump.server.recorder.ANSWER_S", 0.3)
+    with Rig(folder, {"store": {"keep_vmcore": False}}) as rig:
+        with Host(rig, web1) as host:
+            host.send_all(DUMP)
+        rig.events.wait("dump-complete")
+        with closing(sqlite3.connect(folder / INDEX_NAME, isolation_level=None)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            with Host(rig, web1) as host:
+                assert isinstance(host.hello(DUMP), wire.Receipt)
+            monkeypatch.setattr("netdump.server.reception.RESTED_S", -1.0)
+            with Host(rig, web1) as host:
+                assert isinstance(host.hello(DUMP), wire.Defer)
+        wait_until(lambda: _gets_receipt(rig, web1))
+
+
+def _gets_receipt(rig: Rig, papers: Papers) -> bool:
+    with Host(rig, papers) as host:
+        return isinstance(host.hello(DUMP), wire.Receipt)
 
 
 def test_an_incomplete_dump_found_damaged_goes_on_before_the_damage(folder: Path, web1: Papers, ann: Papers) -> None:
