@@ -125,6 +125,8 @@ def _receipt(record: DumpRecord, receipt: dict[str, object] | None) -> str | Non
 
 
 def _vmcore(record: DumpRecord) -> str | None:
+    if record.state is State.DAMAGED and record.vmcore:
+        return "restored at the collector while the dump was sound"
     if record.state is not State.COMPLETE:
         return None
     return "restored at the collector" if record.vmcore else "not restored at the collector; `netdump fetch` makes it"

@@ -46,12 +46,12 @@ def command(*, source: Source, dump_id: str, as_json: bool) -> int:
     if as_json:
         print_json(report.as_json())
     else:
-        show(report)
+        show(report, has_vmcore=record.vmcore)
     return 0 if report.ok else DamagedError.exit_status
 
 
-def show(report: Report) -> None:
-    """Print a report for people."""
+def show(report: Report, *, has_vmcore: bool = False) -> None:
+    """Print a report for people. has_vmcore: whether the dump was restored before it was verified."""
     covered = (
         f"{exact_size_text(report.image_bytes)} of image in {report.chunks:,} chunks, {report.segments:,} segments"
     )
@@ -69,4 +69,6 @@ def show(report: Report) -> None:
     advice = f"keep a copy of its folder, `netdump delete {report.id}`, then have the host send it again"
     if all(finding.file == MANIFEST for finding in report.findings):
         advice = f"`netdump fetch {report.id[:12]}` still brings all of that; {advice}, or put back its {MANIFEST}"
+    elif has_vmcore and report.view is None:
+        advice += "; where it cannot, take the vmcore of that copy, which was made while all of the dump was sound"
     warn(f"dump {report.id} is DAMAGED; sound are {covered}: {advice}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from netdump.cli.cmd_verify import show
 from netdump.errors import DamagedError
 from netdump.store.findings import Damage, Finding, Report
+from netdump.store.store import Store
 from tests.cli.collector import HALF, WHOLE, fill
 
 if TYPE_CHECKING:
@@ -42,6 +43,23 @@ def test_damage_is_listed_and_remembered(shell: Shell, folder: Path) -> None:
     assert (shown.object["ok"], shown.object["id"], len(shown.object["findings"])) == (False, WHOLE.id, 1)
     (dump,) = shell.run("list", "--root", folder, "--state", "damaged", "--json").object["dumps"]
     assert dump["id"] == WHOLE.id
+
+
+def test_what_is_left_of_a_damaged_dump_is_told_of(shell: Shell, folder: Path) -> None:
+    """Its host has rebooted since: the vmcore may be the last copy of what has rotted."""
+    fill(folder)
+    Store(folder / "dumps").dump(WHOLE.id).reassemble()
+    segment = min((folder / "dumps" / WHOLE.id / "segments").iterdir())
+    data = bytearray(segment.read_bytes())
+    data[250] ^= 1
+    segment.write_bytes(data)
+    done = shell.run("verify", WHOLE.id, "--root", folder)
+    assert (done.status, "where it cannot, take the vmcore of that copy" in done.err) == (41, True)
+    shown = shell.run("show", WHOLE.id, "--root", folder).out
+    assert "vmcore      restored at the collector while the dump was sound\n" in shown
+    (folder / "dumps" / WHOLE.id / "vmcore").unlink()
+    assert "take the vmcore" not in shell.run("verify", WHOLE.id, "--root", folder).err
+    assert "vmcore      " not in shell.run("show", WHOLE.id, "--root", folder).out
 
 
 def test_long_lists_of_damage_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
