@@ -133,7 +133,7 @@ def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> di
                 f"{path} exists: keep it, name another file with --out, or replace it with --force"
             )
     drafts: dict[Path, durable.Draft] = {}
-    fault: NetdumpError | None = None
+    faults: list[NetdumpError] = []
     for path in paths:
         try:
             make_folder(path.parent)
@@ -142,10 +142,12 @@ def _drafts(places: Mapping[Role, Path], stack: ExitStack, *, force: bool) -> di
             draft.reserve(BUNDLE_BYTES)
             drafts[path] = draft
         except (PkiError, StorageFaultError) as error:
-            fault = fault or error
+            faults.append(error)
     if not drafts:
-        assert fault is not None
-        raise fault
+        if len(faults) == 1:
+            raise faults[0]
+        told = "; ".join(map(str, faults))
+        raise type(faults[0])(f"{told}; or name another file with --out") from faults[0]
     return drafts
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netdump.cli import reading
-from netdump.errors import AlreadyExistsError, TokenError
+from netdump.errors import AlreadyExistsError, StorageFaultError, TokenError
 from netdump.pki import Bundle, Role
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ def test_a_place_that_cannot_be_written_costs_no_token(shell: Shell, api: Api, p
     done = shell.run("enroll", api.url, "--token", token)
     assert (done.status, Bundle.load(own).name) == (0, "web1")
     assert f"netdump send --config {own}" in done.out
+
+
+def test_where_no_place_can_be_written_all_are_named(shell: Shell, api: Api, places: tuple[Path, Path]) -> None:
+    for place in places:
+        place.parent.parent.write_text("no folder")
+    token = api.authority.make_token("ann", Role.ANALYST)
+    done = shell.run("enroll", api.url, "--token", token)
+    assert done.status == StorageFaultError.exit_status
+    assert all(f"cannot make {place.parent}: " in done.err for place in places)
+    assert done.err.endswith("; or name another file with --out\n")
 
 
 def test_a_token_need_not_stand_on_the_command_line(
