@@ -37,6 +37,7 @@ _ALWAYS_SAME: Final = 1 << 31  # of the upper half: node or zone in every layout
 _ODD_MIN: Final = 16
 _ODD_PART: Final = 16  # one slab in so many
 _IS_ODD_NUMBER: Final = bytes((0, 0xFF)) * 128
+_IS_SOMETHING: Final = b"\0" + b"\xff" * 255
 _LOOKS: Final = 32  # at pages that have a value, for some that are in place
 _LOOKS_NEAR: Final = 128  # at pages that stand with such ones; two pages of memory full of them
 _IN_PLACE_ENOUGH: Final = 3  # pages that are in place outweigh one that is not
@@ -176,19 +177,24 @@ class ZoneByte:
         """Give the rest of hugetlb pages the node and zone of what is in front of it.
 
         Since v7.1 those of a zone and size may share one page of struct pages for their rest, which has a node and a
-        zone but nothing beside (vmemmap_get_tail in Linux mm/hugetlb_vmemmap.c), and does not say where it is.
+        zone but nothing beside (vmemmap_get_tail in Linux mm/hugetlb_vmemmap.c), and does not say where it is. That may
+        be a value that is known, if the processor of last use stands beside the zone.
         """
         low = byte_place(self._rules, self._rules.tail, self._rules.word, 0)
         column = slab.column
         tails = slab.data[low : len(column) * self._size : self._size].translate(_IS_ODD_NUMBER)
-        strange = column.translate(bytes(0 if byte in self._known else 0xFF for byte in range(256)))
-        both = int.from_bytes(tails, "little") & int.from_bytes(strange, "little")
+        number = int.from_bytes(column, "little")
+        changes = (number ^ number << 8) & (1 << 8 * len(column)) - 1
+        turns = changes.to_bytes(len(column), "little").translate(_IS_SOMETHING)
+        both = int.from_bytes(tails, "little") & int.from_bytes(turns, "little")
         marks = both.to_bytes(len(column), "little")
         start = marks.find(0xFF, 1)
         while start >= 0:
-            end = marks.find(0, start)
-            end = len(column) if end < 0 else end
-            column[start:end] = column[start - 1 : start] * (end - start)
+            value, front = column[start : start + 1], column[start - 1 : start]
+            end = tails.find(0, start)
+            end = min(len(column) if end < 0 else end, start + _run_pages(column, value, start))
+            if value[0] not in self._known or front[0] in self._known:
+                column[start:end] = front * (end - start)
             start = marks.find(0xFF, end)
 
     def _mark_neighbours(self, slab: _Slab, marks: bytearray) -> None:

@@ -97,6 +97,24 @@ def test_reserved_pages_behind_the_end_of_memory() -> None:
     assert marked(strange(zone_byte(), data, 4096)) == list(range(4032, 4096))
 
 
+def test_the_shared_rest_of_huge_pages_has_a_zone_that_is_known() -> None:
+    """Of which most pages of the slab seem to be then, though none of them proves to be in place."""
+    frames = frames_of("7.1")
+    for head in range(PFN, PFN + 4096, 512):
+        frames.hugetlb(head, 9) if head < PFN + 2048 else frames.cache(head, 9)
+    data = array(frames, 4096)
+    for head in range(0, 2048, 512):
+        for tail in range(head + 64, head + 512):
+            data[tail * SIZE + 7] = 0x05
+    byte = zone_byte(era="7.1")
+    byte.trust([0x0500_0000])
+    assert strange(byte, data, 4096, PFN) == 0
+    data[100 * SIZE + 7 : 102 * SIZE : SIZE] = b"\x15\x05"
+    assert strange(byte, data, 4096, PFN) == 0
+    data[2048 * SIZE + 7] ^= 0x40  # a head
+    assert marked(strange(byte, data, 4096, PFN)) == list(range(2048, 2112))
+
+
 @pytest.mark.parametrize(("era", "expected"), [("7.1", []), ("6.12", list(range(4096)))])
 def test_the_rest_of_hugetlb_pages_on_a_shared_page_of_struct_pages(era: str, expected: list[int]) -> None:
     """Since v7.1 it has a zone but nothing beside, and does not say where it is: it is of that of its head."""
