@@ -6,6 +6,7 @@ Owns connections of the API. Knows nothing of what is asked.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_S: Final = 15  # between two requests
 HEAD_MAX: Final = 16 * 1024
+HEAD_LINES_MAX: Final = 64
 GOODBYE_S: Final = 5.0  # for answers under way when the collector stops
+
+_BLANK: Final = re.compile(rb"\n\r?\n")
 
 
 class _Alarm:
@@ -50,6 +54,29 @@ class _Alarm:
             self._timer = None
 
 
+class _Requests(h11.Connection):
+    """Requests with few headers, whose bodies have a length.
+
+    What strangers send must not keep the loop from hosts: thousands of headers of two bytes take it 40 ms, and chunks
+    of a byte, of which none of ours has any, a second for 256 KiB, whether the request has its answer by then or not.
+    """
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        """As h11 has it. Raises h11.RemoteProtocolError also for what has too many headers, or comes in chunks."""
+        if self.their_state is h11.IDLE and _count_lines(self.trailing_data[0]) > HEAD_LINES_MAX:
+            raise h11.RemoteProtocolError(f"more than {HEAD_LINES_MAX} lines")
+        event = super().next_event()
+        if isinstance(event, h11.Request) and any(name == b"transfer-encoding" for name, _ in event.headers):
+            raise h11.RemoteProtocolError("a request in chunks")
+        return event
+
+
+def _count_lines(data: bytes) -> int:
+    """Of the head that it begins with, as far as that is here."""
+    blank = _BLANK.search(data)
+    return data.count(b"\n", 0, len(data) if blank is None else blank.end() - 1)
+
+
 class _ApiProtocol(H11Protocol):
     """One connection. A request must arrive within request_s; an answer waits for its reader stall_s at most."""
 
@@ -61,6 +88,7 @@ class _ApiProtocol(H11Protocol):
         loop = asyncio.get_running_loop()
         seen = {"certificate": certificate, "network": DeliveryRate(visitor.transport.get_extra_info("socket"))}
         super().__init__(config=config, server_state=state, app_state=seen, _loop=loop)
+        self.conn = _Requests(h11.SERVER, HEAD_MAX)
         self._visitor = visitor
         self._on_lost = on_lost
         self._request_alarm = _Alarm(settings.request_s, self._give_up)
@@ -82,17 +110,14 @@ class _ApiProtocol(H11Protocol):
             self._request_alarm.arm()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP. A request that is under way has its answer by that, or a part of one already.
-
-        So may one have whose answer did not wait for its end, which now makes no sense.
-        """
+        """What came is no HTTP. A request that is under way has its answer by that, or a part of one already."""
         if self._is_under_way:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            super().send_400_response(msg)
-        else:
+        if self._is_under_way and self.cycle.response_started:
             self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def on_response_complete(self) -> None:
         """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""
@@ -147,7 +172,6 @@ class ApiService:
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            h11_max_incomplete_event_size=HEAD_MAX,
         )
         self._config.load()
 
