@@ -52,7 +52,7 @@ class Distrust:
 
     frame: the one that is looked at now, None until pages are classified. reasons: as they came up.
     free_limit: most free pages there can be. zones: what the upper half of the flags of a page can be, in those bits
-    that zone_mask has; empty if that is not known.
+    that zone_mask has; empty if that is not known. last_user: those of these bits that may tell who used a page last.
     """
 
     __slots__ = (
@@ -67,6 +67,7 @@ class Distrust:
         "_strays",
         "frame",
         "free_limit",
+        "last_user",
         "reasons",
         "wanted",
         "zone_mask",
@@ -78,6 +79,7 @@ class Distrust:
         self.reasons: list[str] = list(refusals.of(wanted))
         self.frame: int | None = None
         self.free_limit = 0
+        self.last_user = 0
         self.zone_mask = 0
         self.zones: frozenset[int] = frozenset()
         self._strays = self._misplaced = 0

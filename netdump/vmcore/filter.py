@@ -89,7 +89,7 @@ def open_filter(
     zone_byte.learn(pages, frames)
     distrust.zone_mask = zone_byte.constant
     check_free_lists(distrust, pages, info, facts.cpus, frames)
-    zone_byte.trust(distrust.zones)
+    zone_byte.trust(distrust.zones, distrust.last_user)
     distrust.check_kernel_pages(pages, iter_kernel_pages(pages, headers, facts, info))
     return PageFilter(FrameWalk(pages, distrust, zone_byte), distrust, facts.page_bytes)
 

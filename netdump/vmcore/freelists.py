@@ -64,6 +64,7 @@ def check_free_lists(
         return
     distrust.zones = frozenset(agreed)
     distrust.zone_mask &= ~_last_user(agreed)
+    distrust.last_user = _last_user(agreed) if len(nodes) > 1 else 0
     others = sum(_is_other(pages, block) for block in zones.blocks)
     if _too_few(blocks - others, blocks):
         distrust.stop_all(f"of {blocks} free blocks {others} are not free by the memory map")

@@ -3,7 +3,8 @@
 Owns this byte. Must not know classes. Node and zone are the same for long runs of pages, so this is the one thing that
 can be said of every struct page, in use or not, at the price of one column. Which bits of the byte are theirs no kernel
 tells (below them, or beside where there are few nodes, stand the processor of last use, a tag of KASAN or the
-generation): those that differ within small stretches of memory are none. Source: Linux
+generation): those that differ within small stretches of memory are none, and with several nodes those that tell the
+processor, by free pages (freelists.py). Source: Linux
 include/linux/page-flags-layout.h.
 
 What overwrites struct pages is seldom random: pointers, numbers and text have the same byte in all of them, as pages of
@@ -118,8 +119,12 @@ class ZoneByte:
         self._choose(best, same >> 8 * best & 0xFF)
         self.constant = 0xFFFF_FFFF & ~varying if self._rules.word == 8 else 0
 
-    def trust(self, zones: Iterable[int]) -> None:
-        """Take what free pages say for known. zones: the upper half of their flags, of words of 8 bytes."""
+    def trust(self, zones: Iterable[int], others: int = 0) -> None:
+        """Take what free pages say for known. zones: the upper half of their flags, of words of 8 bytes.
+
+        others: bits of that which tell neither node nor zone.
+        """
+        self._believe(self.bits & ~(others >> 8 * self._part))
         self._known |= {zone >> 8 * self._part & self.bits for zone in zones}
 
     def _upper(self, data: bytearray) -> int:

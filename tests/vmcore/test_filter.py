@@ -183,6 +183,32 @@ def test_a_poisoned_page_that_a_processor_used() -> None:
     assert page_filter.remark is None
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_huge_page_that_a_processor_used(nodes: int) -> None:
+    """It is alone among its neighbours; but with several nodes it is known what is noted of them."""
+    machine = populate(x86_64(ERAS["6.12"]))
+    frames, first = machine.frames, ground(machine)
+    for pfn in range((machine.ram_start + machine.ram_bytes) // 4096):
+        if pfn not in frames.pages:
+            frames.kernel(pfn)
+        frames._or_flags(frames.pages[pfn], (0x12 if pfn == first + 2048 else 0x3_FFFF) << 32)
+    opened = Opened.of(machine)
+    if nodes == 2:  # the same node once more
+        space = opened.pages().space
+        table, online = (space.translate(opened.info.need("SYMBOL", name)) for name in ("node_data", "node_online_map"))
+        assert table is not None
+        assert online is not None
+        opened.patch(table[0] + 8, space.read(opened.info.need("SYMBOL", "node_data"), 8))
+        opened.patch(online[0], b"\3")
+    page_filter = opened.filter(31)
+    expected = frames.expected(31)
+    if nodes == 1:
+        for pfn in range(first + 2048, first + 2560):
+            del expected[pfn]
+    assert opened.classify(page_filter) == expected
+    assert page_filter.remark is None
+
+
 @pytest.mark.parametrize("era", ["4.1", "4.19", "5.4", "6.12"])
 def test_poisoned_pages_in_free_blocks(era: str) -> None:
     """Up to v5.9 a free page that breaks stays on its list; a block goes as a whole then, its first page included."""

@@ -220,6 +220,15 @@ def test_pages_that_are_in_place_one_in_each_slab() -> None:
     assert others.often_odd
 
 
+def test_bits_that_are_said_to_tell_something_else() -> None:
+    byte, data = zone_byte(), plain()
+    byte.trust([ZONE], 0x43FF_FFFF)
+    data[640 * SIZE + 7] ^= 0x40  # of a page that says nothing of its place
+    assert strange(byte, data, 4096) == 0
+    data[640 * SIZE + 7] ^= 0x80
+    assert marked(strange(byte, data, 4096)) == list(range(640, 704))
+
+
 def test_garbage() -> None:
     data = plain()
     data[640 * SIZE : 768 * SIZE] = random.Random(3).randbytes(128 * SIZE)
