@@ -450,8 +450,10 @@ def test_a_signal_that_is_ignored_stays_so(host: Host, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_cleanly(
-    host: Host, start_collector: StartCollector, number: signal.Signals, status: int
+    host: Host, start_collector: StartCollector, number: signal.Signals, status: int, request: pytest.FixtureRequest
 ) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may run in the background of a script
+    request.addfinalizer(lambda: signal.signal(number, before))
     collector = start_collector([Manners(mute="chunk:1")])
     host.enroll(collector.address)
     command = [sys.executable, "-m", "netdump.client", str(host.core), "--config", str(host.bundle), "--json"]
