@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -114,10 +115,9 @@ class _ApiProtocol(H11Protocol):
         if self._is_under_way:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self._is_under_way and self.cycle.response_started:
-            self.transport.close()
-        else:
+        with suppress(h11.LocalProtocolError):  # of one that has its answer; of HEAD, whose answer has no body
             super().send_400_response(msg)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """An answer is written. What was waiting behind its request is looked at again; silence is uvicorn's to end."""

@@ -146,7 +146,9 @@ def test_what_is_not_http(folder: Path, garbage: bytes) -> None:
     assert not rig.mistakes
 
 
-@pytest.mark.parametrize("request_line", [b"POST /v1/enroll", b"POST /v1/renew", b"GET /v1/ca", b"GET /none"])
+@pytest.mark.parametrize(
+    "request_line", [b"POST /v1/enroll", b"POST /v1/renew", b"GET /v1/ca", b"GET /none", b"HEAD /v1/ca", b"HEAD /none"]
+)
 @pytest.mark.parametrize("again", [False, True])
 def test_a_request_in_chunks_is_none(folder: Path, request_line: bytes, again: bool) -> None:
     """Each may be of a byte, and a stranger would keep the loop busy with them for ever, answered or not."""
