@@ -26,10 +26,10 @@ def renew(path: Path, *, if_older_than: float = 0.0, now: float | None = None) -
     """Renew the certificate in the bundle at path; return the new bundle, or None if the certificate is young enough.
 
     if_older_than: the share of its life, 0 to 1, that must be over. now: seconds since 1970, None for the clock's.
-    Everything else in the file stays as it is; it is replaced at once or not at all; a link to it stays one, and whose
-    it is is kept by root. Raises
-    CertificateError for a certificate that has ended already, ConfigMissingError, ConfigError, BundleError,
-    UnreachableError, ImpostorError, StorageFaultError and what else the collector answers.
+    Everything else in the file stays as it is; it is replaced at once or not at all; a link to it stays one, and a file
+    that root renews stays its owner's. Raises CertificateError for a certificate that has ended already,
+    ConfigMissingError, ConfigError, BundleError, UnreachableError, ImpostorError, StorageFaultError and what else the
+    collector answers.
     """
     path = Path(os.path.realpath(path))  # which says nothing of links that lead in a circle: reading does
     text = read_text(path)

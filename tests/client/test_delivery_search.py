@@ -20,7 +20,7 @@ from netdump.errors import (
 )
 from netdump.image.init.restarts import CLIENT_GRACE, DOUBTFUL, Restarts
 from netdump.wire import Decline, DeclineCode, Defer, Error, ErrorCode
-from tests.client.test_delivery import DONE, IMAGE, Play, PlayedLink, Step
+from tests.client.played import DONE, IMAGE, Play, PlayedLink, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from netdump.image.init import target
 from netdump.image.init.plan import Plan, pack_plan
 from netdump.image.init.target import DELIVERED, END, NOT_DELIVERED, USAGE, Target, main
-from tests.image.init.test_supervisor import Child, Machine
+from tests.image.init.machine import Child, Machine
 
 if TYPE_CHECKING:
     from pathlib import Path
